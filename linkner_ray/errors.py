@@ -1,0 +1,51 @@
+"""The errors a user can meet, each with the exit code its job ends with."""
+
+from typing import ClassVar
+
+
+class LinknerError(Exception):
+    """Base of all errors raised on purpose; its message says what was found, where, what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(LinknerError):
+    """Wrong before start: unknown key, impossible combination, a path that matches nothing."""
+
+    exit_code = 2
+
+
+class DataError(LinknerError):
+    """A file or row we were given is bad; the message carries `path:line` or the document."""
+
+    exit_code = 2
+
+
+class ErrorLimitExceeded(LinknerError):
+    """The run finished and kept what is good, but more input was bad than `errors` allows."""
+
+    exit_code = 3
+
+
+class StartupError(LinknerError):
+    """A model or engine did not come up, or does not answer as it should."""
+
+    exit_code = 4
+
+
+class ContractError(LinknerError):
+    """One of our own tables breaks our own schema: a bug."""
+
+
+class BackendError(LinknerError):
+    """The LLM cannot be reached or refuses.
+
+    Attributes:
+        retryable: Whether the same request may succeed later (429, 5xx, lost connection).
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable

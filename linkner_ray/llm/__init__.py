@@ -1,0 +1,1 @@
+"""The LLM side: prompts, their reading, and backends; knows nothing of Ray."""

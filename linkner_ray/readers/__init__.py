@@ -1,0 +1,1 @@
+"""Crawl shards of every format, read into units of documents."""

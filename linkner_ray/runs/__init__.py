@@ -1,0 +1,1 @@
+"""What a run plans, promises and leaves behind; knows nothing of Ray."""

@@ -1,0 +1,127 @@
+"""Every table that passes between stages or is written, in one place.
+
+A row is a document. Offsets are half-open code points of the document's `text`. Probability vectors
+follow `LabelSet.classes`: non-entity first.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from linkner_ray.errors import ContractError
+
+SCHEMA_VERSION = 1
+"""Goes up with any change of the output; a run refuses to continue one of another version."""
+
+TOKEN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
+
+SENTENCE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("tokens", pa.list_(TOKEN))])
+
+CANDIDATE = pa.struct(
+    [
+        ("sentence", pa.int32()),  # index into `sentences`
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("label", pa.string()),  # most probable label that is not non-entity
+        ("label_probs", pa.list_(pa.float32())),
+        ("uncertainty", pa.float32()),  # in [0, 1]
+        ("kind", pa.string()),  # "predicted" or "doubted"
+    ]
+)
+
+ANSWER = pa.struct(
+    [
+        ("verdict", pa.string()),  # "label", "non_entity", "unreadable", "failed"
+        ("label", pa.string()),  # null unless the verdict is "label"
+        ("probs", pa.list_(pa.float32())),  # null where the backend gives none
+        ("key", pa.string()),  # name of the request
+        ("source", pa.string()),  # "llm" or "ledger"
+        ("prompt_tokens", pa.int32()),  # null where the backend does not say
+    ]
+)
+
+ENTITY = pa.struct(
+    [
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("text", pa.string()),
+        ("label", pa.string()),
+        ("score", pa.float32()),  # probability of `label`
+        ("uncertainty", pa.float32()),  # of the local model
+        ("source", pa.string()),  # "local", "llm", "ledger"
+        ("local_label", pa.string()),  # null for a doubted span
+        ("llm_label", pa.string()),  # null if not asked or not read
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("url", pa.string()),
+        pa.field("lang", pa.string()),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+"""What the readers give; later stages add columns."""
+
+STAGE_COLUMNS: dict[str, pa.DataType] = {
+    "sentences": pa.list_(SENTENCE),
+    "candidates": pa.list_(CANDIDATE),
+    "routes": pa.list_(pa.string()),  # "local" or "llm", aligned with candidates
+    "answers": pa.list_(ANSWER),  # aligned with candidates; null where the route is local
+    "entities": pa.list_(ENTITY),
+}
+
+OUTPUT = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("url", pa.string()),
+        pa.field("doc_digest", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),  # "entities" or "empty"
+        pa.field("num_chars", pa.int64(), nullable=False),
+        pa.field("num_sentences", pa.int32(), nullable=False),
+        pa.field("num_candidates", pa.int32(), nullable=False),
+        pa.field("num_routed", pa.int32(), nullable=False),
+        pa.field("entities", pa.list_(ENTITY), nullable=False),
+    ]
+)
+"""`entities/part-*.parquet`; with `output.keep_text` a column `text` follows."""
+
+CANDIDATES_OUTPUT = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        *(pa.field(n, STAGE_COLUMNS[n]) for n in ("sentences", "candidates", "routes", "answers")),
+    ]
+)
+"""`candidates/part-*.parquet`, written with `output.keep_candidates`."""
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("record", pa.int64()),  # row or record index in the file; null: the file itself
+        pa.field("byte_offset", pa.int64()),  # where known
+        pa.field("doc_id", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),  # a short word to count by
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("raw", pa.string()),  # the value, cut to a limit, unprintable parts escaped
+        pa.field("num_chars", pa.int64(), nullable=False),  # characters lost with it, 0 if unknown
+    ]
+)
+"""`_quarantine/part-*.parquet`."""
+
+
+def require_columns(table: pa.Table, names: Sequence[str]) -> None:
+    """Check that the columns a stage reads are there and have the declared types.
+
+    Raises:
+        ContractError: Naming the first column that is missing or of another type.
+    """
+    for name in names:
+        if name not in table.column_names:
+            raise ContractError(f"column '{name}' is missing; table has {table.column_names}")
+        declared = STAGE_COLUMNS.get(name)
+        if declared is None and name in DOCUMENTS.names:
+            declared = DOCUMENTS.field(name).type
+        found = table.schema.field(name).type
+        if declared is not None and not found.equals(declared):
+            raise ContractError(f"column '{name}' has type {found}, declared is {declared}")

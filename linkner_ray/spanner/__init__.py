@@ -1,0 +1,1 @@
+"""The local model: SpanNER in plain PyTorch; knows nothing of Ray."""

@@ -1,0 +1,1 @@
+"""The steps of the pipeline, each a callable from table to table."""
