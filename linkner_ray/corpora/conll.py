@@ -1,0 +1,210 @@
+"""Corpora in CoNLL columns: a token and a tag on each line, a blank line after each sentence."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from linkner_ray.corpora.files import BYTE_ORDER_MARK, decode_text, write_text
+from linkner_ray.corpora.labelled import (
+    DOCUMENT_MARKER,
+    Corpus,
+    LabelledSentence,
+    TagScheme,
+)
+from linkner_ray.corpora.tags import (
+    PREFIXES,
+    Tag,
+    decode_tags,
+    encode_tags,
+    find_scheme,
+    parse_tag,
+)
+from linkner_ray.errors import DataError
+from linkner_ray.labels import LabelSet
+
+_EDGE = " \t\r"
+"""What may trail a line; other white space can be a token."""
+
+_LONGEST_QUOTE = 80
+
+
+class _Line(NamedTuple):
+    """A line that holds a token, as text."""
+
+    number: int
+    text: str
+
+
+class _TaggedToken(NamedTuple):
+    """A line that holds a token, read."""
+
+    line: int
+    token: str
+    tag: Tag
+
+
+class _Columns(NamedTuple):
+    """How the lines of a file are divided."""
+
+    separator: Literal["tab", "space"]
+    num_columns: int
+
+
+def parse_conll(
+    content: bytes, path: str, *, label_set: LabelSet, scheme: TagScheme | None = None
+) -> Corpus:
+    """Read a corpus in columns.
+
+    The first column is the token, the last the tag. Columns are separated by tabs if the first line
+    with a token has one, else by runs of spaces, and every line has as many as that line. Blank
+    lines, lines of white space and `-DOCSTART-` lines end a sentence.
+
+    Args:
+        content: The file, UTF-8.
+        path: Its name, for messages.
+        label_set: Labels the tags may carry.
+        scheme: How tags spell entities; None to find it from the tags, see `tags.find_scheme`.
+
+    Raises:
+        DataError: Naming `path:line`, for bytes that are not UTF-8, a wrong number of columns, an
+            empty token, a malformed tag, a tag that the scheme lacks, or a label that the label set
+            lacks.
+    """
+    blocks, num_document_markers = _sentence_lines(decode_text(content, path))
+    sentences = list(_tagged_sentences(blocks, path, label_set=label_set))
+    if scheme is None:
+        scheme = find_scheme([row.tag for row in rows] for rows in sentences)
+    _check_prefixes(sentences, path, scheme=scheme)
+    decoded = [decode_tags([row.tag for row in rows], scheme=scheme) for rows in sentences]
+    return Corpus(
+        path=path,
+        format="conll",
+        sentences=tuple(
+            LabelledSentence(tuple(row.token for row in rows), tags.spans)
+            for rows, tags in zip(sentences, decoded, strict=True)
+        ),
+        scheme=scheme,
+        num_document_markers=num_document_markers,
+        opened_by_inside=sum(tags.opened_by_inside for tags in decoded),
+        left_open=sum(tags.left_open for tags in decoded),
+    )
+
+
+def write_conll(
+    sentences: Iterable[LabelledSentence], path: str | Path, *, scheme: TagScheme = "iob2"
+) -> None:
+    """Write a corpus as lines of token, tab, tag.
+
+    Raises:
+        DataError: Naming the sentence, if its entities overlap or a token could not be read back.
+    """
+    blocks = []
+    for index, sentence in enumerate(sentences):
+        if not sentence.is_flat:
+            raise DataError(
+                f"sentence {index}: entities overlap, which one tag for each token cannot spell; "
+                "write SpanNER JSON"
+            )
+        for token in sentence.tokens:
+            if not _is_writable(token):
+                raise DataError(
+                    f"sentence {index}: token {token!r} could not be read back from a column"
+                )
+        tags = encode_tags(len(sentence.tokens), sentence.spans, scheme=scheme)
+        lines = (f"{token}\t{tag}\n" for token, tag in zip(sentence.tokens, tags, strict=True))
+        blocks.append("".join(lines))
+    write_text(str(path), "\n".join(blocks))
+
+
+def _sentence_lines(text: str) -> tuple[list[list[_Line]], int]:
+    """Lines of each sentence, and the number of document markers between them."""
+    blocks: list[list[_Line]] = [[]]
+    num_document_markers = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        words = line.split(maxsplit=1)
+        if words and words[0] != DOCUMENT_MARKER:
+            blocks[-1].append(_Line(number, line))
+            continue
+        num_document_markers += bool(words)
+        if blocks[-1]:
+            blocks.append([])
+    return [block for block in blocks if block], num_document_markers
+
+
+def _tagged_sentences(
+    blocks: Iterable[list[_Line]], path: str, *, label_set: LabelSet
+) -> Iterator[list[_TaggedToken]]:
+    columns: _Columns | None = None
+    known = frozenset(label_set.ids)
+    for block in blocks:
+        columns = columns or _find_columns(block[0], path)
+        rows = [_read_line(line, path, columns=columns) for line in block]
+        for row in rows:
+            if row.tag.label and row.tag.label not in known:
+                raise DataError(
+                    f"{path}:{row.line}: label '{row.tag.label}' is not in label set "
+                    f"'{label_set.name}'; known: {', '.join(label_set.ids)}"
+                )
+        yield rows
+
+
+def _find_columns(first: _Line, path: str) -> _Columns:
+    separator: Literal["tab", "space"] = "tab" if "\t" in first.text.rstrip(_EDGE) else "space"
+    num_columns = len(_split(first.text, separator=separator))
+    if num_columns < 2:
+        raise DataError(
+            f"{path}:{first.number}: expected a token and a tag with a tab or spaces between them, "
+            f"found {_quote(first.text)}; is this a corpus in columns?"
+        )
+    return _Columns(separator, num_columns)
+
+
+def _read_line(line: _Line, path: str, *, columns: _Columns) -> _TaggedToken:
+    where = f"{path}:{line.number}"
+    found = _split(line.text, separator=columns.separator)
+    if len(found) != columns.num_columns:
+        raise DataError(
+            f"{where}: expected {columns.num_columns} columns separated by {columns.separator}, as "
+            f"in the lines before, found {len(found)} in {_quote(line.text)}; a token with a space "
+            "in it needs tabs between columns"
+        )
+    token = found[0]
+    if not token:
+        raise DataError(f"{where}: the token is empty in {_quote(line.text)}")
+    try:
+        return _TaggedToken(line.number, token, parse_tag(found[-1]))
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _split(line: str, *, separator: Literal["tab", "space"]) -> list[str]:
+    """Columns of a line; a token may hold spaces where tabs separate."""
+    if separator == "tab":
+        return [column.strip(" ") for column in line.rstrip(_EDGE).split("\t")]
+    return re.split(" +", line.strip(_EDGE))
+
+
+def _check_prefixes(
+    sentences: Iterable[list[_TaggedToken]], path: str, *, scheme: TagScheme
+) -> None:
+    allowed = f"O{PREFIXES[scheme]}"
+    for rows in sentences:
+        for row in rows:
+            if row.tag.prefix not in allowed:
+                raise DataError(
+                    f"{path}:{row.line}: tag '{row.tag}' does not belong to scheme {scheme}, whose "
+                    f"prefixes are {' '.join(PREFIXES[scheme])}"
+                )
+
+
+def _is_writable(token: str) -> bool:
+    """Whether a token written before a tab is read back as it was."""
+    is_marker = token.split(maxsplit=1)[:1] == [DOCUMENT_MARKER]
+    is_stripped = token == token.strip(" ").removeprefix(BYTE_ORDER_MARK)
+    return bool(token) and is_stripped and not is_marker and not set(token) & set("\t\n")
+
+
+def _quote(line: str) -> str:
+    text = line.strip("\r")
+    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}...")

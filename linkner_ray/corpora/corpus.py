@@ -1,0 +1,58 @@
+"""Reading a labelled corpus, whichever of the known formats it has."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from linkner_ray.corpora.conll import parse_conll
+from linkner_ray.corpora.files import read_bytes
+from linkner_ray.corpora.labelled import Corpus, CorpusFormat, TagScheme
+from linkner_ray.corpora.spanner_json import parse_spanner_json
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.labels import LabelSet
+
+_JSON_LIST = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*(\{|\]|$)")
+
+
+def read_corpus(
+    path: str | Path,
+    *,
+    label_set: LabelSet,
+    format: Literal["auto", "conll", "spanner_json"] = "auto",  # noqa: A002 - as in config
+    scheme: TagScheme | None = None,
+) -> Corpus:
+    """Read a labelled corpus.
+
+    Args:
+        path: Local path or URL such as `s3://bucket/train.conll`; a name that ends in .gz and the
+            like is decompressed.
+        label_set: Labels the corpus may use.
+        format: `conll` for columns, `spanner_json` for the JSON of SpanNER; `auto` looks at how the
+            file begins, never at its name.
+        scheme: How the tags of columns spell entities; None to find it from the tags.
+
+    Returns:
+        The sentences in the order of the file, at least one.
+
+    Raises:
+        ConfigError: If there is no such file, or a scheme is given for a file without tags.
+        DataError: If the file is not a corpus of that format, holds no sentence, or uses a label
+            that the label set lacks; naming the line or the entry.
+    """
+    path = str(path)
+    content = read_bytes(path)
+    found = find_format(content) if format == "auto" else format
+    if found == "spanner_json":
+        if scheme is not None:
+            raise ConfigError(f"{path}: SpanNER JSON has no tags; leave out scheme '{scheme}'")
+        corpus = parse_spanner_json(content, path, label_set=label_set)
+    else:
+        corpus = parse_conll(content, path, label_set=label_set, scheme=scheme)
+    if not corpus.sentences:
+        raise DataError(f"{path}: the corpus holds no sentence; format {found} was read")
+    return corpus
+
+
+def find_format(content: bytes) -> CorpusFormat:
+    """Tell the formats apart: a JSON list of objects, or else columns."""
+    return "spanner_json" if _JSON_LIST.match(content) else "conll"

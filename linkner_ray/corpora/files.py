@@ -1,0 +1,53 @@
+"""Corpus files as bytes and text: local or at any address fsspec knows."""
+
+import zlib
+
+import fsspec
+
+from linkner_ray.errors import ConfigError, DataError
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file, decompressed if its name ends in .gz, .bz2, .xz or .zst.
+
+    Args:
+        path: Local path or URL such as `s3://bucket/train.conll`.
+
+    Raises:
+        ConfigError: If there is no such file, or no such kind of address.
+        DataError: If the file is there but cannot be read.
+    """
+    try:
+        with fsspec.open(path, "rb", compression="infer") as stream:
+            content: bytes = stream.read()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such corpus file") from error
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"{path}: cannot be opened: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    return content
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file as UTF-8; a local folder that is missing is made."""
+    with fsspec.open(path, "wb", compression="infer") as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def decode_text(content: bytes, path: str) -> str:
+    """Decode UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: Naming the line of the first byte that is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}:{line}: byte 0x{content[error.start]:02x} is not UTF-8; convert the file to "
+            "UTF-8"
+        ) from error

@@ -1,0 +1,146 @@
+"""Corpora in the JSON of SpanNER: for each sentence its words and a label for each gold span.
+
+    [{"context": "Rain in New York", "span_posLabel": {"2;3": "LOC"}}, ...]
+
+The numbers are token positions and **the second is the last token itself**; half-open positions are
+made here and nowhere else.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from linkner_ray.corpora.files import decode_text, write_text
+from linkner_ray.corpora.labelled import (
+    DOCUMENT_MARKER,
+    Corpus,
+    LabelledSentence,
+    LabelledSpan,
+)
+from linkner_ray.errors import DataError
+from linkner_ray.labels import LabelSet
+
+_POSITIONS = re.compile(r"([0-9]{1,9});([0-9]{1,9})")
+
+
+def parse_spanner_json(content: bytes, path: str, *, label_set: LabelSet) -> Corpus:
+    """Read a corpus in the JSON of SpanNER.
+
+    Tokens are `context.split()`. Entries that begin with `-DOCSTART-` and entries without a token
+    are passed over and counted. Other keys of an entry are ignored.
+
+    Args:
+        content: The file, UTF-8.
+        path: Its name, for messages.
+        label_set: Labels the spans may carry.
+
+    Raises:
+        DataError: Naming the index of the entry, for broken JSON, a key given twice, a missing or
+            wrong value, a span that leaves the sentence, or a label that the label set lacks.
+    """
+    sentences = []
+    num_document_markers = num_empty_entries = 0
+    for index, entry in enumerate(_load_entries(decode_text(content, path), path)):
+        where = f"{path}: entry {index}"
+        tokens, labels = _read_entry(entry, where)
+        if tokens[:1] == (DOCUMENT_MARKER,):
+            num_document_markers += 1
+        elif not tokens and not labels:
+            num_empty_entries += 1
+        else:
+            spans = _read_spans(labels, where, num_tokens=len(tokens), label_set=label_set)
+            sentences.append(LabelledSentence(tokens, spans))
+    return Corpus(
+        path=path,
+        format="spanner_json",
+        sentences=tuple(sentences),
+        num_document_markers=num_document_markers,
+        num_empty_entries=num_empty_entries,
+    )
+
+
+def write_spanner_json(sentences: Iterable[LabelledSentence], path: str | Path) -> None:
+    """Write a corpus in the JSON of SpanNER, one entry a line.
+
+    Raises:
+        DataError: Naming the sentence, if its tokens could not be read back.
+    """
+    entries = []
+    for index, sentence in enumerate(sentences):
+        context = " ".join(sentence.tokens)
+        if tuple(context.split()) != sentence.tokens or sentence.tokens[0] == DOCUMENT_MARKER:
+            raise DataError(
+                f"sentence {index}: {context!r} could not be read back; a token is empty, holds "
+                f"white space, or is {DOCUMENT_MARKER} at the beginning"
+            )
+        labels = {f"{s.start_token};{s.end_token - 1}": s.label for s in sentence.spans}
+        entry = {"context": context, "span_posLabel": labels}
+        entries.append(json.dumps(entry, ensure_ascii=False))
+    write_text(str(path), "[\n" + ",\n".join(entries) + "\n]\n")
+
+
+def _load_entries(text: str, path: str) -> list[object]:
+    complete = 0
+
+    def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal complete
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"key {twice!r} is given twice")
+        complete += "context" in mapping
+        return mapping
+
+    try:
+        entries = json.loads(text, object_pairs_hook=distinct)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: entry {complete}: JSON is broken: {error}") from error
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{path}: expected a list of entries with context and span_posLabel, found a "
+            f"{type(entries).__name__}"
+        )
+    return entries
+
+
+def _read_entry(entry: object, where: str) -> tuple[tuple[str, ...], dict[str, object]]:
+    """Tokens of an entry, and its labels by the positions as they stand in the file."""
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: expected an object, found a {type(entry).__name__}")
+    context, labels = entry.get("context"), entry.get("span_posLabel")
+    if not isinstance(context, str):
+        raise DataError(f"{where}: 'context' must be a string, found {context!r:.80}")
+    if not isinstance(labels, dict):
+        raise DataError(f"{where}: 'span_posLabel' must be an object, found {labels!r:.80}")
+    if any("\ud800" <= character <= "\udfff" for character in context):
+        raise DataError(f"{where}: 'context' has half of a surrogate pair, which is no character")
+    return tuple(context.split()), labels
+
+
+def _read_spans(
+    labels: dict[str, object], where: str, *, num_tokens: int, label_set: LabelSet
+) -> tuple[LabelledSpan, ...]:
+    spans: dict[tuple[int, int], LabelledSpan] = {}
+    for key, label in labels.items():
+        positions = _POSITIONS.fullmatch(key)
+        if positions is None:
+            raise DataError(
+                f"{where}: span {key!r} must be the first and the last token position, as in '2;3'"
+            )
+        first, last = int(positions[1]), int(positions[2])
+        if not first <= last < num_tokens:
+            raise DataError(
+                f"{where}: span '{key}' does not lie in a sentence of {num_tokens} tokens; the "
+                "second position is that of the last token"
+            )
+        if not isinstance(label, str) or label not in label_set.ids:
+            raise DataError(
+                f"{where}: label {label!r} of span '{key}' is not in label set "
+                f"'{label_set.name}'; known: {', '.join(label_set.ids)}"
+            )
+        if (first, last) in spans:
+            raise DataError(f"{where}: span '{key}' is given twice")
+        spans[first, last] = LabelledSpan(first, last + 1, label)
+    return tuple(sorted(spans.values()))

@@ -1,0 +1,157 @@
+"""Strict entity scores: predicted is right if start, end and label are all those of gold.
+
+Computed from offsets by set arithmetic, so nested entities score as well as flat ones and no tags
+are made on the way. What is divided by zero is 0.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+Entity = tuple[int, int, str]
+"""Start, end, label; half-open offsets of any unit, the same in gold and predicted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How predicted entities compare with gold."""
+
+    true_positives: int = 0
+    false_positives: int = 0
+    false_negatives: int = 0
+
+    @property
+    def support(self) -> int:
+        """Gold entities."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def num_predicted(self) -> int:
+        """Predicted entities."""
+        return self.true_positives + self.false_positives
+
+    @property
+    def precision(self) -> float:
+        """Share of predicted entities that are gold, in [0, 1]."""
+        return _ratio(self.true_positives, self.num_predicted)
+
+    @property
+    def recall(self) -> float:
+        """Share of gold entities that were predicted, in [0, 1]."""
+        return _ratio(self.true_positives, self.support)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall, in [0, 1]."""
+        return _ratio(2 * self.true_positives, self.support + self.num_predicted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacroAverage:
+    """Means over labels, each label weighing the same; `f1` is the mean of the labels' F1."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of one comparison of predicted with gold."""
+
+    by_label: Mapping[str, Counts]
+    """Every label that gold or predicted uses, in alphabetical order."""
+
+    @property
+    def micro(self) -> Counts:
+        """All labels together; its F1 is the one usually reported."""
+        return Counts(
+            true_positives=sum(counts.true_positives for counts in self.by_label.values()),
+            false_positives=sum(counts.false_positives for counts in self.by_label.values()),
+            false_negatives=sum(counts.false_negatives for counts in self.by_label.values()),
+        )
+
+    @property
+    def macro(self) -> MacroAverage:
+        """Mean over the labels that gold or predicted uses."""
+        return MacroAverage(
+            precision=_mean([counts.precision for counts in self.by_label.values()]),
+            recall=_mean([counts.recall for counts in self.by_label.values()]),
+            f1=_mean([counts.f1 for counts in self.by_label.values()]),
+        )
+
+
+def score_entities(
+    gold: Sequence[Collection[Entity]], predicted: Sequence[Collection[Entity]]
+) -> Scores:
+    """Compare predicted entities with gold, document by document.
+
+    An entity given twice in a document counts once. Gold entities that a model cannot reach, such
+    as those wider than its maximum, stay in gold and count as missed.
+
+    Args:
+        gold: Gold entities of each document.
+        predicted: Predicted entities of the same documents, in the same order.
+
+    Raises:
+        ValueError: If the numbers of documents differ.
+    """
+    if len(gold) != len(predicted):
+        raise ValueError(
+            f"gold has {len(gold)} documents and predicted {len(predicted)}; both need one "
+            "collection for each document, empty where there are no entities"
+        )
+    found: Counter[str] = Counter()
+    invented: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
+    for gold_document, predicted_document in zip(gold, predicted, strict=True):
+        gold_entities, predicted_entities = _distinct(gold_document), _distinct(predicted_document)
+        found.update(_labels(gold_entities & predicted_entities))
+        invented.update(_labels(predicted_entities - gold_entities))
+        missed.update(_labels(gold_entities - predicted_entities))
+    return Scores(
+        {
+            label: Counts(
+                true_positives=found[label],
+                false_positives=invented[label],
+                false_negatives=missed[label],
+            )
+            for label in sorted({*found, *invented, *missed})
+        }
+    )
+
+
+def scores_table(scores: Scores) -> str:
+    """Scores as a Markdown table: a row for each label, then micro and macro."""
+    lines = [
+        "| label | precision | recall | F1 | gold | predicted | correct |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, counts in (*scores.by_label.items(), ("**micro**", scores.micro)):
+        cell = name.replace("|", r"\|")
+        lines.append(
+            f"| {cell} | {_shares(counts)} | {counts.support:,} "
+            f"| {counts.num_predicted:,} | {counts.true_positives:,} |"
+        )
+    lines.append(f"| **macro** | {_shares(scores.macro)} | | | |")
+    return "\n".join(lines) + "\n"
+
+
+def _distinct(entities: Collection[Entity]) -> set[Entity]:
+    return {(start, end, label) for start, end, label in entities}
+
+
+def _labels(entities: Iterable[Entity]) -> list[str]:
+    return [label for _, _, label in entities]
+
+
+def _shares(scores: Counts | MacroAverage) -> str:
+    return f"{scores.precision:.4f} | {scores.recall:.4f} | {scores.f1:.4f}"
+
+
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
