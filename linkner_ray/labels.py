@@ -1,10 +1,17 @@
-"""Label sets: the entity types of a corpus, with the words an LLM is shown for them."""
+"""Label sets and the maps between them.
+
+A label set is the entity types of a corpus, with the words an LLM is shown for them. A label map
+turns the gold of one set into the labels of another, for a corpus whose labels differ from the
+checkpoint's.
+"""
 
 import hashlib
 import json
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -67,23 +74,154 @@ class LabelSet(BaseModel):
         return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelMap:
+    """What each label of one set is called in another."""
+
+    name: str
+    source: LabelSet
+    """Labels of the corpus."""
+
+    target: LabelSet
+    """Labels of the checkpoint."""
+
+    targets: Mapping[str, str | None]
+    """Target of every source label, in the order of `source`; None for a dropped label.
+
+    Dropped means that the target set would not mark such an entity: it leaves gold, nobody is asked
+    to find it, and an entity predicted there counts as spurious."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Source labels without a target."""
+        return tuple(source for source, target in self.targets.items() if target is None)
+
+
+class _LabelMapFile(BaseModel):
+    """A label map as it stands in YAML; sets are named or given by their own files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    source: str = Field(alias="from")
+    target: str = Field(alias="to")
+    targets: dict[str, str | None] = Field(alias="map")
+
+
+def shipped_label_sets() -> tuple[str, ...]:
+    """Names of the label sets that ship with the package."""
+    return _shipped("label_sets")
+
+
+def shipped_label_maps() -> tuple[str, ...]:
+    """Names of the label maps that ship with the package."""
+    return _shipped("label_maps")
+
+
 def load_label_set(name_or_path: str) -> LabelSet:
     """Load a label set that ships with the package by name, or any other by its YAML file.
 
     Raises:
         ConfigError: If there is no such set, or the file is not a valid one.
     """
-    shipped = resources.files("linkner_ray") / "label_sets"
-    known = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir())
-    if name_or_path in known:
-        text = (shipped / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text(encoding="utf-8")
-    else:
-        raise ConfigError(
-            f"label set '{name_or_path}' is neither a file nor one of: {', '.join(known)}"
-        )
     try:
-        return LabelSet.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ConfigError(f"label set {name_or_path}: {error}") from error
+        return LabelSet.model_validate(_read_yaml(name_or_path, folder="label_sets"))
+    except ValidationError as error:
+        raise ConfigError(_describe(error, f"label set {name_or_path}")) from error
+
+
+def load_label_map(name_or_path: str) -> LabelMap:
+    """Load a label map that ships with the package by name, or any other by its YAML file.
+
+    The file has four keys: `name`, `from` and `to` (label sets as `load_label_set` takes them), and
+    `map`, which gives every label of `from` the id of one of `to`, or null to drop it.
+
+    Raises:
+        ConfigError: If there is no such map or label set, a label of `from` is missing or mapped
+            twice, or a label is mapped that either set lacks.
+    """
+    where = f"label map {name_or_path}"
+    try:
+        file = _LabelMapFile.model_validate(_read_yaml(name_or_path, folder="label_maps"))
+    except ValidationError as error:
+        raise ConfigError(_describe(error, where)) from error
+    source, target = load_label_set(file.source), load_label_set(file.target)
+    unknown_sources = [label for label in file.targets if label not in source.ids]
+    unknown_targets = [
+        f"{label} -> {goal}"
+        for label, goal in file.targets.items()
+        if goal is not None and goal not in target.ids
+    ]
+    missing = [label for label in source.ids if label not in file.targets]
+    for problem, labels, way_out in (
+        (f"not a label of '{source.name}'", unknown_sources, f"known: {', '.join(source.ids)}"),
+        (
+            f"target not a label of '{target.name}'",
+            unknown_targets,
+            f"known: {', '.join(target.ids)}",
+        ),
+        (f"label of '{source.name}' not mapped", missing, "give each a target, or null to drop it"),
+    ):
+        if labels:
+            raise ConfigError(f"{where}: {problem}: {', '.join(labels)}; {way_out}")
+    return LabelMap(
+        name=file.name,
+        source=source,
+        target=target,
+        targets={label: file.targets[label] for label in source.ids},
+    )
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key given twice, of which plain YAML reading keeps the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                problem=f"key given twice: {', '.join(twice)}", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _shipped(folder: str) -> tuple[str, ...]:
+    entries = (resources.files("linkner_ray") / folder).iterdir()
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries))
+
+
+def _read_yaml(name_or_path: str, *, folder: str) -> object:
+    """Content of a file of the package by name, or of any other by its path."""
+    kind = folder.removesuffix("s").replace("_", " ")
+    known = _shipped(folder)
+    path = Path(name_or_path)
+    try:
+        if name_or_path in known:
+            shipped = resources.files("linkner_ray") / folder / f"{name_or_path}.yaml"
+            text = shipped.read_text(encoding="utf-8")
+        elif path.is_file():
+            text = path.read_text(encoding="utf-8")
+        else:
+            raise ConfigError(
+                f"{kind} '{name_or_path}' is neither a file nor one of: {', '.join(known)}"
+            )
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{kind} {name_or_path}: cannot be read: {error}") from error
+
+
+def _describe(error: ValidationError, where: str) -> str:
+    """One line for each problem, with the place in the file.
+
+    A list is also called too short when its items are wrong; only the items are named then.
+    """
+    lines = []
+    places = [problem["loc"] for problem in error.errors()]
+    for problem in error.errors():
+        place = problem["loc"]
+        if any(len(other) > len(place) and other[: len(place)] == place for other in places):
+            continue
+        name = ".".join(map(str, place))
+        message = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {name}: {message}" if name else f"{where}: {message}")
+    return "\n".join(lines)

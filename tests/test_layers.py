@@ -10,10 +10,12 @@ PACKAGE = ROOT / "linkner_ray"
 
 LAYERS = {
     "errors": 0, "spans": 0, "labels": 0, "schemas": 0, "config": 0,
-    "corpora": 1, "readers": 1, "spanner": 1, "llm": 1, "runs": 1,
-    "stages": 2,
+    "corpora": 1, "spanner": 1, "llm": 1, "runs": 1,
+    "readers": 2, "stages": 2,
     "evaluation": 3,
-    "training": 4, "pipeline": 4, "jobs": 5, "show": 4, "demo": 5, "cli": 6,
+    "training": 4, "pipeline": 4, "show": 4,
+    "extraction": 5, "benchmark": 5,
+    "demo": 6, "cli_labels": 6, "cli": 7,
 }
 """A module imports from its own part or a lower layer."""
 

@@ -1,0 +1,76 @@
+"""Folders local or on an object store, with writes that are whole or not there."""
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of a file system, or a prefix of an object store."""
+
+    filesystem: fsspec.AbstractFileSystem
+    root: str
+
+    @classmethod
+    def at(cls, url: str) -> "Folder":
+        """Open a folder by path or URL, such as `out/` or `s3://bucket/prefix`."""
+        filesystem, root = url_to_fs(url)
+        return cls(filesystem, root.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files lie on this machine's file system."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """Path of a file in the folder, as the file system wants it."""
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        return bool(self.filesystem.exists(self.path(name)))
+
+    def names(self, below: str, pattern: str = "*") -> list[str]:
+        """Names of the files in a sub-folder that match a pattern, sorted.
+
+        Hidden names, such as those of writes that never ended, are left out.
+        """
+        folder = self.path(below)
+        self.filesystem.invalidate_cache(folder)
+        if not self.filesystem.exists(folder):
+            return []
+        names = (PurePosixPath(path).name for path in self.filesystem.ls(folder, detail=False))
+        return sorted(n for n in names if PurePosixPath(n).match(pattern) and not n.startswith("."))
+
+    def read_bytes(self, name: str) -> bytes:
+        """Whole content of a file."""
+        return bytes(self.filesystem.cat_file(self.path(name)))
+
+    def open(self, name: str) -> Any:  # noqa: ANN401 - fsspec declares no common file type
+        """Open a file for reading, with seeking."""
+        return self.filesystem.open(self.path(name), "rb")
+
+    def write_whole(self, name: str, content: bytes) -> None:
+        """Write a file so that a reader sees all of it or none.
+
+        A file system gets a hidden file that is synced and renamed; an object store gets one PUT.
+        Writing the same name again replaces the file.
+        """
+        if not self.is_local:
+            self.filesystem.pipe_file(self.path(name), content)
+            return
+        target = Path(self.path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        with hidden.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        hidden.replace(target)

@@ -1,0 +1,120 @@
+"""Classification: the LLM says what the uncertain spans are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import ContractError
+from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends import Backend
+from linkner_ray.llm.context import ContextSize, Question, render_context
+from linkner_ray.llm.prompts import Answer, Questionnaire
+from linkner_ray.schemas import ANSWER, STAGE_COLUMNS
+
+
+class ClassifySpans:
+    """`text, sentences, candidates, routes -> answers`: one question for each routed candidate.
+
+    All questions of a table go to the backend at once, in the order of the documents, so that
+    neighbours share what an engine has cached. Identical ones are asked once.
+    """
+
+    reads: ClassVar = ("text", "sentences", "candidates", "routes")
+    adds: ClassVar = ("answers",)
+
+    def __init__(self, backend: Backend | None, label_set: LabelSet, *, config: LlmConfig) -> None:
+        """Take the backend and prepare what all questions share.
+
+        Args:
+            backend: Who answers; None for a run without an LLM, where every route is local.
+            label_set: Labels on offer.
+            config: Model and revision by which requests are named, and the size of the context.
+        """
+        self.backend = backend
+        self.context_size = ContextSize(config.context_sentences, config.max_context_chars)
+        if backend is not None:
+            self.questionnaire = Questionnaire.for_label_set(
+                label_set,
+                backend.symbols,
+                model=config.model,
+                revision=config.revision,
+                decoding=backend.decoding,
+            )
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Add `answers`, aligned with `candidates`; null where the route is local.
+
+        Raises:
+            BackendError: If the backend cannot answer any more.
+            ContractError: If routes and candidates differ in number, or a candidate is routed to
+                an LLM that this run does not have.
+        """
+        routes = batch["routes"].combine_chunks()
+        routed = np.flatnonzero(pc.equal(routes.flatten(), "llm").to_numpy(zero_copy_only=False))
+        distinct, answer_of = self._ask(list(self._questions(batch, routed)))
+        indices = np.zeros(len(routes.flatten()), dtype=np.int64)
+        is_local = np.ones(len(indices), dtype=bool)
+        indices[routed], is_local[routed] = answer_of, False
+        answers = pa.array([asdict(answer) for answer in distinct], type=ANSWER)
+        column = pa.ListArray.from_arrays(
+            _offsets(routes),
+            answers.take(pa.array(indices, mask=is_local)),
+            type=STAGE_COLUMNS["answers"],
+        )
+        return batch.append_column("answers", column)
+
+    def _ask(self, questions: Sequence[Question]) -> tuple[list[Answer], list[int]]:
+        """Ask what differs, once.
+
+        Returns:
+            The answers to distinct questions, and for each question the index of its answer.
+        """
+        if not questions:
+            return [], []
+        if self.backend is None:
+            raise ContractError(
+                f"{len(questions)} candidates are routed to the LLM, but the run has none"
+            )
+        place_of: dict[Question, int] = {}
+        answer_of = [place_of.setdefault(question, len(place_of)) for question in questions]
+        requests = [self.questionnaire.request(question) for question in place_of]
+        return self.backend.ask(requests), answer_of
+
+    def _questions(self, batch: pa.Table, routed: np.ndarray) -> Iterator[Question]:
+        """Render the candidates of the given flat indices, in the order of the documents."""
+        candidates = batch["candidates"].combine_chunks()
+        if len(candidates.flatten()) != len(batch["routes"].combine_chunks().flatten()):
+            raise ContractError("ClassifySpans: `routes` is not aligned with `candidates`")
+        rows = np.searchsorted(_offsets(candidates).to_numpy(), routed, side="right") - 1
+        chosen = candidates.flatten().take(pa.array(routed))
+        sentence, start, end = (chosen.field(n).to_pylist() for n in ("sentence", "start", "end"))
+        shown_row, text, bounds = -1, "", []
+        for place, row in enumerate(rows.tolist()):
+            if row != shown_row:
+                shown_row, text = row, batch["text"][row].as_py()
+                bounds = _sentence_bounds(batch["sentences"][row])
+            yield render_context(
+                text,
+                bounds,
+                index=sentence[place],
+                span=(start[place], end[place]),
+                size=self.context_size,
+            )
+
+
+def _offsets(lists: pa.ListArray) -> pa.Array:
+    """Offsets into `lists.flatten()`; those of a sliced array do not begin at zero."""
+    return pc.subtract(lists.offsets, lists.offsets[0])
+
+
+def _sentence_bounds(sentences: pa.ListScalar) -> list[tuple[int, int]]:
+    """Start and end of each sentence, without touching its tokens."""
+    values = sentences.values
+    return list(
+        zip(values.field("start").to_pylist(), values.field("end").to_pylist(), strict=True)
+    )

@@ -1,0 +1,102 @@
+"""The last table becomes the rows that are written.
+
+Here the rule "stages add columns" ends: the output has its own columns, one row for each document
+in the same order. Where the rows go is not known here.
+"""
+
+import hashlib
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linkner_ray.errors import ContractError
+from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT, require_columns
+
+
+def output_schema(*, keep_text: bool) -> pa.Schema:
+    """Schema of `entities/part-*.parquet`."""
+    return OUTPUT.append(pa.field("text", pa.string(), nullable=False)) if keep_text else OUTPUT
+
+
+class WriteEntities:
+    """Maps the table after the last stage to output rows."""
+
+    reads = ("doc_id", "url", "text", "sentences", "candidates", "routes", "entities")
+
+    def __init__(self, *, keep_text: bool) -> None:
+        """Take the rules of one run.
+
+        Args:
+            keep_text: Whether the text stands beside its entities.
+        """
+        self.schema = output_schema(keep_text=keep_text)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Rows of `output_schema`, aligned with the documents of the table.
+
+        Raises:
+            ContractError: If a column is missing or null, or an entity's text is not the text
+                between its offsets; names the document.
+        """
+        require_columns(table, self.reads)
+        texts = table["text"].to_pylist()
+        _check_texts(table["doc_id"].to_pylist(), texts, table["entities"].to_pylist())
+        has_entities = pc.greater(pc.list_value_length(table["entities"]), 0)
+        columns = {
+            "doc_id": table["doc_id"],
+            "url": table["url"],
+            "doc_digest": pa.array([document_digest(text) for text in texts], pa.string()),
+            "status": pc.if_else(has_entities, "entities", "empty"),
+            "num_chars": pa.array(map(len, texts), pa.int64()),
+            "num_sentences": pc.list_value_length(table["sentences"]),
+            "num_candidates": pc.list_value_length(table["candidates"]),
+            "num_routed": _count_routed(table["routes"]),
+            "entities": table["entities"],
+            "text": table["text"],
+        }
+        return _conform({name: columns[name] for name in self.schema.names}, self.schema)
+
+
+def candidates_rows(table: pa.Table) -> pa.Table:
+    """Rows of `candidates/part-*.parquet` from the table after the last stage.
+
+    Raises:
+        ContractError: If a column is missing, or a document id is null.
+    """
+    require_columns(table, CANDIDATES_OUTPUT.names)
+    return _conform({name: table[name] for name in CANDIDATES_OUTPUT.names}, CANDIDATES_OUTPUT)
+
+
+def document_digest(text: str) -> str:
+    """Name of a text: 16 hexadecimal digits of its UTF-8 bytes."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _check_texts(
+    doc_ids: list[str], texts: list[str], entities: list[list[dict[str, Any]]]
+) -> None:
+    for doc_id, text, found in zip(doc_ids, texts, entities, strict=True):
+        for entity in found:
+            between = text[entity["start"] : entity["end"]]
+            if between != entity["text"]:
+                raise ContractError(
+                    f"document '{doc_id}': the entity at {entity['start']}..{entity['end']} says "
+                    f"{entity['text']!r}, the text there is {between!r}"
+                )
+
+
+def _count_routed(routes: pa.ChunkedArray) -> pa.Array:
+    """How many candidates of each document went to the LLM."""
+    lists = routes.combine_chunks()
+    asked = pc.filter(pc.list_parent_indices(lists), pc.equal(lists.flatten(), "llm"))
+    counts = dict(zip(*(c.to_pylist() for c in pc.value_counts(asked).flatten()), strict=True))
+    return pa.array([counts.get(index, 0) for index in range(len(lists))], pa.int32())
+
+
+def _conform(columns: dict[str, pa.Array], schema: pa.Schema) -> pa.Table:
+    """Columns as a table of a schema, with a null where none may be as an error."""
+    for field in schema:
+        if not field.nullable and columns[field.name].null_count:
+            raise ContractError(f"output column '{field.name}' has nulls")
+    return pa.table(columns, schema=schema)

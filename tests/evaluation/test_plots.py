@@ -1,0 +1,63 @@
+"""Pictures: real PNGs, equal for equal input; what they show is looked at by eye."""
+
+import struct
+
+import pytest
+
+from linkner_ray.evaluation.plots import (
+    KIND_COLOURS,
+    SOURCE_COLOURS,
+    SYSTEM_COLOURS,
+    plot_entities,
+    plot_f1,
+    plot_seconds,
+    plot_uncertainty,
+)
+from linkner_ray.runs.accounts import KINDS, SOURCES
+
+TOTALS = {
+    "source_local_PER": 30,
+    "source_llm_PER": 5,
+    "source_ledger_ORG": 2,
+    "uncertainty_predicted_bin_00": 100_000,
+    "uncertainty_doubted_bin_19": 1,
+}
+
+
+def size(png):
+    """Width and height in pixels, from the header chunk that follows the 8 bytes of signature."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", png[16:24])
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot_entities(TOTALS, ["PER", "ORG", "US$"]),
+        lambda: plot_entities({}, ["PER"]),
+        lambda: plot_uncertainty(TOTALS, 0.1),
+        lambda: plot_uncertainty({}, 0.0),
+        lambda: plot_seconds({"RecognizeSpans": 1.5, "RouteSpans": 0.0}),
+        lambda: plot_f1({"all": (0.5, 1.0), "PER": (0.0, 0.25)}),
+    ],
+    ids=["entities", "no_entities", "uncertainty", "no_candidates", "seconds", "f1"],
+)
+def test_a_picture_is_a_png_of_page_width_and_always_the_same(draw):
+    first = draw()
+    width, height = size(first)
+    assert width == 7 * 144
+    assert 150 < height < 1000
+    assert draw() == first
+
+
+def test_a_label_more_makes_the_picture_higher():
+    few, many = (plot_entities(TOTALS, [str(n) for n in range(count)]) for count in (2, 12))
+    assert size(many)[1] > size(few)[1]
+
+
+def test_every_source_kind_and_system_has_a_colour_of_its_own():
+    assert tuple(SOURCE_COLOURS) == SOURCES
+    assert tuple(KIND_COLOURS) == KINDS
+    for colours in (SOURCE_COLOURS, KIND_COLOURS, SYSTEM_COLOURS):
+        assert len(set(colours.values())) == len(colours)
+    assert SOURCE_COLOURS["local"] == SYSTEM_COLOURS["local"]

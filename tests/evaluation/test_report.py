@@ -1,0 +1,160 @@
+"""Reports: every number of the page and the JSON comes from the totals."""
+
+import json
+
+import pytest
+
+from linkner_ray.evaluation.report import (
+    ReportScores,
+    RunReport,
+    UnitReport,
+    render_markdown,
+    report_json,
+    write_report,
+)
+from linkner_ray.evaluation.scores import Counts, Scores
+
+TOTALS = {
+    "documents_read": 1200,
+    "documents_entities": 900,
+    "documents_empty": 297,
+    "documents_quarantined": 3,
+    "characters_total": 5_000_000,
+    "candidates_predicted": 700,
+    "candidates_doubted": 100,
+    "routed": 200,
+    "verdict_label": 150,
+    "verdict_failed": 1,
+    "entities": 650,
+    "entities_PER": 650,
+    "entities_source_local": 600,
+    "entities_source_llm": 50,
+    "source_local_PER": 600,
+    "source_llm_PER": 50,
+    "quarantine_null_text": 2,
+    "quarantine_too_long": 1,
+    "records_skipped_warcinfo": 4,
+}
+
+
+def unit(number, **seconds):
+    return UnitReport(
+        name=f"u-{number}",
+        source="s3://crawl/a_b|c.parquet",
+        documents=10,
+        characters=1000,
+        seconds=seconds,
+    )
+
+
+def run_report(**changes):
+    values = {
+        "title": "Extraction",
+        "run_id": "r1",
+        "totals": TOTALS,
+        "labels": ("PER", "ORG"),
+        "routing_threshold": 0.1,
+        "config": {"input": {"paths": ("a", "b"), "lang_column": None}},
+        "versions": {"linkner-ray": "0.1.0"},
+        "seconds": {"plan": 0.5, "extract": 2000.0},
+        "units": [unit(1, ReadDocuments=1.0, RecognizeSpans=3.0), unit(2, ReadDocuments=0.5)],
+    }
+    return RunReport(**{**values, **changes})
+
+
+@pytest.fixture
+def scores():
+    local = Scores({"PER": Counts(true_positives=1, false_positives=1, false_negatives=1)})
+    linked = Scores({"PER": Counts(true_positives=2)})
+    return ReportScores(name="demo", local=local, linked=linked)
+
+
+def test_the_page_says_what_came_in_what_came_out_and_what_was_asked():
+    page = render_markdown(run_report())
+    assert "1,200 documents in, 650 entities out. 200 of 800 candidates (25.0 %)" in page
+    assert "| with entities | 900 | 75.0 % |" in page
+    assert "| PER | 650 | 600 | 50 | 0 |" in page
+    assert "| ORG | 0 | 0 | 0 | 0 |" in page
+    assert "| label | 150 | 75.0 % |" in page
+    assert "| records that are no documents: warcinfo | 4 |" in page
+
+
+def test_errors_are_listed_by_reason_the_most_frequent_first():
+    page = render_markdown(run_report())
+    assert page.index(r"| null\_text | 2 |") < page.index(r"| too\_long | 1 |")
+    clean = {name: n for name, n in TOTALS.items() if not name.startswith("quarantine_")}
+    assert "Nothing was quarantined." in render_markdown(run_report(totals=clean))
+
+
+def test_seconds_of_a_stage_are_summed_over_units():
+    run = run_report()
+    assert run.stage_seconds == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
+    page = render_markdown(run)
+    assert "| extract | 2,000.0 |" in page
+    assert "| ReadDocuments | 1.50 | 1,333 |" in page  # 2 units of 1,000 characters in 1.5 s
+
+
+def test_units_of_an_earlier_run_do_not_count_as_fast():
+    page = render_markdown(run_report(units=[unit(1, ReadDocuments=1.0), unit(2)]))
+    assert "| ReadDocuments | 1.00 | 1,000 |" in page
+
+
+def test_text_from_outside_cannot_break_a_table_or_bring_html():
+    page = render_markdown(run_report(notes=["<script>alert(1)</script>\n# not a heading"]))
+    assert r"> \<script\>alert(1)\</script\> \# not a heading" in page
+    assert r"s3://crawl/a\_b\|c.parquet" in page
+
+
+def test_pictures_stand_apart_from_tables():
+    page = render_markdown(run_report(), pictures=("entities_by_source", "uncertainty"))
+    lines = page.splitlines()
+    places = [index for index, line in enumerate(lines) if line.startswith("![")]
+    assert len(places) == 2
+    assert all(lines[index - 1] == "" for index in places)
+
+
+def test_the_json_has_stable_keys(scores):
+    facts = json.loads(report_json(run_report(scores=[scores])))
+    assert facts["totals"] == TOTALS
+    assert facts["routed_share"] == 0.25
+    assert facts["stage_seconds"] == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
+    assert facts["units"][1]["name"] == "u-2"
+    assert facts["scores"]["demo"]["local"]["all"] == {
+        "true_positives": 1,
+        "false_positives": 1,
+        "false_negatives": 1,
+        "precision": 0.5,
+        "recall": 0.5,
+        "f1": 0.5,
+    }
+    assert facts["scores"]["demo"]["linked"]["PER"]["f1"] == 1.0
+
+
+def test_scores_stand_side_by_side_with_what_was_gained(scores):
+    page = render_markdown(run_report(scores=[scores]))
+    assert "| PER | 2 | 0.5000 | 0.5000 | 0.5000 | 1.0000 | 1.0000 | 1.0000 | +0.5000 |" in page
+    assert "## Scores" not in render_markdown(run_report())
+
+
+def test_a_report_is_written_whole_with_the_pictures_it_names(scores):
+    files = {}
+    write_report(run_report(scores=[scores]), write_bytes=files.__setitem__)
+    page = files["report.md"].decode()
+    assert sorted(files) == [
+        "plots/entities_by_source.png",
+        "plots/f1_1.png",
+        "plots/seconds_by_stage.png",
+        "plots/uncertainty.png",
+        "report.json",
+        "report.md",
+    ]
+    assert all(f"({name})" in page for name in files if name.endswith(".png"))
+
+
+def test_a_run_without_units_and_candidates_is_reported_too():
+    empty = {"documents_read": 0, "candidates_predicted": 0, "candidates_doubted": 0}
+    totals = {**empty, "routed": 0, "entities": 0}
+    files = {}
+    write_report(run_report(totals=totals, units=[]), write_bytes=files.__setitem__)
+    assert "plots/seconds_by_stage.png" not in files
+    assert "| with entities | 0 | - |" in files["report.md"].decode()

@@ -1,0 +1,131 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from linkner_ray.errors import ConfigError, ContractError, DataError
+from linkner_ray.runs.folder import Receipt, RunFolder, parquet_bytes
+from linkner_ray.schemas import OUTPUT, QUARANTINE
+
+PLAN = {"schema_version": 1, "config": {"routing": {"threshold": 0.1}}}
+
+
+def receipt(first_record=0, **changes):
+    facts = {
+        "unit": f"abc-{first_record:010d}",
+        "source": "a.parquet",
+        "first_record": first_record,
+        "num_records": 1,
+        "is_last": False,
+        "counts": {"documents_entities": 0, "documents_empty": 1},
+    }
+    return Receipt(**{**facts, **changes})
+
+
+def output_rows():
+    row = dict.fromkeys(OUTPUT.names, 0) | {
+        "doc_id": "1", "url": None, "doc_digest": "", "status": "empty", "entities": [],
+    }  # fmt: skip
+    return pa.Table.from_pylist([row], schema=OUTPUT)
+
+
+def quarantine_rows():
+    row = dict.fromkeys(QUARANTINE.names) | {
+        "path": "a", "reason": "null_text", "detail": "", "num_chars": 0,
+    }  # fmt: skip
+    return pa.Table.from_pylist([row], schema=QUARANTINE)
+
+
+def commit(run, receipt, quarantine=None):
+    run.commit(
+        receipt,
+        entities=output_rows(),
+        quarantine=QUARANTINE.empty_table() if quarantine is None else quarantine,
+        candidates=None,
+    )
+
+
+def test_a_receipt_is_read_back_from_its_part_file(tmp_path):
+    run = RunFolder(str(tmp_path / "out"))
+    run.begin({"plan": PLAN})
+    commit(run, receipt(0))
+    commit(run, receipt(7, is_last=True))
+    assert RunFolder(str(tmp_path / "out")).receipts() == [receipt(0), receipt(7, is_last=True)]
+
+
+def test_a_unit_written_again_gives_the_same_bytes(tmp_path):
+    run = RunFolder(str(tmp_path))
+    commit(run, receipt())
+    first = (tmp_path / "entities/part-abc-0000000000.parquet").read_bytes()
+    commit(run, receipt(seconds={"RecognizeSpans": 1.5}))
+    assert (tmp_path / "entities/part-abc-0000000000.parquet").read_bytes() == first
+
+
+def test_quarantine_is_written_only_where_there_is_any(tmp_path):
+    run = RunFolder(str(tmp_path))
+    commit(run, receipt(0))
+    commit(run, receipt(1), quarantine=quarantine_rows())
+    assert [path.name for path in (tmp_path / "_quarantine").iterdir()] == [
+        "part-abc-0000000001.parquet"
+    ]
+
+
+def test_a_write_that_never_ended_is_not_a_part_file(tmp_path):
+    run = RunFolder(str(tmp_path))
+    commit(run, receipt())
+    (tmp_path / "entities/.part-abc-0000000009.parquet.123").write_bytes(b"half")
+    assert [found.first_record for found in run.receipts()] == [0]
+
+
+def test_the_same_run_may_begin_again(tmp_path):
+    for _ in range(2):
+        RunFolder(str(tmp_path)).begin({"plan": PLAN, "config": {"resources": 1}})
+
+
+def test_a_folder_of_another_run_is_refused_with_the_difference_named(tmp_path):
+    RunFolder(str(tmp_path)).begin({"plan": PLAN})
+    other = {"schema_version": 1, "config": {"routing": {"threshold": 0.4}}}
+    with pytest.raises(ConfigError, match=r"config.routing.threshold was 0.1, is 0.4"):
+        RunFolder(str(tmp_path)).begin({"plan": other})
+
+
+def test_part_files_of_nobody_are_refused(tmp_path):
+    commit(RunFolder(str(tmp_path)), receipt())
+    with pytest.raises(ConfigError, match=r"_run.json is missing"):
+        RunFolder(str(tmp_path)).begin({"plan": PLAN})
+
+
+def test_a_part_file_without_a_receipt_is_named(tmp_path):
+    (tmp_path / "entities").mkdir()
+    pq.write_table(output_rows(), tmp_path / "entities/part-x.parquet")
+    with pytest.raises(ContractError, match=r"part-x.parquet carries no receipt"):
+        RunFolder(str(tmp_path)).receipts()
+
+
+def test_a_damaged_part_file_is_named(tmp_path):
+    run = RunFolder(str(tmp_path))
+    commit(run, receipt())
+    part = tmp_path / "entities/part-abc-0000000000.parquet"
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"part-abc-0000000000.parquet is damaged"):
+        run.receipts()
+
+
+def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):
+    run = RunFolder(str(tmp_path))
+    assert not run.is_complete
+    run.finish([receipt(7), receipt(0)], {"totals": {"documents_read": 2}})
+    manifest = json.loads((tmp_path / "_manifest.json").read_text())
+    assert [file["path"] for file in manifest["files"]] == [
+        "entities/part-abc-0000000000.parquet",
+        "entities/part-abc-0000000007.parquet",
+    ]
+    assert [file["rows"] for file in manifest["files"]] == [1, 1]
+    assert run.is_complete
+
+
+def test_equal_tables_in_other_chunks_give_equal_bytes():
+    table = pa.concat_tables([output_rows(), output_rows()])
+    assert table["doc_id"].num_chunks == 2
+    assert parquet_bytes(table) == parquet_bytes(table.combine_chunks())

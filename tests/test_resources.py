@@ -1,0 +1,35 @@
+import pytest
+
+from linkner_ray.config import ResourcesConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.pipeline import check_resources
+
+TWO_CPUS = [{"CPU": 2.0}]
+
+
+def test_the_defaults_fit_two_cpus():
+    # 1 encoder at 0.5, 1 llm at 0.5, one task of 0.25
+    check_resources(ResourcesConfig(), has_llm=True, nodes=TWO_CPUS)
+
+
+def test_actors_that_take_all_cpus_are_refused_since_no_task_could_run():
+    resources = ResourcesConfig(encoder_cpus=1, llm_cpus=1)
+    with pytest.raises(ConfigError, match=r"needs 2.25 CPUs .* the cluster has 2"):
+        check_resources(resources, has_llm=True, nodes=TWO_CPUS)
+
+
+def test_without_an_llm_its_actors_do_not_count():
+    check_resources(ResourcesConfig(encoder_cpus=1, llm_cpus=1), has_llm=False, nodes=TWO_CPUS)
+
+
+def test_gpus_are_counted_apart():
+    resources = ResourcesConfig(encoder_gpus=0.5, llm_gpus=1)
+    with pytest.raises(ConfigError, match=r"needs 1.5 GPUs .* the cluster has 1"):
+        check_resources(resources, has_llm=True, nodes=[{"CPU": 8.0, "GPU": 1.0}])
+
+
+def test_an_actor_must_fit_one_node():
+    resources = ResourcesConfig(llm_gpus=2)
+    nodes = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
+    with pytest.raises(ConfigError, match="no node can hold one llm actor"):
+        check_resources(resources, has_llm=True, nodes=nodes)
