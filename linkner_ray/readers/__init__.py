@@ -1,1 +1,6 @@
-"""Crawl shards of every format, read into units of documents."""
+"""Shards of documents: found, checked, and read unit by unit."""
+
+from linkner_ray.readers.shards import check_first_source, read_units
+from linkner_ray.readers.sources import list_sources
+
+__all__ = ["check_first_source", "list_sources", "read_units"]

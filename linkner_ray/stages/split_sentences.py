@@ -197,24 +197,24 @@ def _pattern() -> re.Pattern[str]:
     """The tokens, alternatives in order of precedence; compiled once."""
     word, mark, single = _classes()
     apostrophe = "['\u2019]"
-    clitic = f"{apostrophe}(?:[sdmSDM]|re|ve|ll|RE|VE|LL)(?![{word}])"
-    negation = f"n{apostrophe}t(?![{word}])|N{apostrophe}T(?![{word}])"
+    clitic = f"{apostrophe}(?:[sdmSDM]|re|ve|ll|RE|VE|LL)(?!\\w)"
+    negation = f"n{apostrophe}t(?!\\w)|N{apostrophe}T(?!\\w)"
     # The letters before "n't" give back their n: do|n't, ca|n't.
-    letters = f"[{word}]+(?<![nN](?={apostrophe}[tT](?![{word}])))"
+    letters = f"[{word}]+(?<![nN](?={apostrophe}[tT](?!\\w)))"
     inner = (
-        f"[-\u2010\u2011_](?=[{word}])"
-        f"|(?<=[0-9])[.,:](?=[0-9])"
-        f"|(?<=[a-z0-9])\\.(?=[a-z])"
-        f"|(?<=[A-Z])&(?=[A-Z])"
-        f"|(?!{clitic}){apostrophe}(?=[{word}])"
+        "[-\u2010\u2011_]"
+        "|(?<=[0-9])[.,:](?=[0-9])"
+        "|(?<=[a-z0-9])\\.(?=[a-z])"
+        "|(?<=[A-Z])&(?=[A-Z])"
+        f"|(?!{clitic}){apostrophe}"
     )
     return re.compile(
         "|".join(
             [
-                f"[A-Za-z](?:\\.[A-Za-z])+(?![{word}])\\.?",  # U.S., e.g.
+                "[A-Za-z](?:\\.[A-Za-z])+(?!\\w)\\.?",  # U.S., e.g.
                 "[A-Z]\\.(?=[ \u00a0]+[A-Z])",  # an initial
                 negation,
-                f"(?:[cdjlmnst]|qu){apostrophe}(?=[{word}])",  # elision: l'Europe
+                f"(?:[cdjlmnst]|qu){apostrophe}(?=\\w)",  # elision: l'Europe
                 f"{letters}(?:(?:{inner}){letters})*",
                 clitic,
                 f"[{single}][{mark}]*",

@@ -1,0 +1,87 @@
+"""Reading a shard, whatever its format."""
+
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from linkner_ray.config import InputConfig
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.readers.documents import Checks, whole_shard_unit
+from linkner_ray.readers.jsonl import read_jsonl
+from linkner_ray.readers.parquet import find_schema_fault, open_parquet, read_parquet
+from linkner_ray.readers.streams import ShardStream, group_records
+from linkner_ray.readers.warc import read_warc
+from linkner_ray.runs.units import Source, UnitDocuments
+
+
+def read_units(
+    source: Source,
+    *,
+    config: InputConfig,
+    errors_raw_chars: int,
+    is_done: Callable[[int], bool],
+) -> Iterator[UnitDocuments]:
+    """Units of a shard in order, without those that are done.
+
+    Every record belongs to exactly one unit, and a unit's boundaries do not depend on what is
+    done. A shard without records has one unit without records.
+
+    Args:
+        source: The shard.
+        config: Columns to read and limits of units and documents.
+        errors_raw_chars: Characters of a bad value kept in quarantine.
+        is_done: Whether the unit that begins with this record is not wanted.
+
+    Raises:
+        OSError: If the store cannot be reached; nothing is quarantined for that.
+    """
+    checks = Checks(
+        path=source.path,
+        max_document_chars=config.max_document_chars,
+        errors_raw_chars=errors_raw_chars,
+    )
+    try:
+        file = _open(source)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        if not is_done(0):
+            detail = f"cannot be opened: {error}"
+            yield whole_shard_unit(checks, reason="unreadable_file", detail=detail)
+        return
+    if source.format == "parquet":
+        with file:
+            yield from read_parquet(file, config, checks=checks, is_done=is_done)
+        return
+    with ShardStream(file, source.path) as stream:
+        read = read_jsonl if source.format == "jsonl" else read_warc
+        records = read(stream, config)
+        yield from group_records(records, config=config, checks=checks, is_done=is_done)
+
+
+def check_first_source(source: Source, config: InputConfig) -> None:
+    """Look at the columns of a shard before a run starts; other formats than Parquet have none.
+
+    A file that cannot be read passes: it is one bad shard, which the run puts in quarantine.
+
+    Raises:
+        ConfigError: If the text column is missing or a column has a type that cannot be read.
+    """
+    if source.format != "parquet":
+        return
+    try:
+        with _open(source) as file, open_parquet(file) as parquet:
+            fault = find_schema_fault(parquet.schema_arrow, config)
+    except (DataError, FileNotFoundError, PermissionError):
+        return
+    if fault is not None:
+        raise ConfigError(f"{source.path}: {fault.detail}")
+
+
+def _open(source: Source) -> IO[bytes]:
+    filesystem, inner = fsspec.core.url_to_fs(source.path)
+    if isinstance(filesystem, LocalFileSystem):
+        return filesystem.open(inner, "rb")
+    # Arrow asks for whole column chunks and streams read ahead by themselves in large blocks.
+    cache = "none" if source.format == "parquet" else "readahead"
+    return filesystem.open(inner, "rb", cache_type=cache)

@@ -1,0 +1,128 @@
+"""Which shards the paths of a config mean."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from linkner_ray.config import InputConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.runs.units import ShardFormat, Source
+
+_FORMATS: tuple[tuple[re.Pattern[str], ShardFormat], ...] = (
+    (re.compile(r".*\.parquet", re.IGNORECASE), "parquet"),
+    (re.compile(r".*\.(jsonl|ndjson|json)(\.gz|\.zst)?", re.IGNORECASE), "jsonl"),
+    (re.compile(r".*\.wet(\.gz|\.zst)?", re.IGNORECASE), "wet"),
+    (re.compile(r".*\.(warc|arc)(\.gz|\.zst)?", re.IGNORECASE), "warc"),
+)
+_WILDCARD = re.compile(r"[*?\[]")
+_VERSION_KEYS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "mtime", "created")
+_NUM_NEIGHBOURS = 5
+
+
+def list_sources(config: InputConfig) -> list[Source]:
+    """Shards that the paths of a config mean, sorted by path, each once.
+
+    A folder is searched to the bottom; files and folders below it whose names begin with `_` or
+    `.` are left out. A file named by itself is always taken.
+
+    Raises:
+        ConfigError: If a path matches nothing, cannot be listed, or names a file of unknown
+            format while `input.format` is auto.
+    """
+    sources: dict[str, Source] = {}
+    for path in config.paths:
+        for source in _sources_of(path, config):
+            sources[source.path] = source
+    return [sources[path] for path in sorted(sources)]
+
+
+def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
+    try:
+        filesystem, root = fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"input path '{path}': {error}") from error
+    filesystem.invalidate_cache()
+    try:
+        files = _find(filesystem, root)
+    except OSError as error:
+        raise ConfigError(f"input path '{path}' cannot be listed: {error}") from error
+    if not files:
+        raise ConfigError(f"input path '{path}' matches nothing; {_neighbours(filesystem, root)}")
+    is_local = isinstance(filesystem, LocalFileSystem)
+    for name, found in files.items():
+        full_name = name if is_local else filesystem.unstrip_protocol(name)
+        yield Source(
+            path=full_name,
+            format=_format_of(full_name, config),
+            size=int(found["size"]),
+            version=_version(name, found, is_local=is_local),
+        )
+
+
+def _find(filesystem: AbstractFileSystem, root: str) -> dict[str, Mapping[str, Any]]:
+    """Files by name, with what one listing says of them."""
+    try:
+        found = filesystem.info(root)
+    except FileNotFoundError:
+        found = None
+    if found is not None and found["type"] == "file":
+        return {root: found}
+    if found is not None and found["type"] == "directory":
+        return _below(filesystem, root)
+    if not _WILDCARD.search(root):
+        return {}
+    files: dict[str, Mapping[str, Any]] = {}
+    folder = root[: _WILDCARD.search(root).start()].rpartition("/")[0]  # type: ignore[union-attr]
+    for name, entry in filesystem.glob(root, detail=True).items():
+        if _is_hidden(name, folder):
+            continue
+        files |= _below(filesystem, name) if entry["type"] == "directory" else {name: entry}
+    return files
+
+
+def _below(filesystem: AbstractFileSystem, folder: str) -> dict[str, Mapping[str, Any]]:
+    entries = filesystem.find(folder, detail=True)
+    return {name: entry for name, entry in entries.items() if not _is_hidden(name, folder)}
+
+
+def _is_hidden(name: str, folder: str) -> bool:
+    """Whether any part of the name below the folder begins with `_` or `.`."""
+    return any(part.startswith(("_", ".")) for part in name[len(folder) :].split("/"))
+
+
+def _format_of(path: str, config: InputConfig) -> ShardFormat:
+    if config.format != "auto":
+        return config.format
+    name = PurePosixPath(path).name
+    for pattern, shard_format in _FORMATS:
+        if pattern.fullmatch(name):
+            return shard_format
+    raise ConfigError(
+        f"{path}: the name does not tell the format; set input.format, or name the shards with a "
+        f"glob such as {PurePosixPath(path).parent.name or '.'}/*.parquet"
+    )
+
+
+def _version(name: str, found: Mapping[str, Any], *, is_local: bool) -> str:
+    if is_local:
+        return str(Path(name).stat().st_mtime_ns)
+    tags = (found.get(key) for key in _VERSION_KEYS)
+    return next((str(tag).strip('"') for tag in tags if tag is not None), "")
+
+
+def _neighbours(filesystem: AbstractFileSystem, root: str) -> str:
+    """What there is in the nearest folder that exists."""
+    folder = root
+    while folder.strip("/") and (_WILDCARD.search(folder) or not filesystem.isdir(folder)):
+        folder = folder.rpartition("/")[0]
+    if not folder.strip("/"):
+        return "none of the folders above it exists"
+    names = sorted(PurePosixPath(name).name for name in filesystem.ls(folder, detail=False))
+    listed = ", ".join(names[:_NUM_NEIGHBOURS]) or "nothing"
+    more = f" and {len(names) - _NUM_NEIGHBOURS} more" if len(names) > _NUM_NEIGHBOURS else ""
+    return f"the folder {folder} holds {listed}{more}"

@@ -1,0 +1,275 @@
+"""Shards that are read from front to back: decompression, and records grouped into units."""
+
+import io
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+import zstandard
+
+from linkner_ray.config import InputConfig
+from linkner_ray.errors import DataError
+from linkner_ray.readers.documents import (
+    Checks,
+    QuarantineRow,
+    check_documents,
+    quarantine_table,
+)
+from linkner_ray.runs.units import UnitDocuments
+
+_READ_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 20
+_ZSTD_FEED_BYTES = 512
+"""zstd cannot be rewound to just before a fault: what one feed held is lost with it."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class ShardStream(io.RawIOBase):
+    """Uncompressed bytes of a shard up to the first fault.
+
+    A fault ends the stream as its end would, so that everything before it can be read.
+
+    Attributes:
+        failure: What was wrong with the compressed stream; None if nothing was, so far.
+    """
+
+    def __init__(self, file: IO[bytes], path: str) -> None:
+        self.failure: str | None = None
+        self._file = file
+        self._pieces = _pieces(file, path)
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Whether the stream can be read: always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        """Fill the buffer as far as one piece goes; 0 at the end or at a fault."""
+        if not self._piece:
+            try:
+                self._piece = memoryview(next(self._pieces, b""))
+            except DataError as error:
+                self.failure = str(error)
+        count = min(len(buffer), len(self._piece))
+        buffer[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count
+
+    def close(self) -> None:
+        """Close the file below as well."""
+        self._file.close()
+        super().close()
+
+
+def _pieces(file: IO[bytes], path: str) -> Iterator[bytes]:
+    """Uncompressed pieces, never empty; the compression goes by content.
+
+    Raises:
+        DataError: When the compressed stream is corrupt or ends too early.
+    """
+    head = file.read(_READ_BYTES)
+    if head.startswith(_GZIP_MAGIC):
+        yield from _gzip_pieces(head, file)
+    elif head.startswith(_ZSTD_MAGIC):
+        yield from _zstd_pieces(head, file)
+    elif head and path.lower().endswith((".gz", ".zst")):
+        raise DataError("is neither gzip nor zstd, though named so; if it is plain, rename it")
+    else:
+        while head:
+            yield head
+            head = file.read(_READ_BYTES)
+
+
+def _gzip_pieces(data: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """Any number of gzip members; zero bytes between them are padding."""
+    while data:
+        member = zlib.decompressobj(wbits=31)
+        while not member.eof:
+            data = data or file.read(_READ_BYTES)
+            if not data:
+                raise DataError("gzip stream ends in the middle of a member")
+            before = member.copy()
+            try:
+                piece = member.decompress(data, _PIECE_BYTES)
+            except zlib.error as error:
+                yield from _readable_before_fault(before, data)
+                raise DataError(f"gzip stream is corrupt: {error}") from error
+            if piece:
+                yield piece
+            data = member.unconsumed_tail
+        data = member.unused_data.lstrip(b"\0")
+        while not data:
+            more = file.read(_READ_BYTES)
+            if not more:
+                return
+            data = more.lstrip(b"\0")
+
+
+def _readable_before_fault(member: Any, data: bytes) -> Iterator[bytes]:  # noqa: ANN401 - zlib's
+    """What a member gives byte by byte until it fails."""
+    readable = bytearray()
+    for index in range(len(data)):
+        try:
+            readable += member.decompress(data[index : index + 1])
+        except zlib.error:
+            break
+    if readable:
+        yield bytes(readable)
+
+
+def _zstd_pieces(data: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """Any number of zstd frames."""
+    while data:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        while not frame.eof:
+            data = data or file.read(_READ_BYTES)
+            if not data:
+                raise DataError("zstd stream ends in the middle of a frame")
+            feed, data = data[:_ZSTD_FEED_BYTES], data[_ZSTD_FEED_BYTES:]
+            try:
+                piece = frame.decompress(feed)
+            except zstandard.ZstdError as error:
+                raise DataError(f"zstd stream is corrupt: {error}") from error
+            if piece:
+                yield piece
+        data = frame.unused_data + data or file.read(_READ_BYTES)
+
+
+class UnitCollector:
+    """Gathers the records of one unit of a stream."""
+
+    def __init__(self, first_record: int, *, checks: Checks) -> None:
+        self.first_record = first_record
+        self.checks = checks
+        self._num_records = 0
+        self._records: list[int] = []
+        self._byte_offsets: list[int] = []
+        self._fields: list[tuple[bytes | None, bytes | None, bytes | None, bytes | None]] = []
+        self._quarantined: list[QuarantineRow] = []
+        self._skipped: Counter[str] = Counter()
+
+    @property
+    def record(self) -> int:
+        """Index in the shard of the record that comes next."""
+        return self.first_record + self._num_records
+
+    def add_document(
+        self,
+        *,
+        doc_id: str | None,
+        url: str | None,
+        lang: str | None,
+        text: str | bytes,
+        byte_offset: int,
+    ) -> None:
+        """Take a document; text as bytes is checked to be UTF-8, as str to be Unicode."""
+        try:
+            fields = (_encode(doc_id), _encode(url), _encode(lang), _encode(text))
+        except UnicodeEncodeError as error:
+            found = f"U+{ord(error.object[error.start]):04X}"
+            self.quarantine(
+                reason="invalid_unicode",
+                detail=f"lone surrogate {found} at character {error.start}",
+                raw=error.object,
+                byte_offset=byte_offset,
+                num_chars=len(text),
+            )
+            return
+        self._records.append(self.record)
+        self._byte_offsets.append(byte_offset)
+        self._fields.append(fields)
+        self._num_records += 1
+
+    def quarantine(
+        self,
+        *,
+        reason: str,
+        detail: str,
+        byte_offset: int,
+        raw: bytes | str | None = None,
+        num_chars: int = 0,
+    ) -> None:
+        """Take a record that is bad."""
+        kept = None if raw is None else self.checks.raw(raw)
+        row = QuarantineRow(self.record, byte_offset, None, reason, detail, kept, num_chars)
+        self._quarantined.append(row)
+        self._num_records += 1
+
+    def skip(self, reason: str) -> None:
+        """Count a record that is no document."""
+        self._skipped[reason] += 1
+        self._num_records += 1
+
+    def build(self, *, is_last: bool) -> UnitDocuments:
+        """The unit with what it has taken."""
+        columns = list(zip(*self._fields, strict=True)) or [()] * 4
+        arrays = [pa.array(column, pa.binary()).view(pa.string()) for column in columns]
+        table = pa.Table.from_arrays(arrays, names=["doc_id", "url", "lang", "text"])
+        documents, rows = check_documents(
+            table, self._records, checks=self.checks, byte_offsets=self._byte_offsets
+        )
+        rows = sorted([*self._quarantined, *rows], key=lambda row: row.record or 0)
+        return UnitDocuments(
+            first_record=self.first_record,
+            num_records=self._num_records,
+            documents=documents,
+            quarantine=quarantine_table(rows, self.checks.path),
+            skipped=dict(self._skipped),
+            is_last=is_last,
+        )
+
+
+def _encode(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecord:
+    """A record that has been found in a stream but not looked into.
+
+    Attributes:
+        num_bytes: Size by which units are cut; never less than its characters.
+        may_be_document: False where it is plain before looking that it is none.
+        collect: Looks into it and adds it to a unit, as exactly one record. Valid until the next
+            record is asked for.
+    """
+
+    num_bytes: int
+    may_be_document: bool
+    collect: Callable[[UnitCollector], None]
+
+
+def group_records(
+    records: Iterable[StreamRecord],
+    *,
+    config: InputConfig,
+    checks: Checks,
+    is_done: Callable[[int], bool],
+) -> Iterator[UnitDocuments]:
+    """Cut a stream into units, passing over those that are done.
+
+    A unit ends when it holds `unit_documents` possible documents or `unit_chars` bytes of them.
+    Both are known without looking into a record, so what is done cannot move a boundary.
+    """
+    unit = UnitCollector(0, checks=checks)
+    passing = is_done(0)
+    num_documents = num_bytes = 0
+    for index, record in enumerate(records):
+        if num_documents >= config.unit_documents or num_bytes >= config.unit_chars:
+            if not passing:
+                yield unit.build(is_last=False)
+            unit = UnitCollector(index, checks=checks)
+            passing = is_done(index)
+            num_documents = num_bytes = 0
+        if record.may_be_document:
+            num_documents += 1
+            num_bytes += record.num_bytes
+        if not passing:
+            record.collect(unit)
+    if not passing:
+        yield unit.build(is_last=True)

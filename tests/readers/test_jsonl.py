@@ -1,0 +1,147 @@
+import gzip
+import json
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linkner_ray.config import InputConfig
+from linkner_ray.readers import read_units
+from linkner_ray.runs.units import Source
+
+
+def lines(count):
+    return [json.dumps({"doc_id": f"d{i}", "text": f"text {i}"}) for i in range(count)]
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_a_line_is_a_document(tmp_path, read, suffix):
+    content = "\n".join(lines(3)).encode()  # without a line end after the last
+    packed = {
+        "": content,
+        ".gz": gzip.compress(content[:30]) + gzip.compress(content[30:]),
+        ".zst": zstandard.compress(content[:30]) + zstandard.compress(content[30:]),
+    }
+    shard = read(write(tmp_path / f"a.jsonl{suffix}", packed[suffix]), "jsonl")
+    assert [d["doc_id"] for d in shard.documents] == ["d0", "d1", "d2"]
+
+
+def test_bad_lines_are_quarantined_with_their_place(tmp_path, read):
+    bad = ["{", "[1]", "", '{"a": 1}', '{"text": null}', '{"text": 5}', '{"text": "a\\ud800b"}']
+    path = write(tmp_path / "a.jsonl", "\n".join(['{"text": "ok"}', *bad, '{"text": "\\u0000"}']))
+    shard = read(path, "jsonl")
+    assert shard.texts == ["ok", "\0"]
+    assert [d["doc_id"] for d in shard.documents] == [f"{path}:0", f"{path}:8"]
+    assert shard.reasons == [
+        (1, "bad_json"),
+        (2, "not_an_object"),
+        (4, "missing_text"),
+        (5, "null_text"),
+        (6, "wrong_type"),
+        (7, "invalid_unicode"),
+    ]
+    # Lengths with line ends: 15, 2, 4, 1, 9, 15, 12
+    assert [row["byte_offset"] for row in shard.quarantine] == [15, 17, 22, 31, 46, 58]
+    assert shard.skipped == {"blank_line": 1}
+    assert shard.quarantine[-1]["raw"] == "a\\ud800b"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "\xff"}', "invalid_utf8"),
+        (b"[" * 100_000, "bad_json"),
+        (b'{"n": ' + b"1" * 5000 + b"}", "bad_json"),
+    ],
+    ids=["invalid", "deep", "large number"],
+)
+def test_hostile_lines_stop_nothing(tmp_path, read, line, reason):
+    shard = read(write(tmp_path / "a.jsonl", line + b'\n{"text": "ok"}\n'), "jsonl")
+    assert shard.reasons == [(0, reason)]
+    assert shard.texts == ["ok"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, read):
+    assert read(write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "ok"}'), "jsonl").texts == ["ok"]
+
+
+def test_an_enormous_line_is_passed_over(tmp_path, read):
+    path = write(tmp_path / "a.jsonl", '{"text": "' + "x" * 4_000_000 + '"}\n{"text": "ok"}\n')
+    shard = read(path, "jsonl", max_document_chars=10)
+    assert shard.reasons == [(0, "too_long")]
+    assert shard.texts == ["ok"]
+
+
+def test_a_long_document_in_a_readable_line_is_quarantined(tmp_path, read):
+    shard = read(write(tmp_path / "a.jsonl", '{"text": "12345"}\n'), "jsonl", max_document_chars=4)
+    assert shard.reasons == [(0, "too_long")]
+    assert (shard.quarantine[0]["num_chars"], shard.quarantine[0]["byte_offset"]) == (5, 0)
+
+
+def test_an_empty_file_is_one_unit_without_records(tmp_path, read):
+    for name in ("a.jsonl", "b.jsonl.gz"):
+        [unit] = read(write(tmp_path / name, b""), "jsonl").units
+        assert (unit.num_records, unit.is_last) == (0, True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_lines_before_a_gzip_fault_are_kept(tmp_path, read, damage):
+    content = "\n".join(lines(2000)).encode()
+    packed = bytearray(gzip.compress(content, mtime=0))
+    middle = len(packed) // 2
+    if damage == "cut":
+        del packed[middle:]
+    else:
+        packed[middle : middle + 40] = b"\xff" * 40
+    shard = read(write(tmp_path / "a.jsonl.gz", bytes(packed)), "jsonl", raw_chars=5)
+    assert 500 < len(shard.documents) < 2000
+    *others, last = shard.quarantine
+    assert last["reason"] == "corrupt_stream"
+    assert last["record"] == len(shard.documents) + len(others)
+    assert shard.texts[:500] == [f"text {i}" for i in range(500)]
+
+
+def test_lines_before_a_zstd_fault_are_kept(tmp_path, read):
+    frames = [zstandard.compress("\n".join(lines(50)).encode() + b"\n") for _ in range(40)]
+    packed = b"".join(frames)[:-5]
+    shard = read(write(tmp_path / "a.jsonl.zst", packed), "jsonl")
+    assert len(shard.documents) >= 39 * 50
+    assert shard.reasons[-1][1] == "corrupt_stream"
+
+
+def test_a_name_that_promises_gzip_must_hold_it(tmp_path, read):
+    shard = read(write(tmp_path / "a.jsonl.gz", '{"text": "a"}'), "jsonl")
+    assert shard.reasons == [(0, "corrupt_stream")]
+
+
+@settings(max_examples=30)
+@given(
+    num_lines=st.integers(0, 12),
+    unit_documents=st.integers(1, 5),
+    unit_chars=st.sampled_from([1, 60, 10_000]),
+    blank=st.sets(st.integers(0, 11)),
+    done=st.sets(st.integers(0, 11)),
+)
+def test_what_is_done_moves_no_boundary(
+    tmp_path_factory, num_lines, unit_documents, unit_chars, blank, done
+):
+    content = [" " if i in blank else line for i, line in enumerate(lines(num_lines))]
+    path = write(tmp_path_factory.mktemp("j") / "a.jsonl", "\n".join(content))
+    source = Source(path=str(path), format="jsonl", size=0, version="1")
+    config = InputConfig(paths=("x",), unit_documents=unit_documents, unit_chars=unit_chars)
+
+    def units(is_done):
+        return list(read_units(source, config=config, errors_raw_chars=9, is_done=is_done))
+
+    whole = units(lambda _: False)
+    firsts = [unit.first_record for unit in whole]
+    ends = [unit.first_record + unit.num_records for unit in whole]
+    assert firsts == [0, *ends[:-1]]
+    assert [unit.is_last for unit in whole] == [False] * (len(whole) - 1) + [True]
+    assert units(done.__contains__) == [u for u in whole if u.first_record not in done]

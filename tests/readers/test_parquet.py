@@ -1,0 +1,181 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linkner_ray.config import InputConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.readers import check_first_source, read_units
+from linkner_ray.readers.parquet import plan_row_ranges
+from linkner_ray.runs.units import Source
+from linkner_ray.schemas import DOCUMENTS, QUARANTINE
+
+
+@given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 12))
+def test_row_ranges_cover_each_row_once_and_in_order(row_group_rows, unit_documents):
+    units = plan_row_ranges(row_group_rows, unit_documents)
+    parts = [part for unit in units for part in unit]
+    covered = [row for p in parts for row in range(p.first_row, p.first_row + p.num_rows)]
+    assert covered == list(range(sum(row_group_rows)))
+    owners = [group for group, rows in enumerate(row_group_rows) for _ in range(rows)]
+    assert [p.group for p in parts for _ in range(p.num_rows)] == owners
+    assert all(0 < sum(p.num_rows for p in unit) <= unit_documents for unit in units if unit)
+    assert len(units) == 1 or all(units)
+
+
+def test_small_row_groups_share_a_unit_and_a_large_one_is_sliced():
+    # 2 + 2 fit in 5, 3 more would not; 12 = 5 + 5 + 2; the last group does not join a slice
+    units = plan_row_ranges([2, 2, 3, 12, 1], 5)
+    found = [[(p.group, p.first_row, p.num_rows) for p in unit] for unit in units]
+    assert found == [
+        [(0, 0, 2), (1, 2, 2)],
+        [(2, 4, 3)],
+        [(3, 7, 5)],
+        [(3, 12, 5)],
+        [(3, 17, 2)],
+        [(4, 19, 1)],
+    ]
+
+
+def write(path, columns, **options):
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def numbered(count):
+    return {"doc_id": [f"d{i}" for i in range(count)], "text": [f"text {i}" for i in range(count)]}
+
+
+def test_units_follow_row_groups(tmp_path, read):
+    path = write(tmp_path / "a.parquet", numbered(10), row_group_size=4)
+    shard = read(path, "parquet", unit_documents=8)
+    assert [(u.first_record, u.num_records, u.is_last) for u in shard.units] == [
+        (0, 8, False),
+        (8, 2, True),
+    ]
+    assert shard.texts == [f"text {i}" for i in range(10)]
+    assert all(u.documents.schema.equals(DOCUMENTS) for u in shard.units)
+    assert all(u.quarantine.schema.equals(QUARANTINE) for u in shard.units)
+
+
+@settings(max_examples=30)
+@given(done=st.sets(st.sampled_from([0, 3, 6, 9, 10, 13]), max_size=6))
+def test_what_is_done_is_left_out_and_moves_no_boundary(tmp_path_factory, done):
+    path = tmp_path_factory.mktemp("p") / "a.parquet"
+    write(path, numbered(14), row_group_size=10)
+    source = Source(path=str(path), format="parquet", size=0, version="1")
+    config = InputConfig(paths=(str(path),), unit_documents=3)
+    units = read_units(source, config=config, errors_raw_chars=9, is_done=done.__contains__)
+    found = {u.first_record: u.documents["text"].to_pylist() for u in units}
+    starts, ends = [0, 3, 6, 9, 10, 13], [3, 6, 9, 10, 13, 14]
+    expected = {
+        a: [f"text {i}" for i in range(a, b)]
+        for a, b in zip(starts, ends, strict=True)
+        if a not in done
+    }
+    assert found == expected
+
+
+def test_an_empty_shard_is_one_unit_without_records(tmp_path, read):
+    path = write(tmp_path / "a.parquet", {"text": pa.array([], pa.string())})
+    [unit] = read(path, "parquet").units
+    assert (unit.first_record, unit.num_records, unit.is_last) == (0, 0, True)
+    assert unit.documents.schema.equals(DOCUMENTS)
+
+
+def test_null_and_long_texts_are_quarantined_and_empty_ones_are_documents(tmp_path, read):
+    path = write(tmp_path / "a.parquet", {"text": ["", None, "12345", "123456\n789"]})
+    shard = read(path, "parquet", max_document_chars=5, raw_chars=8)
+    assert shard.texts == ["", "12345"]
+    assert shard.reasons == [(1, "null_text"), (3, "too_long")]
+    assert [row["num_chars"] for row in shard.quarantine] == [0, 10]
+    assert shard.quarantine[1]["raw"] == "123456\\n"
+    assert [row["doc_id"] for row in shard.documents] == [f"{path}:0", f"{path}:2"]
+
+
+def test_invalid_utf8_is_quarantined_and_its_neighbours_stay(tmp_path, read):
+    texts = pa.array([b"good", b"b\xffd", b"fine \xc3\xa9"], pa.binary()).view(pa.string())
+    path = write(tmp_path / "a.parquet", {"doc_id": ["a", None, None], "text": texts})
+    shard = read(path, "parquet")
+    assert [(d["doc_id"], d["text"]) for d in shard.documents] == [
+        ("a", "good"),
+        (f"{path}:2", "fine \u00e9"),
+    ]
+    assert shard.reasons == [(1, "invalid_utf8")]
+    assert shard.quarantine[0]["raw"] == "b\\xffd"
+    assert shard.quarantine[0]["num_chars"] == 3
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_every_kind_of_string_is_text(tmp_path, read, kind):
+    texts = pa.array(["a", "\u00e9", "a"]).cast(kind)
+    path = write(tmp_path / "a.parquet", {"doc_id": [7, 8, 9], "text": texts})
+    shard = read(path, "parquet")
+    assert [(d["doc_id"], d["text"]) for d in shard.documents] == [
+        ("7", "a"),
+        ("8", "\u00e9"),
+        ("9", "a"),
+    ]
+
+
+def test_other_column_names_are_read(tmp_path, read):
+    columns = {"body": ["b"], "key": ["k"], "link": ["u"], "language": ["de"], "text": [1]}
+    path = write(tmp_path / "a.parquet", columns)
+    names = {"text_column": "body", "id_column": "key", "url_column": "link"}
+    shard = read(path, "parquet", lang_column="language", **names)
+    assert shard.documents == [{"doc_id": "k", "url": "u", "lang": "de", "text": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason", "detail"),
+    [
+        ({"txt": ["a"]}, "missing_column", "nearest is 'txt'; set input.text_column"),
+        ({"text": [1], "body": ["a"]}, "wrong_type", r"int64, columns of strings: \['body'\]"),
+        ({"text": ["a"], "url": [[1]]}, "wrong_type", r"'url' has type list.*set input.url_column"),
+    ],
+)
+def test_columns_that_do_not_fit(tmp_path, read, columns, reason, detail):
+    path = write(tmp_path / "a.parquet", columns)
+    shard = read(path, "parquet")
+    assert shard.reasons == [(None, reason)]
+    source = Source(path=str(path), format="parquet", size=0, version="1")
+    with pytest.raises(ConfigError, match=detail):
+        check_first_source(source, InputConfig(paths=(str(path),)))
+
+
+@pytest.mark.parametrize("content", [b"", b"no parquet at all", None], ids=["empty", "text", "cut"])
+def test_an_unreadable_file_is_one_quarantined_unit(tmp_path, read, content):
+    path = write(tmp_path / "a.parquet", numbered(5))
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    shard = read(path, "parquet")
+    assert shard.reasons == [(None, "unreadable_file")]
+    assert read(path, "parquet", is_done=lambda _: True).units == []
+    source = Source(path=str(path), format="parquet", size=0, version="1")
+    check_first_source(source, InputConfig(paths=(str(path),)))
+
+
+def test_a_file_that_has_gone_is_quarantined(tmp_path, read):
+    assert read(tmp_path / "gone.parquet", "parquet").reasons == [(None, "unreadable_file")]
+
+
+def test_after_a_corrupt_row_group_later_ones_are_read(tmp_path, read):
+    path = write(
+        tmp_path / "a.parquet",
+        numbered(9),
+        row_group_size=3,
+        compression="zstd",
+        use_dictionary=False,
+    )
+    metadata = pq.read_metadata(path)
+    column = metadata.row_group(1).column(1)
+    content = bytearray(path.read_bytes())
+    start = column.data_page_offset
+    content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(content)
+    shard = read(path, "parquet", unit_documents=6)
+    assert shard.texts == [f"text {i}" for i in (0, 1, 2, 6, 7, 8)]
+    assert shard.reasons == [(i, "corrupt_row_group") for i in (3, 4, 5)]
+    assert "row group 1" in shard.quarantine[0]["detail"]

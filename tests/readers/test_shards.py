@@ -1,0 +1,60 @@
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from linkner_ray.config import InputConfig
+from linkner_ray.readers import check_first_source, list_sources, read_units
+from tests.readers.conftest import gzip_members, warc_record
+
+
+@pytest.fixture
+def memory_folder():
+    filesystem = fsspec.filesystem("memory")
+    yield filesystem
+    filesystem.rm("/shards", recursive=True)
+
+
+def test_every_format_is_read_from_a_url(memory_folder):
+    with memory_folder.open("/shards/a.parquet", "wb") as file:
+        pq.write_table(pa.table({"text": ["parquet"]}), file)
+    memory_folder.pipe_file("/shards/b.jsonl.gz", gzip_members(b'{"text": "jsonl"}\n'))
+    memory_folder.pipe_file("/shards/c.wet.gz", gzip_members(warc_record("conversion", b"wet")))
+    config = InputConfig(paths=("memory://shards",))
+    sources = list_sources(config)
+    check_first_source(sources[0], config)
+    units = [
+        unit
+        for source in sources
+        for unit in read_units(source, config=config, errors_raw_chars=9, is_done=lambda _: False)
+    ]
+    texts = [text for unit in units for text in unit.documents["text"].to_pylist()]
+    assert texts == ["parquet", "jsonl", "wet"]
+
+
+@pytest.mark.external
+def test_every_archive_is_read_and_accounted_for(linkner_data, read):
+    archives = [
+        path
+        for path in sorted((linkner_data / "web").rglob("*"))
+        if path.is_file() and (".wet" in path.name or ".warc" in path.name or ".arc" in path.name)
+    ]
+    assert archives
+    for path in archives:
+        assert read(path, "warc").units
+
+
+@pytest.mark.external
+def test_a_single_gzip_member_of_25_pages_is_read(linkner_data, read):
+    path = linkner_data / "web" / "cc_wet_scalatools" / "filter_test_1.wet.gz"
+    shard = read(path, "wet", unit_documents=10)
+    assert [len(unit.documents) for unit in shard.units] == [10, 10, 5]
+    assert shard.quarantine == []
+
+
+@pytest.mark.external
+def test_the_crawl_sample_has_178_texts_and_2_null_rows(linkner_data, read):
+    shards = [read(path, "parquet") for path in sorted((linkner_data / "web/crawl").glob("*"))]
+    assert sum(len(shard.documents) for shard in shards) == 178
+    reasons = [reason for shard in shards for _, reason in shard.reasons]
+    assert reasons == ["null_text", "null_text"]

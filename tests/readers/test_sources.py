@@ -1,0 +1,118 @@
+import os
+
+import fsspec
+import pytest
+
+from linkner_ray.config import InputConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.readers import list_sources
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def listed(*paths, **config):
+    return list_sources(InputConfig(paths=tuple(map(str, paths)), **config))
+
+
+def names(sources, folder):
+    return [os.path.relpath(source.path, folder) for source in sources]
+
+
+def test_a_folder_is_searched_without_hidden_names(tmp_path):
+    touch(
+        tmp_path, "b.parquet", "a/c.jsonl", ".h.parquet", "_SUCCESS", "_tmp/d.parquet", ".x/e.wet"
+    )
+    assert names(listed(tmp_path), tmp_path) == ["a/c.jsonl", "b.parquet"]
+
+
+def test_a_folder_below_a_hidden_one_is_searched_when_named(tmp_path):
+    touch(tmp_path, "_work/a.parquet", "_work/_b.parquet")
+    assert names(listed(tmp_path / "_work"), tmp_path) == ["_work/a.parquet"]
+
+
+def test_files_named_twice_are_listed_once_in_order(tmp_path):
+    touch(tmp_path, "b.parquet", "a.parquet", "_c.parquet")
+    found = listed(tmp_path / "b.parquet", tmp_path / "*.parquet", tmp_path / "_c.parquet")
+    assert names(found, tmp_path) == ["_c.parquet", "a.parquet", "b.parquet"]
+
+
+def test_a_glob_that_matches_folders_searches_them(tmp_path):
+    touch(tmp_path, "day=1/a.parquet", "day=2/b.parquet", "other/c.parquet")
+    assert names(listed(tmp_path / "day=*"), tmp_path) == ["day=1/a.parquet", "day=2/b.parquet"]
+
+
+def test_a_name_with_brackets_that_exists_is_no_glob(tmp_path):
+    touch(tmp_path, "a[1].parquet", "a1.parquet")
+    assert names(listed(tmp_path / "a[1].parquet"), tmp_path) == ["a[1].parquet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.parquet", "parquet"),
+        ("a.PARQUET", "parquet"),
+        ("a.jsonl", "jsonl"),
+        ("a.ndjson.gz", "jsonl"),
+        ("a.json.zst", "jsonl"),
+        ("a.wet", "wet"),
+        ("a.warc.wet.gz", "wet"),
+        ("a.wet.zst", "wet"),
+        ("a.warc.gz", "warc"),
+        ("a.arc", "warc"),
+    ],
+)
+def test_the_format_goes_by_the_name(tmp_path, name, expected):
+    touch(tmp_path, name)
+    assert [source.format for source in listed(tmp_path)] == [expected]
+
+
+def test_an_unknown_name_needs_a_format(tmp_path):
+    touch(tmp_path, "a.txt")
+    with pytest.raises(ConfigError, match=r"a\.txt: .* set input\.format"):
+        listed(tmp_path)
+    assert [source.format for source in listed(tmp_path, format="jsonl")] == ["jsonl"]
+
+
+def test_a_path_that_matches_nothing_names_what_is_there(tmp_path):
+    touch(tmp_path, "2024/a.parquet")
+    with pytest.raises(ConfigError, match=r"b\.parquet' matches nothing; .*2024 holds a\.parquet"):
+        listed(tmp_path / "2024" / "b.parquet")
+    with pytest.raises(ConfigError, match=r"matches nothing; .* holds 2024"):
+        listed(tmp_path / "2025" / "*.parquet")
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="holds nothing"):
+        listed(tmp_path)
+
+
+def test_an_unknown_scheme_is_a_config_error():
+    with pytest.raises(ConfigError, match="nowhere://"):
+        listed("nowhere://a/b")
+
+
+def test_another_modification_time_is_another_version(tmp_path):
+    touch(tmp_path, "a.parquet")
+    os.utime(tmp_path / "a.parquet", ns=(1, 1_500_000_001))
+    [source] = listed(tmp_path)
+    assert (source.version, source.size) == ("1500000001", 1)
+
+
+def test_a_url_keeps_its_scheme_and_costs_one_listing():
+    filesystem = fsspec.filesystem("memory")
+    for name in ("b.parquet", "a.parquet", "_x.parquet"):
+        filesystem.pipe_file(f"/listing/{name}", b"x")
+    try:
+        found = listed("memory://listing/*.parquet")
+        assert [s.path for s in found] == [
+            "memory:///listing/a.parquet",
+            "memory:///listing/b.parquet",
+        ]
+        assert all(source.version for source in found)
+    finally:
+        filesystem.rm("/listing", recursive=True)
