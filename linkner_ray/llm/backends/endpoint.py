@@ -1,0 +1,217 @@
+"""Any OpenAI-compatible endpoint, asked for one token at a time and many at once.
+
+Where the server gives log-probabilities the answer is a distribution over the classes; where it
+does not, the reply itself is read.
+"""
+
+import asyncio
+import importlib.metadata
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import BackendError, StartupError
+from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends.protocol import Failures, LoopThread, ask_concurrently, first_request
+from linkner_ray.llm.prompts import (
+    Answer,
+    Request,
+    Verdict,
+    choose_symbols,
+    class_names,
+    read_probs,
+    read_text,
+)
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+DECODING = "one token, most probable"
+
+_MAX_TOP_LOGPROBS = 20
+"""No server offers more."""
+
+_MIN_SYMBOL_MASS = 0.5
+"""Probability that must lie on the symbols: below it the model is saying something else."""
+
+
+class _TokenProb(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Position(BaseModel):
+    top_logprobs: list[_TokenProb] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Position] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+
+
+class _Completion(BaseModel):
+    """What is read of a chat completion; whatever else a server sends is ignored."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+class EndpointBackend:
+    """Asks a server that somebody else runs."""
+
+    decoding = DECODING
+
+    def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
+        """Connect, and ask one question to see that the server answers.
+
+        Raises:
+            BackendError: If the server refuses the key or does not know the model.
+            StartupError: If it does not answer.
+        """
+        from openai import AsyncOpenAI
+
+        self.symbols = choose_symbols(len(label_set.classes))
+        self._config = config
+        self._names = class_names(label_set)
+        self._failures = Failures()
+        self._in_flight = asyncio.Semaphore(config.max_in_flight)
+        self._with_logprobs = True
+        self._client = AsyncOpenAI(
+            base_url=config.base_url,
+            api_key=os.environ.get(config.api_key_env) or "EMPTY",
+            timeout=config.request_timeout_s,
+            max_retries=config.max_retries,
+        )
+        self._loop = LoopThread("endpoint-loop")
+        try:
+            self._loop.run(self._probe(label_set))
+        except (BackendError, StartupError):
+            self.close()
+            raise
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer every request, in the order given.
+
+        Raises:
+            BackendError: If the server refuses the key or does not know the model.
+        """
+        return self._loop.run(ask_concurrently(requests, self._ask_one))
+
+    def describe(self) -> dict[str, str | int]:
+        """Model, address, version of the client, and failures by reason."""
+        return {
+            "backend": "openai",
+            "model": self._config.model,
+            "revision": self._config.revision or "",
+            "base_url": self._config.base_url or "",
+            "engine": f"openai {importlib.metadata.version('openai')}",
+            **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
+        }
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._loop.run(self._client.close())
+        self._loop.close()
+
+    async def _probe(self, label_set: LabelSet) -> None:
+        """Ask one question, without log-probabilities if the server refuses them."""
+        request = first_request(
+            label_set, self.symbols, model=self._config.model, decoding=DECODING
+        )
+        answer = await self._ask_one(request)
+        if self._failures.counts.pop("rejected", 0):
+            self._with_logprobs = False
+            answer = await self._ask_one(request)
+        if answer.verdict is Verdict.FAILED:
+            reasons = ", ".join(self._failures.counts)
+            raise StartupError(
+                f"{self._config.base_url} did not answer a first question to "
+                f"'{self._config.model}' ({reasons}; see the log above); is the server running?"
+            )
+
+    async def _ask_one(self, request: Request) -> Answer:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        try:
+            async with self._in_flight:
+                body = await self._complete(request)
+            return self._read(request, _Completion.model_validate_json(body))
+        except APITimeoutError:
+            detail = f"no reply within {self._config.request_timeout_s} s"
+            return self._failures.answer(request, "timeout", detail)
+        except APIConnectionError as error:
+            return self._failures.answer(request, "unreachable", error.__cause__ or error)
+        except APIStatusError as error:
+            self._stop_if_hopeless(error)
+            reason = "rejected" if error.status_code in (400, 413, 422) else "overloaded"
+            return self._failures.answer(request, reason, error)
+        except ValidationError as error:
+            return self._failures.answer(request, "malformed_reply", error)
+
+    async def _complete(self, request: Request) -> bytes:
+        """Body of the server's reply; the client retries 408, 409, 429, 5xx and lost connections.
+
+        Between tries it waits as long as the server asks, or twice as long each time with jitter.
+        """
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": role, "content": text} for role, text in request.messages],
+            "max_tokens": 1,
+            "temperature": 0.0,
+        }
+        if self._with_logprobs:
+            # Twice the symbols: a token with a leading space is listed apart.
+            most = min(_MAX_TOP_LOGPROBS, 2 * len(request.options))
+            body |= {"logprobs": True, "top_logprobs": most}
+        response = await self._client.chat.completions.with_raw_response.create(**body)
+        return response.content
+
+    def _read(self, request: Request, completion: _Completion) -> Answer:
+        choice = completion.choices[0]
+        tokens = completion.usage.prompt_tokens if completion.usage else None
+        weights = _symbol_weights(request, choice.logprobs)
+        if sum(weights.values()) >= _MIN_SYMBOL_MASS:
+            return read_probs(request, weights, prompt_tokens=tokens)
+        return read_text(request, choice.message.content or "", self._names, prompt_tokens=tokens)
+
+    def _stop_if_hopeless(self, error: "APIStatusError") -> None:
+        """Raise for a status that no later request can change."""
+        where = f"{self._config.base_url}, model '{self._config.model}'"
+        match error.status_code:
+            case 401 | 403:
+                message = (
+                    f"{where}: the server refuses the key ({error.status_code}); set the "
+                    f"environment variable {self._config.api_key_env} on every node"
+                )
+            case 404:
+                message = f"{where}: not found (404); check llm.base_url and llm.model"
+            case _:
+                return
+        raise BackendError(message, retryable=False) from None
+
+
+def _symbol_weights(request: Request, logprobs: _Logprobs | None) -> dict[str, float]:
+    """Probability of each symbol at the first position, with or without a leading space."""
+    weights = {symbol: 0.0 for symbol, _ in request.options}
+    if logprobs is not None and logprobs.content:
+        for entry in logprobs.content[0].top_logprobs:
+            symbol = entry.token.strip()
+            if symbol in weights:
+                weights[symbol] += math.exp(entry.logprob)
+    return weights

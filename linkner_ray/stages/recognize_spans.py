@@ -1,0 +1,119 @@
+"""The local model as a stage: sentences in, candidates out."""
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from linkner_ray.config import RecognizeConfig
+from linkner_ray.labels import LabelSet
+from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.predict import CandidateTable, Recognizer
+
+Positions = npt.NDArray[np.int64]
+
+
+class RecognizeSpans:
+    """`text`, `sentences` -> `candidates`: what the local model calls an entity, and what it doubts.
+
+    A document without sentences has no candidates. Sentences of all documents of a table are
+    batched together; the answer for one does not depend on the others.
+
+    Args:
+        config: What to estimate, what to doubt, and how to batch.
+        model: A loaded model; None to load `config.checkpoint`.
+
+    Raises:
+        ConfigError: If there is no such checkpoint, or the config does not suit it.
+        StartupError: If the checkpoint is incomplete or damaged.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("text", "sentences")
+    adds: ClassVar[tuple[str, ...]] = ("candidates",)
+
+    def __init__(self, config: RecognizeConfig, model: SpanNER | None = None) -> None:
+        if config.num_threads > 0:
+            torch.set_num_threads(config.num_threads)
+        self._recognizer = Recognizer(model or SpanNER.from_pretrained(config.checkpoint), config)
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Labels of the model; `label_probs` follows its classes."""
+        return self._recognizer.model.label_set
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Add `candidates`, by sentence, then position."""
+        tokens = _Tokens(batch)
+        table = self._recognizer.candidates(tokens.sentences())
+        return batch.append_column("candidates", _column(table, tokens, self.label_set))
+
+
+class _Tokens:
+    """The tokens of a table of documents in flat columns.
+
+    Attributes:
+        starts: Code point in its document at which each token begins.
+        ends: Code point after its last.
+        of_sentence: First token of each sentence, then the number of all tokens.
+        of_document: First sentence of each document, then the number of all sentences.
+    """
+
+    def __init__(self, batch: pa.Table) -> None:
+        self._texts = batch["text"].to_pylist()
+        documents = batch["sentences"].combine_chunks()
+        self.of_document = _offsets(documents)
+        lists = pc.struct_field(documents.flatten(), "tokens")
+        self.of_sentence = _offsets(lists)
+        tokens = lists.flatten()
+        self.starts, self.ends = (
+            pc.struct_field(tokens, name).to_numpy(zero_copy_only=False).astype(np.int64)
+            for name in ("start", "end")
+        )
+
+    def sentences(self) -> list[list[str]]:
+        """The words of each sentence."""
+        of_sentence, of_document = self.of_sentence.tolist(), self.of_document.tolist()
+        words: list[list[str]] = []
+        for document, text in enumerate(self._texts):
+            for sentence in range(of_document[document], of_document[document + 1]):
+                places = slice(of_sentence[sentence], of_sentence[sentence + 1])
+                starts, ends = self.starts[places].tolist(), self.ends[places].tolist()
+                words.append([text[s:e] for s, e in zip(starts, ends, strict=True)])
+        return words
+
+
+def _offsets(lists: pa.ListArray) -> Positions:
+    """Where each list begins among the flattened values, counted from 0 even in a slice."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _column(table: CandidateTable, tokens: _Tokens, label_set: LabelSet) -> pa.ListArray:
+    """Candidates as the declared column; token positions become code points here."""
+    spans = table.spans
+    first_token = tokens.of_sentence[spans.sentence]
+    document = np.searchsorted(tokens.of_document, spans.sentence, side="right") - 1
+    num_spans, num_classes = spans.probs.shape
+    probs = pa.ListArray.from_arrays(
+        pa.array(np.arange(num_spans + 1) * num_classes, pa.int32()),
+        pa.array(spans.probs.reshape(-1), pa.float32()),
+    )
+    columns = {
+        "sentence": spans.sentence - tokens.of_document[document],
+        "start": tokens.starts[first_token + spans.start_token],
+        "end": tokens.ends[first_token + spans.end_token - 1],
+        "label": pa.array(label_set.classes).take(pa.array(spans.label)),
+        "label_probs": probs,
+        "uncertainty": spans.uncertainty,
+        "kind": np.where(table.predicted, "predicted", "doubted"),
+    }
+    candidates = pa.StructArray.from_arrays(
+        [pa.array(columns[field.name], field.type) for field in CANDIDATE], fields=list(CANDIDATE)
+    )
+    counts = np.bincount(document, minlength=len(tokens.of_document) - 1)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, candidates, type=STAGE_COLUMNS["candidates"])

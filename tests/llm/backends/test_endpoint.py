@@ -1,0 +1,296 @@
+"""The client against a real HTTP server on this machine that misbehaves on purpose."""
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import BackendError, StartupError
+from linkner_ray.labels import Label, LabelSet
+from linkner_ray.llm.backends import start_backend
+from linkner_ray.llm.context import Question
+from linkner_ray.llm.prompts import Questionnaire, Verdict
+
+LABELS = LabelSet(
+    name="two",
+    labels=(
+        Label(id="PER", name="person", description="Names of people."),
+        Label(id="ORG", name="organization", description="Names of groups."),
+    ),
+)
+
+NO_WAIT = {"retry-after-ms": "1"}
+
+
+def completion(text: str, probs: dict[str, float] | None = None) -> dict:
+    """A chat completion as servers send it; `probs` are those of the first token."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}}
+    if probs is not None:
+        top = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in probs.items()]
+        choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+    return {"id": "1", "choices": [choice], "usage": {"prompt_tokens": 42, "completion_tokens": 1}}
+
+
+GOOD = (200, completion("A", {"A": 0.6, " B": 0.3, "C": 0.1}))
+
+
+class Server:
+    """Answers each request as `reply(number, body)` says: status and body, and headers if any.
+
+    The status None closes the connection instead.
+    """
+
+    def __init__(self) -> None:
+        self.reply: Callable = lambda _number, _body: GOOD
+        self.bodies: list[dict] = []
+        self.keys: list[str] = []
+        self.busy = self.most_busy = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with server._lock:
+                    number = len(server.bodies)
+                    server.bodies.append(body)
+                    server.keys.append(self.headers["authorization"])
+                    server.busy += 1
+                    server.most_busy = max(server.most_busy, server.busy)
+                status, content, *headers = server.reply(number, body)
+                with server._lock:
+                    server.busy -= 1
+                if status is None:
+                    self.close_connection = True
+                    return
+                raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+                with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up
+                    self.send(status, raw, headers[0] if headers else {})
+
+            def send(self, status: int, raw: bytes, headers: dict[str, str]) -> None:
+                self.send_response(status)
+                for name, value in {**NO_WAIT, **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def start(server, monkeypatch):
+    """Start a backend on the server with the given settings; closed after the test."""
+    monkeypatch.setenv("LLM_KEY", "secret-key")
+    backends = []
+
+    def start(**settings):
+        config = LlmConfig(
+            backend="openai", model="some-llm", base_url=server.url, api_key_env="LLM_KEY",
+            **{"max_retries": 1, **settings},
+        )  # fmt: skip
+        backends.append(start_backend(config, LABELS))
+        return backends[-1]
+
+    yield start
+    for backend in backends:
+        backend.close()
+
+
+def requests(backend, count=1):
+    questionnaire = Questionnaire.for_label_set(
+        LABELS, backend.symbols, model="some-llm", decoding=backend.decoding
+    )
+    return [questionnaire.request(Question(f"Ada {n}", 0, 3)) for n in range(count)]
+
+
+def test_a_closed_question_is_asked_and_read_as_a_distribution(server, start):
+    backend = start()
+    (request,) = requests(backend)
+    (answer,) = backend.ask([request])
+    assert (answer.verdict, answer.label) == (Verdict.LABEL, "PER")
+    # C is non-entity, which comes first; " B" counts as B
+    assert answer.probs == pytest.approx((0.1, 0.6, 0.3))
+    assert (answer.key, answer.prompt_tokens) == (request.key, 42)
+    assert server.keys[-1] == "Bearer secret-key"
+    assert server.bodies[-1] == {
+        "model": "some-llm",
+        "messages": [{"role": role, "content": text} for role, text in request.messages],
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "logprobs": True,
+        "top_logprobs": 6,
+    }
+
+
+def test_requests_run_at_once_but_no_more_than_allowed(server, start):
+    backend = start(max_in_flight=4)
+
+    def slow(_number, body):
+        time.sleep(0.05)
+        name = body["messages"][1]["content"]
+        return 200, completion("A" if "[[Ada]] 3\n" in name else "B")
+
+    server.reply = slow
+    answers = backend.ask(requests(backend, 12))
+    assert server.most_busy == 4
+    assert [answer.label for answer in answers] == ["ORG"] * 3 + ["PER"] + ["ORG"] * 8
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_passing_fault_is_tried_again(server, start, status):
+    backend = start()
+    server.reply = lambda number, _: (status, {"error": "busy"}) if number == 1 else GOOD
+    (answer,) = backend.ask(requests(backend))
+    assert answer.verdict is Verdict.LABEL
+    assert len(server.bodies) == 3  # the start-up question, the fault, the second try
+
+
+def test_a_lost_connection_is_tried_again_and_fails_when_it_stays_lost(server, start):
+    backend = start()
+    server.reply = lambda number, _: (None, None) if number == 1 else GOOD
+    (answer,) = backend.ask(requests(backend))
+    assert answer.verdict is Verdict.LABEL
+    server.reply = lambda _number, _body: (None, None)
+    (answer,) = backend.ask(requests(backend))
+    assert answer.verdict is Verdict.FAILED
+    assert backend.describe()["failed_unreachable"] == 1
+
+
+def test_a_fault_that_stays_fails_after_the_last_try_and_is_counted(server, start):
+    backend = start(max_retries=2)
+    server.reply = lambda _number, _body: (500, {"error": "broken"})
+    (answer,) = backend.ask(requests(backend))
+    assert answer.verdict is Verdict.FAILED
+    assert len(server.bodies) == 1 + 3
+    assert backend.describe()["failed_overloaded"] == 1
+
+
+def test_a_slow_reply_fails_alone(server, start):
+    backend = start(request_timeout_s=0.5, max_retries=0)
+
+    def reply(_number, body):
+        if "[[Ada]] 1\n" in body["messages"][1]["content"]:
+            time.sleep(0.9)
+        return GOOD
+
+    server.reply = reply
+    verdicts = [answer.verdict for answer in backend.ask(requests(backend, 3))]
+    assert verdicts == [Verdict.LABEL, Verdict.FAILED, Verdict.LABEL]
+    assert backend.describe()["failed_timeout"] == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "LLM_KEY"), (403, "LLM_KEY"), (404, "llm.base_url and llm.model")]
+)
+def test_a_refused_key_or_unknown_model_stops_at_once(server, start, status, message):
+    backend = start()
+    server.reply = lambda _number, _body: (status, {"error": "no"})
+    with pytest.raises(BackendError, match=message) as caught:
+        backend.ask(requests(backend, 3))
+    assert not caught.value.retryable
+    assert server.url in str(caught.value)
+    assert "some-llm" in str(caught.value)
+    assert "secret-key" not in str(caught.value)
+
+
+def test_a_refused_key_is_found_at_the_start(server, start):
+    server.reply = lambda _number, _body: (401, {"error": "no"})
+    with pytest.raises(BackendError, match="refuses the key"):
+        start()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"message": 3}]}', b"", b"\xff"],
+)
+def test_a_malformed_reply_fails_that_request(server, start, body):
+    backend = start()
+    server.reply = lambda _number, _body: (200, body)
+    (answer,) = backend.ask(requests(backend))
+    assert answer.verdict is Verdict.FAILED
+    assert backend.describe()["failed_malformed_reply"] == 1
+
+
+def test_a_request_the_server_rejects_fails_without_another_try(server, start):
+    backend = start()
+    server.reply = lambda _number, _body: (400, {"error": "too long"})
+    (answer,) = backend.ask(requests(backend))
+    assert answer.verdict is Verdict.FAILED
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict", "label"),
+    [
+        (completion("B"), Verdict.LABEL, "ORG"),
+        (completion("C", None), Verdict.NON_ENTITY, None),
+        (completion("The"), Verdict.UNREADABLE, None),
+        (completion("The", {"The": 0.9, "A": 0.1}), Verdict.UNREADABLE, None),
+        (completion("Person", {"Person": 0.9, "A": 0.1}), Verdict.LABEL, "PER"),
+        ({"choices": [{"message": {"content": None}}]}, Verdict.UNREADABLE, None),
+    ],
+)
+def test_without_probabilities_of_the_symbols_the_text_is_read(
+    server, start, reply, verdict, label
+):
+    backend = start()
+    server.reply = lambda _number, _body: (200, reply)
+    (answer,) = backend.ask(requests(backend))
+    assert (answer.verdict, answer.label, answer.probs) == (verdict, label, None)
+
+
+def test_a_server_that_refuses_logprobs_is_asked_without(server, start):
+    def reply(_number, body):
+        if "logprobs" in body:
+            return 400, {"error": "logprobs are not supported"}
+        return 200, completion("B")
+
+    server.reply = reply
+    backend = start()
+    (answer,) = backend.ask(requests(backend))
+    assert answer.label == "ORG"
+    assert ["logprobs" in body for body in server.bodies] == [True, False, False]
+    assert not any(key.startswith("failed") for key in backend.describe())
+
+
+def test_a_server_that_is_not_there_is_a_start_up_error():
+    config = LlmConfig(
+        backend="openai", model="some-llm", base_url="http://127.0.0.1:9/v1", max_retries=0
+    )
+    with pytest.raises(StartupError, match=r"127\.0\.0\.1:9.*unreachable.*is the server running"):
+        start_backend(config, LABELS)
+
+
+def test_without_a_key_a_placeholder_is_sent(server, start, monkeypatch):
+    monkeypatch.delenv("LLM_KEY", raising=False)
+    start()
+    assert server.keys == ["Bearer EMPTY"]

@@ -1,0 +1,154 @@
+"""A real engine on a tiny random model. Starting one takes long, so most tests share it."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import BackendError, StartupError
+from linkner_ray.labels import Label, LabelSet
+from linkner_ray.llm.backends import start_backend
+from linkner_ray.llm.backends.vllm_engine import VllmBackend
+from linkner_ray.llm.context import Question
+from linkner_ray.llm.prompts import Questionnaire, Verdict
+from tests.llm.tiny import save_llm, tokenizer
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what vllm imports
+]
+
+POISON = "POISON"
+
+LABELS = LabelSet(
+    name="three",
+    labels=tuple(
+        Label(id=name[:3].upper(), name=name, description=f"Names of {name}s.")
+        for name in ("person", "organization", "location")
+    ),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment():
+    """A backend sets environment variables; the next module should not see them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llm")
+    return LlmConfig(
+        model=save_llm(folder), dtype="float32", enforce_eager=True, kv_cache_bytes=64 * 2**20,
+        max_in_flight=32,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backend(config):
+    backend = start_backend(config, LABELS)
+    yield backend
+    backend.close()
+
+
+def requests(backend, numbers):
+    questionnaire = Questionnaire.for_label_set(
+        LABELS, backend.symbols, model="tiny", decoding=backend.decoding
+    )
+    return [
+        questionnaire.request(Question(f"No. {n} met Ada in Paris {n * n} times.", 0, 4))
+        for n in numbers
+    ]
+
+
+def test_every_answer_is_a_distribution_and_asking_again_gives_the_same(backend):
+    asked = requests(backend, range(50))
+    answers = backend.ask(asked)
+    assert [answer.key for answer in answers] == [request.key for request in asked]
+    for answer in answers:
+        assert sum(answer.probs) == pytest.approx(1.0, abs=1e-3)
+        assert len(answer.probs) == len(LABELS.classes)
+        best = max(range(4), key=answer.probs.__getitem__)
+        assert (answer.label or "O") == LABELS.classes[best]
+        assert 100 < answer.prompt_tokens < 512
+    again = backend.ask(asked)
+    assert [a.verdict for a in again] == [a.verdict for a in answers]
+    assert [a.label for a in again] == [a.label for a in answers]
+
+
+def test_a_prompt_that_is_too_long_fails_alone(backend):
+    short, other = requests(backend, [1, 2])
+    long = requests(backend, [10**600])[0]
+    verdicts = [answer.verdict for answer in backend.ask([short, long, other])]
+    assert verdicts[1] is Verdict.FAILED
+    assert Verdict.FAILED not in (verdicts[0], verdicts[2])
+    assert backend.describe()["failed_prompt_too_long"] >= 1
+
+
+def test_threads_ask_one_engine_at_once_and_each_gets_its_own_answers(backend):
+    parts = [requests(backend, range(n, n + 40)) for n in (0, 20, 40)]
+    alone = [[answer.probs for answer in backend.ask(part)] for part in parts]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(backend.ask, parts))
+    for answers, asked, expected in zip(together, parts, alone, strict=True):
+        assert [answer.key for answer in answers] == [request.key for request in asked]
+        for answer, probs in zip(answers, expected, strict=True):
+            assert answer.probs == pytest.approx(probs, abs=1e-3)
+
+
+def test_nothing_is_asked_for_no_requests(backend):
+    assert backend.ask([]) == []
+
+
+def kill_engine():
+    """Kill the youngest engine of this process, as an out-of-memory killer would."""
+    children = psutil.Process().children(recursive=True)
+    engines = [child for child in children if child.name().startswith("VLLM::EngineCor")]
+    max(engines, key=psutil.Process.create_time).kill()
+
+
+class PoisonedBackend(VllmBackend):
+    """Its engine is killed whenever it is asked about the word POISON."""
+
+    async def _generate(self, engine, prompt):
+        if POISON in self._encoder._tokenizer.decode(prompt):
+            kill_engine()
+        return await super()._generate(engine, prompt)
+
+
+def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_stops(config):
+    backend = PoisonedBackend(config.model_copy(update={"max_engine_rebuilds": 2}), LABELS)
+    try:
+        asked = requests(backend, range(40))
+        asked[7] = replace(asked[7], question=Question(f"{POISON} met Ada.", 0, 6))
+        answers = backend.ask(asked)
+        assert [answer.key for answer in answers] == [request.key for request in asked]
+        failed = [n for n, answer in enumerate(answers) if answer.verdict is Verdict.FAILED]
+        # given up after it killed two engines; its 31 companions of the first time are answered
+        assert failed == [7]
+        report = backend.describe()
+        assert (report["engine_rebuilds"], report["failed_engine_crash"]) == (2, 1)
+        with pytest.raises(BackendError, match="died again after 2 rebuilds") as caught:
+            backend.ask(asked)
+        assert not caught.value.retryable
+    finally:
+        backend.close()
+
+
+def test_a_model_that_is_not_there_is_a_start_up_error(tmp_path):
+    config = LlmConfig(model=str(tmp_path / "nowhere"))
+    with pytest.raises(StartupError, match=r"tokenizer of .*nowhere cannot be loaded"):
+        start_backend(config, LABELS)
+
+
+def test_a_model_without_weights_is_a_start_up_error(tmp_path):
+    tokenizer("chatml").save_pretrained(tmp_path)
+    config = LlmConfig(model=str(tmp_path))
+    with pytest.raises(StartupError, match="vLLM could not load"):
+        start_backend(config, LABELS)

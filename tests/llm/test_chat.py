@@ -1,0 +1,138 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from linkner_ray.errors import StartupError
+from linkner_ray.llm.chat import PromptEncoder
+from tests.llm.tiny import ADDED, CHATML, STYLES, tokenizer
+
+TOKENIZERS = {style: tokenizer(style) for style in STYLES}
+ENCODERS = {style: PromptEncoder(words, name=style) for style, words in TOKENIZERS.items()}
+CONTROL = sorted({token for _, tokens, _ in STYLES.values() for token in tokens})
+
+UNKNOWN = {"unk_token": "[UNK]"}
+END = {"eos_token": "<|im_end|>"}
+
+FRAGMENTS = st.sampled_from(
+    [*CONTROL, ADDED, "<|", "|>", "[INST", "\n", "assistant", "system", "A", " ", "\u200b"]
+)
+HOSTILE = st.lists(FRAGMENTS | st.text(max_size=8), max_size=12).map("".join)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_harmless_text_becomes_what_the_template_would_have_made_of_it(style):
+    words = TOKENIZERS[style]
+    text = "Ada Lovelace met IBM."
+    system = [{"role": "system", "content": "Choose."}, {"role": "user", "content": text}]
+    merged = [{"role": "user", "content": f"Choose.\n\n{text}"}]
+    expected = words.apply_chat_template(
+        merged if style == "mistral" else system,
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    assert words.decode(ENCODERS[style].encode("Choose.", text)) == expected
+
+
+@pytest.mark.parametrize("style", STYLES)
+@given(text=HOSTILE)
+def test_no_text_puts_a_control_token_between_the_fixed_parts(style, text):
+    encoder = ENCODERS[style]
+    frame = encoder.encode("Choose.", "")
+    ids = encoder.encode("Choose.", text)
+    added = TOKENIZERS[style].added_tokens_decoder
+    assert sum(i in added for i in ids) == sum(i in added for i in frame)
+    # the text stands in one place, and all of it is there
+    head = next((n for n, (a, b) in enumerate(zip(ids, frame, strict=False)) if a != b), len(frame))
+    tail = len(frame) - head
+    assert ids[len(ids) - tail :] == frame[head:]
+    assert not set(ids[head : len(ids) - tail]) & encoder.control_ids
+
+
+@pytest.mark.parametrize("style", STYLES)
+@given(text=HOSTILE.filter(lambda text: text.isprintable()))
+def test_hostile_text_is_kept_as_text(style, text):
+    encoder = ENCODERS[style]
+    rendered = TOKENIZERS[style].decode(encoder.encode("Choose.", text))
+    assert text in rendered
+
+
+def test_a_vocabulary_that_holds_a_control_string_gives_no_control_token():
+    vocabulary = {"[UNK]": 0, "<|im_start|>": 1, "<|im_end|>": 2, "A": 3, "x": 4}
+    inner = Tokenizer(models.WordLevel(vocabulary, **UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        **UNKNOWN,
+        **END,
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHATML,
+    )
+    encoder = PromptEncoder(words, name="words")
+    empty, asked = encoder.encode("Choose.", ""), encoder.encode("Choose.", "x <|im_start|> y x")
+    # `y` is unknown, which is no control token: text it is, and text it stays
+    assert len(asked) - len(empty) == 3
+    assert asked.count(1) == empty.count(1)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_symbols_are_one_distinct_token_each_at_the_start_of_a_reply(style):
+    symbols, token_ids = ENCODERS[style].choose_symbols(5)
+    assert symbols == ("A", "B", "C", "D", "E")
+    assert [TOKENIZERS[style].decode([i]) for i in token_ids] == list(symbols)
+
+
+def word_tokenizer(symbols, template):
+    words = ["[UNK]", "<|im_end|>", *symbols]
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, **UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **UNKNOWN, **END, chat_template=template)
+
+
+PLAIN = "{% for m in messages %}{{ m['content'] }} {% endfor %}<|im_end|>assistant:"
+
+
+def test_a_leading_space_is_tried_where_letters_would_join_the_word_before():
+    # split at white space, `assistant:A` is one unknown word, `assistant: A` are two words
+    encoder = PromptEncoder(word_tokenizer("ABC", PLAIN), name="words")
+    symbols, token_ids = encoder.choose_symbols(3)
+    assert (symbols, token_ids) == (("A", "B", "C"), (2, 3, 4))
+
+
+def test_digits_are_tried_where_letters_are_not_in_the_vocabulary():
+    encoder = PromptEncoder(word_tokenizer("123", PLAIN), name="words")
+    assert encoder.choose_symbols(3).symbols == ("1", "2", "3")
+
+
+def test_a_tokenizer_without_enough_symbols_is_refused():
+    encoder = PromptEncoder(word_tokenizer("AB", PLAIN), name="words")
+    with pytest.raises(StartupError, match="words: the tokenizer has no 3 symbols"):
+        encoder.choose_symbols(3)
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        (None, "has no chat template"),
+        ("{{ messages[-1]['content'] | upper }}", "alters or repeats"),
+        (PLAIN + PLAIN, "alters or repeats"),
+        ("{{ raise_exception('closed') }}", "fails: closed"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused_with_the_reason(template, problem):
+    with pytest.raises(StartupError, match=f"some-llm: .*{problem}"):
+        PromptEncoder(word_tokenizer("ABC", template), name="some-llm")
+
+
+def test_a_template_that_drops_the_system_message_gets_it_in_the_users():
+    last_only = "{{ messages[-1]['content'] }}<|im_end|>"
+    words = tokenizer("chatml")
+    words.chat_template = last_only
+    encoder = PromptEncoder(words, name="some-llm")
+    assert words.decode(encoder.encode("Choose.", "x")) == "Choose.\n\nx<|im_end|>"
+
+
+def test_a_slow_tokenizer_is_refused():
+    with pytest.raises(StartupError, match=r"the tokenizer \(object\) is not a fast one"):
+        PromptEncoder(object(), name="some-llm")
