@@ -165,7 +165,9 @@ class LlmConfig(Config):
                 "llm.backend = none"
             )
         if self.backend == "openai" and not self.base_url:
-            raise ValueError("llm.backend = 'openai' needs llm.base_url, such as http://host:8000/v1")
+            raise ValueError(
+                "llm.backend = 'openai' needs llm.base_url, such as http://host:8000/v1"
+            )
         return self
 
 
@@ -220,8 +222,16 @@ class ResourcesConfig(Config):
     llm_actors: int = Field(1, ge=1)
     llm_cpus: float = Field(0.5, ge=0)
     llm_gpus: float = Field(0.0, ge=0)
+    """GPUs of one engine: at least `llm.tensor_parallel_size` on a machine that has GPUs."""
+
+    llm_concurrent_units: int = Field(4, ge=1)
+    """Units whose questions are under way at once in one LLM actor."""
+
     startup_timeout_s: float = Field(900.0, gt=0)
     """Time in which the first actors must have loaded their models."""
+
+    check: bool = True
+    """Compare the plan with the cluster before starting; switch off where nodes come on demand."""
 
 
 class ExtractConfig(Config):
@@ -284,6 +294,10 @@ class TrainingConfig(Config):
 
     encoder_learning_rate: float = Field(1e-4, gt=0)
     head_learning_rate: float = Field(1e-3, gt=0)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of forward and backward; weights stay float32. auto: bfloat16 where the machine computes it
+    natively."""
+
     weight_decay: float = Field(0.01, ge=0)
     warmup_share: float = Field(0.1, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -395,7 +409,9 @@ def load_config(
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     name, equals, value = override.partition("=")
     if not equals or not name:
-        raise ConfigError(f"override '{override}': expected KEY=VALUE, such as routing.threshold=0.3")
+        raise ConfigError(
+            f"override '{override}': expected KEY=VALUE, such as routing.threshold=0.3"
+        )
     *parents, leaf = name.split(".")
     for parent in parents:
         branch = tree.setdefault(parent, {})

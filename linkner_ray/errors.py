@@ -21,7 +21,7 @@ class DataError(LinknerError):
     exit_code = 2
 
 
-class ErrorLimitExceeded(LinknerError):
+class ErrorLimitError(LinknerError):
     """The run finished and kept what is good, but more input was bad than `errors` allows."""
 
     exit_code = 3

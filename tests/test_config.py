@@ -3,7 +3,12 @@ import pytest
 from linkner_ray.config import ExtractConfig, TrainConfig, load_config
 from linkner_ray.errors import ConfigError
 
-MINIMAL = ["input.paths=[a.parquet]", "output.path=out", "recognize.checkpoint=c", "llm.backend=none"]
+MINIMAL = [
+    "input.paths=[a.parquet]",
+    "output.path=out",
+    "recognize.checkpoint=c",
+    "llm.backend=none",
+]
 
 
 def test_overrides_alone_make_a_config():

@@ -9,13 +9,26 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "linkner_ray"
 
 LAYERS = {
-    "errors": 0, "spans": 0, "labels": 0, "schemas": 0, "config": 0,
-    "corpora": 1, "spanner": 1, "llm": 1, "runs": 1,
-    "readers": 2, "stages": 2,
+    "errors": 0,
+    "spans": 0,
+    "labels": 0,
+    "schemas": 0,
+    "config": 0,
+    "corpora": 1,
+    "spanner": 1,
+    "llm": 1,
+    "runs": 1,
+    "readers": 2,
+    "stages": 2,
     "evaluation": 3,
-    "training": 4, "pipeline": 4, "show": 4,
-    "extraction": 5, "benchmark": 5,
-    "demo": 6, "cli_labels": 6, "cli": 7,
+    "training": 4,
+    "pipeline": 4,
+    "show": 4,
+    "extraction": 5,
+    "benchmark": 5,
+    "demo": 6,
+    "cli_labels": 6,
+    "cli": 7,
 }
 """A module imports from its own part or a lower layer."""
 
@@ -63,7 +76,9 @@ def test_a_module_imports_only_from_its_part_or_a_lower_layer(path):
         if other == part:
             continue
         same_ground = LAYERS[other] == LAYERS[part] == 0
-        assert same_ground or LAYERS[other] < LAYERS[part], f"{path.name} (layer {LAYERS[part]}) imports {name}"
+        assert same_ground or LAYERS[other] < LAYERS[part], (
+            f"{path.name} (layer {LAYERS[part]}) imports {name}"
+        )
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -10,7 +10,12 @@ from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.readers.documents import Checks, whole_shard_unit
 from linkner_ray.readers.jsonl import read_jsonl
-from linkner_ray.readers.parquet import find_schema_fault, open_parquet, read_parquet
+from linkner_ray.readers.parquet import (
+    find_schema_fault,
+    open_parquet,
+    plan_row_ranges,
+    read_parquet,
+)
 from linkner_ray.readers.streams import ShardStream, group_records
 from linkner_ray.readers.warc import read_warc
 from linkner_ray.runs.units import Source, UnitDocuments
@@ -76,6 +81,19 @@ def check_first_source(source: Source, config: InputConfig) -> None:
         return
     if fault is not None:
         raise ConfigError(f"{source.path}: {fault.detail}")
+
+
+def count_units(source: Source, config: InputConfig) -> int | None:
+    """Units of a Parquet shard, from its footer; None where only reading the shard tells."""
+    if source.format != "parquet":
+        return None
+    try:
+        with _open(source) as file, open_parquet(file) as parquet:
+            metadata = parquet.metadata
+            rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    except (DataError, FileNotFoundError, PermissionError):
+        return None
+    return len(plan_row_ranges(rows, config.unit_documents))
 
 
 def _open(source: Source) -> IO[bytes]:

@@ -24,8 +24,8 @@ class ClassifySpans:
     neighbours share what an engine has cached. Identical ones are asked once.
     """
 
-    reads: ClassVar = ("text", "sentences", "candidates", "routes")
-    adds: ClassVar = ("answers",)
+    reads: ClassVar[tuple[str, ...]] = ("text", "sentences", "candidates", "routes")
+    adds: ClassVar[tuple[str, ...]] = ("answers",)
 
     def __init__(self, backend: Backend | None, label_set: LabelSet, *, config: LlmConfig) -> None:
         """Take the backend and prepare what all questions share.

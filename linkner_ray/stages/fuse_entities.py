@@ -60,8 +60,8 @@ class FuseEntities:
     a doubted one is dropped. What then overlaps within a document is resolved by `keep_flat`.
     """
 
-    reads: ClassVar = ("text", "candidates", "routes", "answers")
-    adds: ClassVar = ("entities",)
+    reads: ClassVar[tuple[str, ...]] = ("text", "candidates", "routes", "answers")
+    adds: ClassVar[tuple[str, ...]] = ("entities",)
 
     def __init__(self, config: FusionConfig, classes: Sequence[str]) -> None:
         """Take the rules of one run.

