@@ -139,15 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        app(args=None if arguments is None else list(arguments))
     except LinknerError as error:
         print(f"linkner: {error}", file=sys.stderr)
         return error.exit_code
-    except typer.Exit as stop:
-        return stop.exit_code
-    except typer.Abort:
-        return 1
-    return code if isinstance(code, int) else 0
+    except SystemExit as stop:  # how typer ends a command and a wrong flag
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
 
 
 def _say(line: str) -> None:

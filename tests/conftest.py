@@ -1,10 +1,16 @@
 """Fixtures that every part may use."""
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)  # workers import tests, too
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -18,3 +24,14 @@ def linkner_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no corpora at {folder}; set LINKNER_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One Ray on this machine for all tests that run in this process."""
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()

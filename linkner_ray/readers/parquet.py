@@ -108,11 +108,16 @@ def _wrong_type(schema: pa.Schema, key: str, column: str) -> SchemaFault:
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column can be read as strings; one that is null throughout has no other type."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    checks = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_null,
     )
+    return any(check(kind) for check in checks)
 
 
 @contextlib.contextmanager

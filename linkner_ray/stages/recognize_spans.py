@@ -18,7 +18,7 @@ Positions = npt.NDArray[np.int64]
 
 
 class RecognizeSpans:
-    """`text`, `sentences` -> `candidates`: what the local model calls an entity, and what it doubts.
+    """`text`, `sentences` -> `candidates`: what the model calls an entity, and what it doubts.
 
     A document without sentences has no candidates. Sentences of all documents of a table are
     batched together; the answer for one does not depend on the others.

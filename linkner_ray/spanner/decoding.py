@@ -1,0 +1,97 @@
+"""From span probabilities to candidates: what the model says, and what it doubts.
+
+Gold labels have no way in: a span becomes a candidate by its own probabilities alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from linkner_ray.spans import RankedSpan, keep_flat
+
+
+class ScoredSpan(NamedTuple):
+    """A span that may matter: its best label is not far behind, or won.
+
+    Attributes:
+        start_token: First token.
+        end_token: Token after the last.
+        label: Most probable label that is not non-entity.
+        probability: Of that label.
+        entity_probability: Of all labels together.
+        is_entity: Whether that label is more probable than non-entity.
+    """
+
+    start_token: int
+    end_token: int
+    label: str
+    probability: float
+    entity_probability: float
+    is_entity: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtRules:
+    """Which losing spans are candidates all the same."""
+
+    floor: float
+    """Entity probability a doubted span needs."""
+
+    max_spans: int
+    """Doubted spans of a sentence, the most probable first."""
+
+    certain_confidence: float
+    """A predicted entity from this confidence on tolerates no doubted span over it."""
+
+
+class Choice(NamedTuple):
+    """Indices of the chosen spans of a sentence, each list by position."""
+
+    predicted: list[int]
+    doubted: list[int]
+
+
+def choose_candidates(spans: Sequence[ScoredSpan], rules: DoubtRules) -> Choice:
+    """Choose the predicted entities and the doubted spans of one sentence.
+
+    Predicted are the entities that flat decoding keeps. Doubted is a span that lost, to
+    non-entity or to another boundary, though its entity probability reaches the floor; it may
+    overlap a predicted entity that is itself uncertain, never a certain one. Both depend on the
+    spans only, not on their order.
+
+    Args:
+        spans: Scored spans of one sentence, in any order.
+        rules: What makes a doubted span.
+    """
+    winners = [index for index, span in enumerate(spans) if span.is_entity]
+    ranked = [
+        RankedSpan(s.start_token, s.end_token, s.label, (s.probability,))
+        for s in map(spans.__getitem__, winners)
+    ]
+    predicted = [winners[index] for index in keep_flat(ranked)]
+    certain = [
+        spans[index] for index in predicted if spans[index].probability >= rules.certain_confidence
+    ]
+    kept = set(predicted)
+    doubted = [
+        index
+        for index, span in enumerate(spans)
+        if index not in kept
+        and span.entity_probability >= rules.floor
+        and not any(_overlap(span, other) for other in certain)
+    ]
+    doubted.sort(key=lambda index: _doubt_preference(spans[index]))
+    return Choice(
+        predicted,
+        sorted(doubted[: rules.max_spans], key=lambda index: spans[index][:2]),
+    )
+
+
+def _overlap(one: ScoredSpan, other: ScoredSpan) -> bool:
+    return one.start_token < other.end_token and other.start_token < one.end_token
+
+
+def _doubt_preference(span: ScoredSpan) -> tuple[float, int, int, str]:
+    """Sort key under which the likeliest comes first."""
+    width = span.end_token - span.start_token
+    return (-span.entity_probability, -width, span.start_token, span.label)

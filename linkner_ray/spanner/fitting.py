@@ -1,0 +1,172 @@
+"""The optimisation of a SpanNER, without any word of how it is distributed.
+
+Letters: B windows, T tokens, W widths, C classes with non-entity first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from linkner_ray.config import TrainingConfig
+from linkner_ray.spanner.features import Batch
+from linkner_ray.spanner.losses import evidential_loss, weighted_cross_entropy
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.windows import Window
+
+GROUP_BATCHES = 50
+"""Batches whose sentences are sorted by length together; more waste less padding, mix less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A sentence with its gold spans as the model counts them.
+
+    Attributes:
+        tokens: The sentence.
+        spans: Half-open token positions and class index of each gold entity.
+    """
+
+    tokens: Sequence[str]
+    spans: Sequence[tuple[int, int, int]]
+
+
+def length_grouped_batches(
+    lengths: Sequence[int], batch_size: int, *, generator: np.random.Generator
+) -> list[list[int]]:
+    """Shuffle items into batches whose members are of like length.
+
+    Args:
+        lengths: Length of each item.
+        batch_size: Items in a batch; the last may hold fewer.
+        generator: Decides the order.
+
+    Returns:
+        Indices, batch by batch; ceil(N / batch_size) batches for N items.
+    """
+    order = generator.permutation(len(lengths))
+    group = batch_size * GROUP_BATCHES
+    batches: list[list[int]] = []
+    for start in range(0, len(order), group):
+        by_length = sorted(order[start : start + group].tolist(), key=lambda i: -lengths[i])
+        batches.extend(
+            by_length[place : place + batch_size] for place in range(0, len(by_length), batch_size)
+        )
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def training_batch(model: SpanNER, examples: Sequence[Example]) -> tuple[Batch, Tensor]:
+    """Features and gold classes of some sentences.
+
+    Returns:
+        The batch, and the class of every span; spans outside `span_mask` hold 0. Shape (B, T, W).
+    """
+    windows = model.featurizer.windows([example.tokens for example in examples])
+    batch = model.featurizer.collate(windows)
+    return batch, gold_classes(windows, examples, shape=tuple(batch.span_mask.shape))
+
+
+def gold_classes(
+    windows: Sequence[Window], examples: Sequence[Example], *, shape: tuple[int, ...]
+) -> Tensor:
+    """Class of every span of a batch; gold wider than W has no place in it. Shape (B, T, W)."""
+    gold = torch.zeros(shape, dtype=torch.long)
+    _, _, max_width = shape
+    for row, window in enumerate(windows):
+        end_token = window.start_token + len(window.first)
+        for start, end, label in examples[window.sentence].spans:
+            if end - start <= max_width and window.start_token <= start and end <= end_token:
+                gold[row, start - window.start_token, end - start - 1] = label
+    return gold
+
+
+def span_loss(
+    logits: Tensor, gold: Tensor, span_mask: Tensor, *, config: TrainingConfig, epoch: float
+) -> Tensor:
+    """Loss over the spans a batch answers for.
+
+    Args:
+        logits: Shape (B, T, W, C).
+        gold: Class of each span. Shape (B, T, W).
+        span_mask: Shape (B, T, W).
+        config: Which loss, and its weights.
+        epoch: Epochs done so far, with fractions; anneals the evidential loss.
+    """
+    logits, gold = logits[span_mask], gold[span_mask]
+    if config.loss == "cross_entropy":
+        return weighted_cross_entropy(logits, gold, non_entity_weight=config.non_entity_weight)
+    return evidential_loss(
+        logits,
+        gold,
+        non_entity_weight=config.non_entity_weight,
+        annealing=min(1.0, epoch / config.annealing_epochs),
+    )
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW with one learning rate for the encoder and one for all that is new.
+
+    Vectors such as biases and norms do not decay.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        key = (name.startswith("encoder."), parameter.ndim >= 2)
+        groups.setdefault(key, []).append(parameter)
+    rates = {True: config.encoder_learning_rate, False: config.head_learning_rate}
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": rates[of_encoder],
+                "peak_lr": rates[of_encoder],
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (of_encoder, decays), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, step: int, total_steps: int, *, warmup_share: float
+) -> None:
+    """Linear warm-up to the peak of each group, then linear decay to zero.
+
+    A function of the step alone, so a resumed run needs no scheduler state.
+
+    Args:
+        optimizer: One of `make_optimizer`.
+        step: Steps done before this one.
+        total_steps: Steps of the whole run.
+        warmup_share: Share of them spent warming up.
+    """
+    warmup_steps = int(total_steps * warmup_share)
+    if step < warmup_steps:
+        factor = (step + 1) / warmup_steps
+    else:
+        factor = (total_steps - step) / max(1, total_steps - warmup_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * max(0.0, factor)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimizer as named tensors, so that it can be stored without a pickle."""
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; the parameter groups stay as they are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

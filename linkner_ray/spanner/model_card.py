@@ -1,0 +1,92 @@
+"""The README of a checkpoint: what it is, what it was trained on, how good it is, its limits."""
+
+from collections.abc import Mapping
+
+from linkner_ray.config import TrainConfig
+from linkner_ray.labels import LabelSet
+from linkner_ray.spanner.calibration import Calibration
+
+_TEMPLATE = """\
+# SpanNER: {name}
+
+Span classifier for named entities, encoder `{encoder}`.
+
+Load it with `SpanNER.from_pretrained("<this folder>")` from `linkner_ray.spanner.model`.
+
+## Labels
+
+{labels}
+
+## Training
+
+| | |
+| --- | --- |
+| train | `{train}` |
+| dev | `{dev}` |
+| loss | {loss} |
+| learning rate of encoder and head | {encoder_rate}, {head_rate} |
+| sentences in a step | {batch_size} |
+| seed | {seed} |
+{counters}
+
+## Dev scores
+
+Strict entity F1 {best[f1]:.4f} (precision {best[precision]:.4f}, recall {best[recall]:.4f}) at
+epoch {best[epoch]}. Every gold entity counts, also those too wide to be found.
+
+{calibration}
+
+## Limits
+
+- Finds entities of at most {max_width} tokens, and none inside another.
+- Sentences longer than {max_subwords} subwords are read in overlapping windows.
+- Scores hold for text like the dev set; on other text expect less, and probabilities that promise
+  too much.
+"""
+
+
+def model_card(
+    config: TrainConfig,
+    label_set: LabelSet,
+    *,
+    calibration: Calibration,
+    best: Mapping[str, float],
+    counters: Mapping[str, float],
+) -> str:
+    """Render the model card.
+
+    Args:
+        config: What was trained.
+        label_set: Its labels.
+        calibration: What was fitted on dev.
+        best: `epoch`, `f1`, `precision` and `recall` of the published epoch on dev.
+        counters: Named numbers of the run, listed as they are.
+    """
+    labels = "\n".join(f"- `{one.id}` {one.name}: {one.description}" for one in label_set.labels)
+    return _TEMPLATE.format(
+        name=label_set.name,
+        encoder=config.model.encoder,
+        labels=labels,
+        train=config.corpus.train,
+        dev=config.corpus.dev,
+        loss=config.training.loss,
+        encoder_rate=config.training.encoder_learning_rate,
+        head_rate=config.training.head_learning_rate,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        counters="\n".join(f"| {name} | {value:,} |" for name, value in counters.items()),
+        calibration=_calibration_line(calibration),
+        max_width=config.model.max_width,
+        max_subwords=config.model.max_subwords,
+        best=best,
+    )
+
+
+def _calibration_line(calibration: Calibration) -> str:
+    if calibration.ece_before is None or calibration.ece_after is None:
+        return "Probabilities are not calibrated."
+    return (
+        f"Temperature {calibration.temperature:.3f}, fitted on {calibration.num_spans:,} dev "
+        "spans; expected calibration error of predicted entities (15 bins of equal mass) "
+        f"{calibration.ece_before:.4f} before and {calibration.ece_after:.4f} after."
+    )

@@ -1,0 +1,302 @@
+"""A model at work: tokens in, candidates out.
+
+Letters: N spans, C classes with non-entity first.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from linkner_ray.config import RecognizeConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.spanner.decoding import DoubtRules, ScoredSpan, choose_candidates
+from linkner_ray.spanner.losses import evidence_of
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.uncertainty import (
+    least_confidence,
+    mc_dropout,
+    predictive_entropy,
+    vacuity,
+)
+from linkner_ray.spanner.windows import Window, batches_under_budget
+
+POOL_TOKENS = 2**18
+"""Tokens that are sorted by length together; bounds memory, changes no answer."""
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanTable:
+    """Spans of many sentences in columns, by sentence, then position.
+
+    Attributes:
+        sentence: Index of the sentence. Shape (N,).
+        start_token: Shape (N,).
+        end_token: Shape (N,).
+        probs: Class probabilities. Shape (N, C).
+        uncertainty: In [0, 1]. Shape (N,).
+    """
+
+    sentence: IntArray
+    start_token: IntArray
+    end_token: IntArray
+    probs: FloatArray
+    uncertainty: FloatArray
+
+    @property
+    def label(self) -> IntArray:
+        """Class of the most probable label that is not non-entity. Shape (N,)."""
+        return 1 + self.probs[:, 1:].argmax(axis=1)
+
+    def take(self, rows: IntArray) -> "SpanTable":
+        """The given rows, in that order."""
+        return SpanTable(
+            sentence=self.sentence[rows],
+            start_token=self.start_token[rows],
+            end_token=self.end_token[rows],
+            probs=self.probs[rows],
+            uncertainty=self.uncertainty[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateTable:
+    """Candidates of many sentences in columns.
+
+    Attributes:
+        spans: By sentence, then position.
+        predicted: Whether the model calls it an entity; otherwise it is doubted. Shape (N,).
+    """
+
+    spans: SpanTable
+    predicted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A span the model calls an entity, or doubts.
+
+    Attributes:
+        start_token: First token.
+        end_token: Token after the last.
+        label: Most probable label that is not non-entity.
+        probs: Class probabilities, non-entity first.
+        uncertainty: In [0, 1].
+        kind: "predicted" or "doubted".
+    """
+
+    start_token: int
+    end_token: int
+    label: str
+    probs: tuple[float, ...]
+    uncertainty: float
+    kind: str
+
+
+class Recognizer:
+    """Finds candidates in sentences; the same ones whatever they are batched with.
+
+    Args:
+        model: Put into evaluation mode and onto the device.
+        config: What to estimate, what to doubt, and how to batch.
+
+    Raises:
+        ConfigError: If the config asks for what the model or the machine cannot give.
+    """
+
+    def __init__(self, model: SpanNER, config: RecognizeConfig) -> None:
+        if config.uncertainty == "evidential" and model.loss != "evidential":
+            raise ConfigError(
+                "recognize.uncertainty = 'evidential' reads evidence, but the checkpoint was "
+                f"trained with loss = '{model.loss}'; train with training.loss = 'evidential' or "
+                "choose another estimate"
+            )
+        if config.uncertainty == "mc_dropout" and model.config.dropout == 0:
+            raise ConfigError(
+                "recognize.uncertainty = 'mc_dropout', but the checkpoint has dropout 0, so every "
+                "sample is the same; choose another estimate"
+            )
+        device, dtype = _placement(config)
+        self.model = model.eval().to(device)
+        nn.Module.to(self.model.encoder, dtype=dtype)
+        self.config = config
+        self.rules = DoubtRules(
+            floor=config.doubted_floor,
+            max_spans=config.max_doubted,
+            certain_confidence=config.certain_confidence,
+        )
+
+    def candidates(self, sentences: Sequence[Sequence[str]]) -> CandidateTable:
+        """Find the candidates of sentences given as tokens."""
+        spans = self.spans(sentences, floor=self.config.doubted_floor)
+        return choose_from_table(spans, self.model.label_set.classes, self.rules)
+
+    def predict(self, sentences: Sequence[Sequence[str]]) -> list[list[Candidate]]:
+        """The same as `candidates`, one list for each sentence."""
+        table = self.candidates(sentences)
+        classes = self.model.label_set.classes
+        found: list[list[Candidate]] = [[] for _ in sentences]
+        spans = table.spans
+        for row, (sentence, label) in enumerate(zip(spans.sentence, spans.label, strict=True)):
+            found[sentence].append(
+                Candidate(
+                    start_token=int(spans.start_token[row]),
+                    end_token=int(spans.end_token[row]),
+                    label=classes[label],
+                    probs=tuple(spans.probs[row].tolist()),
+                    uncertainty=float(spans.uncertainty[row]),
+                    kind="predicted" if table.predicted[row] else "doubted",
+                )
+            )
+        return found
+
+    def spans(self, sentences: Sequence[Sequence[str]], *, floor: float) -> SpanTable:
+        """Every span that may matter: a label wins over non-entity, or passes the floor.
+
+        Args:
+            sentences: Tokens of each sentence.
+            floor: Entity probability from which a losing span is listed.
+        """
+        found = [
+            self._batch_spans(windows, first_sentence, floor=floor)
+            for first_sentence, pool in _pools(sentences)
+            for windows in self._batches(pool)
+        ]
+        num_classes = len(self.model.label_set.classes)
+        found.append(_no_spans(num_classes))
+        table = SpanTable(
+            **{
+                name: np.concatenate([getattr(part, name) for part in found])
+                for name in SpanTable.__slots__
+            }
+        )
+        return table.take(np.lexsort((table.end_token, table.start_token, table.sentence)))
+
+    def _batches(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[Window]]:
+        windows = self.model.featurizer.windows(sentences)
+        lengths = [self.model.featurizer.length(window) for window in windows]
+        for batch in batches_under_budget(lengths, self.config.batch_tokens):
+            yield [windows[index] for index in batch]
+
+    @torch.inference_mode()
+    def _batch_spans(
+        self, windows: list[Window], first_sentence: int, *, floor: float
+    ) -> SpanTable:
+        batch = self.model.featurizer.collate(windows).to(self.model.device)
+        tokens = self.model.project(batch)
+        logits = self.model.head(tokens)  # (B, T, W, C)
+        probs = self.model.log_probs(logits).exp()
+        non_entity = probs[..., 0]
+        wins = probs[..., 1:].amax(dim=-1) > non_entity
+        chosen = batch.span_mask & (wins | (1.0 - non_entity >= floor))
+        row, start, width = chosen.nonzero(as_tuple=True)
+        probs = probs[row, start, width]
+        if self.config.uncertainty == "mc_dropout":
+            hidden = self.model.head.hidden(tokens, (row, start, width))
+            uncertainty = self._mc_dropout(hidden)
+        else:
+            uncertainty = self._estimate(probs, logits[row, start, width])
+        rows, starts, widths = (values.cpu().numpy() for values in (row, start, width))
+        start_token = np.array([w.start_token for w in windows], dtype=np.int64)[rows] + starts
+        return SpanTable(
+            sentence=np.array([w.sentence for w in windows], np.int64)[rows] + first_sentence,
+            start_token=start_token,
+            end_token=start_token + widths + 1,
+            probs=probs.float().cpu().numpy(),
+            uncertainty=uncertainty.float().cpu().numpy(),
+        )
+
+    def _estimate(self, probs: Tensor, logits: Tensor) -> Tensor:
+        match self.config.uncertainty:
+            case "entropy":
+                return predictive_entropy(probs)
+            case "evidential":
+                return vacuity(evidence_of(logits))
+            case _:
+                return least_confidence(probs)
+
+    def _mc_dropout(self, hidden: Tensor) -> Tensor:
+        samples = self.model.head.sampled_logits(
+            hidden, num_samples=self.config.dropout_samples, seed=self.config.seed
+        )
+        return mc_dropout(self.model.log_probs(samples).exp())
+
+
+def choose_from_table(
+    spans: SpanTable, classes: Sequence[str], rules: DoubtRules
+) -> CandidateTable:
+    """Choose candidates sentence by sentence; a sentence without spans costs nothing.
+
+    Args:
+        spans: By sentence, as `Recognizer.spans` gives them.
+        classes: Class names, non-entity first.
+        rules: What makes a doubted span.
+    """
+    entity = 1.0 - spans.probs[:, 0]
+    best = spans.probs[:, 1:].max(axis=1, initial=0.0)
+    columns = zip(
+        spans.start_token.tolist(),
+        spans.end_token.tolist(),
+        [classes[label] for label in spans.label.tolist()],
+        best.tolist(),
+        entity.tolist(),
+        (best > spans.probs[:, 0]).tolist(),
+        strict=True,
+    )
+    scored = [ScoredSpan(*row) for row in columns]
+    bounds = np.flatnonzero(np.diff(spans.sentence, prepend=-1, append=-1)).tolist()
+    rows: list[int] = []
+    predicted: list[bool] = []
+    for start, end in pairwise(bounds):
+        choice = choose_candidates(scored[start:end], rules)
+        kept = set(choice.predicted)
+        for index in sorted((*choice.predicted, *choice.doubted)):
+            rows.append(start + index)
+            predicted.append(index in kept)
+    return CandidateTable(
+        spans=spans.take(np.array(rows, dtype=np.int64)),
+        predicted=np.array(predicted, dtype=np.bool_),
+    )
+
+
+def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[Sequence[str]]]]:
+    """Runs of sentences of bounded size, each with the index of its first sentence."""
+    start, size = 0, 0
+    for index, sentence in enumerate(sentences):
+        if size and size + len(sentence) > POOL_TOKENS:
+            yield start, sentences[start:index]
+            start, size = index, 0
+        size += len(sentence)
+    if size:
+        yield start, sentences[start:]
+
+
+def _no_spans(num_classes: int) -> SpanTable:
+    nothing = np.zeros(0, dtype=np.int64)
+    return SpanTable(
+        sentence=nothing,
+        start_token=nothing,
+        end_token=nothing,
+        probs=np.zeros((0, num_classes), dtype=np.float32),
+        uncertainty=np.zeros(0, dtype=np.float32),
+    )
+
+
+def _placement(config: RecognizeConfig) -> tuple[torch.device, torch.dtype]:
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise ConfigError(
+            "recognize.device = 'cuda', but torch sees no GPU here; set recognize.device = auto, "
+            "or resources.encoder_gpus so that Ray gives the actor one"
+        )
+    kind = "cuda" if has_gpu and config.device != "cpu" else "cpu"
+    if config.dtype == "auto":
+        return torch.device(kind), torch.bfloat16 if kind == "cuda" else torch.float32
+    return torch.device(kind), getattr(torch, config.dtype)

@@ -1,0 +1,183 @@
+"""The driver of a training: checks, starts the workers, publishes the best epoch."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+from fsspec.implementations.local import LocalFileSystem
+
+from linkner_ray.config import TrainConfig
+from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.labelled import Corpus, unreachable_spans
+from linkner_ray.corpora.tables import corpus_table
+from linkner_ray.errors import ConfigError, DataError, StartupError
+from linkner_ray.labels import LabelSet, load_label_set
+from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.checkpoint import DECISIVE_FILES, MODEL_CARD, publish_checkpoint
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.model_card import model_card
+from linkner_ray.training.reports import TrainingResult, TrainingState
+from linkner_ray.training.worker import train_worker
+
+
+def train(config: TrainConfig) -> TrainingResult:
+    """Train a SpanNER and publish the best epoch's checkpoint.
+
+    Needs a running Ray, or starts one on this machine. A run that was cut short continues when it
+    is started again under the same name and storage.
+
+    Raises:
+        ConfigError: If encoder, label set, paths, batch size or workers do not fit together.
+        DataError: If a corpus is not readable or uses unknown labels.
+        StartupError: If workers fail more often than `workers.max_failures`.
+    """
+    label_set = load_label_set(config.corpus.label_set)
+    train_corpus = _read(config.corpus.train, config, label_set)
+    dev_corpus = _read(config.corpus.dev, config, label_set)
+    _check(config, label_set, len(train_corpus.sentences))
+    run_name = config.output.run_name or f"{label_set.name}-{config.digest()}"
+    result = _fit(config, label_set, run_name, train_corpus, dev_corpus)
+
+    if result.checkpoint is None or not result.best_checkpoints:
+        raise StartupError(f"training '{run_name}' ended without a checkpoint; see the Ray logs")
+    best_checkpoint, _ = max(result.best_checkpoints, key=lambda pair: pair[1]["f1"])
+    with result.checkpoint.as_directory() as latest:
+        state = TrainingState.read(Path(latest))
+    with best_checkpoint.as_directory() as folder:
+        best = TrainingState.read(Path(folder)).reports[-1]
+        calibration = Calibration(**json.loads((Path(folder) / "calibration.json").read_text()))
+        finished = TrainingResult(
+            checkpoint=config.output.checkpoint,
+            run_name=run_name,
+            best=best,
+            epochs=state.reports,
+            calibration=calibration,
+            train_sentences=len(train_corpus.sentences),
+            dev_sentences=len(dev_corpus.sentences),
+            train_unreachable=unreachable_spans(train_corpus.sentences, config.model.max_width),
+            dev_unreachable=unreachable_spans(dev_corpus.sentences, config.model.max_width),
+        )
+        _publish(Path(folder), finished, config=config, label_set=label_set)
+    return finished
+
+
+def _read(path: str, config: TrainConfig, label_set: LabelSet) -> Corpus:
+    return read_corpus(path, label_set=label_set, format=config.corpus.format)
+
+
+def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> None:
+    """Find out before any worker starts what would stop all of them."""
+    workers = config.workers.num_workers
+    if config.training.batch_size % workers:
+        raise ConfigError(
+            f"training.batch_size = {config.training.batch_size} cannot be shared evenly by "
+            f"workers.num_workers = {workers}; make it a multiple"
+        )
+    if num_sentences < workers:
+        raise DataError(
+            f"{config.corpus.train}: {num_sentences} sentences for {workers} workers; lower "
+            "workers.num_workers"
+        )
+    SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
+    if not ray.is_initialized():
+        ray.init()
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for kind, each in (("CPU", config.workers.cpus), ("GPU", config.workers.gpus)):
+        if each * workers > total.get(kind, 0.0) + 1e-9:
+            raise ConfigError(
+                f"{workers} workers need {each * workers:g} {kind}s and the cluster has "
+                f"{total.get(kind, 0.0):g}; lower workers.num_workers or workers.{kind.lower()}s"
+            )
+
+
+def _fit(
+    config: TrainConfig,
+    label_set: LabelSet,
+    run_name: str,
+    train_corpus: Corpus,
+    dev_corpus: Corpus,
+) -> ray.train.Result:
+    """Run the workers to the end."""
+    table = corpus_table(train_corpus.sentences)
+    order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
+    storage_path, filesystem = _storage(config.output.storage)
+    workers = config.workers
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "label_set": label_set.model_dump(mode="json"),
+            "dev": corpus_table(dev_corpus.sentences),
+            "num_sentences": table.num_rows,
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.gpus > 0,
+            resources_per_worker={"CPU": workers.cpus}
+            | ({"GPU": workers.gpus} if workers.gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=run_name,
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=1, checkpoint_score_attribute="f1"
+            ),
+        ),
+        datasets={"train": ray.data.from_arrow(table.take(order))},
+    )
+    try:
+        return trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise StartupError(
+            f"training '{run_name}' gave up after {workers.max_failures} restarts: {error}; what "
+            f"it finished is kept in {config.output.storage}, so the same command continues"
+        ) from error
+
+
+def _storage(path: str) -> tuple[str, pa.fs.FileSystem | None]:
+    """Ray's way to name a folder: a local path, or a path without scheme and its file system."""
+    filesystem, root = fsspec.core.url_to_fs(path)
+    if isinstance(filesystem, LocalFileSystem):
+        return root, None
+    return root, pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem))
+
+
+def _publish(
+    folder: Path, result: TrainingResult, *, config: TrainConfig, label_set: LabelSet
+) -> None:
+    """Copy what makes a checkpoint out of an epoch's folder, and add the model card."""
+    counters = {
+        "train sentences": result.train_sentences,
+        "dev sentences": result.dev_sentences,
+        "train entities wider than the model looks": result.train_unreachable,
+        "dev entities wider than the model looks": result.dev_unreachable,
+        "epochs": len(result.epochs),
+        "steps": result.steps,
+        "seconds per step": round(result.seconds_per_step, 3),
+    }
+    with tempfile.TemporaryDirectory() as staging:
+        for name in DECISIVE_FILES:
+            target = Path(staging) / name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(folder / name, target)
+        card = model_card(
+            config,
+            label_set,
+            calibration=result.calibration,
+            best=asdict(result.best),
+            counters=counters,
+        )
+        (Path(staging) / MODEL_CARD).write_text(card, encoding="utf-8")
+        publish_checkpoint(Path(staging), config.output.checkpoint)

@@ -1,0 +1,278 @@
+"""What one rank of a training does.
+
+Every rank takes the same number of steps: Ray Train splits the corpus into equal shares, and a
+share is read in buffers of fixed size. All that is random is a function of (seed, epoch, rank), so
+a resumed epoch repeats what the lost one drew.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from linkner_ray.config import RecognizeConfig, TrainConfig
+from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.corpora.tables import table_sentences
+from linkner_ray.evaluation.scores import Counts, score_entities
+from linkner_ray.labels import LabelSet
+from linkner_ray.spanner.calibration import Calibration, calibrate
+from linkner_ray.spanner.decoding import DoubtRules
+from linkner_ray.spanner.fitting import (
+    Example,
+    length_grouped_batches,
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+    set_learning_rates,
+    span_loss,
+    training_batch,
+)
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.predict import Recognizer, SpanTable, choose_from_table
+from linkner_ray.training.reports import EpochReport, TrainingState
+
+logger = logging.getLogger(__name__)
+
+BUFFER_SENTENCES = 2**14
+"""Sentences of a rank that are shuffled and grouped by length together."""
+
+CALIBRATION_FLOOR = 0.05
+"""Entity probability from which a dev span that lost still counts in the calibration."""
+
+LOG_EVERY_STEPS = 50
+
+OPTIMIZER = "optimizer.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What a worker holds while it trains."""
+
+    config: TrainConfig
+    label_set: LabelSet
+    dev: Sequence[LabelledSentence]
+    model: SpanNER
+    parallel: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    rank: int
+    world: int
+    steps_per_epoch: int
+    uses_bfloat16: bool
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """The loop of one rank."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run, state = _start(settings)
+    training = run.config.training
+    for epoch in range(state.epoch, training.epochs):
+        if state.stale_epochs >= training.patience:
+            break
+        loss, seconds = _train_epoch(run, epoch)
+        counts, calibration = _evaluate(run)
+        run.model.calibration = calibration
+        report = EpochReport(
+            epoch=epoch + 1,
+            loss=loss,
+            f1=counts.f1,
+            precision=counts.precision,
+            recall=counts.recall,
+            steps=run.steps_per_epoch,
+            seconds=seconds,
+        )
+        state = TrainingState(reports=(*state.reports, report))
+        if run.rank == 0:
+            logger.info(
+                "epoch %d of %d: loss %.4f, dev F1 %.4f, %.0f s",
+                *(report.epoch, training.epochs, report.loss, report.f1, report.seconds),
+            )
+        _report(run, state)
+
+
+def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
+    """Build the model and put back what an earlier attempt saved."""
+    config = TrainConfig.model_validate(settings["config"])
+    label_set = LabelSet.model_validate(settings["label_set"])
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    if config.workers.num_threads:
+        torch.set_num_threads(config.workers.num_threads)
+    torch.manual_seed(config.training.seed)
+    saved = ray.train.get_checkpoint()
+    state, tensors = TrainingState(), {}
+    if saved is None:
+        model = SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
+    else:
+        with saved.as_directory() as folder:
+            model = SpanNER.from_pretrained(folder)
+            state = TrainingState.read(Path(folder))
+            tensors = load_file(Path(folder) / OPTIMIZER)
+        model.calibration = Calibration()
+    optimizer = make_optimizer(model.to(ray.train.torch.get_device()), config.training)
+    load_optimizer_tensors(optimizer, tensors)
+    dtype = config.training.dtype
+    run = _Run(
+        config=config,
+        label_set=label_set,
+        dev=table_sentences(settings["dev"])[rank::world],
+        model=model,
+        parallel=ray.train.torch.prepare_model(model),
+        optimizer=optimizer,
+        rank=rank,
+        world=world,
+        steps_per_epoch=_steps_per_epoch(
+            settings["num_sentences"] // world, config.training.batch_size // world
+        ),
+        uses_bfloat16=_has_bfloat16(model.device) if dtype == "auto" else dtype == "bfloat16",
+    )
+    return run, state
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes bfloat16 natively; elsewhere it is emulated and slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _steps_per_epoch(num_sentences: int, batch_size: int) -> int:
+    """Steps of one rank: each buffer is divided into batches by itself."""
+    buffers, rest = divmod(num_sentences, BUFFER_SENTENCES)
+    return buffers * -(-BUFFER_SENTENCES // batch_size) + -(-rest // batch_size)
+
+
+def _train_epoch(run: _Run, epoch: int) -> tuple[float, float]:
+    """Train one epoch; mean loss over steps and ranks, and seconds."""
+    training = run.config.training
+    seed = np.random.SeedSequence([training.seed, epoch, run.rank])
+    torch.manual_seed(int(seed.generate_state(1)[0]))
+    total_steps = training.epochs * run.steps_per_epoch
+    losses: list[torch.Tensor] = []
+    run.parallel.train()
+    started = time.perf_counter()
+    for examples in _epoch_batches(run, np.random.default_rng(seed)):
+        step = epoch * run.steps_per_epoch + len(losses)
+        set_learning_rates(run.optimizer, step, total_steps, warmup_share=training.warmup_share)
+        losses.append(_train_step(run, examples, step / run.steps_per_epoch))
+        if run.rank == 0 and len(losses) % LOG_EVERY_STEPS == 0:
+            logger.info(
+                "epoch %d step %d of %d: loss %.4f, %.3f s a step",
+                *(epoch + 1, len(losses), run.steps_per_epoch),
+                *(float(torch.stack(losses[-LOG_EVERY_STEPS:]).mean()),),
+                *((time.perf_counter() - started) / len(losses),),
+            )
+    loss = float(torch.stack(losses).mean())
+    return float(np.mean(_gather(run, loss))), time.perf_counter() - started
+
+
+def _train_step(run: _Run, examples: Sequence[Example], epoch: float) -> torch.Tensor:
+    """One step; the loss, detached."""
+    device = run.model.device
+    batch, gold = training_batch(run.model, examples)
+    batch = batch.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=run.uses_bfloat16):
+        logits = run.parallel(batch)
+    loss = span_loss(
+        logits, gold.to(device), batch.span_mask, config=run.config.training, epoch=epoch
+    )
+    run.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.training.max_grad_norm)
+    run.optimizer.step()
+    return loss.detach()
+
+
+def _epoch_batches(run: _Run, generator: np.random.Generator) -> Iterator[list[Example]]:
+    """This rank's share of the corpus in shuffled batches of like length."""
+    classes = {name: index for index, name in enumerate(run.label_set.classes)}
+    batch_size = run.config.training.batch_size // run.world
+    shard = ray.train.get_dataset_shard("train")
+    for table in shard.iter_batches(batch_size=BUFFER_SENTENCES, batch_format="pyarrow"):
+        examples = [
+            Example(
+                tokens=sentence.tokens,
+                spans=[(s.start_token, s.end_token, classes[s.label]) for s in sentence.spans],
+            )
+            for sentence in table_sentences(table)
+        ]
+        lengths = [len(example.tokens) for example in examples]
+        for indices in length_grouped_batches(lengths, batch_size, generator=generator):
+            yield [examples[index] for index in indices]
+
+
+def _evaluate(run: _Run) -> tuple[Counts, Calibration]:
+    """Score dev, each rank its part, and fit the temperature on all of it."""
+    run.model.calibration = Calibration()
+    recognizer = Recognizer(
+        run.model, RecognizeConfig(device=run.model.device.type, dtype="float32")
+    )
+    spans = recognizer.spans([sentence.tokens for sentence in run.dev], floor=CALIBRATION_FLOOR)
+    classes = run.label_set.classes
+    predicted = choose_from_table(
+        spans, classes, DoubtRules(floor=1.0, max_spans=0, certain_confidence=1.0)
+    ).spans
+    entities: list[list[tuple[int, int, str]]] = [[] for _ in run.dev]
+    for index, start, end, label in _rows(predicted):
+        entities[index].append((start, end, classes[label]))
+    gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in run.dev]
+    counts = score_entities(gold, entities).micro
+    own = (counts, np.log(spans.probs.astype(np.float64)), _gold_of(spans, gold, classes))
+    all_counts, log_probs, of_gold = zip(*_gather(run, own), strict=True)
+    total = Counts(**{name: sum(getattr(c, name) for c in all_counts) for name in asdict(counts)})
+    return total, calibrate(np.concatenate(log_probs), np.concatenate(of_gold))
+
+
+def _rows(spans: SpanTable) -> Iterator[tuple[int, int, int, int]]:
+    """Sentence, start, end and class of each span."""
+    columns = (spans.sentence, spans.start_token, spans.end_token, spans.label)
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _gold_of(
+    spans: SpanTable, gold: Sequence[set[tuple[int, int, str]]], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Class of each listed span by gold; 0 where gold has no entity there."""
+    index = {name: place for place, name in enumerate(classes)}
+    of_place = [{(start, end): index[label] for start, end, label in one} for one in gold]
+    return np.array(
+        [of_place[sentence].get((start, end), 0) for sentence, start, end, _ in _rows(spans)],
+        dtype=np.int64,
+    )
+
+
+def _gather(run: _Run, value: Any) -> list[Any]:  # noqa: ANN401 - any small object
+    """The value of every rank, in order."""
+    if run.world == 1:
+        return [value]
+    gathered: list[Any] = [None] * run.world
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def _report(run: _Run, state: TrainingState) -> None:
+    """Hand the epoch to Ray Train, rank 0 with the weights; a barrier for all ranks."""
+    latest = state.reports[-1]
+    metrics = {"epoch": latest.epoch, "loss": latest.loss, "f1": latest.f1}
+    if run.rank != 0:
+        ray.train.report(metrics, checkpoint=None)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run.model.save_pretrained(folder)
+        save_file(optimizer_tensors(run.optimizer), folder / OPTIMIZER)
+        state.write(folder)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(name))

@@ -1,0 +1,93 @@
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linkner_ray.spanner.decoding import DoubtRules, ScoredSpan, choose_candidates
+
+RULES = DoubtRules(floor=0.1, max_spans=2, certain_confidence=0.9)
+
+
+def span(start, end, probability, *, entity=None, label="PER", is_entity=True):
+    return ScoredSpan(start, end, label, probability, entity or probability, is_entity)
+
+
+def lost(start, end, probability):
+    return span(start, end, probability, is_entity=False)
+
+
+def test_a_predicted_entity_and_its_losing_boundary():
+    spans = [span(0, 2, 0.8), span(0, 1, 0.6), lost(5, 6, 0.05)]
+    assert choose_candidates(spans, RULES) == ([0], [1])
+
+
+def test_a_certain_entity_tolerates_no_other_boundary():
+    spans = [span(0, 2, 0.95), span(1, 2, 0.6), lost(1, 3, 0.4), lost(2, 3, 0.2)]
+    assert choose_candidates(spans, RULES) == ([0], [3])
+
+
+def test_confidence_exactly_at_the_limit_is_certain():
+    assert choose_candidates([span(0, 2, 0.9), lost(0, 1, 0.4)], RULES) == ([0], [])
+
+
+def test_a_span_exactly_at_the_floor_is_doubted():
+    assert choose_candidates([lost(0, 1, 0.1), lost(2, 3, 0.0999)], RULES) == ([], [0])
+
+
+def test_only_the_likeliest_doubted_spans_stay_in_order_of_position():
+    spans = [lost(6, 7, 0.3), lost(0, 1, 0.2), lost(4, 5, 0.4), lost(2, 3, 0.1)]
+    assert choose_candidates(spans, RULES).doubted == [2, 0]
+
+
+def test_doubt_can_be_switched_off():
+    rules = DoubtRules(floor=0.1, max_spans=0, certain_confidence=0.9)
+    assert choose_candidates([span(0, 1, 0.5), lost(2, 3, 0.4)], rules) == ([0], [])
+
+
+def test_doubt_goes_by_the_probability_of_being_any_entity():
+    # Torn between two labels: 0.3 each, non-entity 0.4.
+    torn = span(0, 1, 0.3, entity=0.6, is_entity=False)
+    rules = DoubtRules(floor=0.5, max_spans=2, certain_confidence=0.9)
+    assert choose_candidates([torn, lost(2, 3, 0.45)], rules) == ([], [0])
+
+
+spans_of_a_sentence = st.lists(
+    st.builds(
+        lambda start, width, probability, is_entity: ScoredSpan(
+            start, start + width, "PER", probability, probability, is_entity
+        ),
+        st.integers(0, 8),
+        st.integers(1, 4),
+        st.sampled_from([0.05, 0.2, 0.45, 0.6, 0.9, 0.95]),
+        st.booleans(),
+    ),
+    max_size=14,
+    unique_by=lambda one: one[:2],
+)
+
+
+@given(spans_of_a_sentence, st.randoms())
+def test_the_choice_does_not_depend_on_the_order(spans, random):
+    shuffled = random.sample(spans, len(spans))
+    first, second = choose_candidates(spans, RULES), choose_candidates(shuffled, RULES)
+    for one, other in zip(first, second, strict=True):
+        assert [spans[index] for index in one] == [shuffled[index] for index in other]
+
+
+@given(spans_of_a_sentence)
+def test_candidates_keep_the_rules(spans):
+    choice = choose_candidates(spans, RULES)
+    predicted = [spans[index] for index in choice.predicted]
+    doubted = [spans[index] for index in choice.doubted]
+    assert not set(choice.predicted) & set(choice.doubted)
+    assert all(one.end_token <= other.start_token for one, other in pairwise(predicted))
+    assert all(one.is_entity for one in predicted)
+    assert len(doubted) <= RULES.max_spans
+    for one in doubted:
+        assert one.entity_probability >= RULES.floor
+        assert not any(
+            other.probability >= 0.9
+            and one.start_token < other.end_token
+            and other.start_token < one.end_token
+            for other in predicted
+        )

@@ -1,0 +1,103 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linkner_ray.config import TrainingConfig
+from linkner_ray.spanner.fitting import (
+    Example,
+    length_grouped_batches,
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+    set_learning_rates,
+    span_loss,
+    training_batch,
+)
+from tests.spanner import tiny
+
+
+@given(st.lists(st.integers(1, 40), max_size=200), st.integers(1, 7), st.integers(0, 5))
+def test_batches_hold_every_item_once_in_as_few_as_can_be(lengths, size, seed):
+    batches = length_grouped_batches(lengths, size, generator=np.random.default_rng(seed))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert len(batches) == math.ceil(len(lengths) / size)
+    again = length_grouped_batches(lengths, size, generator=np.random.default_rng(seed))
+    assert batches == again
+
+
+def test_batches_are_of_like_length_and_in_mixed_order():
+    lengths = list(range(1, 41)) * 5
+    batches = length_grouped_batches(lengths, 10, generator=np.random.default_rng(0))
+    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches]
+    assert max(spread) <= 3
+    longest = [max(lengths[i] for i in batch) for batch in batches]
+    assert longest != sorted(longest, reverse=True)
+
+
+def test_gold_classes_of_windows_and_of_spans_too_wide():
+    model = tiny.model(max_width=2, max_subwords=16, window_overlap=4)
+    tokens = ["Paris", "and", "London"] * 8
+    spans = [(0, 1, 3), (21, 23, 2), (3, 8, 1)]  # the last is five wide: no place for it
+    batch, gold = training_batch(model, [Example(tokens=tokens, spans=spans)])
+    assert len(gold) > 1
+    answered = gold[batch.span_mask]
+    assert sorted(answered[answered > 0].tolist()) == [2, 3]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "evidential"])
+def test_a_few_steps_learn_a_sentence_by_heart(loss):
+    model = tiny.model(loss=loss)
+    config = TrainingConfig(loss=loss, encoder_learning_rate=1e-3, head_learning_rate=1e-2)
+    example = Example(tokens=tiny.LINES[1].split(), spans=[(0, 2, 1), (6, 7, 3)])
+    optimizer = make_optimizer(model, config)
+    losses = []
+    for _ in range(25):
+        batch, gold = training_batch(model, [example])
+        losses.append(span_loss(model(batch), gold, batch.span_mask, config=config, epoch=0))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_encoder_and_head_have_their_own_learning_rates():
+    config = TrainingConfig(encoder_learning_rate=1e-4, head_learning_rate=1e-2, weight_decay=0.1)
+    optimizer = make_optimizer(tiny.model(), config)
+    rates = {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert rates == {(1e-4, 0.1), (1e-4, 0.0), (1e-2, 0.1), (1e-2, 0.0)}
+
+
+def test_learning_rates_rise_to_the_peak_and_fall_to_zero():
+    optimizer = make_optimizer(tiny.model(), TrainingConfig(encoder_learning_rate=1.0))
+    group = next(group for group in optimizer.param_groups if group["peak_lr"] == 1.0)
+    rates = []
+    for step in range(11):
+        set_learning_rates(optimizer, step, 10, warmup_share=0.2)
+        rates.append(group["lr"])
+    # two steps up, eight down
+    expected = [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0.0]
+    assert rates == pytest.approx(expected)
+
+
+def test_an_optimizer_restored_from_tensors_takes_the_same_step():
+    def step(model, optimizer):
+        torch.manual_seed(5)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape)
+        optimizer.step()
+
+    model, twin = tiny.model(), tiny.model()
+    optimizer = make_optimizer(model, TrainingConfig())
+    step(model, optimizer)
+    twin.load_state_dict(model.state_dict())
+    restored = make_optimizer(twin, TrainingConfig())
+    saved = {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer).items()}
+    load_optimizer_tensors(restored, saved)
+    step(model, optimizer)
+    step(twin, restored)
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from linkner_ray.config import ModelConfig
+from linkner_ray.spanner.head import SpanHead
+from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES
+
+HIDDEN, CLASSES, WIDTHS = 12, 5, 4
+
+
+def make_head(*, use_width=True, use_morphology=True, dropout=0.3):
+    torch.manual_seed(0)
+    config = ModelConfig(
+        max_width=WIDTHS,
+        head_width=16,
+        use_width=use_width,
+        use_morphology=use_morphology,
+        dropout=dropout,
+    )
+    head = SpanHead(HIDDEN, CLASSES, config)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    return head.eval()
+
+
+def states(tokens, seed=0, rows=2):
+    generator = torch.Generator().manual_seed(seed)
+    first, last = torch.randn(2, rows, tokens, HIDDEN, generator=generator)
+    classes = torch.randint(NUM_MORPHOLOGY_CLASSES, (rows, tokens), generator=generator)
+    return first, last, classes
+
+
+def plain_logits(head, first, last, classes):
+    """One span after another: concatenate its features, apply one linear layer."""
+    rows, tokens, _ = first.shape
+    logits = torch.zeros(rows, tokens, WIDTHS, CLASSES)
+    weights = [head.start.weight, head.end.weight]
+    for row in range(rows):
+        for start in range(tokens):
+            for end in range(start + 1, min(start + WIDTHS, tokens) + 1):
+                features = torch.cat([first[row, start], last[row, end - 1]])
+                hidden = torch.cat(weights, dim=1) @ features + head.start.bias
+                if head.width is not None:
+                    hidden = hidden + head.width.weight[end - start - 1]
+                if head.morphology is not None:
+                    hidden = hidden + head.morphology(classes[row, start:end]).sum(0)
+                scores = head.output(functional.gelu(hidden))
+                logits[row, start, end - start - 1] = scores
+    return logits
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 4, 9])
+@pytest.mark.parametrize("use_width", [True, False])
+@pytest.mark.parametrize("use_morphology", [True, False])
+def test_the_factorised_head_agrees_with_a_plain_one(tokens, use_width, use_morphology):
+    head = make_head(use_width=use_width, use_morphology=use_morphology)
+    first, last, classes = states(tokens)
+    logits = head(head.project(first, last, classes))
+    assert logits.shape == (2, tokens, WIDTHS, CLASSES)
+    expected = plain_logits(head, first, last, classes)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_hidden_of_chosen_spans_leads_to_their_logits():
+    head = make_head()
+    tokens = head.project(*states(6))
+    place = (torch.tensor([0, 1]), torch.tensor([2, 0]), torch.tensor([1, 3]))
+    torch.testing.assert_close(
+        head.output(head.hidden(tokens, place)), head(tokens)[place], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_dropout_samples_are_the_same_for_a_span_whatever_is_beside_it():
+    head = make_head()
+    hidden = torch.randn(7, 16, generator=torch.Generator().manual_seed(3))
+    together = head.sampled_logits(hidden, num_samples=5, seed=11)
+    alone = head.sampled_logits(hidden[4:5], num_samples=5, seed=11)
+    assert together.shape == (5, 7, CLASSES)
+    torch.testing.assert_close(together[:, 4:5], alone)
+    assert not torch.equal(together[0], together[1])
+    assert not torch.equal(together, head.sampled_logits(hidden, num_samples=5, seed=12))
+
+
+def test_dropout_samples_average_to_the_plain_logits():
+    head = make_head(dropout=0.2)
+    hidden = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
+    mean = head.sampled_logits(hidden, num_samples=20_000, seed=0).mean(0)
+    torch.testing.assert_close(mean, head.output(hidden), atol=0.1, rtol=0)

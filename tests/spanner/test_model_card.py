@@ -1,0 +1,30 @@
+from linkner_ray.config import CorpusConfig, TrainConfig, TrainOutputConfig
+from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.model_card import model_card
+from tests.spanner import tiny
+
+CONFIG = TrainConfig(
+    corpus=CorpusConfig(train="train.conll", dev="dev.conll", label_set="tiny"),
+    output=TrainOutputConfig(checkpoint="out", storage="storage"),
+)
+BEST = {"epoch": 2, "f1": 0.91234, "precision": 0.9, "recall": 0.925}
+
+
+def card(calibration):
+    return model_card(
+        CONFIG, tiny.LABELS, calibration=calibration, best=BEST, counters={"steps": 1200}
+    )
+
+
+def test_a_card_names_data_scores_and_limits():
+    text = card(Calibration(temperature=1.25, num_spans=99, ece_before=0.03, ece_after=0.01))
+    assert "`train.conll`" in text
+    assert "F1 0.9123" in text
+    assert "| steps | 1,200 |" in text
+    assert "at most 10 tokens" in text
+    assert "Temperature 1.250" in text
+    assert "- `LOC` location: Places." in text
+
+
+def test_a_card_says_so_where_nothing_was_calibrated():
+    assert "not calibrated" in card(Calibration())

@@ -1,0 +1,240 @@
+"""The jobs as a user starts them: processes, exit codes, kills, S3, `ray job submit`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.dataset as ds
+import pytest
+
+from tests.crawl import files_of, overrides, text_of, write_checkpoint, write_crawl, write_parquet
+from tests.endpoint_server import GOOD, Server
+
+ROOT = Path(__file__).parent.parent
+EXTRACT = [sys.executable, str(ROOT / "jobs" / "extract.py")]
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory):
+    return write_crawl(tmp_path_factory.mktemp("crawl"))
+
+
+def extract(*arguments, **environment):
+    """Run the job to its end."""
+    return subprocess.run(
+        [*EXTRACT, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("routing.treshold=1", "did you mean 'routing.threshold'?"),
+        ("routing.threshold=1.5", "less than or equal to 1"),
+        ("input.paths=[/nowhere]", "/nowhere"),
+        ("input.text_column=body", "set input.text_column"),
+        ("recognize.checkpoint=/nowhere", "/nowhere"),
+    ],
+)
+def test_a_wrong_config_exits_2_with_one_message_and_writes_nothing(
+    crawl, checkpoint, tmp_path, change, message
+):
+    done = extract(*overrides(crawl, tmp_path / "out", checkpoint, change))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--confg", "x.yaml"], ["--config"]])
+def test_a_wrong_flag_exits_2_with_one_message(arguments):
+    done = extract(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "--conf" in done.stderr
+
+
+def test_too_much_quarantine_exits_3_and_keeps_what_is_good(crawl, checkpoint, tmp_path):
+    done = extract(*overrides(crawl, tmp_path / "out", checkpoint, "errors.max_share=0.01"))
+    assert done.returncode == 3, done.stderr
+    assert "errors.max_share" in done.stderr
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_bytes_of_one_never_killed(checkpoint, tmp_path):
+    crawl = tmp_path / "crawl"
+    crawl.mkdir()
+    for shard in range(6):
+        texts = [text_of(10 * shard + row) for row in range(10)]
+        write_parquet(crawl / f"{shard}.parquet", texts, first=10 * shard)
+    arguments = overrides(crawl, tmp_path / "out", checkpoint)
+    process = subprocess.Popen([*EXTRACT, *arguments], stdout=subprocess.DEVNULL)
+    wait_for(lambda: list((tmp_path / "out" / "entities").glob("part-*")), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    again = extract(*arguments)
+    assert again.returncode == 0, again.stderr
+    unkilled = extract(*overrides(crawl, tmp_path / "unkilled", checkpoint))
+    assert unkilled.returncode == 0, unkilled.stderr
+    assert decisive(tmp_path / "out") == decisive(tmp_path / "unkilled")
+
+
+def decisive(output):
+    """All files but the one that names the output folder."""
+    return {name: data for name, data in files_of(output).items() if name != "_run.json"}
+
+
+def wait_for(condition, process=None, *, seconds=240):
+    """Wait for something to become true while a process runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, "the process ended too early"
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """A real HTTP server that speaks S3."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    yield environment
+    server.stop()
+
+
+def test_the_same_job_from_and_to_s3(s3, crawl, checkpoint, tmp_path):
+    import s3fs
+
+    store = s3fs.S3FileSystem(endpoint_url=s3["AWS_ENDPOINT_URL"], key="test", secret="test")
+    store.mkdir("bucket")
+    store.put(str(crawl), "bucket/crawl", recursive=True)
+    store.put(checkpoint, "bucket/model", recursive=True)
+    arguments = overrides("s3://bucket/crawl", "s3://bucket/out", "s3://bucket/model")
+    done = extract(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert store.exists("bucket/out/_SUCCESS")
+    assert extract(*overrides(crawl, tmp_path / "out", checkpoint)).returncode == 0
+    there = rows(ds.dataset("bucket/out/entities", filesystem=store))
+    assert there == rows(ds.dataset(tmp_path / "out" / "entities"))
+    assert "nothing to do" in extract(*arguments).stdout
+
+
+def rows(dataset):
+    return dataset.to_table().sort_by("doc_id").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A head started by the command line, and a client of its job server."""
+    from ray.job_submission import JobSubmissionClient
+
+    port, dashboard = free_port(), free_port()
+    process = subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+            f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
+            "--num-cpus=2", "--disable-usage-stats", f"--temp-dir=/tmp/ray-head-{port}",
+        ],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    client = None
+
+    def answers():
+        nonlocal client
+        try:
+            client = JobSubmissionClient(f"http://127.0.0.1:{dashboard}")
+        except ConnectionError:
+            return False
+        return True
+
+    wait_for(answers, process)
+    yield client
+    parts = psutil.Process(process.pid).children(recursive=True)
+    for part in (*parts, process):  # SIGTERM would drain the node for half a minute
+        part.kill()
+    process.wait()
+
+
+CANDIDATE_PORTS = iter(range(20011, 29999, 7))
+
+
+def free_port():
+    """Another free port each time, outside the range that Ray gives to its workers."""
+    for port in CANDIDATE_PORTS:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no free port")
+
+
+def submit(head, *arguments):
+    return head.submit_job(
+        entrypoint=" ".join([*EXTRACT, *(f"'{argument}'" for argument in arguments)]),
+        runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "20", "RAY_AUTH_MODE": "disabled"}},
+    )
+
+
+def status_of(head, job):
+    from ray.job_submission import JobStatus
+
+    wait_for(lambda: head.get_job_status(job).is_terminal())
+    status = head.get_job_status(job)
+    return status is JobStatus.SUCCEEDED, status.value, head.get_job_info(job).driver_exit_code
+
+
+def test_a_submitted_job_succeeds(head, crawl, checkpoint, tmp_path):
+    job = submit(head, *overrides(crawl, tmp_path / "out", checkpoint))
+    assert status_of(head, job) == (True, "SUCCEEDED", 0), head.get_job_logs(job)
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+    assert "entities" in head.get_job_logs(job)
+
+
+def test_a_submitted_job_with_a_wrong_config_fails_with_its_exit_code(head, crawl, checkpoint):
+    job = submit(head, *overrides(crawl, "/nowhere/out", checkpoint, "routing.treshold=1"))
+    assert status_of(head, job) == (False, "FAILED", 2)
+    assert "did you mean 'routing.threshold'" in head.get_job_logs(job)
+
+
+def test_a_submitted_job_can_be_stopped_and_started_again(head, crawl, checkpoint, tmp_path):
+    server = Server()
+    server.reply = lambda number, _: (time.sleep(1.0 if number else 0), GOOD)[1]
+    llm = ["llm.backend=openai", f"llm.base_url={server.url}", "llm.model=slow"]
+    slow = [*llm, "routing.threshold=0", "llm.max_in_flight=1"]
+    arguments = overrides(crawl, tmp_path / "out", checkpoint, *slow)
+    job = submit(head, *arguments)
+    wait_for(lambda: len(server.bodies) > 1)
+    head.stop_job(job)
+    assert status_of(head, job)[1] == "STOPPED"
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    server.reply = lambda *_: GOOD
+    assert status_of(head, submit(head, *arguments))[0]
+    server.close()
+    assert (tmp_path / "out" / "_SUCCESS").exists()
