@@ -1,0 +1,63 @@
+"""Scores of the demo's labelled pages, from what the run wrote."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from linkner_ray.errors import ContractError
+from linkner_ray.evaluation.report import ReportScores
+from linkner_ray.evaluation.scores import score_entities
+from linkner_ray.extraction import Plan
+from linkner_ray.pipeline import Chain, without_llm
+
+Triples = list[set[tuple[int, int, str]]]
+
+
+def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
+    """Score the local model alone and linked, on the pages that have gold.
+
+    The local model's own entities are worked out from the candidates that the run kept, by the
+    stages that follow recognition.
+
+    Raises:
+        ContractError: If a labelled page is not in the output.
+    """
+    gold = [json.loads(line) for line in gold_file.read_text(encoding="utf-8").splitlines()]
+    doc_ids = [page["doc_id"] for page in gold]
+    output = Path(plan.config.output.path)
+    linked = read_pages(output, doc_ids)
+    candidates = _in_order(ds.dataset(output / "candidates").to_table(), doc_ids)
+    local = candidates.select(["sentences", "candidates"]).append_column("text", linked["text"])
+    local = without_llm(local, Chain.of(plan.config, plan.label_set))
+    expected = [{(start, end, label) for start, end, label in page["entities"]} for page in gold]
+    return ReportScores(
+        name=f"{len(gold)} labelled pages neither model was trained on",
+        local=score_entities(expected, _triples(local)),
+        linked=score_entities(expected, _triples(linked)),
+    )
+
+
+def read_pages(output: Path, doc_ids: Sequence[str]) -> pa.Table:
+    """Rows of `entities/` for some documents, in the order asked for.
+
+    Raises:
+        ContractError: If one of them is not there.
+    """
+    return _in_order(ds.dataset(output / "entities").to_table(), doc_ids)
+
+
+def _in_order(table: pa.Table, doc_ids: Sequence[str]) -> pa.Table:
+    place = {doc_id: row for row, doc_id in enumerate(table["doc_id"].to_pylist())}
+    missing = [doc_id for doc_id in doc_ids if doc_id not in place]
+    if missing:
+        raise ContractError(f"labelled pages are missing in the output: {', '.join(missing[:5])}")
+    return table.take([place[doc_id] for doc_id in doc_ids]).combine_chunks()
+
+
+def _triples(table: pa.Table) -> Triples:
+    return [
+        {(e["start"], e["end"], e["label"]) for e in row} for row in table["entities"].to_pylist()
+    ]
