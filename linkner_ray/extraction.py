@@ -3,10 +3,11 @@
 import hashlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from linkner_ray.config import ErrorsConfig, ExtractConfig
 from linkner_ray.errors import ConfigError, ContractError
@@ -23,7 +24,7 @@ from linkner_ray.spanner.checkpoint import checkpoint_digest, local_checkpoint, 
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_INTERVAL_S = 5.0
+PROGRESS_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +141,11 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     receipts = list(done)
     if todo:
         progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
-        tracker = _Progress(progress, shards=len(todo))
-        for receipt in run_extraction(
-            config, plan_digest=plan.digest, label_set=plan.label_set, todo=todo
-        ):
-            receipts.append(receipt)
-            tracker.add(receipt)
+        units = run_extraction(config, plan_digest=plan.digest, label_set=plan.label_set, todo=todo)
+        with _Progress(progress, shards=len(todo)) as tracker:
+            for receipt in units:
+                receipts.append(receipt)
+                tracker.add(receipt)
     if len({receipt.unit for receipt in receipts}) != len(receipts):
         raise ContractError(f"{config.output.path}: a unit was written twice in one run")
     totals: dict[str, int] = {}
@@ -202,27 +202,44 @@ def _covers_shard(receipts: Sequence[Receipt]) -> bool:
 
 
 class _Progress:
-    """A line every few seconds: shards, documents, characters a second, questions asked."""
+    """A line every few seconds, also while nothing is finished: models take their time to load."""
 
     def __init__(self, write: Callable[[str], None], *, shards: int) -> None:
-        self.write, self.shards = write, shards
-        self.started = self.last = time.monotonic()
-        self.finished_shards = 0
-        self.totals: dict[str, int] = {}
+        self._write, self._shards = write, shards
+        self._started = time.monotonic()
+        self._finished_shards = 0
+        self._totals: dict[str, int] = {}
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._ticker.join()
+        self._write(self._line())
 
     def add(self, receipt: Receipt) -> None:
-        self.totals = add_counts(self.totals, receipt.counts)
-        self.finished_shards += receipt.is_last
-        now = time.monotonic()
-        if now - self.last >= PROGRESS_INTERVAL_S or self.finished_shards == self.shards:
-            self.last = now
-            seconds = now - self.started
-            documents = self.totals["documents_read"]
-            self.write(
-                f"{self.finished_shards}/{self.shards} shards, {documents} documents "
-                f"({documents / seconds:.1f}/s), {self.totals['entities']} entities, "
-                f"{self.totals['questions']} questions"
-            )
+        """Count a unit."""
+        self._totals = add_counts(self._totals, receipt.counts)
+        self._finished_shards += receipt.is_last
+
+    def _tick(self) -> None:
+        while not self._ended.wait(PROGRESS_INTERVAL_S):
+            self._write(self._line())
+
+    def _line(self) -> str:
+        seconds = time.monotonic() - self._started
+        if not self._totals:
+            return f"{seconds:.0f} s, starting actors and loading models"
+        documents = self._totals["documents_read"]
+        return (
+            f"{seconds:.0f} s, {self._finished_shards}/{self._shards} shards, {documents} documents"
+            f" ({documents / seconds:.1f}/s), {self._totals['entities']} entities, "
+            f"{self._totals['questions']} questions"
+        )
 
 
 def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ or split blocks as it likes, and a unit still arrives at each stage and at the w
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.resources import files
 
 import pyarrow as pa
 import ray
@@ -22,45 +22,33 @@ from linkner_ray.config import (
     EvaluateConfig,
     ExtractConfig,
     FusionConfig,
-    InputConfig,
     LlmConfig,
-    OutputConfig,
     RecognizeConfig,
     ResourcesConfig,
     RoutingConfig,
-    SentencesConfig,
 )
-from linkner_ray.errors import ConfigError, LinknerError, StartupError
+from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
-from linkner_ray.readers import read_units
-from linkner_ray.runs.accounts import count_unit
-from linkner_ray.runs.folder import Receipt, RunFolder
-from linkner_ray.runs.units import Source, unit_name
-from linkner_ray.schemas import QUARANTINE
+from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.resources import check_resources
+from linkner_ray.runs.units import Source
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
-from linkner_ray.stages.split_sentences import SplitSentences
-from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
+from linkner_ray.unit_steps import (
+    UNIT_ROW,
+    Row,
+    apply_stages,
+    fuse_units,
+    read_sources,
+    unit_of,
+    unpack,
+    write_units,
+)
 
 logger = logging.getLogger(__name__)
-
-UNIT_ROW = pa.schema(
-    [
-        ("unit", pa.string()),
-        ("source", pa.string()),
-        ("first_record", pa.int64()),
-        ("num_records", pa.int64()),
-        ("is_last", pa.bool_()),
-        ("skipped", pa.string()),  # JSON: records that are no documents, by reason
-        ("documents", pa.large_binary()),  # Arrow IPC stream of the table so far
-        ("quarantine", pa.large_binary()),
-        ("seconds", pa.string()),  # JSON: seconds by stage
-    ]
-)
 
 MAX_SOURCE_BLOCKS = 4096
 """Blocks of planned shards; a larger corpus puts several shards into one."""
@@ -102,60 +90,12 @@ class Chain:
 def start_ray() -> None:
     """Connect to the cluster of RAY_ADDRESS, as under `ray job submit`, or start one here."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    if ray.is_initialized():
-        return
-    if os.environ.get("RAY_ADDRESS"):
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        # Workers inherit this: their notes on each dataset stay in Ray's own log files.
+        settings = files("linkner_ray") / "ray_data_logging.yaml"
+        os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(settings))
         ray.init(logging_level=logging.WARNING)
-    else:
-        ray.init(logging_level=logging.WARNING, include_dashboard=False)
-
-
-def check_resources(
-    resources: ResourcesConfig,
-    *,
-    has_llm: bool,
-    nodes: Sequence[dict[str, float]],
-) -> None:
-    """Check that all actors and one task fit the cluster at the same time.
-
-    Ray starts actors first and lets them hold their CPUs; if nothing is left for a reading task,
-    a run waits for ever (ray-project/ray#44687).
-
-    Args:
-        resources: What the run asks for.
-        has_llm: Whether LLM actors are started.
-        nodes: Logical resources of each node, such as `{"CPU": 2.0}`.
-
-    Raises:
-        ConfigError: If the run would hang; says what is asked, what is there and what to lower.
-    """
-    pools = [("encoder", resources.encoder_actors, resources.encoder_cpus, resources.encoder_gpus)]
-    if has_llm:
-        pools.append(("llm", resources.llm_actors, resources.llm_cpus, resources.llm_gpus))
-    task = max(resources.read_cpus, resources.write_cpus)
-    asked = {
-        "CPU": sum(count * cpus for _, count, cpus, _ in pools) + task,
-        "GPU": sum(count * gpus for _, count, _, gpus in pools),
-    }
-    for kind, amount in asked.items():
-        there = sum(node.get(kind, 0.0) for node in nodes)
-        if amount > there + 1e-6:
-            parts = ", ".join(f"{count} {name} actors" for name, count, _, _ in pools)
-            raise ConfigError(
-                f"the run needs {amount:g} {kind}s at once ({parts}"
-                f"{f' and one task of {task:g}' if kind == 'CPU' else ''}), the cluster has "
-                f"{there:g}; lower resources.*_actors or resources.*_{kind.lower()}s"
-            )
-    for name, _, cpus, gpus in pools:
-        if not any(_fits(node, {"CPU": cpus, "GPU": gpus}) for node in nodes):
-            raise ConfigError(
-                f"no node can hold one {name} actor of {cpus:g} CPUs and {gpus:g} GPUs; nodes "
-                f"have {[dict(node) for node in nodes]}"
-            )
-
-
-def _fits(node: dict[str, float], asked: dict[str, float]) -> bool:
-    return all(node.get(kind, 0.0) + 1e-6 >= amount for kind, amount in asked.items())
 
 
 class RunStages:
@@ -168,100 +108,16 @@ class RunStages:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add the stages' columns to each unit's documents."""
         return pa.Table.from_pylist(
-            [_apply_stages(row, self.stages) for row in batch.to_pylist()], schema=UNIT_ROW
+            [apply_stages(row, self.stages) for row in batch.to_pylist()], schema=UNIT_ROW
         )
-
-
-def _apply_stages(row: dict[str, object], stages: Sequence[Stage]) -> dict[str, object]:
-    table = _unpack(row["documents"])
-    seconds = json.loads(str(row["seconds"]))
-    for stage in stages:
-        started = time.perf_counter()
-        table = apply_stage(stage, table)
-        seconds[type(stage).__name__] = time.perf_counter() - started
-    return {**row, "documents": _pack(table), "seconds": json.dumps(seconds)}
-
-
-def _read(
-    batch: pa.Table,
-    *,
-    plan_digest: str,
-    config: InputConfig,
-    sentences: SentencesConfig,
-    raw_chars: int,
-) -> Iterator[pa.Table]:
-    """Sources to units, with their text split into sentences."""
-    split = SplitSentences(sentences)
-    for item in batch.to_pylist():
-        source = Source(**json.loads(item["source"]))
-        digest = source.digest(plan_digest)
-        done = frozenset(item["done"])
-        started = time.perf_counter()
-        for unit in read_units(
-            source, config=config, errors_raw_chars=raw_chars, is_done=done.__contains__
-        ):
-            row = {
-                "unit": unit_name(digest, unit.first_record),
-                "source": source.path,
-                "first_record": unit.first_record,
-                "num_records": unit.num_records,
-                "is_last": unit.is_last,
-                "skipped": json.dumps(unit.skipped),
-                "documents": _pack(unit.documents),
-                "quarantine": _pack(unit.quarantine),
-                "seconds": json.dumps({"ReadDocuments": time.perf_counter() - started}),
-            }
-            yield pa.Table.from_pylist([_apply_stages(row, [split])], schema=UNIT_ROW)
-            started = time.perf_counter()
-
-
-def _write(
-    batch: pa.Table, *, output: OutputConfig, fusion: FusionConfig, label_set: LabelSet
-) -> pa.Table:
-    """Units to files and receipts."""
-    run = RunFolder(output.path)
-    fuse = FuseEntities(fusion, label_set.classes)
-    to_rows = WriteEntities(keep_text=output.keep_text)
-    receipts = []
-    for item in batch.to_pylist():
-        row = _apply_stages(item, [fuse])
-        table = _unpack(row["documents"])
-        quarantine = _unpack(row["quarantine"])
-        started = time.perf_counter()
-        entities = to_rows(table)
-        receipt = Receipt(
-            unit=str(row["unit"]),
-            source=str(row["source"]),
-            first_record=item["first_record"],
-            num_records=item["num_records"],
-            is_last=item["is_last"],
-            counts=count_unit(
-                table, output=entities, quarantine=quarantine, skipped=json.loads(item["skipped"])
-            ),
-        )
-        run.commit(
-            receipt,
-            entities=entities,
-            quarantine=quarantine,
-            candidates=candidates_rows(table) if output.keep_candidates else None,
-        )
-        seconds = json.loads(str(row["seconds"]))
-        seconds["WriteEntities"] = time.perf_counter() - started
-        receipts.append({"receipt": json.dumps({**asdict(receipt), "seconds": seconds})})
-    return pa.Table.from_pylist(receipts, schema=pa.schema([("receipt", pa.string())]))
-
-
-def _fuse(batch: pa.Table, *, fusion: FusionConfig, label_set: LabelSet) -> pa.Table:
-    """Units with entities, nothing written."""
-    fuse = FuseEntities(fusion, label_set.classes)
-    return pa.Table.from_pylist(
-        [_apply_stages(row, [fuse]) for row in batch.to_pylist()], schema=UNIT_ROW
-    )
 
 
 def _encoder_stages(
     recognize: RecognizeConfig, routing: RoutingConfig, *, has_llm: bool
 ) -> list[Stage]:
+    # Not at the top: workers that read and write would load torch with this module.
+    from linkner_ray.stages.recognize_spans import RecognizeSpans
+
     return [RecognizeSpans(recognize), RouteSpans(routing, has_llm=has_llm)]
 
 
@@ -340,18 +196,18 @@ def run_extraction(
     """
     chain = Chain.of(config, label_set)
     _prepare(chain)
-    items: list[dict[str, object]] = [
+    items: list[Row] = [
         {"source": json.dumps(asdict(source)), "done": done} for source, done in todo
     ]
     schema = pa.schema([("source", pa.string()), ("done", pa.list_(pa.int64()))])
     read = partial(
-        _read,
+        read_sources,
         plan_digest=plan_digest,
         config=config.input,
         sentences=config.sentences,
         raw_chars=config.errors.raw_chars,
     )
-    write = partial(_write, output=config.output, fusion=config.fusion, label_set=label_set)
+    write = partial(write_units, output=config.output, fusion=config.fusion, label_set=label_set)
     units = _blocks_of(items, schema).map_batches(
         read, batch_format="pyarrow", num_cpus=config.resources.read_cpus
     )
@@ -372,27 +228,14 @@ def run_documents(tables: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
         LinknerError: What a stage or an actor's start raised.
     """
     _prepare(chain)
-    items: list[dict[str, object]] = [
-        {
-            "unit": f"{index:010d}",
-            "source": "",
-            "first_record": 0,
-            "num_records": table.num_rows,
-            "is_last": True,
-            "skipped": "{}",
-            "documents": _pack(table),
-            "quarantine": _pack(QUARANTINE.empty_table()),
-            "seconds": "{}",
-        }
-        for index, table in enumerate(tables)
-    ]
+    items = [unit_of(table, f"{index:010d}") for index, table in enumerate(tables)]
     fused = add_model_stages(_blocks_of(items, UNIT_ROW), chain).map_batches(
-        partial(_fuse, fusion=chain.fusion, label_set=chain.label_set),
+        partial(fuse_units, fusion=chain.fusion, label_set=chain.label_set),
         batch_format="pyarrow",
         num_cpus=chain.resources.write_cpus,
     )
     rows = sorted(_rows(fused), key=lambda row: str(row["unit"]))
-    return [_unpack(row["documents"]) for row in rows]
+    return [unpack(row["documents"]) for row in rows]
 
 
 def without_llm(table: pa.Table, chain: Chain) -> pa.Table:
@@ -426,11 +269,13 @@ def _prepare(chain: Chain) -> None:
         check_resources(resources, has_llm=chain.has_llm, nodes=nodes)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    # It holds models against the `memory` nobody asked for, and says so every half minute.
+    context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
     context.target_max_block_size = ONE_ROW_BLOCKS
     context.wait_for_min_actors_s = int(resources.startup_timeout_s)
 
 
-def _blocks_of(items: Sequence[dict[str, object]], schema: pa.Schema) -> Dataset:
+def _blocks_of(items: Sequence[Row], schema: pa.Schema) -> Dataset:
     """A dataset of up to MAX_SOURCE_BLOCKS blocks."""
     share = -(-len(items) // MAX_SOURCE_BLOCKS) or 1
     return ray.data.from_arrow(
@@ -441,7 +286,7 @@ def _blocks_of(items: Sequence[dict[str, object]], schema: pa.Schema) -> Dataset
     )
 
 
-def _rows(dataset: Dataset) -> Iterator[dict[str, object]]:
+def _rows(dataset: Dataset) -> Iterator[Row]:
     """Run a dataset; an error of ours inside one of Ray's comes out as itself."""
     try:
         yield from dataset.iter_rows()
@@ -452,15 +297,3 @@ def _rows(dataset: Dataset) -> Iterator[dict[str, object]]:
         if cause is not None:
             raise cause from error
         raise StartupError(f"Ray gave up: {error}") from error
-
-
-def _pack(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _unpack(content: object) -> pa.Table:
-    with pa.ipc.open_stream(pa.py_buffer(content)) as reader:
-        return reader.read_all()

@@ -213,7 +213,7 @@ def test_wrong_paths_and_columns_are_found_before_a_run(
 
 
 def test_a_plan_that_would_hang_is_refused(checkpoint, crawl, tmp_path):
-    with pytest.raises(ConfigError, match=r"needs 2.25 CPUs at once"):
+    with pytest.raises(ConfigError, match=r"needs 2.5 CPUs at once"):
         run(crawl, tmp_path / "out", checkpoint, "resources.encoder_cpus=2")
 
 
@@ -260,3 +260,19 @@ def test_the_llm_decides_uncertain_spans_and_only_those(checkpoint, crawl, endpo
             else:
                 assert entity["source"] == "local"
                 assert entity["uncertainty"] < 0.3
+
+
+@pytest.mark.vllm
+def test_a_real_engine_answers_every_routed_span(checkpoint, crawl, tmp_path):
+    from tests.llm.tiny import save_llm
+
+    llm = save_llm(tmp_path / "llm", context=2048)
+    engine = ["llm.backend=vllm", f"llm.model={llm}", "llm.enforce_eager=true"]
+    result = run(crawl, tmp_path / "out", checkpoint, *engine, "routing.threshold=0.3")
+    totals = result.totals
+    assert totals["routed"] == totals["verdict_label"] + totals["verdict_non_entity"] > 0
+    assert totals["prompt_tokens"] > 0
+    answers = ds.dataset(tmp_path / "out" / "candidates").to_table()["answers"].to_pylist()
+    given = [answer for row in answers for answer in row if answer is not None]
+    assert len(given) == totals["routed"]
+    assert all(math.isclose(sum(answer["probs"]), 1, abs_tol=1e-3) for answer in given)

@@ -1,6 +1,8 @@
 """Who may import whom: the layers of the house."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,14 +23,17 @@ LAYERS = {
     "readers": 2,
     "stages": 2,
     "evaluation": 3,
+    "unit_steps": 3,
     "training": 4,
     "pipeline": 4,
     "show": 4,
+    "predict_text": 4,
     "extraction": 5,
     "benchmark": 5,
-    "demo": 6,
-    "cli_labels": 6,
-    "cli": 7,
+    "extraction_report": 6,
+    "demo": 7,
+    "cli_labels": 7,
+    "cli": 8,
 }
 """A module imports from its own part or a lower layer."""
 
@@ -96,3 +101,15 @@ def test_stages_do_not_import_each_other(path):
 
 def test_no_file_is_called_utils():
     assert not [path for path in modules() if path.stem in {"utils", "util", "helpers", "misc"}]
+
+
+def test_what_reading_and_writing_workers_import_does_not_load_a_model_library():
+    heavy = "{'torch', 'transformers', 'vllm', 'matplotlib'}"
+    modules = "linkner_ray.pipeline, linkner_ray.unit_steps, sys"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {modules}; print(sorted({heavy} & set(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

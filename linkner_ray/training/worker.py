@@ -29,6 +29,7 @@ from linkner_ray.corpora.tables import table_sentences
 from linkner_ray.evaluation.scores import Counts, score_entities
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration import Calibration, calibrate
+from linkner_ray.spanner.canary import choose_sentences, record_canary
 from linkner_ray.spanner.decoding import DoubtRules
 from linkner_ray.spanner.fitting import (
     Example,
@@ -64,6 +65,7 @@ class _Run:
     config: TrainConfig
     label_set: LabelSet
     dev: Sequence[LabelledSentence]
+    canary: Sequence[Sequence[str]]
     model: SpanNER
     parallel: torch.nn.Module
     optimizer: torch.optim.Optimizer
@@ -76,6 +78,7 @@ class _Run:
 def train_worker(settings: dict[str, Any]) -> None:
     """The loop of one rank."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
     run, state = _start(settings)
     training = run.config.training
     for epoch in range(state.epoch, training.epochs):
@@ -124,10 +127,12 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
     optimizer = make_optimizer(model.to(ray.train.torch.get_device()), config.training)
     load_optimizer_tensors(optimizer, tensors)
     dtype = config.training.dtype
+    dev = table_sentences(settings["dev"])
     run = _Run(
         config=config,
         label_set=label_set,
-        dev=table_sentences(settings["dev"])[rank::world],
+        dev=dev[rank::world],
+        canary=choose_sentences([sentence.tokens for sentence in dev]),
         model=model,
         parallel=ray.train.torch.prepare_model(model),
         optimizer=optimizer,
@@ -273,6 +278,7 @@ def _report(run: _Run, state: TrainingState) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run.model.save_pretrained(folder)
+        record_canary(run.model, run.canary).write(folder)
         save_file(optimizer_tensors(run.optimizer), folder / OPTIMIZER)
         state.write(folder)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(name))

@@ -90,7 +90,7 @@ def test_an_image_installs_what_the_makefile_installs(target):
         (False, ["cluster/requirements.txt"]),
         (False, ["/wheels/*.whl"]),
     ]
-    assert len(expected) == 4
+    assert len(expected) == 5
     assert plain(pip_installs(STAGES, target)) == expected
 
 

@@ -246,7 +246,7 @@ def test_requests_equal_limits(rayjob):
 
 
 def test_the_job_fits_the_cluster_at_its_largest(rayjob):
-    from linkner_ray.pipeline import check_resources
+    from linkner_ray.runs.resources import check_resources
 
     resources = job_config(rayjob).resources
     nodes = [

@@ -224,7 +224,7 @@ def _set_environment() -> None:
     """Set what vllm reads at import and what its processes inherit."""
     # A forked engine inherits locks that other threads of this process hold.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 

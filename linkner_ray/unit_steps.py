@@ -1,0 +1,163 @@
+"""What a worker does to units of work; how they reach it is the pipeline's affair.
+
+A unit travels as one row, its documents an Arrow table inside a cell: whoever carries rows may
+regroup them, and a unit still arrives whole.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from linkner_ray.config import FusionConfig, InputConfig, OutputConfig, SentencesConfig
+from linkner_ray.errors import ContractError
+from linkner_ray.labels import LabelSet
+from linkner_ray.readers import read_units
+from linkner_ray.runs.accounts import count_unit
+from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.runs.units import Source, unit_name
+from linkner_ray.schemas import QUARANTINE
+from linkner_ray.stages.contract import Stage, apply_stage
+from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.split_sentences import SplitSentences
+from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
+
+Row = dict[str, object]
+
+UNIT_ROW = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("source", pa.string()),
+        ("first_record", pa.int64()),
+        ("num_records", pa.int64()),
+        ("is_last", pa.bool_()),
+        ("skipped", pa.string()),  # JSON: records that are no documents, by reason
+        ("documents", pa.large_binary()),  # Arrow IPC stream of the table so far
+        ("quarantine", pa.large_binary()),
+        ("seconds", pa.string()),  # JSON: seconds by stage
+    ]
+)
+
+
+def apply_stages(row: Row, stages: Sequence[Stage]) -> Row:
+    """Add the stages' columns to a unit's documents, and what they took to its seconds."""
+    table = unpack(row["documents"])
+    seconds = json.loads(str(row["seconds"]))
+    for stage in stages:
+        started = time.perf_counter()
+        table = apply_stage(stage, table)
+        seconds[type(stage).__name__] = time.perf_counter() - started
+    return {**row, "documents": pack(table), "seconds": json.dumps(seconds)}
+
+
+def unit_of(table: pa.Table, name: str) -> Row:
+    """A unit made of documents that are at hand, with their sentences."""
+    return {
+        "unit": name,
+        "source": "",
+        "first_record": 0,
+        "num_records": table.num_rows,
+        "is_last": True,
+        "skipped": "{}",
+        "documents": pack(table),
+        "quarantine": pack(QUARANTINE.empty_table()),
+        "seconds": "{}",
+    }
+
+
+def read_sources(
+    batch: pa.Table,
+    *,
+    plan_digest: str,
+    config: InputConfig,
+    sentences: SentencesConfig,
+    raw_chars: int,
+) -> Iterator[pa.Table]:
+    """Sources to units, with their text split into sentences."""
+    split = SplitSentences(sentences)
+    for item in batch.to_pylist():
+        source = Source(**json.loads(item["source"]))
+        digest = source.digest(plan_digest)
+        done = frozenset(item["done"])
+        started = time.perf_counter()
+        for unit in read_units(
+            source, config=config, errors_raw_chars=raw_chars, is_done=done.__contains__
+        ):
+            row = {
+                "unit": unit_name(digest, unit.first_record),
+                "source": source.path,
+                "first_record": unit.first_record,
+                "num_records": unit.num_records,
+                "is_last": unit.is_last,
+                "skipped": json.dumps(unit.skipped),
+                "documents": pack(unit.documents),
+                "quarantine": pack(unit.quarantine),
+                "seconds": json.dumps({"ReadDocuments": time.perf_counter() - started}),
+            }
+            yield pa.Table.from_pylist([apply_stages(row, [split])], schema=UNIT_ROW)
+            started = time.perf_counter()
+
+
+def write_units(
+    batch: pa.Table, *, output: OutputConfig, fusion: FusionConfig, label_set: LabelSet
+) -> pa.Table:
+    """Units to files and receipts."""
+    run = RunFolder(output.path)
+    fuse = FuseEntities(fusion, label_set.classes)
+    to_rows = WriteEntities(keep_text=output.keep_text)
+    receipts = []
+    for item in batch.to_pylist():
+        row = apply_stages(item, [fuse])
+        table = unpack(row["documents"])
+        quarantine = unpack(row["quarantine"])
+        skipped = json.loads(item["skipped"])
+        started = time.perf_counter()
+        found = table.num_rows + quarantine.num_rows + sum(skipped.values())
+        if found != item["num_records"]:
+            raise ContractError(
+                f"unit {item['unit']} of {item['source']}: {item['num_records']} records in, "
+                f"{found} accounted for"
+            )
+        entities = to_rows(table)
+        receipt = Receipt(
+            unit=str(row["unit"]),
+            source=str(row["source"]),
+            first_record=item["first_record"],
+            num_records=item["num_records"],
+            is_last=item["is_last"],
+            counts=count_unit(table, output=entities, quarantine=quarantine, skipped=skipped),
+        )
+        run.commit(
+            receipt,
+            entities=entities,
+            quarantine=quarantine,
+            candidates=candidates_rows(table) if output.keep_candidates else None,
+        )
+        seconds = json.loads(str(row["seconds"]))
+        seconds["WriteEntities"] = time.perf_counter() - started
+        receipts.append({"receipt": json.dumps({**asdict(receipt), "seconds": seconds})})
+    return pa.Table.from_pylist(receipts, schema=pa.schema([("receipt", pa.string())]))
+
+
+def fuse_units(batch: pa.Table, *, fusion: FusionConfig, label_set: LabelSet) -> pa.Table:
+    """Units with entities, nothing written."""
+    fuse = FuseEntities(fusion, label_set.classes)
+    return pa.Table.from_pylist(
+        [apply_stages(row, [fuse]) for row in batch.to_pylist()], schema=UNIT_ROW
+    )
+
+
+def pack(table: pa.Table) -> bytes:
+    """A table as the bytes of an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def unpack(content: object) -> pa.Table:
+    """The table of such bytes."""
+    with pa.ipc.open_stream(pa.py_buffer(content)) as reader:
+        return reader.read_all()

@@ -1,0 +1,109 @@
+"""Units through all steps in plain Python: no cluster is needed for what a worker does."""
+
+import json
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from linkner_ray.config import InputConfig, LlmConfig, RecognizeConfig, RoutingConfig
+from linkner_ray.errors import ContractError
+from linkner_ray.readers import list_sources
+from linkner_ray.stages.classify_spans import ClassifySpans
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.unit_steps import (
+    UNIT_ROW,
+    apply_stages,
+    fuse_units,
+    read_sources,
+    unit_of,
+    unpack,
+    write_units,
+)
+from tests.crawl import config_of, overrides, text_of, write_parquet
+from tests.fakes import ScriptedBackend
+from tests.spanner.tiny import LABELS, model
+
+
+@pytest.fixture
+def shard(tmp_path):
+    write_parquet(tmp_path / "a.parquet", [text_of(0), None, text_of(2)], group=2)
+    return tmp_path / "a.parquet"
+
+
+def read(shard, *, done=(), **config):
+    settings = config_of(*overrides(shard, "out", "c"))
+    inputs = InputConfig(paths=(str(shard),), unit_documents=2, **config)
+    [source] = list_sources(inputs)
+    item = {"source": json.dumps(asdict(source)), "done": list(done)}
+    tables = read_sources(
+        pa.Table.from_pylist([item]),
+        plan_digest="plan",
+        config=inputs,
+        sentences=settings.sentences,
+        raw_chars=50,
+    )
+    return [table.to_pylist()[0] for table in tables]
+
+
+def model_stages():
+    backend = ScriptedBackend(LABELS, lambda _: "PER")
+    llm = LlmConfig(backend="openai", model="m", base_url="http://127.0.0.1")
+    return [
+        RecognizeSpans(RecognizeConfig(), model(max_width=3)),
+        RouteSpans(RoutingConfig(threshold=0.3)),
+        ClassifySpans(backend, LABELS, config=llm),
+    ]
+
+
+def write(rows, output):
+    config = config_of(*overrides("in", output, "c"))
+    table = pa.Table.from_pylist(rows, schema=UNIT_ROW)
+    receipts = write_units(table, output=config.output, fusion=config.fusion, label_set=LABELS)
+    return [json.loads(row["receipt"]) for row in receipts.to_pylist()]
+
+
+def test_each_unit_is_a_row_with_its_documents_split_into_sentences(shard):
+    rows = read(shard)
+    assert [(row["first_record"], row["num_records"], row["is_last"]) for row in rows] == [
+        (0, 2, False),
+        (2, 1, True),
+    ]
+    documents = unpack(rows[0]["documents"])
+    assert documents["doc_id"].to_pylist() == ["p0"]
+    assert documents["sentences"].to_pylist()[0]
+    assert unpack(rows[0]["quarantine"])["reason"].to_pylist() == ["null_text"]
+
+
+def test_units_that_are_done_are_not_read(shard):
+    assert [row["first_record"] for row in read(shard, done=[0])] == [2]
+
+
+def test_a_unit_becomes_its_files_and_a_receipt(shard, tmp_path):
+    rows = [apply_stages(row, model_stages()) for row in read(shard)]
+    receipts = write(rows, tmp_path / "out")
+    assert [receipt["num_records"] for receipt in receipts] == [2, 1]
+    assert receipts[0]["counts"]["documents_quarantined"] == 1
+    assert set(receipts[0]["seconds"]) >= {"ReadDocuments", "RecognizeSpans", "WriteEntities"}
+    written = ds.dataset(tmp_path / "out" / "entities").to_table()
+    assert sorted(written["doc_id"].to_pylist()) == ["p0", "p2"]
+    entities = [entity for row in written["entities"].to_pylist() for entity in row]
+    assert {entity["label"] for entity in entities if entity["source"] == "llm"} == {"PER"}
+
+
+def test_a_unit_that_lost_a_row_on_the_way_is_not_written(shard, tmp_path):
+    [first, _] = [apply_stages(row, model_stages()) for row in read(shard)]
+    first["num_records"] = 3
+    with pytest.raises(ContractError, match="3 records in, 2 accounted for"):
+        write([first], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_documents_at_hand_go_the_same_way_without_being_written(shard):
+    [unit] = read(shard, done=[0])
+    row = apply_stages(unit_of(unpack(unit["documents"]), "x"), model_stages())
+    batch = pa.Table.from_pylist([row], schema=UNIT_ROW)
+    fused = fuse_units(batch, fusion=config_of(*overrides("i", "o", "c")).fusion, label_set=LABELS)
+    assert unpack(fused["documents"][0].as_py())["entities"].to_pylist()[0]
