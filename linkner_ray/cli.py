@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,7 +11,8 @@ import typer
 import yaml
 
 from linkner_ray import cli_labels
-from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig, load_config
+from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
+from linkner_ray.config_files import load_config
 from linkner_ray.errors import ErrorLimitError, LinknerError
 
 app = typer.Typer(
@@ -97,6 +99,36 @@ def evaluate(
     start_ray()
     print(summary_table(run_evaluation(resolved)))
     print(f"\nwritten to {resolved.output.path}")
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
+    ],
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT", help="Texts; - reads one from standard input.")
+    ],
+    doubted: Annotated[bool, typer.Option("--doubted", help="List doubted spans too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+) -> None:
+    """Find the entities of a few texts with a checkpoint, without Ray and without an LLM.
+
+    Example: linkner predict checkpoints/conll03 "Angela Merkel visited Paris." --doubted
+    """
+    from linkner_ray.predict_text import TextPredictor, render, to_json
+
+    predictor = TextPredictor(checkpoint)
+    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for index, text in enumerate(texts):
+        raw = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+        prediction = predictor(raw.decode("utf-8", errors="replace"))
+        if as_json:
+            print(to_json(prediction, doubted=doubted))
+            continue
+        if index:
+            print()
+        print(render(prediction, predictor.labels, doubted=doubted, colored=colored))
 
 
 @app.command()

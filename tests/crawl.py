@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linkner_ray.config import ExtractConfig, load_config
+from linkner_ray.config import ExtractConfig
+from linkner_ray.config_files import load_config
 from tests.spanner.tiny import model
 
 LINE = (

@@ -16,6 +16,7 @@ LAYERS = {
     "labels": 0,
     "schemas": 0,
     "config": 0,
+    "config_files": 0,
     "corpora": 1,
     "spanner": 1,
     "llm": 1,

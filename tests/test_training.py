@@ -20,6 +20,7 @@ from tests.spanner import tiny
 ray = pytest.importorskip("ray")
 
 from linkner_ray.config import RecognizeConfig  # noqa: E402
+from linkner_ray.spanner.canary import Canary, load_recognizer  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
 from linkner_ray.training import train  # noqa: E402
 from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
@@ -118,6 +119,9 @@ def test_training_learns_and_publishes_a_checkpoint(config, num_workers, tmp_pat
     assert "train entities wider than the model looks | 3 |" in card
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
     assert not names & {"optimizer.safetensors", "training_state.json"}
+    canary = Canary.read(tmp_path / "checkpoint")
+    assert canary.sentences == tuple(tuple(line.split()[:16]) for line in tiny.LINES)
+    load_recognizer(RecognizeConfig(checkpoint=config.output.checkpoint))
 
 
 @pytest.mark.ray

@@ -1,8 +1,8 @@
 """The checkpoint folder: what lies in it, read and written without a pickle.
 
 `config.json` architecture, label set digest, versions; `model.safetensors` weights;
-`tokenizer.json`; `encoder/config.json`; `label_set.yaml`; `calibration.json`; `README.md` the
-model card.
+`tokenizer.json`; `encoder/config.json`; `label_set.yaml`; `calibration.json`; `canary.json` and
+`canary.safetensors`, by which the others are checked; `README.md` the model card.
 """
 
 import hashlib
@@ -41,6 +41,12 @@ MODEL_CARD = "README.md"
 DECISIVE_FILES = (CONFIG, WEIGHTS, TOKENIZER, ENCODER_CONFIG, LABEL_SET, CALIBRATION)
 """Files a checkpoint must have; together they decide every prediction."""
 
+CANARY = "canary.json"
+CANARY_TENSORS = "canary.safetensors"
+
+CANARY_FILES = (CANARY, CANARY_TENSORS)
+"""Travel with a checkpoint and check it, but decide nothing, so its digest leaves them out."""
+
 Loss = Literal["cross_entropy", "evidential"]
 
 
@@ -67,6 +73,11 @@ class CheckpointParts:
     calibration: Calibration
 
 
+def library_versions() -> dict[str, str]:
+    """Versions found here of the libraries that compute a prediction."""
+    return {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")}
+
+
 def write_parts(parts: CheckpointParts) -> None:
     """Write every file but the weights, the encoder's config and the model card."""
     folder = parts.folder
@@ -80,9 +91,7 @@ def write_parts(parts: CheckpointParts) -> None:
             "loss": parts.loss,
             "label_set_digest": parts.label_set.digest,
             "special_ids": asdict(parts.special),
-            "versions": {
-                name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")
-            },
+            "versions": library_versions(),
         },
     )
     parts.tokenizer.save(str(folder / TOKENIZER))
@@ -105,7 +114,7 @@ def read_parts(folder: Path) -> CheckpointParts:
             f"{folder}: is not a complete checkpoint: {', '.join(missing)} missing; give the "
             "folder that training wrote"
         )
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     found = (config.get("format"), config.get("format_version"))
     if found != (FORMAT, FORMAT_VERSION):
         raise StartupError(
@@ -123,7 +132,7 @@ def read_parts(folder: Path) -> CheckpointParts:
             label_set=label_set,
             special=_special_ids(config["special_ids"]),
             tokenizer=_read_tokenizer(folder / TOKENIZER),
-            calibration=Calibration(**_read_json(folder / CALIBRATION)),
+            calibration=Calibration(**read_json(folder / CALIBRATION)),
         )
     except (KeyError, TypeError, ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StartupError(f"{folder}: checkpoint files are damaged: {error}") from error
@@ -200,8 +209,8 @@ def publish_checkpoint(folder: Path, path: str) -> None:
 
 
 def _download(filesystem: Any, root: str, path: str) -> Path:  # noqa: ANN401 - an fsspec one
-    """Fetch the decisive files to a folder named by what they are now."""
-    files = {name: f"{root}/{name}" for name in DECISIVE_FILES}
+    """Fetch the decisive files and the canary to a folder named by what they are now."""
+    files = {name: f"{root}/{name}" for name in (*DECISIVE_FILES, *CANARY_FILES)}
     present = {name: remote for name, remote in files.items() if filesystem.isfile(remote)}
     state = json.dumps(
         [path, [[name, filesystem.ukey(remote)] for name, remote in present.items()]]
@@ -239,7 +248,12 @@ def _read_tokenizer(path: Path) -> Tokenizer:
         raise StartupError(f"{path}: is not a tokenizer: {error}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file of a checkpoint.
+
+    Raises:
+        StartupError: If it is not a JSON object.
+    """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -107,6 +107,9 @@ class Recognizer:
         model: Put into evaluation mode and onto the device.
         config: What to estimate, what to doubt, and how to batch.
 
+    Attributes:
+        dtype: What the encoder computes in.
+
     Raises:
         ConfigError: If the config asks for what the model or the machine cannot give.
     """
@@ -123,9 +126,9 @@ class Recognizer:
                 "recognize.uncertainty = 'mc_dropout', but the checkpoint has dropout 0, so every "
                 "sample is the same; choose another estimate"
             )
-        device, dtype = _placement(config)
+        device, self.dtype = _placement(config)
         self.model = model.eval().to(device)
-        nn.Module.to(self.model.encoder, dtype=dtype)
+        nn.Module.to(self.model.encoder, dtype=self.dtype)
         self.config = config
         self.rules = DoubtRules(
             floor=config.doubted_floor,

@@ -11,6 +11,7 @@ import torch
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.labels import LabelSet
 from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS
+from linkner_ray.spanner.canary import load_recognizer
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import CandidateTable, Recognizer
 
@@ -25,11 +26,12 @@ class RecognizeSpans:
 
     Args:
         config: What to estimate, what to doubt, and how to batch.
-        model: A loaded model; None to load `config.checkpoint`.
+        model: A loaded model; None to load `config.checkpoint` and check it by its canary.
 
     Raises:
         ConfigError: If there is no such checkpoint, or the config does not suit it.
-        StartupError: If the checkpoint is incomplete or damaged.
+        StartupError: If the checkpoint is incomplete or damaged, or does not answer here as it did
+            where it was trained.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "sentences")
@@ -38,7 +40,7 @@ class RecognizeSpans:
     def __init__(self, config: RecognizeConfig, model: SpanNER | None = None) -> None:
         if config.num_threads > 0:
             torch.set_num_threads(config.num_threads)
-        self._recognizer = Recognizer(model or SpanNER.from_pretrained(config.checkpoint), config)
+        self._recognizer = load_recognizer(config) if model is None else Recognizer(model, config)
 
     @property
     def label_set(self) -> LabelSet:

@@ -23,7 +23,12 @@ from linkner_ray.corpora.tables import corpus_table
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.spanner.calibration import Calibration
-from linkner_ray.spanner.checkpoint import DECISIVE_FILES, MODEL_CARD, publish_checkpoint
+from linkner_ray.spanner.checkpoint import (
+    CANARY_FILES,
+    DECISIVE_FILES,
+    MODEL_CARD,
+    publish_checkpoint,
+)
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import model_card
 from linkner_ray.training.reports import TrainingResult, TrainingState
@@ -108,6 +113,7 @@ def _fit(
     dev_corpus: Corpus,
 ) -> ray.train.Result:
     """Run the workers to the end."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
     table = corpus_table(train_corpus.sentences)
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
     storage_path, filesystem = _storage(config.output.storage)
@@ -167,8 +173,10 @@ def _publish(
         "steps": result.steps,
         "seconds per step": round(result.seconds_per_step, 3),
     }
+    # A run that an earlier release began has epochs without a canary.
+    canary = [name for name in CANARY_FILES if (folder / name).is_file()]
     with tempfile.TemporaryDirectory() as staging:
-        for name in DECISIVE_FILES:
+        for name in (*DECISIVE_FILES, *canary):
             target = Path(staging) / name
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target)

@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from linkner_ray.config import ExtractConfig, load_config
+from linkner_ray.config import ExtractConfig
+from linkner_ray.config_files import load_config
 from tests.cluster.repository import IMAGE_TAG, RAY_VERSION, ROOT, images
 
 SCHEMA = json.loads((ROOT / "cluster/schemas/kubernetes.json").read_text(encoding="utf-8"))

@@ -14,7 +14,8 @@ from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-from linkner_ray.config import ExtractConfig, load_config
+from linkner_ray.config import ExtractConfig
+from linkner_ray.config_files import load_config
 from tests.cluster.repository import IMAGE_TAG, ROOT
 
 TEXT = (ROOT / "ray_cluster.yaml").read_text(encoding="utf-8")

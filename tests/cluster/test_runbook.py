@@ -14,7 +14,8 @@ from ray.scripts.scripts import cli as ray_cli
 
 from linkner_ray import errors
 from linkner_ray.cli import app
-from linkner_ray.config import ExtractConfig, load_config
+from linkner_ray.config import ExtractConfig
+from linkner_ray.config_files import load_config
 from linkner_ray.schemas import QUARANTINE
 from tests.cluster.repository import IMAGE_TAG, ROOT
 

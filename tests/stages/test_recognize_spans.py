@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from linkner_ray.config import RecognizeConfig, SentencesConfig
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.schemas import DOCUMENTS
+from linkner_ray.spanner.canary import record_canary
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.recognize_spans import RecognizeSpans
@@ -126,3 +127,13 @@ def test_the_label_set_and_threads_come_from_checkpoint_and_config(model, tmp_pa
 def test_a_checkpoint_that_is_not_there_is_a_wrong_config():
     with pytest.raises(ConfigError, match="no such folder"):
         RecognizeSpans(CONFIG)
+
+
+def test_a_checkpoint_that_answers_otherwise_than_its_canary_does_not_start(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = CONFIG.model_copy(update={"checkpoint": str(tmp_path)})
+    record_canary(model, tiny.sentences(4)).write(tmp_path)
+    RecognizeSpans(config)
+    (tmp_path / "calibration.json").write_text('{"temperature": 2.0}')
+    with pytest.raises(StartupError, match="does not answer as it did"):
+        RecognizeSpans(config)

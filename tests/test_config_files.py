@@ -1,6 +1,7 @@
 import pytest
 
-from linkner_ray.config import ExtractConfig, TrainConfig, load_config
+from linkner_ray.config import ExtractConfig, TrainConfig
+from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError
 
 MINIMAL = [

@@ -1,0 +1,163 @@
+"""`linkner predict`: what a checkpoint finds in a few texts, through the stages of a run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import typer
+
+from linkner_ray.config import RecognizeConfig, SentencesConfig
+from linkner_ray.evaluation.visible import make_visible
+from linkner_ray.schemas import DOCUMENTS
+from linkner_ray.stages.contract import apply_stage
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.split_sentences import SplitSentences
+
+COLORS = ("green", "cyan", "yellow", "magenta", "blue", "red")
+"""Of the labels in their order, from the beginning again when there are more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSpan:
+    """A candidate as a reader wants it.
+
+    Attributes:
+        start: First code point in the text.
+        end: Code point after the last.
+        text: What stands there.
+        label: Most probable label that is not non-entity.
+        score: Probability of that label.
+        uncertainty: In [0, 1].
+    """
+
+    start: int
+    end: int
+    text: str
+    label: str
+    score: float
+    uncertainty: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPrediction:
+    """What a model found in one text.
+
+    Attributes:
+        text: As it was given.
+        entities: What it calls entities, by position; none overlap.
+        doubted: What it doubts, by position; may overlap each other and entities.
+    """
+
+    text: str
+    entities: tuple[FoundSpan, ...]
+    doubted: tuple[FoundSpan, ...]
+
+
+class TextPredictor:
+    """Runs texts through sentence splitting and recognition, each by itself.
+
+    Args:
+        checkpoint: Folder that training wrote, local or with a scheme.
+
+    Raises:
+        ConfigError: If there is no such folder.
+        StartupError: If it is incomplete or damaged, or its canary does not pass.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self._split = SplitSentences(SentencesConfig())
+        self._recognize = RecognizeSpans(RecognizeConfig(checkpoint=checkpoint))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label ids of the model, in its order."""
+        return self._recognize.label_set.ids
+
+    def __call__(self, text: str) -> TextPrediction:
+        """Find the entities of a text, and the spans that are in doubt."""
+        document = {"doc_id": "text", "url": None, "lang": None, "text": text}
+        table = pa.Table.from_pylist([document], schema=DOCUMENTS)
+        table = apply_stage(self._recognize, apply_stage(self._split, table))
+        (candidates,) = table["candidates"].to_pylist()
+        classes = self._recognize.label_set.classes
+        found: dict[str, list[FoundSpan]] = {"predicted": [], "doubted": []}
+        for one in candidates:
+            span = FoundSpan(
+                start=one["start"],
+                end=one["end"],
+                text=text[one["start"] : one["end"]],
+                label=one["label"],
+                score=one["label_probs"][classes.index(one["label"])],
+                uncertainty=one["uncertainty"],
+            )
+            found[one["kind"]].append(span)
+        return TextPrediction(
+            text=text, entities=tuple(found["predicted"]), doubted=tuple(found["doubted"])
+        )
+
+
+def to_json(prediction: TextPrediction, *, doubted: bool) -> str:
+    """A prediction as one line of JSON in ASCII, so no character of the text acts on a terminal."""
+    tree = asdict(prediction)
+    if not doubted:
+        del tree["doubted"]
+    return json.dumps(tree)
+
+
+def render(
+    prediction: TextPrediction, labels: Sequence[str], *, doubted: bool, colored: bool
+) -> str:
+    """A prediction for a reader: the text with its entities marked, then a line for each span.
+
+    Args:
+        prediction: What was found.
+        labels: Label ids in the order of the model, which gives each its color.
+        doubted: Whether to list the doubted spans too.
+        colored: Whether to mark entities by color, for a terminal; otherwise by brackets.
+    """
+    color_of = dict(zip(labels, COLORS * len(labels), strict=False)) if colored else {}
+    lines = [_marked_text(prediction, color_of), ""]
+    sections = [("entities", prediction.entities)]
+    if doubted:
+        sections.append(("doubted", prediction.doubted))
+    for title, spans in sections:
+        lines.append(f"{len(spans)} {title}")
+        lines.extend(_describe(span, labels, color_of) for span in spans)
+    return "\n".join(lines)
+
+
+def _marked_text(prediction: TextPrediction, color_of: Mapping[str, str]) -> str:
+    parts: list[str] = []
+    position = 0
+    for entity in prediction.entities:
+        parts.append(_visible(prediction.text[position : entity.start]))
+        content = _visible(entity.text)
+        if color_of:
+            parts.append(typer.style(content, fg=color_of[entity.label], bold=True))
+        else:
+            parts.append(f"[{content} {entity.label} {entity.score:.2f}]")
+        position = entity.end
+    parts.append(_visible(prediction.text[position:]))
+    return "".join(parts)
+
+
+def _describe(span: FoundSpan, labels: Sequence[str], color_of: Mapping[str, str]) -> str:
+    """Label, score, uncertainty, offsets and text of a span in columns."""
+    label = f"{span.label:<{max(map(len, labels))}}"
+    if color_of:
+        label = typer.style(label, fg=color_of[span.label], bold=True)
+    offsets = f"{span.start}..{span.end}"
+    content = make_visible(span.text, one_line=True)
+    return (
+        f"  {label}  score {span.score:.3f}  uncertainty {span.uncertainty:.3f}  {offsets:<9}  "
+        f'"{content}"'
+    )
+
+
+def _visible(text: str) -> str:
+    """Text in which line breaks are the only control characters left.
+
+    A carriage return would let the rest of a line cover what stands before it.
+    """
+    return "\n".join(make_visible(line, one_line=True) for line in text.split("\n"))
