@@ -13,6 +13,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 FLAVOUR := $(if $(GPU),gpu,cpu)
 STAMP := $(VENV)/.installed-$(FLAVOUR)
+BENCHMARKS := recognize train
 PINS := $(wildcard requirements/*.txt)
 DEMO_OPTIONS := $(if $(LLM),--llm "$(LLM)") $(if $(ENCODER),--encoder "$(ENCODER)")
 
@@ -60,7 +61,7 @@ fix: setup
 	@$(RUN)ruff format .
 
 bench: setup
-	@for file in benchmarks/*.py; do echo "==> $$file"; $(RUN)python $$file || exit 1; done
+	@for name in $(BENCHMARKS); do echo "==> $$name"; $(RUN)python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) .cache demo-output
