@@ -10,6 +10,7 @@ from hypothesis import settings
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # checkpoints count soon after
 os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)  # workers import tests, too
 
 settings.register_profile("shared machine", deadline=None)
@@ -26,9 +27,9 @@ def linkner_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def ray_session():
-    """One Ray on this machine for all tests that run in this process."""
+@pytest.fixture(scope="module")
+def two_cpus():
+    """One Ray of two logical CPUs for the tests of a module, gone when other modules run."""
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)

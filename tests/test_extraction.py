@@ -27,7 +27,7 @@ from tests.endpoint_server import Server, completion
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.filterwarnings("default"),
-    pytest.mark.usefixtures("ray_session"),
+    pytest.mark.usefixtures("two_cpus"),
 ]
 
 NUM_DOCUMENTS = NUM_PARQUET + NUM_JSONL + NUM_WET
@@ -213,7 +213,7 @@ def test_wrong_paths_and_columns_are_found_before_a_run(
 
 
 def test_a_plan_that_would_hang_is_refused(checkpoint, crawl, tmp_path):
-    with pytest.raises(ConfigError, match=r"needs 2.5 CPUs at once"):
+    with pytest.raises(ConfigError, match=r"needs 2.4 CPUs at once"):
         run(crawl, tmp_path / "out", checkpoint, "resources.encoder_cpus=2")
 
 

@@ -1,7 +1,6 @@
 """Training for real: Ray Train on this machine, a tiny encoder, a corpus learned by heart."""
 
 import json
-import os
 import signal
 import threading
 import time
@@ -29,16 +28,6 @@ from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # no
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 REPORT = EpochReport(epoch=1, loss=0.5, f1=0.8, precision=0.8, recall=0.8, steps=4, seconds=2.0)
-
-
-@pytest.fixture(scope="module")
-def two_cpus():
-    """One Ray of two logical CPUs for all tests; checkpoints count soon after they are written."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
-    ray.init(num_cpus=2, include_dashboard=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ TWO_CPUS = [{"CPU": 2.0}]
 
 
 def test_the_defaults_fit_two_cpus():
-    # 1 encoder at 0.5, 1 llm at 0.5, one task of 0.5
+    # 1 encoder at 0.5, 1 llm at 0.5, one task of 0.4
     check_resources(ResourcesConfig(), has_llm=True, nodes=TWO_CPUS)
 
 
 def test_actors_that_take_all_cpus_are_refused_since_no_task_could_run():
     resources = ResourcesConfig(encoder_cpus=1, llm_cpus=1)
-    with pytest.raises(ConfigError, match=r"needs 2.5 CPUs .* the cluster has 2"):
+    with pytest.raises(ConfigError, match=r"needs 2.4 CPUs .* the cluster has 2"):
         check_resources(resources, has_llm=True, nodes=TWO_CPUS)
 
 
