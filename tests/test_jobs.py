@@ -156,26 +156,28 @@ def head():
     """A head started by the command line, and a client of its job server."""
     from ray.job_submission import JobSubmissionClient
 
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     process = subprocess.Popen(
         [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
             f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
-            "--num-cpus=2", "--disable-usage-stats", f"--temp-dir=/tmp/ray-head-{port}",
+            f"--dashboard-agent-listen-port={agent}", "--num-cpus=2", "--disable-usage-stats",
+            f"--temp-dir=/tmp/ray-head-{port}",
         ],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     client = None
 
-    def answers():
+    def takes_jobs():
         nonlocal client
         try:
             client = JobSubmissionClient(f"http://127.0.0.1:{dashboard}")
-        except ConnectionError:
+            client.submit_job(entrypoint="true")
+        except (ConnectionError, RuntimeError):  # not up yet; up, but its agent is not
             return False
         return True
 
-    wait_for(answers, process)
+    wait_for(takes_jobs, process)
     yield client
     parts = psutil.Process(process.pid).children(recursive=True)
     for part in (*parts, process):  # SIGTERM would drain the node for half a minute
@@ -223,8 +225,16 @@ def test_a_submitted_job_with_a_wrong_config_fails_with_its_exit_code(head, craw
     assert "did you mean 'routing.threshold'" in head.get_job_logs(job)
 
 
-def test_a_submitted_job_can_be_stopped_and_started_again(head, crawl, checkpoint, tmp_path):
+@pytest.fixture
+def server():
     server = Server()
+    yield server
+    server.close()
+
+
+def test_a_submitted_job_can_be_stopped_and_started_again(
+    head, server, crawl, checkpoint, tmp_path
+):
     server.reply = lambda number, _: (time.sleep(1.0 if number else 0), GOOD)[1]
     llm = ["llm.backend=openai", f"llm.base_url={server.url}", "llm.model=slow"]
     slow = [*llm, "routing.threshold=0", "llm.max_in_flight=1"]
@@ -236,5 +246,4 @@ def test_a_submitted_job_can_be_stopped_and_started_again(head, crawl, checkpoin
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     server.reply = lambda *_: GOOD
     assert status_of(head, submit(head, *arguments))[0]
-    server.close()
     assert (tmp_path / "out" / "_SUCCESS").exists()
