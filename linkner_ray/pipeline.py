@@ -95,7 +95,9 @@ def start_ray() -> None:
         # Workers inherit this: their notes on each dataset stay in Ray's own log files.
         settings = files("linkner_ray") / "ray_data_logging.yaml"
         os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(settings))
-        ray.init(logging_level=logging.WARNING)
+        # "local": what an earlier head left in /tmp/ray would be connected to, dead or alive.
+        address = os.environ.get("RAY_ADDRESS", "local")
+        ray.init(address=address, logging_level=logging.WARNING)
 
 
 class RunStages:
