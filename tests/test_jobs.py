@@ -11,9 +11,12 @@ from pathlib import Path
 import psutil
 import pyarrow.dataset as ds
 import pytest
+import yaml
 
+from linkner_ray.spanner.model import SpanNER
 from tests.crawl import files_of, overrides, text_of, write_checkpoint, write_crawl, write_parquet
 from tests.endpoint_server import GOOD, Server
+from tests.spanner import tiny
 
 ROOT = Path(__file__).parent.parent
 EXTRACT = [sys.executable, str(ROOT / "jobs" / "extract.py")]
@@ -145,6 +148,33 @@ def test_the_same_job_from_and_to_s3(s3, crawl, checkpoint, tmp_path):
     there = rows(ds.dataset("bucket/out/entities", filesystem=store))
     assert there == rows(ds.dataset(tmp_path / "out" / "entities"))
     assert "nothing to do" in extract(*arguments).stdout
+
+
+def test_training_keeps_its_epochs_and_its_checkpoint_on_s3(s3, tmp_path):
+    import s3fs
+
+    store = s3fs.S3FileSystem(endpoint_url=s3["AWS_ENDPOINT_URL"], key="test", secret="test")
+    store.mkdir("models")
+    labels = tmp_path / "labels.yaml"
+    labels.write_text(yaml.safe_dump(tiny.LABELS.model_dump(mode="json")))
+    corpus = tmp_path / "corpus.conll"
+    corpus.write_text("Peter B-PER\nmet O\nIBM B-ORG\n. O\n\n" * 8)
+    done = subprocess.run(
+        [
+            sys.executable, str(ROOT / "jobs" / "train.py"), f"corpus.train={corpus}",
+            f"corpus.dev={corpus}", f"corpus.label_set={labels}",
+            f"model.encoder={tiny.save_bert(tmp_path / 'encoder')}", "model.max_subwords=64",
+            "model.window_overlap=16", "training.epochs=2", "training.batch_size=4",
+            "output.storage=s3://models/storage", "output.checkpoint=s3://models/mine",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert store.exists("models/mine/model.safetensors")
+    assert store.ls("models/storage")
+    assert SpanNER.from_pretrained("s3://models/mine").label_set == tiny.LABELS
 
 
 def rows(dataset):
