@@ -244,7 +244,7 @@ def _read_tokenizer(path: Path) -> Tokenizer:
     text = path.read_text(encoding="utf-8")
     try:
         return Tokenizer.from_str(text)
-    except Exception as error:
+    except Exception as error:  # what tokenizers raises has no narrower type
         raise StartupError(f"{path}: is not a tokenizer: {error}") from error
 
 

@@ -1,0 +1,80 @@
+"""The offline benchmark on a real Ray, with a random local model and a judge that knows nothing."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from linkner_ray.benchmark import evaluate, summary_table
+from linkner_ray.config import EvaluateConfig
+from linkner_ray.config_files import load_config
+from linkner_ray.errors import DataError
+from tests.crawl import write_checkpoint
+from tests.endpoint_server import Server, completion
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.usefixtures("two_cpus"),
+]
+
+SENTENCES = (
+    "Peter B-PER\nBlackburn I-PER\nmet O\nMicrosoft B-ORG\n. O\n\n"
+    "Paris B-LOC\n, O\nLondon B-LOC\nand O\nNew B-LOC\nYork I-LOC\n. O\n\n"
+)
+
+
+@pytest.fixture
+def refuser():
+    """Says "non-entity" (the last of four options) to everything."""
+    server = Server()
+    server.reply = lambda *_: (200, completion("D", {"D": 0.9, "A": 0.1}))
+    yield server
+    server.close()
+
+
+def config_of(tmp_path, corpus, *more):
+    (tmp_path / "set.conll").write_text(corpus)
+    return load_config(
+        EvaluateConfig,
+        None,
+        [
+            f"sets=[{{name: mine, path: {tmp_path / 'set.conll'}}}]",
+            f"output.path={tmp_path / 'out'}",
+            f"recognize.checkpoint={write_checkpoint(tmp_path / 'checkpoint')}",
+            "unit_sentences=1",
+            *more,
+        ],
+    )
+
+
+def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
+    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
+    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0"))
+    assert (result.num_sentences, result.num_gold, result.num_unreachable) == (2, 5, 0)
+    assert result.num_routed == result.num_candidates > 0
+    # All candidates are asked about and all are refused, so nothing is left of the local model's.
+    assert result.local.micro.num_predicted > 0
+    assert result.linked.micro.num_predicted == 0
+    assert result.linked.micro.support == result.local.micro.support == 5
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["sets"][0]["num_gold"] == 5
+    predictions = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet")
+    assert predictions["text"].to_pylist()[0] == "Peter Blackburn met Microsoft ."
+    assert summary_table([result]) in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_gold_changes_no_prediction(tmp_path):
+    texts = []
+    for name, corpus in (("one", SENTENCES), ("other", SENTENCES.replace("B-LOC", "B-ORG"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        evaluate(config_of(folder, corpus.replace("I-LOC", "I-ORG"), "llm.backend=none"))
+        texts.append(pq.read_table(folder / "out" / "predictions" / "mine.parquet"))
+    assert texts[0].equals(texts[1])
+
+
+def test_a_label_that_the_checkpoint_lacks_is_named(tmp_path):
+    config = config_of(tmp_path, "Ada B-ALIEN\n\n", "llm.backend=none")
+    with pytest.raises(DataError, match="ALIEN"):
+        evaluate(config)
