@@ -25,7 +25,12 @@ from benchmarks.measure import (
     peak_memory_mib,
     write_json,
 )
-from benchmarks.rivals import bare_encoder, token_pipeline, with_concatenating_head
+from benchmarks.rivals import (
+    bare_encoder,
+    batches_by_length,
+    token_pipeline,
+    with_concatenating_head,
+)
 from benchmarks.workload import Workload, add_arguments, has_bfloat16, load_workload
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
@@ -71,9 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser.add_argument(
         "--batch-tokens", type=int, default=RecognizeConfig().batch_tokens, help="padded subwords"
     )
+    parser.add_argument(
+        "--compile", action="store_true", help="time a compiled encoder too; compiles for minutes"
+    )
     options = parser.parse_args(arguments)
     work = load_workload(options)
-    numbers = run(work, batch_tokens=options.batch_tokens, rounds=options.rounds)
+    numbers = run(
+        work,
+        batch_tokens=options.batch_tokens,
+        rounds=options.rounds,
+        with_compiled=options.compile,
+    )
     numbers["threads"] = options.threads
     print(_report(work, numbers))
     if options.json:
@@ -81,11 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     return numbers
 
 
-def run(work: Workload, *, batch_tokens: int, rounds: int) -> Numbers:
+def run(work: Workload, *, batch_tokens: int, rounds: int, with_compiled: bool = False) -> Numbers:
     """Compare the answers, then time all ways side by side.
 
     Raises:
-        ContractError: If the factorised and the concatenating head disagree.
+        ContractError: If the factorised and the concatenating head, or the compiled and the plain
+            encoder, disagree.
     """
     numbers: Numbers = {
         "sentences": len(work.sentences),
@@ -115,6 +129,19 @@ def run(work: Workload, *, batch_tokens: int, rounds: int) -> Numbers:
         numbers |= _agreement_numbers(found)
         if found.holds:
             ways["stage_bfloat16"] = partial(half, documents)
+        if found.holds and with_compiled:
+            compiled = _with_compiled_encoder(half)
+            numbers["max_probability_difference_compiled_bfloat16"] = agreement(
+                half(documents), compiled(documents), None
+            ).max_score_difference
+            ways["stage_compiled_bfloat16"] = partial(compiled, documents)
+    if with_compiled:
+        compiled = _with_compiled_encoder(stage)
+        numbers["max_probability_difference_compiled"] = _head_difference(
+            stage.recognizer, compiled.recognizer, sentences
+        )
+        ways["stage_compiled"] = partial(compiled, documents)
+    numbers["share_padding"] = _padding(work, batch_tokens)
     pipeline = token_pipeline(work.model, sentences)
     size = _best_batch_size(pipeline)
     numbers["pipeline_batch_size"] = size
@@ -187,6 +214,20 @@ def _agreement_numbers(agreement: Agreement) -> Numbers:
     }
 
 
+def _with_compiled_encoder(stage: RecognizeSpans) -> RecognizeSpans:
+    """A copy of a stage whose encoder is compiled for batches of any shape."""
+    twin = copy.deepcopy(stage)
+    twin.recognizer.model.encoder.compile(dynamic=True)
+    return twin
+
+
+def _padding(work: Workload, batch_tokens: int) -> float:
+    """Share of the subwords an encoder reads that are padding: what packing could save."""
+    sentences = [sentence.tokens for sentence in work.sentences]
+    masks = [b.attention_mask for b in batches_by_length(work.model, sentences, batch_tokens)]
+    return 1.0 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
+
+
 def _best_batch_size(pipeline: Callable[[int], object]) -> int:
     """The batch size of which two passes, after one to warm up, hold the quickest."""
     pipeline(PIPELINE_BATCH_SIZES[0])
@@ -196,7 +237,15 @@ def _best_batch_size(pipeline: Callable[[int], object]) -> int:
     return min(PIPELINE_BATCH_SIZES, key=lambda size: timings[str(size)].best)
 
 
-WAYS = ("bare_encoder", "stage", "stage_bfloat16", "pipeline", "concatenating_head")
+WAYS = (
+    "bare_encoder",
+    "stage",
+    "stage_bfloat16",
+    "stage_compiled",
+    "stage_compiled_bfloat16",
+    "pipeline",
+    "concatenating_head",
+)
 
 
 def _speeds(timings: Mapping[str, Timings], num_words: int) -> Numbers:
@@ -211,6 +260,9 @@ def _speeds(timings: Mapping[str, Timings], num_words: int) -> Numbers:
     for name in ("bare_encoder", "pipeline", "concatenating_head"):
         numbers[f"ratio_stage_to_{name}"] = paired_ratio(timings[name], stage)
     numbers["ratio_stage_bfloat16_to_bare_encoder"] = paired_ratio(bare, half) if half else None
+    for name in ("stage_compiled", "stage_compiled_bfloat16"):
+        found = timings.get(name)
+        numbers[f"ratio_{name}_to_bare_encoder"] = paired_ratio(bare, found) if found else None
     return numbers
 
 
@@ -221,7 +273,7 @@ def _shares(stage: RecognizeSpans, documents: pa.Table, *, rounds: int) -> Numbe
     enumeration of the spans that matter, choice. Arrow is what the stage does around it.
     """
     clock = _Clock()
-    recognizer = stage._recognizer
+    recognizer = stage.recognizer
     featurizer, model = recognizer.model.featurizer, recognizer.model
     watched = [
         (recognizer, "candidates", "candidates"),

@@ -13,6 +13,8 @@ from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import unreachable_spans
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
 from linkner_ray.errors import ConfigError
+from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
+from linkner_ray.evaluation.plots import plot_reliability
 from linkner_ray.evaluation.scores import Scores, score_entities, scores_table
 from linkner_ray.labels import LabelSet
 from linkner_ray.pipeline import Chain, run_documents, without_llm
@@ -36,6 +38,9 @@ class SetResult:
 
     num_candidates: int
     num_routed: int
+    candidates: CandidateFigures
+    """Reach, calibration and error detection of the local model's candidates."""
+
     local: Scores
     """The local model alone, on the same candidates."""
 
@@ -55,7 +60,8 @@ def evaluate(config: EvaluateConfig) -> list[SetResult]:
     """Score a checkpoint, with or without an LLM, on labelled sets.
 
     Gold stays here: the stages get documents with sentences and nothing else. Writes
-    `metrics.json`, `report.md` and the predictions of each set to `output.path`.
+    `metrics.json`, `report.md`, and the predictions and reliability diagram of each set to
+    `output.path`.
 
     Raises:
         ConfigError: If there is no checkpoint.
@@ -81,6 +87,11 @@ def evaluate(config: EvaluateConfig) -> list[SetResult]:
         rows = WriteEntities(keep_text=True)(table)
         output.write_whole(f"predictions/{loaded.name}.parquet", parquet_bytes(rows))
         results.append(_score(loaded, table, chain))
+        figures = results[-1].candidates
+        output.write_whole(
+            f"reliability-{loaded.name}.png",
+            plot_reliability(figures.bins, name=loaded.name, ece=figures.ece),
+        )
     metrics = {
         "config": config.model_dump(mode="json"),
         "seconds": seconds,
@@ -119,6 +130,7 @@ def _score(loaded: _LoadedSet, table: pa.Table, chain: Chain) -> SetResult:
         num_unreachable=loaded.num_unreachable,
         num_candidates=len(routes),
         num_routed=routes.count("llm"),
+        candidates=judge_candidates(table["candidates"], gold),
         local=score_entities(gold, entity_triples(local)),
         linked=score_entities(gold, entity_triples(table)),
     )
@@ -134,7 +146,9 @@ def entity_triples(table: pa.Table) -> list[set[tuple[int, int, str]]]:
 
 def _report(results: Sequence[SetResult]) -> str:
     parts = ["# Evaluation", "", "Strict entity scores: boundaries and label must be right.", ""]
-    parts += [summary_table(results), ""]
+    parts += [summary_table(results), "", "## Candidates of the local model", ""]
+    parts += [_CANDIDATES_LEGEND, "", candidates_table(results), ""]
+    parts += [f"![{r.name}](reliability-{r.name}.png)\n" for r in results]
     for result in results:
         parts += [f"## {result.name}: local", "", scores_table(result.local), ""]
         parts += [f"## {result.name}: linked", "", scores_table(result.linked), ""]
@@ -155,6 +169,38 @@ def summary_table(results: Sequence[SetResult]) -> str:
         }
         for result in results
     ]
+    return _markdown(rows)
+
+
+_CANDIDATES_LEGEND = """\
+Reach is the share of gold entities whose boundaries a candidate has, and so what an LLM could still
+put right; extra are doubted candidates for each predicted one. Calibration error (bins of equal
+mass) and Brier score are of predicted candidates; AUROC is the chance that a wrong one is more
+uncertain than a right one."""
+
+
+def candidates_table(results: Sequence[SetResult]) -> str:
+    """One Markdown row for each set: what its candidates are worth."""
+    return _markdown(
+        [
+            {
+                "set": result.name,
+                "predicted": f"{figures.num_predicted:,}",
+                "extra": f"{figures.extra_share:.3f}",
+                "reach": f"{figures.reach:.4f}",
+                "of predicted": f"{figures.reach_predicted:.4f}",
+                "calibration error": f"{figures.ece:.4f}",
+                "Brier": f"{figures.brier:.4f}",
+                "AUROC": "-" if figures.auroc is None else f"{figures.auroc:.4f}",
+            }
+            for result in results
+            for figures in [result.candidates]
+        ]
+    )
+
+
+def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows of the same keys as a table."""
     header = list(rows[0])
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     lines += ["| " + " | ".join(row.values()) + " |" for row in rows]

@@ -9,6 +9,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Uncertainty = Literal["confidence", "entropy", "margin", "energy", "mc_dropout", "evidential"]
+"""Estimates of `spanner.uncertainty`."""
+
 
 class Config(BaseModel):
     """Base of all parts: frozen, and an unknown key is an error."""
@@ -64,16 +67,17 @@ class RecognizeConfig(Config):
     checkpoint: str = ""
     """Folder written by training, local or with a scheme."""
 
-    uncertainty: Literal["confidence", "entropy", "mc_dropout", "evidential"] = "confidence"
+    uncertainty: Uncertainty = "confidence"
     """Which estimate decides the routing."""
 
-    doubted_floor: float = Field(0.10, ge=0, le=1)
-    """Entity probability from which a span that lost becomes a doubted candidate."""
+    doubted_floor: float | None = Field(None, ge=0, le=1)
+    """Entity probability from which a span that lost becomes a doubted candidate. Of this and the
+    two below, what is not set is what the checkpoint's dev set chose."""
 
-    max_doubted: int = Field(3, ge=0)
+    max_doubted: int | None = Field(None, ge=0)
     """Doubted candidates for each sentence, the most probable first; 0 for predicted only."""
 
-    certain_confidence: float = Field(0.95, ge=0, le=1)
+    certain_confidence: float | None = Field(None, ge=0, le=1)
     """A doubted span may overlap a predicted entity only below this confidence."""
 
     batch_tokens: int = Field(1024, ge=64)
@@ -90,6 +94,10 @@ class RecognizeConfig(Config):
 
     dropout_samples: int = Field(8, ge=2)
     """Passes of mc_dropout."""
+
+    dropout_scope: Literal["head", "encoder"] = "head"
+    """What mc_dropout thins: the span head alone, or the whole model, which costs a further pass
+    through the encoder for each sample."""
 
     seed: int = 0
 
@@ -297,6 +305,10 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.01, ge=0)
     warmup_share: float = Field(0.1, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
+    average_decay: float = Field(0.999, ge=0, lt=1)
+    """Share of a running average of the weights that each step keeps; the average is what is
+    scored and published. 0: the weights of the last step."""
+
     patience: int = Field(3, ge=1)
     """Epochs without a better dev F1 after which training stops."""
 

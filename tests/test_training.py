@@ -107,7 +107,7 @@ def test_training_learns_and_publishes_a_checkpoint(config, num_workers, tmp_pat
     card = (tmp_path / "checkpoint" / "README.md").read_text()
     assert "train entities wider than the model looks | 3 |" in card
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
-    assert not names & {"optimizer.safetensors", "training_state.json"}
+    assert not names & {"optimizer.safetensors", "training_state.json", "trained.safetensors"}
     canary = Canary.read(tmp_path / "checkpoint")
     assert canary.sentences == tuple(tuple(line.split()[:16]) for line in tiny.LINES)
     load_recognizer(RecognizeConfig(checkpoint=config.output.checkpoint))

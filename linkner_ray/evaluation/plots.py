@@ -19,6 +19,7 @@ from linkner_ray.runs.accounts import (
     label_source_counter,
     uncertainty_counter,
 )
+from linkner_ray.spanner.reliability import ReliabilityBin
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#999999"
@@ -110,6 +111,29 @@ def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.set_xlabel("strict entity F1")
     return _png(figure, axes, "Local model alone, and linked with the LLM")
+
+
+def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> bytes:
+    """Share of right entities against what the model believed, in bins of equal mass.
+
+    Args:
+        bins: Of predicted entities.
+        name: Of the set, for the title.
+        ece: Expected calibration error of the same bins, in [0, 1].
+    """
+    figure, axes = _figure(5.2)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="believed = right")
+    confidence = [one.confidence for one in bins]
+    accuracy = [one.accuracy for one in bins]
+    counts = f"{bins[0].count:,} entities a point" if bins else "no entities"
+    axes.plot(confidence, accuracy, color=BLUE, marker="o", label=counts)
+    low = min([*confidence, *accuracy, 0.95])
+    axes.set_xlim(max(0.0, low - 0.05), 1.005)
+    axes.set_ylim(max(0.0, low - 0.05), 1.005)
+    axes.set_aspect("equal")
+    axes.set_xlabel("confidence of the local model")
+    axes.set_ylabel("share with the right boundaries and label")
+    return _png(figure, axes, f"Reliability on {name}: calibration error {ece:.3f}")
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

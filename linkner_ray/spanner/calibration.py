@@ -1,4 +1,4 @@
-"""Temperature scaling on the dev set, and how far probabilities can be believed.
+"""Temperature scaling, and what a checkpoint keeps of its dev set.
 
 Letters: N spans, C classes with non-entity first.
 """
@@ -15,7 +15,10 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What turns a model's log-probabilities into probabilities to believe."""
+    """What dev decided about a trained model, and how far its probabilities can be believed.
+
+    All figures are of predicted dev entities; a field that is None was never measured.
+    """
 
     temperature: float = 1.0
     """Log-probabilities are divided by it and normalised again."""
@@ -24,30 +27,36 @@ class Calibration:
     """Dev spans it was fitted on; 0 for a model that was never calibrated."""
 
     ece_before: float | None = None
-    """Expected calibration error of predicted dev entities at temperature 1."""
+    """Expected calibration error at temperature 1, in [0, 1]."""
 
     ece_after: float | None = None
+    """The same at the fitted temperature, on the spans it was fitted on."""
+
+    ece_held_out: float | None = None
+    """The same with each half of dev at the temperature of the other half."""
+
+    brier: float | None = None
+    """Brier score at the fitted temperature."""
+
+    doubted_floor: float | None = None
+    """Entity probability from which a span that lost is a doubted candidate."""
+
+    max_doubted: int | None = None
+    """Doubted candidates of a sentence at most."""
+
+    certain_confidence: float | None = None
+    """Confidence from which a predicted entity tolerates no doubted candidate over it."""
+
+    reach: float | None = None
+    """Share of dev's gold entities whose boundaries a candidate has under these rules."""
+
+    extra_share: float | None = None
+    """Doubted candidates for each predicted one of dev under these rules."""
 
 
 def apply_temperature(log_probs: Tensor, temperature: float) -> Tensor:
     """Log-probabilities at a temperature. Shape (..., C) in and out."""
     return torch.log_softmax(log_probs / temperature, dim=-1)
-
-
-def calibrate(log_probs: FloatArray, gold: NDArray[np.int64]) -> Calibration:
-    """Fit a temperature on spans and measure what it does to predicted entities.
-
-    Args:
-        log_probs: Of spans chosen without looking at gold. Shape (N, C).
-        gold: Class of each span. Shape (N,).
-    """
-    temperature = fit_temperature(log_probs, gold)
-    return Calibration(
-        temperature=temperature,
-        num_spans=len(gold),
-        ece_before=_entity_error(log_probs, gold, 1.0),
-        ece_after=_entity_error(log_probs, gold, temperature),
-    )
 
 
 def fit_temperature(log_probs: FloatArray, gold: NDArray[np.int64]) -> float:
@@ -78,38 +87,6 @@ def fit_temperature(log_probs: FloatArray, gold: NDArray[np.int64]) -> float:
         else:
             low = middle
     return 1.0 / (low * high) ** 0.5
-
-
-def expected_calibration_error(
-    confidence: FloatArray, correct: NDArray[np.bool_], *, num_bins: int = 15
-) -> float:
-    """Mean gap between confidence and accuracy over bins of equal mass.
-
-    Args:
-        confidence: In [0, 1]. Shape (N,).
-        correct: Shape (N,).
-        num_bins: Bins, of equally many spans but for rounding.
-
-    Returns:
-        In [0, 1]; 0 for no spans.
-    """
-    if not len(confidence):
-        return 0.0
-    order = np.argsort(confidence, kind="stable")
-    bins = np.array_split(order, min(num_bins, len(order)))
-    gaps = [abs(confidence[b].mean() - correct[b].mean()) * len(b) for b in bins]
-    return float(sum(gaps) / len(order))
-
-
-def _entity_error(log_probs: FloatArray, gold: NDArray[np.int64], temperature: float) -> float:
-    """Expected calibration error of the spans whose most probable class is an entity."""
-    probs = _softmax(log_probs / temperature)
-    predicted = probs.argmax(axis=1)
-    entities = predicted != 0
-    return expected_calibration_error(
-        probs[entities].max(axis=1) if entities.any() else np.zeros(0),
-        predicted[entities] == gold[entities],
-    )
 
 
 def _softmax(values: FloatArray) -> FloatArray:

@@ -1,7 +1,7 @@
 """The span head: one linear layer over (start, end, width, morphology), never built as a matrix.
 
 Letters: B windows, T tokens, W widths, C classes with non-entity first, H encoder width, D head
-width, M dropout samples, N chosen spans.
+width, N chosen spans.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from linkner_ray.config import ModelConfig
+from linkner_ray.spanner.dropout import thinned
 from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES
 
 
@@ -110,22 +111,18 @@ class SpanHead(nn.Module):
             hidden = hidden + self.width(width)
         return functional.gelu(hidden)
 
-    def sampled_logits(self, hidden: Tensor, *, num_samples: int, seed: int) -> Tensor:
-        """Logits under dropout masks of the hidden layer.
+    def thinned_logits(self, hidden: Tensor, *, seed: tuple[int, ...]) -> Tensor:
+        """Logits under one dropout mask of the hidden layer, the same for every span.
 
-        A sample is one thinned head, the same for every span, so the answer for a span does not
-        depend on what else is in the batch.
+        So the answer for a span does not depend on what else is in the batch.
 
         Args:
             hidden: Shape (N, D).
-            num_samples: M.
-            seed: Decides the masks.
+            seed: Decides the mask.
 
         Returns:
-            Shape (M, N, C).
+            Shape (N, C).
         """
-        keep = 1.0 - self.dropout.p
-        generator = torch.Generator().manual_seed(seed)
-        shape = (num_samples, 1, hidden.shape[-1])
-        masks = torch.bernoulli(torch.full(shape, keep), generator=generator) / keep
-        return self.output(hidden * masks.to(hidden))
+        with thinned(self.dropout, seed=seed):
+            logits: Tensor = self.output(self.dropout(hidden))
+        return logits

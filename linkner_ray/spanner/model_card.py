@@ -85,8 +85,22 @@ def model_card(
 def _calibration_line(calibration: Calibration) -> str:
     if calibration.ece_before is None or calibration.ece_after is None:
         return "Probabilities are not calibrated."
-    return (
+    text = (
         f"Temperature {calibration.temperature:.3f}, fitted on {calibration.num_spans:,} dev "
         "spans; expected calibration error of predicted entities (15 bins of equal mass) "
-        f"{calibration.ece_before:.4f} before and {calibration.ece_after:.4f} after."
+        f"{calibration.ece_before:.4f} before and {calibration.ece_after:.4f} after"
+    )
+    if calibration.ece_held_out is not None:
+        text += f", {calibration.ece_held_out:.4f} for each half of dev at the other's temperature"
+    if calibration.brier is not None:
+        text += f"; Brier score {calibration.brier:.4f}"
+    if calibration.reach is None:
+        return f"{text}."
+    return (
+        f"{text}.\n\nCandidates are predicted entities, and spans that lost with an entity "
+        f"probability of {calibration.doubted_floor:g} or more: at most {calibration.max_doubted} "
+        "for each sentence, none over an entity of confidence "
+        f"{calibration.certain_confidence:g} or more. So {calibration.reach:.4f} of the dev "
+        f"entities are among them with the right boundaries, at {calibration.extra_share:.3f} "
+        "extra candidates for each predicted entity."
     )

@@ -14,11 +14,17 @@ from torch import Tensor, nn
 
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import ConfigError
+from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.decoding import DoubtRules, ScoredSpan, choose_candidates
+from linkner_ray.spanner.dropout import thinned
+from linkner_ray.spanner.features import Batch
+from linkner_ray.spanner.head import ProjectedTokens
 from linkner_ray.spanner.losses import evidence_of
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.uncertainty import (
+    energy,
     least_confidence,
+    margin,
     mc_dropout,
     predictive_entropy,
     vacuity,
@@ -27,6 +33,9 @@ from linkner_ray.spanner.windows import Window, batches_under_budget
 
 POOL_TOKENS = 2**18
 """Tokens that are sorted by length together; bounds memory, changes no answer."""
+
+UNCHOSEN = DoubtRules(floor=0.1, max_spans=3, certain_confidence=0.95)
+"""Rules of a checkpoint whose dev set chose none."""
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -130,15 +139,11 @@ class Recognizer:
         self.model = model.eval().to(device)
         nn.Module.to(self.model.encoder, dtype=self.dtype)
         self.config = config
-        self.rules = DoubtRules(
-            floor=config.doubted_floor,
-            max_spans=config.max_doubted,
-            certain_confidence=config.certain_confidence,
-        )
+        self.rules = doubt_rules(config, model.calibration)
 
     def candidates(self, sentences: Sequence[Sequence[str]]) -> CandidateTable:
         """Find the candidates of sentences given as tokens."""
-        spans = self.spans(sentences, floor=self.config.doubted_floor)
+        spans = self.spans(sentences, floor=self.rules.floor)
         return choose_from_table(spans, self.model.label_set.classes, self.rules)
 
     def predict(self, sentences: Sequence[Sequence[str]]) -> list[list[Candidate]]:
@@ -174,12 +179,7 @@ class Recognizer:
         ]
         num_classes = len(self.model.label_set.classes)
         found.append(_no_spans(num_classes))
-        table = SpanTable(
-            **{
-                name: np.concatenate([getattr(part, name) for part in found])
-                for name in SpanTable.__slots__
-            }
-        )
+        table = concatenate(found)
         return table.take(np.lexsort((table.end_token, table.start_token, table.sentence)))
 
     def _batches(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[Window]]:
@@ -202,8 +202,7 @@ class Recognizer:
         row, start, width = chosen.nonzero(as_tuple=True)
         probs = probs[row, start, width]
         if self.config.uncertainty == "mc_dropout":
-            hidden = self.model.head.hidden(tokens, (row, start, width))
-            uncertainty = self._mc_dropout(hidden)
+            uncertainty = self._mc_dropout(batch, tokens, (row, start, width))
         else:
             uncertainty = self._estimate(probs, logits[row, start, width])
         rows, starts, widths = (values.cpu().numpy() for values in (row, start, width))
@@ -220,16 +219,53 @@ class Recognizer:
         match self.config.uncertainty:
             case "entropy":
                 return predictive_entropy(probs)
+            case "margin":
+                return margin(probs)
+            case "energy":
+                return energy(logits)
             case "evidential":
                 return vacuity(evidence_of(logits))
             case _:
                 return least_confidence(probs)
 
-    def _mc_dropout(self, hidden: Tensor) -> Tensor:
-        samples = self.model.head.sampled_logits(
-            hidden, num_samples=self.config.dropout_samples, seed=self.config.seed
-        )
-        return mc_dropout(self.model.log_probs(samples).exp())
+    def _mc_dropout(
+        self, batch: Batch, tokens: ProjectedTokens, place: tuple[Tensor, Tensor, Tensor]
+    ) -> Tensor:
+        """Uncertainty of chosen spans over thinned heads, or over thinned models. Shape (N,)."""
+        head, config = self.model.head, self.config
+        samples = []
+        for sample in range(config.dropout_samples):
+            seed = (config.seed, sample)
+            if config.dropout_scope == "encoder":
+                with thinned(self.model.encoder, head.dropout, seed=seed):
+                    tokens = self.model.project(batch)
+            samples.append(head.thinned_logits(head.hidden(tokens, place), seed=seed))
+        return mc_dropout(self.model.log_probs(torch.stack(samples)).exp())
+
+
+def concatenate(parts: Sequence[SpanTable]) -> SpanTable:
+    """The rows of at least one table, one after the other."""
+    return SpanTable(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in SpanTable.__slots__
+        }
+    )
+
+
+def doubt_rules(config: RecognizeConfig, calibration: Calibration) -> DoubtRules:
+    """The rules of a run: what its config says, else what dev chose, else `UNCHOSEN`."""
+
+    def first(*values: float | None) -> float:
+        return next(value for value in values if value is not None)
+
+    return DoubtRules(
+        floor=first(config.doubted_floor, calibration.doubted_floor, UNCHOSEN.floor),
+        max_spans=int(first(config.max_doubted, calibration.max_doubted, UNCHOSEN.max_spans)),
+        certain_confidence=first(
+            config.certain_confidence, calibration.certain_confidence, UNCHOSEN.certain_confidence
+        ),
+    )
 
 
 def choose_from_table(
@@ -242,6 +278,14 @@ def choose_from_table(
         classes: Class names, non-entity first.
         rules: What makes a doubted span.
     """
+    rows, predicted = choose_rows(spans, classes, rules)
+    return CandidateTable(spans=spans.take(rows), predicted=predicted)
+
+
+def choose_rows(
+    spans: SpanTable, classes: Sequence[str], rules: DoubtRules
+) -> tuple[IntArray, NDArray[np.bool_]]:
+    """The same as `choose_from_table`, as row numbers: which, and whether each is predicted."""
     entity = 1.0 - spans.probs[:, 0]
     best = spans.probs[:, 1:].max(axis=1, initial=0.0)
     columns = zip(
@@ -263,10 +307,7 @@ def choose_from_table(
         for index in sorted((*choice.predicted, *choice.doubted)):
             rows.append(start + index)
             predicted.append(index in kept)
-    return CandidateTable(
-        spans=spans.take(np.array(rows, dtype=np.int64)),
-        predicted=np.array(predicted, dtype=np.bool_),
-    )
+    return np.array(rows, dtype=np.int64), np.array(predicted, dtype=np.bool_)
 
 
 def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[Sequence[str]]]]:

@@ -79,3 +79,42 @@ def vacuity(evidence: Tensor) -> Tensor:
     """
     num_classes = evidence.shape[-1]
     return num_classes / (evidence + 1.0).sum(dim=-1)
+
+
+def margin(probs: Tensor) -> Tensor:
+    """How near the second most probable class comes to the first.
+
+    Args:
+        probs: The last axis sums to 1. Shape (..., C) with C >= 2.
+
+    Returns:
+        0 for a one-hot row, 1 where the two best classes tie. Shape (...).
+
+    Raises:
+        ValueError: If there are fewer than two classes.
+
+    Reference:
+        Scheffer et al. (2001), margin sampling.
+    """
+    if probs.shape[-1] < 2:
+        raise ValueError(f"margin needs at least 2 classes, got shape {tuple(probs.shape)}")
+    first, second = probs.topk(2, dim=-1).values.unbind(dim=-1)
+    return (1.0 - (first - second)).clamp(0.0, 1.0)
+
+
+def energy(logits: Tensor) -> Tensor:
+    """Free energy of the logits, brought into [0, 1] by a logistic function.
+
+    Equals 1 / (1 + sum of exp(logit)): the same order as the energy, in which no softmax has
+    removed how large the logits are.
+
+    Args:
+        logits: Before softmax and temperature. Shape (..., C).
+
+    Returns:
+        Towards 0 for large logits, towards 1 for small ones. Shape (...).
+
+    Reference:
+        Liu et al. (2020), Energy-based Out-of-distribution Detection, at temperature 1.
+    """
+    return torch.sigmoid(-torch.logsumexp(logits, dim=-1))

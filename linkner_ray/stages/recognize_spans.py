@@ -28,6 +28,9 @@ class RecognizeSpans:
         config: What to estimate, what to doubt, and how to batch.
         model: A loaded model; None to load `config.checkpoint` and check it by its canary.
 
+    Attributes:
+        recognizer: The model at work.
+
     Raises:
         ConfigError: If there is no such checkpoint, or the config does not suit it.
         StartupError: If the checkpoint is incomplete or damaged, or does not answer here as it did
@@ -40,17 +43,17 @@ class RecognizeSpans:
     def __init__(self, config: RecognizeConfig, model: SpanNER | None = None) -> None:
         if config.num_threads > 0:
             torch.set_num_threads(config.num_threads)
-        self._recognizer = load_recognizer(config) if model is None else Recognizer(model, config)
+        self.recognizer = load_recognizer(config) if model is None else Recognizer(model, config)
 
     @property
     def label_set(self) -> LabelSet:
         """Labels of the model; `label_probs` follows its classes."""
-        return self._recognizer.model.label_set
+        return self.recognizer.model.label_set
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add `candidates`, by sentence, then position."""
         tokens = _Tokens(batch)
-        table = self._recognizer.candidates(tokens.sentences())
+        table = self.recognizer.candidates(tokens.sentences())
         return batch.append_column("candidates", _column(table, tokens, self.label_set))
 
 

@@ -9,7 +9,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,20 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 
 from linkner_ray.config import RecognizeConfig, TrainConfig
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import table_sentences
 from linkner_ray.evaluation.scores import Counts, score_entities
 from linkner_ray.labels import LabelSet
-from linkner_ray.spanner.calibration import Calibration, calibrate
+from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import choose_sentences, record_canary
 from linkner_ray.spanner.decoding import DoubtRules
+from linkner_ray.spanner.dev_choices import LISTED_FLOOR, decide_on_dev
 from linkner_ray.spanner.fitting import (
     Example,
+    WeightAverage,
     length_grouped_batches,
     load_optimizer_tensors,
     make_optimizer,
@@ -42,7 +44,7 @@ from linkner_ray.spanner.fitting import (
     training_batch,
 )
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.predict import Recognizer, SpanTable, choose_from_table
+from linkner_ray.spanner.predict import Recognizer, SpanTable, choose_from_table, concatenate
 from linkner_ray.training.reports import EpochReport, TrainingState
 
 logger = logging.getLogger(__name__)
@@ -50,12 +52,11 @@ logger = logging.getLogger(__name__)
 BUFFER_SENTENCES = 2**14
 """Sentences of a rank that are shuffled and grouped by length together."""
 
-CALIBRATION_FLOOR = 0.05
-"""Entity probability from which a dev span that lost still counts in the calibration."""
-
 LOG_EVERY_STEPS = 50
 
 OPTIMIZER = "optimizer.safetensors"
+TRAINED_WEIGHTS = "trained.safetensors"
+"""Where the last step ended; the checkpoint's own weights are the average."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,32 @@ class _Run:
     dev: Sequence[LabelledSentence]
     canary: Sequence[Sequence[str]]
     model: SpanNER
+    average: WeightAverage
     parallel: torch.nn.Module
     optimizer: torch.optim.Optimizer
     rank: int
     world: int
     steps_per_epoch: int
     uses_bfloat16: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DevShare:
+    """What one rank found in its part of dev.
+
+    Attributes:
+        num_sentences: Sentences of the part.
+        num_gold: Gold entities in them.
+        counts: Right and wrong predictions.
+        spans: Listed from `LISTED_FLOOR` on, at temperature 1.
+        gold: Class of each of them by gold; 0 for none.
+    """
+
+    num_sentences: int
+    num_gold: int
+    counts: Counts
+    spans: SpanTable
+    gold: NDArray[np.int64]
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -86,7 +107,7 @@ def train_worker(settings: dict[str, Any]) -> None:
             break
         loss, seconds = _train_epoch(run, epoch)
         counts, calibration = _evaluate(run)
-        run.model.calibration = calibration
+        run.average.model.calibration = calibration
         report = EpochReport(
             epoch=epoch + 1,
             loss=loss,
@@ -115,16 +136,16 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
         torch.set_num_threads(config.workers.num_threads)
     torch.manual_seed(config.training.seed)
     saved = ray.train.get_checkpoint()
-    state, tensors = TrainingState(), {}
-    if saved is None:
-        model = SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
-    else:
+    state, tensors, averaged = TrainingState(), {}, None
+    device = ray.train.torch.get_device()
+    model = SpanNER.from_encoder(config.model, label_set, loss=config.training.loss).to(device)
+    if saved is not None:
         with saved.as_directory() as folder:
-            model = SpanNER.from_pretrained(folder)
+            averaged = SpanNER.from_pretrained(folder).to(device)
+            load_model(model, Path(folder) / TRAINED_WEIGHTS)
             state = TrainingState.read(Path(folder))
             tensors = load_file(Path(folder) / OPTIMIZER)
-        model.calibration = Calibration()
-    optimizer = make_optimizer(model.to(ray.train.torch.get_device()), config.training)
+    optimizer = make_optimizer(model, config.training)
     load_optimizer_tensors(optimizer, tensors)
     dtype = config.training.dtype
     dev = table_sentences(settings["dev"])
@@ -134,6 +155,7 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
         dev=dev[rank::world],
         canary=choose_sentences([sentence.tokens for sentence in dev]),
         model=model,
+        average=WeightAverage(model, decay=config.training.average_decay, averaged=averaged),
         parallel=ray.train.torch.prepare_model(model),
         optimizer=optimizer,
         rank=rank,
@@ -173,6 +195,7 @@ def _train_epoch(run: _Run, epoch: int) -> tuple[float, float]:
         step = epoch * run.steps_per_epoch + len(losses)
         set_learning_rates(run.optimizer, step, total_steps, warmup_share=training.warmup_share)
         losses.append(_train_step(run, examples, step / run.steps_per_epoch))
+        run.average.update(step + 1)
         if run.rank == 0 and len(losses) % LOG_EVERY_STEPS == 0:
             logger.info(
                 "epoch %d step %d of %d: loss %.4f, %.3f s a step",
@@ -220,12 +243,11 @@ def _epoch_batches(run: _Run, generator: np.random.Generator) -> Iterator[list[E
 
 
 def _evaluate(run: _Run) -> tuple[Counts, Calibration]:
-    """Score dev, each rank its part, and fit the temperature on all of it."""
-    run.model.calibration = Calibration()
-    recognizer = Recognizer(
-        run.model, RecognizeConfig(device=run.model.device.type, dtype="float32")
-    )
-    spans = recognizer.spans([sentence.tokens for sentence in run.dev], floor=CALIBRATION_FLOOR)
+    """Score dev, each rank its part, and let all of it decide temperature and doubt rules."""
+    model = run.average.model
+    model.calibration = Calibration()
+    recognizer = Recognizer(model, RecognizeConfig(device=model.device.type, dtype="float32"))
+    spans = recognizer.spans([sentence.tokens for sentence in run.dev], floor=LISTED_FLOOR)
     classes = run.label_set.classes
     predicted = choose_from_table(
         spans, classes, DoubtRules(floor=1.0, max_spans=0, certain_confidence=1.0)
@@ -235,10 +257,37 @@ def _evaluate(run: _Run) -> tuple[Counts, Calibration]:
         entities[index].append((start, end, classes[label]))
     gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in run.dev]
     counts = score_entities(gold, entities).micro
-    own = (counts, np.log(spans.probs.astype(np.float64)), _gold_of(spans, gold, classes))
-    all_counts, log_probs, of_gold = zip(*_gather(run, own), strict=True)
-    total = Counts(**{name: sum(getattr(c, name) for c in all_counts) for name in asdict(counts)})
-    return total, calibrate(np.concatenate(log_probs), np.concatenate(of_gold))
+    share = _DevShare(
+        num_sentences=len(run.dev),
+        num_gold=sum(map(len, gold)),
+        counts=counts,
+        spans=spans,
+        gold=_gold_of(spans, gold, classes),
+    )
+    return _decide(_gather(run, share), classes)
+
+
+def _decide(shares: Sequence[_DevShare], classes: Sequence[str]) -> tuple[Counts, Calibration]:
+    """Put the shares of all ranks together, in their order, and decide on the whole of dev."""
+    total = Counts(
+        **{
+            field.name: sum(getattr(share.counts, field.name) for share in shares)
+            for field in fields(Counts)
+        }
+    )
+    before = np.cumsum([0, *(share.num_sentences for share in shares)])
+    spans = concatenate(
+        [
+            replace(share.spans, sentence=share.spans.sentence + first)
+            for share, first in zip(shares, before, strict=False)
+        ]
+    )
+    return total, decide_on_dev(
+        spans,
+        np.concatenate([share.gold for share in shares]),
+        num_gold=sum(share.num_gold for share in shares),
+        classes=classes,
+    )
 
 
 def _rows(spans: SpanTable) -> Iterator[tuple[int, int, int, int]]:
@@ -277,8 +326,9 @@ def _report(run: _Run, state: TrainingState) -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run.model.save_pretrained(folder)
-        record_canary(run.model, run.canary).write(folder)
+        run.average.model.save_pretrained(folder)
+        record_canary(run.average.model, run.canary).write(folder)
+        save_model(run.model, str(folder / TRAINED_WEIGHTS))
         save_file(optimizer_tensors(run.optimizer), folder / OPTIMIZER)
         state.write(folder)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(name))

@@ -3,10 +3,7 @@ import pytest
 import torch
 
 from linkner_ray.spanner.calibration import (
-    Calibration,
     apply_temperature,
-    calibrate,
-    expected_calibration_error,
     fit_temperature,
 )
 
@@ -33,29 +30,12 @@ def test_temperature_of_two_spans_by_hand():
 
 
 def test_nothing_to_fit_leaves_probabilities_alone():
-    assert calibrate(np.zeros((0, 3)), np.zeros(0, dtype=np.int64)) == Calibration(
-        temperature=1.0, num_spans=0, ece_before=0.0, ece_after=0.0
-    )
+    assert fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=np.int64)) == 1.0
 
 
 def test_perfect_dev_answers_keep_the_temperature_in_bounds():
     log_probs = np.log(np.array([[0.9, 0.1], [0.1, 0.9]]))
     assert 0.05 <= fit_temperature(log_probs, np.array([0, 1])) < 0.06
-
-
-def test_calibration_lowers_the_error_of_over_confident_entities():
-    calibration = calibrate(*over_confident())
-    assert calibration.num_spans == 4000
-    assert calibration.ece_after < 0.05 < calibration.ece_before
-
-
-def test_calibration_error_of_known_bins():
-    confidence = np.array([0.6, 0.6, 0.9, 0.9])
-    correct = np.array([True, False, True, True])
-    # bins of two: |0.6 - 0.5| and |0.9 - 1.0|, mean 0.1
-    assert expected_calibration_error(confidence, correct, num_bins=2) == pytest.approx(0.1)
-    # one bin: |0.75 - 0.75|
-    assert expected_calibration_error(confidence, correct, num_bins=1) == pytest.approx(0.0)
 
 
 def test_temperature_applies_to_log_probabilities():

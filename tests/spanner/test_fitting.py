@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from linkner_ray.config import TrainingConfig
 from linkner_ray.spanner.fitting import (
     Example,
+    WeightAverage,
     length_grouped_batches,
     load_optimizer_tensors,
     make_optimizer,
@@ -81,6 +82,49 @@ def test_learning_rates_rise_to_the_peak_and_fall_to_zero():
     # two steps up, eight down
     expected = [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0.0]
     assert rates == pytest.approx(expected)
+
+
+def test_the_average_follows_the_weights_and_forgets_the_first():
+    model = tiny.model()
+    average = WeightAverage(model, decay=0.999)
+    bias = model.head.output.bias
+    with torch.no_grad():
+        bias.fill_(0.0)
+    average.model.head.output.bias.fill_(0.0)
+    expected = 0.0
+    for step in range(1, 41):
+        with torch.no_grad():
+            bias.fill_(float(step))
+        average.update(step)
+        if step % 4 == 0:
+            # Four steps' decay of (1 + n) / (10 + n), which stays below 0.999 for long.
+            kept = ((1 + step) / (10 + step)) ** 4
+            expected = kept * expected + (1 - kept) * step
+    averaged = average.model.head.output.bias
+    torch.testing.assert_close(averaged, torch.full_like(averaged, expected))
+    assert 30 < expected < 40
+    assert not averaged.requires_grad
+    assert bias.requires_grad
+
+
+def test_without_decay_the_trained_model_is_the_average():
+    model = tiny.model()
+    average = WeightAverage(model, decay=0.0)
+    average.update(4)
+    assert average.model is model
+    assert model.head.output.bias.requires_grad
+
+
+def test_an_average_goes_on_from_what_was_saved():
+    model, saved = tiny.model(), tiny.model()
+    with torch.no_grad():
+        saved.head.output.bias.fill_(7.0)
+    average = WeightAverage(model, decay=0.5, averaged=saved)
+    assert average.model is saved
+    average.update(4)
+    # The decay of step 4 is 5 / 14, less than 0.5.
+    expected = 7.0 * (5 / 14) ** 4 + model.head.output.bias.detach() * (1 - (5 / 14) ** 4)
+    torch.testing.assert_close(average.model.head.output.bias, expected)
 
 
 def test_an_optimizer_restored_from_tensors_takes_the_same_step():

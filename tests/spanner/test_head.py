@@ -71,19 +71,17 @@ def test_hidden_of_chosen_spans_leads_to_their_logits():
     )
 
 
-def test_dropout_samples_are_the_same_for_a_span_whatever_is_beside_it():
-    head = make_head()
+def test_a_thinned_head_answers_for_a_span_whatever_is_beside_it():
+    head = make_head().eval()
     hidden = torch.randn(7, 16, generator=torch.Generator().manual_seed(3))
-    together = head.sampled_logits(hidden, num_samples=5, seed=11)
-    alone = head.sampled_logits(hidden[4:5], num_samples=5, seed=11)
-    assert together.shape == (5, 7, CLASSES)
-    torch.testing.assert_close(together[:, 4:5], alone)
-    assert not torch.equal(together[0], together[1])
-    assert not torch.equal(together, head.sampled_logits(hidden, num_samples=5, seed=12))
+    together = head.thinned_logits(hidden, seed=(11,))
+    assert together.shape == (7, CLASSES)
+    torch.testing.assert_close(together[4:5], head.thinned_logits(hidden[4:5], seed=(11,)))
+    assert not torch.equal(together, head.thinned_logits(hidden, seed=(12,)))
 
 
-def test_dropout_samples_average_to_the_plain_logits():
-    head = make_head(dropout=0.2)
+def test_thinned_heads_average_to_the_plain_logits():
+    head = make_head(dropout=0.2).eval()
     hidden = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
-    mean = head.sampled_logits(hidden, num_samples=20_000, seed=0).mean(0)
+    mean = torch.stack([head.thinned_logits(hidden, seed=(0, m)) for m in range(20_000)]).mean(0)
     torch.testing.assert_close(mean, head.output(hidden), atol=0.1, rtol=0)

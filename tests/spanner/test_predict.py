@@ -9,7 +9,7 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.spanner import predict
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.uncertainty import least_confidence, predictive_entropy
+from linkner_ray.spanner.uncertainty import least_confidence, margin, predictive_entropy
 from tests.spanner import tiny
 
 SENTENCES = tiny.sentences(24)
@@ -54,14 +54,23 @@ def test_spans_agree_with_one_sentence_at_a_time(kind):
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-@pytest.mark.parametrize("uncertainty", ["confidence", "mc_dropout"])
-def test_prediction_does_not_depend_on_what_is_batched_together(kind, uncertainty):
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        {"uncertainty": "confidence"},
+        {"uncertainty": "energy"},
+        {"uncertainty": "mc_dropout"},
+        {"uncertainty": "mc_dropout", "dropout_scope": "encoder"},
+    ],
+    ids=lambda estimate: "-".join(estimate.values()),
+)
+def test_prediction_does_not_depend_on_what_is_batched_together(kind, estimate):
     model = tiny.model(kind)
-    whole = recognizer(model, uncertainty=uncertainty).predict(SENTENCES)
+    whole = recognizer(model, **estimate).predict(SENTENCES)
     assert sum(map(len, whole)) > 20
-    split = [recognizer(model, uncertainty=uncertainty).predict([one])[0] for one in SENTENCES]
+    split = [recognizer(model, **estimate).predict([one])[0] for one in SENTENCES]
     order = np.random.default_rng(0).permutation(len(SENTENCES))
-    wide = recognizer(model, uncertainty=uncertainty, batch_tokens=100_000)
+    wide = recognizer(model, **estimate, batch_tokens=100_000)
     shuffled = wide.predict([SENTENCES[index] for index in order])
     assert_same(split, whole)
     assert_same([shuffled[place] for place in np.argsort(order)], whole)
@@ -107,8 +116,21 @@ def test_sentences_without_tokens_and_no_sentences_at_all():
     assert len(some) <= 1
 
 
+def test_mc_dropout_of_the_encoder_samples_more_than_the_head():
+    model = tiny.model()
+    scopes = [
+        recognizer(model, uncertainty="mc_dropout", dropout_scope=scope).spans(SENTENCES, floor=0.0)
+        for scope in ("head", "encoder")
+    ]
+    assert np.array_equal(scopes[0].probs, scopes[1].probs)
+    assert np.abs(scopes[0].uncertainty - scopes[1].uncertainty).max() > 1e-3
+    again = recognizer(model, uncertainty="mc_dropout", dropout_scope="encoder", seed=1)
+    assert not np.array_equal(again.spans(SENTENCES, floor=0.0).uncertainty, scopes[1].uncertainty)
+
+
 @pytest.mark.parametrize(
-    ("name", "estimate"), [("confidence", least_confidence), ("entropy", predictive_entropy)]
+    ("name", "estimate"),
+    [("confidence", least_confidence), ("entropy", predictive_entropy), ("margin", margin)],
 )
 def test_uncertainty_follows_from_the_probabilities(name, estimate):
     table = recognizer(uncertainty=name).spans(SENTENCES, floor=0.0)

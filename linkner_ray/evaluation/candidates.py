@@ -1,0 +1,96 @@
+"""What the local model's candidates are worth: reach, calibration, detection of its own errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from linkner_ray.spanner.reliability import (
+    ReliabilityBin,
+    brier_score,
+    error_auroc,
+    expected_calibration_error,
+    reliability_bins,
+)
+
+Gold = Sequence[Sequence[tuple[int, int, str]]]
+"""Start, end and label of each entity, document by document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateFigures:
+    """Figures of the candidates of one labelled set.
+
+    Right is a predicted candidate whose boundaries and label are those of a gold entity.
+
+    Attributes:
+        num_predicted: Candidates the local model calls entities.
+        num_doubted: Candidates that lost, and are candidates all the same.
+        reach: Share of gold entities whose boundaries a candidate has, in [0, 1].
+        reach_predicted: The same with predicted candidates only.
+        ece: Expected calibration error of predicted candidates, bins of equal mass.
+        brier: Brier score of the same.
+        auroc: Chance that a wrong predicted candidate is more uncertain than a right one; positive
+            are the errors. None where there is nothing to tell apart.
+        bins: Reliability diagram of the predicted candidates.
+    """
+
+    num_predicted: int
+    num_doubted: int
+    reach: float
+    reach_predicted: float
+    ece: float
+    brier: float
+    auroc: float | None
+    bins: tuple[ReliabilityBin, ...]
+
+    @property
+    def extra_share(self) -> float:
+        """Doubted candidates for each predicted one."""
+        return self.num_doubted / max(1, self.num_predicted)
+
+
+def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigures:
+    """Hold candidates against gold.
+
+    Args:
+        candidates: Column `candidates` of the stages, a row a document.
+        gold: Of the same documents, all of it.
+    """
+    label_of = [{(start, end): label for start, end, label in one} for one in gold]
+    reached: set[tuple[int, int, int]] = set()
+    reached_predicted = 0
+    confidence: list[float] = []
+    uncertainty: list[float] = []
+    correct: list[bool] = []
+    num_doubted = 0
+    for row, (found, labels) in enumerate(zip(candidates.to_pylist(), label_of, strict=True)):
+        for one in found:
+            place = (one["start"], one["end"])
+            if place in labels:
+                reached.add((row, *place))
+            if one["kind"] == "doubted":
+                num_doubted += 1
+                continue
+            reached_predicted += place in labels
+            confidence.append(max(one["label_probs"][1:]))
+            uncertainty.append(one["uncertainty"])
+            correct.append(labels.get(place) == one["label"])
+    believed, right = np.array(confidence), np.array(correct, dtype=np.bool_)
+    num_gold = max(1, sum(map(len, label_of)))
+    return CandidateFigures(
+        num_predicted=len(right),
+        num_doubted=num_doubted,
+        reach=len(reached) / num_gold,
+        reach_predicted=reached_predicted / num_gold,
+        ece=expected_calibration_error(believed, right),
+        brier=brier_score(believed, right),
+        auroc=_auroc(np.array(uncertainty), right),
+        bins=tuple(reliability_bins(believed, right)),
+    )
+
+
+def _auroc(uncertainty: NDArray[np.float64], right: NDArray[np.bool_]) -> float | None:
+    return error_auroc(uncertainty, right) if len(right) else None
