@@ -65,6 +65,35 @@ def test_a_few_steps_learn_a_sentence_by_heart(loss):
     assert losses[-1] < 0.2 * losses[0]
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "evidential"])
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [],  # non-entities alone
+        [(t, t + w, 1) for w in (1, 2, 3, 4) for t in range(10 - w)],  # entities alone
+        [(0, 1, 3)],  # one of a hundred
+        [(0, 2, 1), (2, 3, 2), (3, 4, 3), (5, 9, 2)],
+    ],
+    ids=["none", "all", "one", "mixed"],
+)
+def test_any_mix_of_labels_trains_without_nan(loss, spans):
+    model = tiny.model(loss=loss)
+    config = TrainingConfig(
+        loss=loss, encoder_learning_rate=0.05, head_learning_rate=0.5, non_entity_weight=1e-6
+    )
+    example = Example(tokens=tiny.LINES[1].split()[:9], spans=spans)
+    optimizer = make_optimizer(model, config)
+    for step in range(8):
+        batch, gold = training_batch(model, [example])
+        value = span_loss(model(batch), gold, batch.span_mask, config=config, epoch=step)
+        optimizer.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        assert torch.isfinite(value)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
 def test_encoder_and_head_have_their_own_learning_rates():
     config = TrainingConfig(encoder_learning_rate=1e-4, head_learning_rate=1e-2, weight_decay=0.1)
     optimizer = make_optimizer(tiny.model(), config)
