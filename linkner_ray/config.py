@@ -168,9 +168,17 @@ class LlmConfig(Config):
 class FusionConfig(Config):
     """How local and LLM answers become entities."""
 
-    strategy: Literal["override", "product"] = "override"
-    """override: the LLM's label (the paper's); product: the label of the highest product of local
-    and LLM probability."""
+    strategy: Literal["override", "product", "veto"] = "override"
+    """override: the LLM's label (the paper's); product: the class of the highest weighted product
+    of local and LLM probability; veto: the LLM may drop or confirm, labels stay local."""
+
+    weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the LLM in a product, p_local^(1 - weight) * p_llm^weight; `linkner evaluate` on
+    a dev set reports the likeliest one."""
+
+    reliability: float = Field(0.7, gt=0, lt=1)
+    """Probability in a product of what the LLM names without giving probabilities; the rest goes
+    evenly to the other classes."""
 
 
 class OutputConfig(Config):
