@@ -65,6 +65,7 @@ def evaluate(config: EvaluateConfig) -> list[SetResult]:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
     label_set, max_width = checkpoint.label_set, checkpoint.model.max_width
+    config.routing.check_labels(label_set.ids)
     sets = [
         _load(entry, label_set, unit_sentences=config.unit_sentences, max_width=max_width)
         for entry in config.sets

@@ -15,6 +15,7 @@ LAYERS = {
     "spans": 0,
     "labels": 0,
     "schemas": 0,
+    "budget": 0,
     "config": 0,
     "config_files": 0,
     "corpora": 1,

@@ -61,7 +61,13 @@ def read_units(
     with ShardStream(file, source.path) as stream:
         read = read_jsonl if source.format == "jsonl" else read_warc
         records = read(stream, config)
-        yield from group_records(records, config=config, checks=checks, is_done=is_done)
+        yield from group_records(
+            records,
+            config=config,
+            checks=checks,
+            is_done=is_done,
+            progress=lambda: min(stream.position / max(source.size, 1), 1.0),
+        )
 
 
 def check_first_source(source: Source, config: InputConfig) -> None:
