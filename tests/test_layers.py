@@ -33,6 +33,8 @@ LAYERS = {
     "extraction": 5,
     "benchmark": 5,
     "extraction_report": 6,
+    "planning": 6,
+    "planning_report": 7,
     "demo": 7,
     "cli_labels": 7,
     "cli": 8,
