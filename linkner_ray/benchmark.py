@@ -14,6 +14,16 @@ from linkner_ray.corpora.labelled import unreachable_spans
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
+from linkner_ray.evaluation.flips import (
+    Flips,
+    ProductFit,
+    as_if_routed,
+    count_flips,
+    fit_product,
+    flip_facts,
+    flips_table,
+    harmful_labels,
+)
 from linkner_ray.evaluation.plots import plot_reliability
 from linkner_ray.evaluation.scores import Scores, score_entities, scores_table
 from linkner_ray.labels import LabelSet
@@ -47,6 +57,20 @@ class SetResult:
     linked: Scores
     """Local and LLM together."""
 
+    routed: Mapping[str, Flips]
+    """What asking did to the routed candidates, by local label."""
+
+    audited: Mapping[str, Flips]
+    """What it would have done to the audited ones."""
+
+    product: ProductFit | None
+    """Fusion by product, fitted on this set; None where no answer could be read."""
+
+    def facts(self) -> dict[str, object]:
+        """As JSON values."""
+        flips = {"routed": flip_facts(self.routed), "audited": flip_facts(self.audited)}
+        return {**asdict(self), **flips}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LoadedSet:
@@ -71,6 +95,7 @@ def evaluate(config: EvaluateConfig) -> list[SetResult]:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
     label_set, max_width = checkpoint.label_set, checkpoint.model.max_width
+    config.routing.check_labels(label_set.ids)
     sets = [
         _load(entry, label_set, unit_sentences=config.unit_sentences, max_width=max_width)
         for entry in config.sets
@@ -95,7 +120,7 @@ def evaluate(config: EvaluateConfig) -> list[SetResult]:
     metrics = {
         "config": config.model_dump(mode="json"),
         "seconds": seconds,
-        "sets": [asdict(result) for result in results],
+        "sets": [result.facts() for result in results],
     }
     output.write_whole("metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     output.write_whole("report.md", _report(results).encode())
@@ -122,6 +147,7 @@ def _load(
 def _score(loaded: _LoadedSet, table: pa.Table, chain: Chain) -> SetResult:
     local = without_llm(table, chain)
     routes = [route for row in table["routes"].to_pylist() for route in row]
+    classes = chain.label_set.classes
     gold = [[(e.start, e.end, e.label) for e in entities] for entities in loaded.gold]
     return SetResult(
         name=loaded.name,
@@ -133,6 +159,9 @@ def _score(loaded: _LoadedSet, table: pa.Table, chain: Chain) -> SetResult:
         candidates=judge_candidates(table["candidates"], gold),
         local=score_entities(gold, entity_triples(local)),
         linked=score_entities(gold, entity_triples(table)),
+        routed=count_flips(table, gold),
+        audited=count_flips(as_if_routed(table, chain.fusion, classes), gold, route="audit"),
+        product=fit_product(table, gold, classes, reliability=chain.fusion.reliability),
     )
 
 
@@ -152,7 +181,34 @@ def _report(results: Sequence[SetResult]) -> str:
     for result in results:
         parts += [f"## {result.name}: local", "", scores_table(result.local), ""]
         parts += [f"## {result.name}: linked", "", scores_table(result.linked), ""]
+        parts += _asking(result)
     return "\n".join(parts)
+
+
+def _asking(result: SetResult) -> list[str]:
+    """What asking did, as lines of the report; nothing for a run without an LLM."""
+    lines = []
+    for title, flips in (("asked", result.routed), ("audited", result.audited)):
+        if flips:
+            lines += [f"## {result.name}: {title}", "", flips_table(flips)]
+    if lines:
+        lines += [
+            "Candidates by local label, before and after; the audited ones as if their answers had "
+            "counted. A span is right if gold has it with these boundaries and this label, or has "
+            "nothing there and neither have we.",
+            "",
+        ]
+    harmful = harmful_labels(result.routed)
+    if harmful:
+        lines += [f"Asking does harm: `routing.never_ask=[{','.join(harmful)}]` ends it.", ""]
+    if result.product:
+        fit = result.product
+        lines += [
+            f"Fitted on these {fit.num_spans:,} answers: `fusion.weight={fit.weight:.3f}`; the LLM "
+            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`).",
+            "",
+        ]
+    return lines
 
 
 def summary_table(results: Sequence[SetResult]) -> str:

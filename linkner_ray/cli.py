@@ -1,10 +1,12 @@
 """The command `linkner`: the same code as the jobs."""
 
+import dataclasses
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -78,6 +80,43 @@ def extract(
     print(summarise(plan, result))
     if result.problems:
         raise ErrorLimitError("\n".join(result.problems))
+
+
+@app.command()
+def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    documents: Annotated[int, typer.Option(min=1, help="Documents to look at.")] = 200,
+    threshold: Annotated[
+        list[float] | None, typer.Option(min=0, max=1, help="Threshold to compare; repeatable.")
+    ] = None,
+    requests_per_s: Annotated[
+        float | None, typer.Option(min=1e-6, help="What one engine answers in a second.")
+    ] = None,
+    measure_llm: Annotated[
+        bool, typer.Option("--measure-llm", help="Start the LLM and measure that.")
+    ] = False,
+    json_file: Annotated[str | None, typer.Option("--json", help="File for the numbers.")] = None,
+) -> None:
+    """Say what a run would find, ask and take, from a sample of its input and without Ray.
+
+    Example: linkner plan --config jobs/configs/extract.yaml input.paths=[crawl/] --documents 500
+    """
+    resolved = load_config(ExtractConfig, config, overrides or [])
+    from linkner_ray.extraction import plan_extraction
+    from linkner_ray.planning import SampleSettings, estimate_run
+    from linkner_ray.planning_report import describe_estimate
+
+    settings = SampleSettings(
+        documents=documents, requests_per_s=requests_per_s, measure_llm=measure_llm
+    )
+    if threshold:
+        settings = dataclasses.replace(settings, thresholds=tuple(threshold))
+    estimate = estimate_run(plan_extraction(resolved), settings)
+    print(describe_estimate(estimate, resolved))
+    if json_file is not None:
+        content = json.dumps(dataclasses.asdict(estimate), indent=2)
+        Path(json_file).write_text(content + "\n", encoding="utf-8")
 
 
 @app.command()

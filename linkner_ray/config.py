@@ -5,9 +5,14 @@ A part of the program is given its own piece, never the whole.
 
 import hashlib
 import json
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from linkner_ray.budget import parse_budget
+from linkner_ray.errors import ConfigError
 
 Uncertainty = Literal["confidence", "entropy", "margin", "energy", "mc_dropout", "evidential"]
 """Estimates of `spanner.uncertainty`."""
@@ -106,10 +111,68 @@ class RoutingConfig(Config):
     """Which candidates go to the LLM."""
 
     threshold: float = Field(0.1, ge=0, le=1)
-    """Uncertainty from which a candidate goes to the LLM; 0 sends every one."""
+    """Uncertainty from which a candidate goes to the LLM; 0 sends every one, up to a budget."""
 
     route_doubted: bool = True
-    """Whether doubted spans are asked about; they enter the output only by the LLM's word."""
+    """Whether doubted spans are asked about, from the same threshold; they enter the output only
+    by the LLM's word."""
+
+    never_ask: tuple[str, ...] = ()
+    """Labels the LLM is no help with: candidates of these local labels are never asked about."""
+
+    budget: str | int | float | None = None
+    """Most candidates that may be asked about, audited ones included: a share of them ("5%"), a
+    number for the run ("20000 calls"), or seconds of engine time ("3600 s"). Each unit asks its
+    most uncertain ones first, from the threshold up; the rest stays local and is counted."""
+
+    requests_per_s: float | None = Field(None, gt=0)
+    """Requests that one engine answers in a second; turns a budget in seconds into calls."""
+
+    audit_share: float = Field(0.0, ge=0, le=1)
+    """Share of the certain predicted candidates that is asked about too, to see what asking would
+    do; the answers change nothing."""
+
+    seed: int = 0
+    """Of the choice of what is audited."""
+
+    @model_validator(mode="after")
+    def _budget_can_be_read(self) -> Self:
+        if self.budget is None:
+            return self
+        if parse_budget(self.budget).unit == "seconds" and self.requests_per_s is None:
+            raise ValueError(
+                f"routing.budget = '{self.budget}' needs routing.requests_per_s, what one engine "
+                "answers in a second; `linkner plan` measures it, or give a number of calls"
+            )
+        return self
+
+    @property
+    def max_share(self) -> Fraction | None:
+        """Budget as a share of candidates; None for another budget or none."""
+        budget = None if self.budget is None else parse_budget(self.budget)
+        return budget.amount if budget is not None and budget.unit == "share" else None
+
+    @property
+    def max_calls(self) -> int | None:
+        """Budget as a number of calls of the run; None for a share or no budget."""
+        budget = None if self.budget is None else parse_budget(self.budget)
+        if budget is None or budget.unit == "share":
+            return None
+        if budget.unit == "calls":
+            return int(budget.amount)
+        return int(budget.amount * Fraction(str(self.requests_per_s)))
+
+    def check_labels(self, known: Sequence[str]) -> None:
+        """Check that the labels of `never_ask` exist.
+
+        Raises:
+            ConfigError: If one does not; names those that do.
+        """
+        unknown = [label for label in self.never_ask if label not in known]
+        if unknown:
+            raise ConfigError(
+                f"routing.never_ask names {unknown}, labels of the checkpoint are {list(known)}"
+            )
 
 
 class LlmConfig(Config):
@@ -176,9 +239,17 @@ class LlmConfig(Config):
 class FusionConfig(Config):
     """How local and LLM answers become entities."""
 
-    strategy: Literal["override", "product"] = "override"
-    """override: the LLM's label (the paper's); product: the label of the highest product of local
-    and LLM probability."""
+    strategy: Literal["override", "product", "veto"] = "override"
+    """override: the LLM's label (the paper's); product: the class of the highest weighted product
+    of local and LLM probability; veto: the LLM may drop or confirm, labels stay local."""
+
+    weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the LLM in a product, p_local^(1 - weight) * p_llm^weight; `linkner evaluate` on
+    a dev set reports the likeliest one."""
+
+    reliability: float = Field(0.7, gt=0, lt=1)
+    """Probability in a product of what the LLM names without giving probabilities; the rest goes
+    evenly to the other classes."""
 
 
 class OutputConfig(Config):

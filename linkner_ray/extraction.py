@@ -16,7 +16,7 @@ from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Questionnaire, choose_symbols
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
-from linkner_ray.runs.accounts import add_counts, check_accounts
+from linkner_ray.runs.accounts import add_counts, check_accounts, num_asked, num_failed
 from linkner_ray.runs.folder import Receipt, RunFolder
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
@@ -95,14 +95,24 @@ def plan_extraction(config: ExtractConfig) -> Plan:
             "errors": {"raw_chars"},
         },
     )  # fmt: skip
-    facts = {
+    config.routing.check_labels(label_set.ids)
+    facts: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "prompt": _prompt_digest(label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
         "label_set": label_set.digest,
         "config": deciding,
     }
+    if config.routing.max_calls is not None:
+        # What a unit may ask depends on all shards, so shards that come later are another plan.
+        facts["budget_over"] = _sizes_digest(sources)
     return Plan(config=config, label_set=label_set, facts=facts, sources=sources)
+
+
+def _sizes_digest(sources: Sequence[Source]) -> str:
+    """Name of the shards and their sizes."""
+    content = json.dumps([(source.path, source.size) for source in sources])
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def _prompt_digest(label_set: LabelSet) -> str:
@@ -141,7 +151,13 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     receipts = list(done)
     if todo:
         progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
-        units = run_extraction(config, plan_digest=plan.digest, label_set=plan.label_set, todo=todo)
+        units = run_extraction(
+            config,
+            plan_digest=plan.digest,
+            label_set=plan.label_set,
+            todo=todo,
+            sources=plan.sources,
+        )
         with _Progress(progress, shards=len(todo)) as tracker:
             for receipt in units:
                 receipts.append(receipt)
@@ -257,10 +273,10 @@ def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:
             f"{files} files could not be read to their end, over errors.max_failed_files = "
             f"{limits.max_failed_files}; see _quarantine/"
         )
-    asked, failed = totals["routed"], totals["verdict_failed"]
+    asked, failed = num_asked(totals), num_failed(totals)
     if failed > limits.max_failed_answers_share * asked:
         problems.append(
-            f"{failed} of {asked} routed spans got no answer, over "
+            f"{failed} of {asked} spans that were asked about got no answer, over "
             f"errors.max_failed_answers_share = {limits.max_failed_answers_share:g}; their local "
             "labels stand"
         )

@@ -111,12 +111,19 @@ def summarise(plan: Plan, result: ExtractionResult) -> str:
         "characters": f"{totals['characters_total']:,}",
         "candidates": f"{totals['candidates_predicted'] + totals['candidates_doubted']:,}",
         "routed": f"{totals['routed']:,} ({routed_share(totals):.1%})",
+        **_beside(totals),
         "questions": f"{totals['questions']:,}, {totals['prompt_tokens']:,} prompt tokens",
         "entities": f"{totals['entities']:,}",
         "seconds": f"{result.seconds:.1f}",
         "output": plan.config.output.path,
     }
     return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
+
+
+def _beside(totals: Mapping[str, int]) -> dict[str, str]:
+    """What routing did besides, where it did."""
+    rows = {"over budget": totals["over_budget"], "audited": totals["audited"]}
+    return {name: f"{count:,}" for name, count in rows.items() if count}
 
 
 def installed_versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
+from itertools import accumulate
 
 import pyarrow as pa
 import ray
@@ -18,6 +19,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 from ray.exceptions import RayError
 
+from linkner_ray.budget import Allotment
 from linkner_ray.config import (
     EvaluateConfig,
     ExtractConfig,
@@ -36,7 +38,7 @@ from linkner_ray.runs.units import Source
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.stages.route_spans import RouteSpans, allot
 from linkner_ray.unit_steps import (
     UNIT_ROW,
     Row,
@@ -184,6 +186,7 @@ def run_extraction(
     plan_digest: str,
     label_set: LabelSet,
     todo: Sequence[tuple[Source, list[int]]],
+    sources: Sequence[Source],
 ) -> Iterator[Receipt]:
     """Send shards through all stages; a receipt comes back for each unit written.
 
@@ -192,16 +195,25 @@ def run_extraction(
         plan_digest: Digest of what decides the output.
         label_set: Label set of the checkpoint.
         todo: Shards, each with the first records of its units that are done.
+        sources: All shards of the plan; a budget in calls is divided among them by size.
 
     Raises:
         LinknerError: What a stage or an actor's start raised.
     """
     chain = Chain.of(config, label_set)
     _prepare(chain)
+    allotments = _allotments(chain, sources)
     items: list[Row] = [
-        {"source": json.dumps(asdict(source)), "done": done} for source, done in todo
+        {
+            "source": json.dumps(asdict(source)),
+            "done": done,
+            "allotment": json.dumps(asdict(allotments[source.path])) if allotments else None,
+        }
+        for source, done in todo
     ]
-    schema = pa.schema([("source", pa.string()), ("done", pa.list_(pa.int64()))])
+    schema = pa.schema(
+        [("source", pa.string()), ("done", pa.list_(pa.int64())), ("allotment", pa.string())]
+    )
     read = partial(
         read_sources,
         plan_digest=plan_digest,
@@ -220,6 +232,19 @@ def run_extraction(
         yield Receipt(**json.loads(str(row["receipt"])))
 
 
+def _allotments(chain: Chain, sources: Sequence[Source]) -> dict[str, Allotment]:
+    """Part of each shard, by path, in a budget of calls; nothing for another budget or none."""
+    calls = chain.routing.max_calls
+    if calls is None:
+        return {}
+    total = sum(source.size for source in sources)
+    before = accumulate((source.size for source in sources), initial=0)
+    return {
+        source.path: Allotment(calls=calls, total_bytes=total, bytes_before=position)
+        for source, position in zip(sources, before, strict=False)
+    }
+
+
 def run_documents(tables: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
     """Send tables of documents with sentences through the model stages.
 
@@ -230,6 +255,13 @@ def run_documents(tables: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
         LinknerError: What a stage or an actor's start raised.
     """
     _prepare(chain)
+    calls = chain.routing.max_calls
+    if calls is not None:
+        # Documents at hand have no size; each counts as one byte.
+        ends = list(accumulate((table.num_rows for table in tables), initial=0))
+        allotment = Allotment(calls=calls, total_bytes=ends[-1])
+        parts = map(allotment.between, ends, ends[1:])
+        tables = [allot(table, part) for table, part in zip(tables, parts, strict=True)]
     items = [unit_of(table, f"{index:010d}") for index, table in enumerate(tables)]
     fused = add_model_stages(_blocks_of(items, UNIT_ROW), chain).map_batches(
         partial(fuse_units, fusion=chain.fusion, label_set=chain.label_set),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from linkner_ray.errors import ContractError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Goes up with any change of the output; a run refuses to continue one of another version."""
 
 TOKEN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
@@ -50,7 +50,7 @@ ENTITY = pa.struct(
         ("uncertainty", pa.float32()),  # of the local model
         ("source", pa.string()),  # "local", "llm", "ledger"
         ("local_label", pa.string()),  # null for a doubted span
-        ("llm_label", pa.string()),  # null if not asked or not read
+        ("llm_label", pa.string()),  # "O" for non-entity; null if not asked or not read
     ]
 )
 
@@ -64,11 +64,18 @@ DOCUMENTS = pa.schema(
 )
 """What the readers give; later stages add columns."""
 
+ROUTES = ("local", "llm", "audit", "over_budget")
+"""local: certain enough, or not to be asked about; llm: the LLM decides; audit: the LLM is asked,
+and only measured by it; over_budget: uncertain, but the budget was spent, so it stays local."""
+
+ASKED_ROUTES = ("llm", "audit")
+"""Routes with an answer."""
+
 STAGE_COLUMNS: dict[str, pa.DataType] = {
     "sentences": pa.list_(SENTENCE),
     "candidates": pa.list_(CANDIDATE),
-    "routes": pa.list_(pa.string()),  # "local" or "llm", aligned with candidates
-    "answers": pa.list_(ANSWER),  # aligned with candidates; null where the route is local
+    "routes": pa.list_(pa.string()),  # one of ROUTES, aligned with candidates
+    "answers": pa.list_(ANSWER),  # aligned with candidates; null where nobody was asked
     "entities": pa.list_(ENTITY),
 }
 

@@ -16,6 +16,7 @@ from linkner_ray.llm.backends import endpoint, vllm_engine
 from linkner_ray.llm.context import ContextSize, render_context
 from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, Request, choose_symbols
 from linkner_ray.runs.storage import Folder
+from linkner_ray.schemas import ASKED_ROUTES
 
 MAX_COMPARED_IDS = 20_000
 """Ids an unknown one is compared with, since each comparison takes microseconds."""
@@ -144,13 +145,13 @@ def _describe_candidates(run: _Run, row: Mapping[str, Any]) -> Iterator[str]:
     requests = {
         index: run.request_asked(row, candidate, key=answer["key"])
         for index, (candidate, route, answer) in enumerate(judged)
-        if route == "llm" and "text" in row
+        if route in ASKED_ROUTES and "text" in row
     }
     for index, (candidate, route, answer) in enumerate(judged):
         yield ""
         yield from _describe_local(run, row, candidate)
-        if route == "local":
-            yield "    route    local"
+        if route not in ASKED_ROUTES:
+            yield f"    route    {route.replace('_', ' ')}"
             continue
         yield f"    route    {route}, answered by {answer['source']}"
         yield f"    verdict  {_verdict(run, answer)}"

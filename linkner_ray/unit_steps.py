@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
+from linkner_ray.budget import Allotment
 from linkner_ray.config import FusionConfig, InputConfig, OutputConfig, SentencesConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import LabelSet
@@ -21,6 +22,7 @@ from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.schemas import QUARANTINE
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.route_spans import allot
 from linkner_ray.stages.split_sentences import SplitSentences
 from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
 
@@ -75,7 +77,16 @@ def read_sources(
     sentences: SentencesConfig,
     raw_chars: int,
 ) -> Iterator[pa.Table]:
-    """Sources to units, with their text split into sentences."""
+    """Sources to units, with their text split into sentences.
+
+    Args:
+        batch: A row a shard: `source`; `done`, the first records of finished units; `allotment`,
+            which marks each unit with its part of the run's calls, null if those are not limited.
+        plan_digest: Digest of what decides the output.
+        config: Columns to read and limits of units and documents.
+        sentences: How text is split.
+        raw_chars: Characters of a bad value kept in quarantine.
+    """
     split = SplitSentences(sentences)
     for item in batch.to_pylist():
         source = Source(**json.loads(item["source"]))
@@ -85,6 +96,11 @@ def read_sources(
         for unit in read_units(
             source, config=config, errors_raw_chars=raw_chars, is_done=done.__contains__
         ):
+            documents = unit.documents
+            if item["allotment"] is not None:
+                allotment = Allotment(**json.loads(item["allotment"]))
+                first, end = (int(share * source.size) for share in (unit.begins, unit.ends))
+                documents = allot(documents, allotment.between(first, end))
             row = {
                 "unit": unit_name(digest, unit.first_record),
                 "source": source.path,
@@ -92,7 +108,7 @@ def read_sources(
                 "num_records": unit.num_records,
                 "is_last": unit.is_last,
                 "skipped": json.dumps(unit.skipped),
-                "documents": pack(unit.documents),
+                "documents": pack(documents),
                 "quarantine": pack(unit.quarantine),
                 "seconds": json.dumps({"ReadDocuments": time.perf_counter() - started}),
             }

@@ -8,7 +8,8 @@ import pytest
 from linkner_ray.benchmark import evaluate, summary_table
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.config_files import load_config
-from linkner_ray.errors import DataError
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.evaluation.flips import Flips
 from tests.crawl import write_checkpoint
 from tests.endpoint_server import Server, completion
 
@@ -62,6 +63,45 @@ def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
     predictions = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet")
     assert predictions["text"].to_pylist()[0] == "Peter Blackburn met Microsoft ."
     assert summary_table([result]) in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
+    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
+    llm += ["recognize.max_doubted=0"]
+    [uncertain] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0"))
+    flips = sum(uncertain.routed.values(), Flips())
+    assert flips.asked == uncertain.num_routed
+    # Everything is refused: what was right is lost, an invention put right, and an entity under
+    # another label stays wrong.
+    assert flips.right_to_wrong == uncertain.local.micro.true_positives
+    assert flips.wrong_to_right + flips.stayed_wrong == uncertain.local.micro.false_positives
+    assert flips.wrong_to_right > 0
+    assert uncertain.product.num_spans == uncertain.num_routed
+    facts = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"][0]
+    assert facts["routed"]["all"]["asked"] == uncertain.num_routed
+    assert facts["product"]["weight"] == uncertain.product.weight
+    audit = ["routing.threshold=1", "routing.audit_share=1"]
+    [certain] = evaluate(config_of(tmp_path, SENTENCES, *llm, *audit))
+    assert (certain.num_routed, certain.routed, certain.product) == (0, {}, None)
+    assert certain.linked == certain.local == uncertain.local
+    asked = sum(certain.audited.values(), Flips())
+    assert asked.asked == certain.local.micro.num_predicted > 0
+    assert asked == flips
+    assert "## mine: audited" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_budget_of_calls_holds_over_all_sets(tmp_path, refuser):
+    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
+    budget = ["routing.threshold=0", "routing.budget=3 calls"]
+    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, *budget))
+    assert result.num_routed == 3 < result.num_candidates
+    assert len(refuser.bodies) <= 4  # one of them is the request at the start
+
+
+def test_a_label_that_is_never_asked_about_has_to_exist(tmp_path):
+    config = config_of(tmp_path, SENTENCES, "llm.backend=none", "routing.never_ask=[GPE]")
+    with pytest.raises(ConfigError, match="GPE"):
+        evaluate(config)
 
 
 def test_gold_changes_no_prediction(tmp_path):

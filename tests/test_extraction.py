@@ -262,6 +262,55 @@ def test_the_llm_decides_uncertain_spans_and_only_those(checkpoint, crawl, endpo
                 assert entity["uncertainty"] < 0.3
 
 
+def test_a_budget_in_calls_holds_and_a_resumed_run_asks_the_same(
+    checkpoint, crawl, endpoint, tmp_path
+):
+    llm = ["llm.backend=openai", f"llm.base_url={endpoint.url}", "llm.model=judge"]
+    budget = ["routing.threshold=0.3", "routing.budget=40 calls"]
+    arguments = overrides(crawl, tmp_path / "out", checkpoint, *llm, *budget)
+    plan = plan_extraction(config_of(*arguments))
+    result = extract(plan)
+    totals = result.totals
+    assert 0 < totals["routed"] <= 40
+    assert totals["over_budget"] > 0
+    assert totals["candidates"] == totals["routed"] + totals["over_budget"] + totals["stayed_local"]
+    assert f"over budget        {totals['over_budget']:,}" in summarise(plan, result)
+    before = files_of(tmp_path / "out")
+    for part in sorted((tmp_path / "out" / "entities").iterdir())[1::2]:
+        part.unlink()
+    extract(plan)
+    assert files_of(tmp_path / "out") == before
+    write_parquet(tmp_path / "more.parquet", [text_of(99)], first=900)
+    more = [f"input.paths=[{crawl}, {tmp_path / 'more.parquet'}]"]
+    with pytest.raises(ConfigError, match="budget_over"):
+        extract(plan_extraction(config_of(*arguments, *more)))
+
+
+def test_an_audit_asks_certain_spans_and_changes_nothing(checkpoint, crawl, endpoint, tmp_path):
+    llm = ["llm.backend=openai", f"llm.base_url={endpoint.url}", "llm.model=judge"]
+    plain = run(crawl, tmp_path / "plain", checkpoint, *llm, "routing.threshold=0.5")
+    audit = ["routing.threshold=0.5", "routing.audit_share=0.5"]
+    audited = run(crawl, tmp_path / "audited", checkpoint, *llm, *audit)
+    assert entity_rows(tmp_path / "plain") == entity_rows(tmp_path / "audited")
+    assert audited.totals["audited"] > 0
+    assert audited.totals["questions"] > plain.totals["questions"]
+    assert audited.totals["routed"] == plain.totals["routed"]
+    outcomes = [n for name, n in audited.totals.items() if name.startswith("audit_")]
+    assert sum(outcomes) == audited.totals["audited"]
+
+
+def test_audits_without_an_answer_count_as_failures(checkpoint, crawl, endpoint, tmp_path):
+    llm = ["llm.backend=openai", f"llm.base_url={endpoint.url}", "llm.model=judge"]
+    first = iter([True])
+    judge = endpoint.reply
+    endpoint.reply = lambda *call: judge(*call) if next(first, False) else (400, {"error": "no"})
+    audit = ["routing.threshold=1", "routing.audit_share=0.5", "llm.max_retries=0"]
+    result = run(crawl, tmp_path / "out", checkpoint, *llm, *audit)
+    assert result.totals["verdict_failed"] == 0 < result.totals["audited"]
+    [problem] = result.problems
+    assert f"{result.totals['audited']} of {result.totals['audited']} spans that were" in problem
+
+
 @pytest.mark.vllm
 def test_a_real_engine_answers_every_routed_span(checkpoint, crawl, tmp_path):
     from tests.llm.tiny import save_llm

@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
+from linkner_ray.budget import Allotment
 from linkner_ray.config import InputConfig, LlmConfig, RecognizeConfig, RoutingConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.readers import list_sources
+from linkner_ray.runs.accounts import check_accounts
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
@@ -33,11 +35,15 @@ def shard(tmp_path):
     return tmp_path / "a.parquet"
 
 
-def read(shard, *, done=(), **config):
+def read(shard, *, done=(), allotment=None, **config):
     settings = config_of(*overrides(shard, "out", "c"))
     inputs = InputConfig(paths=(str(shard),), unit_documents=2, **config)
     [source] = list_sources(inputs)
-    item = {"source": json.dumps(asdict(source)), "done": list(done)}
+    item = {
+        "source": json.dumps(asdict(source)),
+        "done": list(done),
+        "allotment": allotment and json.dumps(asdict(allotment)),
+    }
     tables = read_sources(
         pa.Table.from_pylist([item]),
         plan_digest="plan",
@@ -48,12 +54,12 @@ def read(shard, *, done=(), **config):
     return [table.to_pylist()[0] for table in tables]
 
 
-def model_stages():
+def model_stages(**routing):
     backend = ScriptedBackend(LABELS, lambda _: "PER")
     llm = LlmConfig(backend="openai", model="m", base_url="http://127.0.0.1")
     return [
         RecognizeSpans(RecognizeConfig(), model(max_width=3)),
-        RouteSpans(RoutingConfig(threshold=0.3)),
+        RouteSpans(RoutingConfig(threshold=0.3, **routing)),
         ClassifySpans(backend, LABELS, config=llm),
     ]
 
@@ -91,6 +97,29 @@ def test_a_unit_becomes_its_files_and_a_receipt(shard, tmp_path):
     assert sorted(written["doc_id"].to_pylist()) == ["p0", "p2"]
     entities = [entity for row in written["entities"].to_pylist() for entity in row]
     assert {entity["label"] for entity in entities if entity["source"] == "llm"} == {"PER"}
+
+
+@pytest.mark.parametrize("calls", [1, 7, 10_000])
+def test_units_ask_no_more_calls_than_the_run_has_wherever_one_resumes(shard, tmp_path, calls):
+    allotment = Allotment(calls=calls, total_bytes=shard.stat().st_size)
+    stages = model_stages(budget=f"{calls} calls")
+    counts = [
+        receipt["counts"]
+        for receipt in write(
+            [apply_stages(row, stages) for row in read(shard, allotment=allotment)],
+            tmp_path / "out",
+        )
+    ]
+    for count in counts:
+        check_accounts(count)
+    routed = [count["routed"] for count in counts]
+    uncertain = [count["routed"] + count["over_budget"] for count in counts]
+    # Either there are enough for every part, or few enough for the smaller one.
+    assert sum(routed) == min(calls, sum(uncertain)) > 0
+    [again] = [apply_stages(row, stages) for row in read(shard, allotment=allotment, done=[0])]
+    write([again], tmp_path / "again")
+    [second] = (tmp_path / "again" / "entities").iterdir()
+    assert second.read_bytes() == (tmp_path / "out" / "entities" / second.name).read_bytes()
 
 
 def test_a_unit_that_lost_a_row_on_the_way_is_not_written(shard, tmp_path):

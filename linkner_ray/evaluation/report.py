@@ -12,8 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from linkner_ray.evaluation.plots import plot_entities, plot_f1, plot_seconds, plot_uncertainty
 from linkner_ray.evaluation.scores import Counts, Scores
 from linkner_ray.runs.accounts import (
+    AUDIT_OUTCOMES,
     SOURCES,
     VERDICTS,
+    audit_counter,
     label_counter,
     label_source_counter,
     routed_share,
@@ -135,6 +137,7 @@ def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
         total=lambda name: run.totals.get(name, 0),
         routed_share=routed_share(run.totals),
         entity_rows=_entity_rows(run),
+        audit_rows=_audit_rows(run),
         verdicts=VERDICTS,
         sources=SOURCES,
         skipped=_by_reason(run.totals, "records_skipped_"),
@@ -171,6 +174,22 @@ def _entity_rows(run: RunReport) -> list[tuple[str, int, list[int]]]:
     ]
     by_source = [run.totals.get(source_counter(source), 0) for source in SOURCES]
     return [*rows, ("all", run.totals.get("entities", 0), by_source)]
+
+
+def _audit_rows(run: RunReport) -> list[tuple[str, int, int, int]]:
+    """Labels with audited candidates: how many, agreed, disagreed; then all of them."""
+    counts = {
+        label: [run.totals.get(audit_counter(outcome, label), 0) for outcome in AUDIT_OUTCOMES]
+        for label in run.labels
+    }
+    rows = [
+        (label, sum(found), found[0], found[1]) for label, found in counts.items() if sum(found)
+    ]
+    numbers = [row[1:] for row in rows]
+    if not rows:
+        return []
+    asked, agree, disagree = (sum(row[place] for row in numbers) for place in range(3))
+    return [*rows, ("all", asked, agree, disagree)]
 
 
 def _score_rows(scores: ReportScores) -> list[tuple[str, Counts, Counts]]:

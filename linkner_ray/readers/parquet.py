@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import pyarrow as pa
@@ -188,7 +188,10 @@ def _read_units(
             pieces.append((part, next(slices)))
         if wanted[index]:
             is_last = index == len(units) - 1
-            yield _build_unit(pieces, config, checks=checks, is_last=is_last)
+            unit = _build_unit(pieces, config, checks=checks, is_last=is_last)
+            first, num_rows = unit.first_record, max(sum(row_group_rows), 1)
+            ends = 1.0 if is_last else (first + unit.num_records) / num_rows
+            yield replace(unit, begins=first / num_rows, ends=ends)
 
 
 def _row_group_rows(metadata: pq.FileMetaData) -> list[int]:

@@ -61,7 +61,13 @@ def read_units(
     with ShardStream(file, source.path) as stream:
         read = read_jsonl if source.format == "jsonl" else read_warc
         records = read(stream, config)
-        yield from group_records(records, config=config, checks=checks, is_done=is_done)
+        yield from group_records(
+            records,
+            config=config,
+            checks=checks,
+            is_done=is_done,
+            progress=lambda: min(stream.position / max(source.size, 1), 1.0),
+        )
 
 
 def check_first_source(source: Source, config: InputConfig) -> None:
@@ -83,8 +89,11 @@ def check_first_source(source: Source, config: InputConfig) -> None:
         raise ConfigError(f"{source.path}: {fault.detail}")
 
 
-def count_units(source: Source, config: InputConfig) -> int | None:
-    """Units of a Parquet shard, from its footer; None where only reading the shard tells."""
+def unit_ranges(source: Source, config: InputConfig) -> list[tuple[int, int]] | None:
+    """First record and number of records of each unit of a Parquet shard, from its footer.
+
+    None where only reading the shard tells.
+    """
     if source.format != "parquet":
         return None
     try:
@@ -93,7 +102,16 @@ def count_units(source: Source, config: InputConfig) -> int | None:
             rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     except (DataError, FileNotFoundError, PermissionError):
         return None
-    return len(plan_row_ranges(rows, config.unit_documents))
+    return [
+        (parts[0].first_row if parts else 0, sum(part.num_rows for part in parts))
+        for parts in plan_row_ranges(rows, config.unit_documents)
+    ]
+
+
+def count_units(source: Source, config: InputConfig) -> int | None:
+    """Units of a Parquet shard, from its footer; None where only reading the shard tells."""
+    ranges = unit_ranges(source, config)
+    return None if ranges is None else len(ranges)
 
 
 def _open(source: Source) -> IO[bytes]:

@@ -4,7 +4,7 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import pyarrow as pa
@@ -43,6 +43,16 @@ class ShardStream(io.RawIOBase):
         self._file = file
         self._pieces = _pieces(file, path)
         self._piece = memoryview(b"")
+        self._num_given = 0
+
+    @property
+    def position(self) -> int:
+        """Bytes of the shard that were needed so far, never more than there are.
+
+        Only grows, and is the same whenever the same was read. Of a compressed shard it is where
+        the file stands, which moves in steps.
+        """
+        return min(self._num_given, self._file.tell())
 
     def readable(self) -> bool:
         """Whether the stream can be read: always."""
@@ -58,6 +68,7 @@ class ShardStream(io.RawIOBase):
         count = min(len(buffer), len(self._piece))
         buffer[:count] = self._piece[:count]
         self._piece = self._piece[count:]
+        self._num_given += count
         return count
 
     def close(self) -> None:
@@ -250,6 +261,7 @@ def group_records(
     config: InputConfig,
     checks: Checks,
     is_done: Callable[[int], bool],
+    progress: Callable[[], float],
 ) -> Iterator[UnitDocuments]:
     """Cut a stream into units, passing over those that are done.
 
@@ -258,11 +270,14 @@ def group_records(
     """
     unit = UnitCollector(0, checks=checks)
     passing = is_done(0)
+    begins = 0.0
     num_documents = num_bytes = 0
     for index, record in enumerate(records):
         if num_documents >= config.unit_documents or num_bytes >= config.unit_chars:
+            ends = progress()
             if not passing:
-                yield unit.build(is_last=False)
+                yield replace(unit.build(is_last=False), begins=begins, ends=ends)
+            begins = ends
             unit = UnitCollector(index, checks=checks)
             passing = is_done(index)
             num_documents = num_bytes = 0
@@ -272,4 +287,4 @@ def group_records(
         if not passing:
             record.collect(unit)
     if not passing:
-        yield unit.build(is_last=True)
+        yield replace(unit.build(is_last=True), begins=begins)

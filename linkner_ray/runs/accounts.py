@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.errors import ContractError
+from linkner_ray.labels import NON_ENTITY
 
 UNCERTAINTY_BINS = 20
 """Bins of equal width over [0, 1]; 1 itself falls into the last."""
@@ -21,6 +22,15 @@ UNCERTAINTY_BINS = 20
 KINDS = ("predicted", "doubted")
 SOURCES = ("local", "llm", "ledger")
 VERDICTS = ("label", "non_entity", "unreadable", "failed")
+AUDIT_OUTCOMES = ("agree", "disagree", "unreadable", "failed")
+
+ROUTE_COUNTERS = {
+    "local": "stayed_local",
+    "llm": "routed",
+    "audit": "audited",
+    "over_budget": "over_budget",
+}
+"""Counter of the candidates of each of `schemas.ROUTES`."""
 
 
 def label_counter(label: str) -> str:
@@ -43,6 +53,14 @@ def uncertainty_counter(kind: str, index: int) -> str:
     return f"uncertainty_{kind}_bin_{index:02d}"
 
 
+def audit_counter(outcome: str, label: str) -> str:
+    """Counter of the audited candidates of one local label that came out in one way."""
+    return f"audit_{outcome}_{label}"
+
+
+_AUDIT_PREFIXES = tuple(audit_counter(outcome, "") for outcome in AUDIT_OUTCOMES)
+
+
 def count_unit(
     table: pa.Table, *, output: pa.Table, quarantine: pa.Table, skipped: Mapping[str, int]
 ) -> dict[str, int]:
@@ -57,10 +75,12 @@ def count_unit(
     Returns:
         Counters by name. `documents_read` and `characters_total` are counted from what came in,
         their parts from what went out. `questions` and `prompt_tokens` count a request once a
-        unit, and tokens only where the LLM was asked and not the ledger. `flips` are entities
-        whose label is not the one predicted locally, `added_by_llm` those not predicted at all.
-        `dropped_by_llm` are predicted candidates with the verdict non_entity, and
-        `dropped_in_fusion` those that lost to an overlapping rival or by the product.
+        unit, and tokens only where the LLM was asked and not the ledger. `verdict_...` are those
+        on routed candidates, `audit_<outcome>_<label>` those on audited ones, by local label.
+        `flips` are entities whose label is not the one predicted locally, `added_by_llm` those not
+        predicted at all, `kept_against_llm` those the LLM called non-entity. `dropped_by_llm` are
+        other predicted candidates with the verdict non_entity, and `dropped_in_fusion` those that
+        lost to an overlapping rival or by the product.
     """
     counts = {
         **_count_documents(table, output=output, quarantine=quarantine),
@@ -70,9 +90,10 @@ def count_unit(
         **_count_entities(output),
         **{f"records_skipped_{reason}": count for reason, count in sorted(skipped.items())},
     }
+    dropped = _count_refused(table) - counts["kept_against_llm"]
     kept = counts["entities"] - counts["added_by_llm"]
-    predicted = counts["candidates_predicted"]
-    return {**counts, "dropped_in_fusion": predicted - counts["dropped_by_llm"] - kept}
+    in_fusion = counts["candidates_predicted"] - dropped - kept
+    return {**counts, "dropped_by_llm": dropped, "dropped_in_fusion": in_fusion}
 
 
 def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
@@ -84,6 +105,17 @@ def routed_share(totals: Mapping[str, int]) -> float:
     """Routed candidates as a share of all candidates, in [0, 1]; 0 where there are none."""
     candidates = totals.get("candidates_predicted", 0) + totals.get("candidates_doubted", 0)
     return totals["routed"] / candidates if candidates else 0.0
+
+
+def num_asked(totals: Mapping[str, int]) -> int:
+    """Candidates with an answer: routed and audited ones."""
+    return totals["routed"] + totals.get("audited", 0)
+
+
+def num_failed(totals: Mapping[str, int]) -> int:
+    """Candidates that were asked about and got no answer."""
+    audits = sum(n for name, n in totals.items() if name.startswith(audit_counter("failed", "")))
+    return totals["verdict_failed"] + audits
 
 
 def check_accounts(totals: Mapping[str, int]) -> None:
@@ -111,7 +143,10 @@ def _sums(totals: Mapping[str, int]) -> list[tuple[str, list[str]]]:
     return [
         ("documents_read", [f"documents_{end}" for end in ("entities", "empty", "quarantined")]),
         ("characters_total", [*characters, "characters_quarantined"]),
+        ("candidates", [f"candidates_{kind}" for kind in KINDS]),
+        ("candidates", list(ROUTE_COUNTERS.values())),
         ("routed", [f"verdict_{verdict}" for verdict in VERDICTS]),
+        ("audited", [name for name in totals if name.startswith(_AUDIT_PREFIXES)]),
         ("entities", labels),
         ("entities", sources),
         *(
@@ -174,9 +209,11 @@ def _count_candidates(table: pa.Table) -> dict[str, int]:
         (kind, min(int(uncertainty * UNCERTAINTY_BINS), UNCERTAINTY_BINS - 1))
         for kind, uncertainty in zip(kinds, uncertainties, strict=True)
     )
+    routes = Counter(pc.list_flatten(table["routes"]).to_pylist())
     return {
+        "candidates": len(kinds),
         **{f"candidates_{kind}": kinds.count(kind) for kind in KINDS},
-        "routed": pc.list_flatten(table["routes"]).to_pylist().count("llm"),
+        **{name: routes[route] for route, name in ROUTE_COUNTERS.items()},
         **{
             uncertainty_counter(kind, index): bins[kind, index]
             for kind in KINDS
@@ -189,7 +226,8 @@ def _count_answers(table: pa.Table) -> dict[str, int]:
     verdicts, sources, keys, tokens = _fields(
         table["answers"], ("verdict", "source", "key", "prompt_tokens")
     )
-    [kinds] = _fields(table["candidates"], ("kind",))
+    routes = pc.list_flatten(table["routes"]).to_pylist()
+    routed = Counter(v for v, route in zip(verdicts, routes, strict=True) if route == "llm")
     tokens_of = {
         key: count or 0
         for key, count, source in zip(keys, tokens, sources, strict=True)
@@ -198,16 +236,42 @@ def _count_answers(table: pa.Table) -> dict[str, int]:
     return {
         "questions": len({key for key in keys if key is not None}),
         **{f"answers_{source}": sources.count(source) for source in ("llm", "ledger")},
-        **{f"verdict_{verdict}": verdicts.count(verdict) for verdict in VERDICTS},
+        **{f"verdict_{verdict}": routed[verdict] for verdict in VERDICTS},
         "prompt_tokens": sum(tokens_of.values()),
-        "dropped_by_llm": list(zip(kinds, verdicts, strict=True)).count(
-            ("predicted", "non_entity")
-        ),
+        **_count_audits(table, routes),
     }
 
 
+def _count_audits(table: pa.Table, routes: Sequence[str]) -> dict[str, int]:
+    """Audited candidates by outcome and local label."""
+    if "audit" not in routes:
+        return {}
+    [local_labels] = _fields(table["candidates"], ("label",))
+    verdicts, llm_labels = _fields(table["answers"], ("verdict", "label"))
+    counts: Counter[str] = Counter()
+    for route, local, verdict, label in zip(
+        routes, local_labels, verdicts, llm_labels, strict=True
+    ):
+        if route == "audit":
+            outcome = "agree" if label == local else "disagree"
+            outcome = verdict if verdict in ("unreadable", "failed") else outcome
+            counts[audit_counter(outcome, local)] += 1
+    return dict(sorted(counts.items()))
+
+
+def _count_refused(table: pa.Table) -> int:
+    """Predicted candidates that were routed and called non-entity."""
+    [kinds] = _fields(table["candidates"], ("kind",))
+    [verdicts] = _fields(table["answers"], ("verdict",))
+    routes = pc.list_flatten(table["routes"]).to_pylist()
+    judged = list(zip(kinds, routes, verdicts, strict=True))
+    return judged.count(("predicted", "llm", "non_entity"))
+
+
 def _count_entities(output: pa.Table) -> dict[str, int]:
-    labels, sources, local_labels = _fields(output["entities"], ("label", "source", "local_label"))
+    labels, sources, local_labels, llm_labels = _fields(
+        output["entities"], ("label", "source", "local_label", "llm_label")
+    )
     by_label = sorted(Counter(labels).items())
     by_both = sorted(Counter(zip(labels, sources, strict=True)).items())
     return {
@@ -220,6 +284,7 @@ def _count_entities(output: pa.Table) -> dict[str, int]:
             for label, local in zip(labels, local_labels, strict=True)
         ),
         "added_by_llm": local_labels.count(None),
+        "kept_against_llm": llm_labels.count(NON_ENTITY),
     }
 
 

@@ -55,6 +55,13 @@ class UnitDocuments:
     is_last: bool
     """Whether the shard ends with this unit."""
 
+    begins: float = 0.0
+    """Share of the shard that lies before this unit; what the unit before it has in `ends`."""
+
+    ends: float = 1.0
+    """Share of the shard up to the end of this unit; 1 for the last. Exact in rows of Parquet; of
+    a stream, how much of it had been read by then."""
+
 
 def unit_name(source_digest: str, first_record: int) -> str:
     """Name of a unit: sorts by shard, then by place in it."""

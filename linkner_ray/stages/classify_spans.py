@@ -14,7 +14,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend
 from linkner_ray.llm.context import ContextSize, Question, render_context
 from linkner_ray.llm.prompts import Answer, Questionnaire
-from linkner_ray.schemas import ANSWER, STAGE_COLUMNS
+from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
 
 
 class ClassifySpans:
@@ -47,7 +47,7 @@ class ClassifySpans:
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add `answers`, aligned with `candidates`; null where the route is local.
+        """Add `answers`, aligned with `candidates`; null where nobody is asked.
 
         Raises:
             BackendError: If the backend cannot answer any more.
@@ -55,7 +55,8 @@ class ClassifySpans:
                 an LLM that this run does not have.
         """
         routes = batch["routes"].combine_chunks()
-        routed = np.flatnonzero(pc.equal(routes.flatten(), "llm").to_numpy(zero_copy_only=False))
+        asked = pc.is_in(routes.flatten(), pa.array(ASKED_ROUTES))
+        routed = np.flatnonzero(asked.to_numpy(zero_copy_only=False))
         distinct, answer_of = self._ask(list(self._questions(batch, routed)))
         indices = np.zeros(len(routes.flatten()), dtype=np.int64)
         is_local = np.ones(len(indices), dtype=bool)

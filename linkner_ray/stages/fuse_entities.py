@@ -17,6 +17,13 @@ from linkner_ray.spans import RankedSpan, keep_flat
 _CANDIDATE_FIELDS = ("start", "end", "label", "label_probs", "uncertainty", "kind")
 _ANSWER_FIELDS = ("verdict", "label", "probs", "source")
 
+PROB_FLOOR = 1e-6
+"""Least probability of a class in a product: one model alone cannot rule a class out, and an
+endpoint that lists only its likeliest symbols says nothing of the others."""
+
+SETTLED_ROUTES = ("local", "audit")
+"""Routes of candidates that were certain, so that nothing asked about displaces them."""
+
 
 class _Judged(NamedTuple):
     """A candidate, its route, and its answer if it was asked about; fields as in `schemas`."""
@@ -45,7 +52,7 @@ class _Fused:
 
     def ranked(self) -> RankedSpan:
         """Itself among rivals: certain local entities first, then by score."""
-        certain = self.judged.route == "local"
+        certain = self.judged.route in SETTLED_ROUTES
         return RankedSpan(
             self.judged.start, self.judged.end, self.label, (float(certain), self.score)
         )
@@ -54,10 +61,19 @@ class _Fused:
 class FuseEntities:
     """`text, candidates, routes, answers -> entities`: the final word on each candidate.
 
-    Route local: a predicted candidate keeps its label; a doubted one never enters. Verdict label:
-    the LLM's label, or the label of the highest product of both probabilities (`strategy`).
-    Verdict non_entity: dropped. Unreadable or failed: a predicted candidate keeps its local label,
-    a doubted one is dropped. What then overlaps within a document is resolved by `keep_flat`.
+    Only route llm gives the LLM a say. On every other route a predicted candidate keeps its label
+    and a doubted one never enters; so it is too where no answer came or none could be read. What
+    an answer does is the strategy's affair:
+
+    - `override`: the LLM's label; non-entity drops the span.
+    - `product`: the class of the highest p_local^(1 - weight) * p_llm^weight, which can be
+      non-entity though the LLM named a label, and a label though it said non-entity.
+    - `veto`: non-entity drops the span, any label confirms a predicted one in its local label. A
+      doubted span enters where the LLM names the label that the local model finds likeliest; all
+      scores are the local model's, so between boundaries its own preference stands.
+
+    Under each, a doubted span enters only if the LLM named a label. What then overlaps within a
+    document is resolved by `keep_flat`: first what was certain and not asked, then by score.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "candidates", "routes", "answers")
@@ -67,10 +83,12 @@ class FuseEntities:
         """Take the rules of one run.
 
         Args:
-            config: The strategy for a verdict that names a label.
+            config: The strategy and what it needs.
             classes: `LabelSet.classes`: the order of every probability vector.
         """
         self.strategy = config.strategy
+        self.weight = config.weight
+        self.reliability = config.reliability
         self.classes = tuple(classes)
         self._index = {name: i for i, name in enumerate(self.classes) if name != NON_ENTITY}
 
@@ -92,16 +110,25 @@ class FuseEntities:
 
     def _fuse(self, judged: _Judged) -> _Fused | None:
         """What becomes of one candidate; None if it is no entity."""
-        if judged.route == "local":
+        if judged.route != "llm":
             return self._local(judged)
         match judged.verdict:
             case "label":
-                return self._linked(judged)
+                chosen = self._class(judged.llm_label)
             case "non_entity":
-                return None
+                chosen = 0
             case "unreadable" | "failed":
                 return self._local(judged)
-        raise ContractError(f"FuseEntities: verdict '{judged.verdict}' is none of the known")
+            case _:
+                raise ContractError(
+                    f"FuseEntities: verdict '{judged.verdict}' is none of the known"
+                )
+        if chosen == 0 and judged.kind == "doubted":
+            return None
+        best, score = self._decide(judged, chosen)
+        if best == 0:
+            return None
+        return _Fused(judged, self.classes[best], score, str(judged.answer_source))
 
     def _local(self, judged: _Judged) -> _Fused | None:
         """The local model's word, which a doubted span does not have."""
@@ -110,42 +137,64 @@ class FuseEntities:
         score = judged.local_probs[self._class(judged.local_label)]
         return _Fused(judged, judged.local_label, score, "local")
 
-    def _linked(self, judged: _Judged) -> _Fused | None:
-        """The word of a verdict that names a label."""
-        llm_index = self._class(judged.llm_label)
-        if judged.llm_probs is None:
-            # Without probabilities there is nothing to multiply: the choice itself decides.
-            label, score = self.classes[llm_index], judged.local_probs[llm_index]
-        elif self.strategy == "override":
-            label, score = self.classes[llm_index], judged.llm_probs[llm_index]
-        else:
-            label, score = self._product(judged.local_probs, judged.llm_probs, llm_index)
-        if label == NON_ENTITY:
-            return None
-        return _Fused(judged, label, score, str(judged.answer_source))
-
-    def _product(
-        self, local_probs: Sequence[float], llm_probs: Sequence[float], llm_index: int
-    ) -> tuple[str, float]:
-        """Class of the highest product of two distributions, and its probability.
+    def _decide(self, judged: _Judged, chosen: int) -> tuple[int, float]:
+        """Class that a readable answer leads to, and its score; 0 is non-entity.
 
         Args:
-            local_probs: Probability of each class, non-entity first. Shape (C,).
-            llm_probs: The same by the LLM. Shape (C,).
-            llm_index: The class the LLM named; decides ties, and distributions without common
-                ground.
+            judged: The candidate.
+            chosen: Class the LLM named.
         """
-        products = [ours * theirs for ours, theirs in zip(local_probs, llm_probs, strict=True)]
-        total = sum(products)
-        if total == 0:
-            return self.classes[llm_index], llm_probs[llm_index]
-        best = max(range(len(products)), key=lambda index: (products[index], index == llm_index))
-        return self.classes[best], products[best] / total
+        match self.strategy:
+            case "override":
+                probs = judged.llm_probs or judged.local_probs
+                return chosen, probs[chosen]
+            case "veto":
+                local = self._class(judged.local_label)
+                confirmed = chosen == local or (chosen != 0 and judged.kind == "predicted")
+                return (local if confirmed else 0), judged.local_probs[local]
+            case "product":
+                theirs = judged.llm_probs or choice_probs(
+                    chosen, len(self.classes), self.reliability
+                )
+                pooled = pool_probs(judged.local_probs, theirs, self.weight)
+                # Equal classes go to the one that the LLM named.
+                best = max(range(len(pooled)), key=lambda index: (pooled[index], index == chosen))
+                return best, pooled[best]
 
     def _class(self, label: str | None) -> int:
         if label not in self._index:
             raise ContractError(f"FuseEntities: label '{label}' is not one of {tuple(self._index)}")
         return self._index[label]
+
+
+def pool_probs(
+    local_probs: Sequence[float], llm_probs: Sequence[float], weight: float
+) -> list[float]:
+    """Both models' probabilities as one distribution: their weighted geometric mean.
+
+    Args:
+        local_probs: Probability of each class, non-entity first. Shape (C,).
+        llm_probs: The same by the LLM. Shape (C,).
+        weight: Of the LLM, in [0, 1]; 0 is the local model alone.
+
+    Returns:
+        Probabilities that sum to 1. Shape (C,).
+
+    Reference:
+        Heskes (1998), Selecting weighting factors in logarithmic opinion pools.
+    """
+    pooled = [
+        max(ours, PROB_FLOOR) ** (1 - weight) * max(theirs, PROB_FLOOR) ** weight
+        for ours, theirs in zip(local_probs, llm_probs, strict=True)
+    ]
+    total = sum(pooled)
+    return [value / total for value in pooled]
+
+
+def choice_probs(chosen: int, num_classes: int, reliability: float) -> list[float]:
+    """A bare choice as a distribution: `reliability` on it, the rest evenly on all others."""
+    others = (1 - reliability) / (num_classes - 1)
+    return [reliability if index == chosen else others for index in range(num_classes)]
 
 
 def _documents(batch: pa.Table) -> Iterator[Iterator[_Judged]]:
@@ -175,6 +224,13 @@ def _flat_fields(lists: pa.ListArray, names: Sequence[str]) -> list[list[Any]]:
     return [pc.struct_field(flat, name).to_pylist() for name in names]
 
 
+def _llm_label(judged: _Judged) -> str | None:
+    """What the LLM said, where it had a say."""
+    if judged.route != "llm":
+        return None
+    return NON_ENTITY if judged.verdict == "non_entity" else judged.llm_label
+
+
 def _entity_row(entity: _Fused, text: str) -> tuple[Any, ...]:
     """The values of one entity in the order of `schemas.ENTITY`."""
     judged = entity.judged
@@ -192,7 +248,7 @@ def _entity_row(entity: _Fused, text: str) -> tuple[Any, ...]:
         judged.uncertainty,
         entity.source,
         judged.local_label if judged.kind == "predicted" else None,
-        judged.llm_label,
+        _llm_label(judged),
     )
 
 

@@ -1,61 +1,138 @@
 """Detection: which candidates are uncertain enough to be worth a question."""
 
+import hashlib
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from linkner_ray.budget import share_of
 from linkner_ray.config import RoutingConfig
 from linkner_ray.errors import ContractError
-from linkner_ray.schemas import STAGE_COLUMNS
+from linkner_ray.schemas import ROUTES, STAGE_COLUMNS
+
+_LOCAL, _LLM, _AUDIT, _OVER_BUDGET = range(len(ROUTES))
+
+_MAX_ASKED = b"linkner.max_asked"
+"""Where a table carries what its unit may ask, in the metadata of its schema."""
+
+
+def allot(table: pa.Table, max_asked: int) -> pa.Table:
+    """A unit's documents, marked with the candidates of it that may be asked about."""
+    metadata = {**(table.schema.metadata or {}), _MAX_ASKED: str(max_asked).encode()}
+    return table.replace_schema_metadata(metadata)
 
 
 class RouteSpans:
-    """`candidates -> routes`: the uncertain go to the LLM, the rest stay local.
+    """`doc_id, candidates -> routes`: the uncertain go to the LLM, the rest stays local.
 
-    A predicted candidate goes to the LLM from the threshold up. A doubted one can only enter the
-    output by a verdict of the LLM, so it is asked about whatever its uncertainty, or, with
-    `route_doubted` off, not at all. Gold labels never reach a stage.
+    A candidate, predicted or doubted, is worth a question from the threshold up, unless config
+    leaves out its kind or its label. A budget is spent on the most uncertain of a unit first, the
+    earlier one where two are equal; what it does not reach is `over_budget`. A seeded share of the
+    certain predicted candidates is audited, and is taken from the budget first, so that a tight
+    budget does not end the measuring. All this depends on the unit's documents alone. Gold labels
+    never reach a stage.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("candidates",)
+    reads: ClassVar[tuple[str, ...]] = ("doc_id", "candidates")
     adds: ClassVar[tuple[str, ...]] = ("routes",)
 
     def __init__(self, config: RoutingConfig, *, has_llm: bool = True) -> None:
         """Take the rules of one run.
 
         Args:
-            config: Threshold and whether doubted spans are asked about.
+            config: What is asked about, and how much of it.
             has_llm: Whether anybody is there to ask; without, every route is "local".
         """
-        self.threshold = config.threshold
-        self.route_doubted = config.route_doubted
+        self.config = config
         self.has_llm = has_llm
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add `routes`, one of "local" and "llm" per candidate, aligned with `candidates`.
+        """Add `routes`, one of `schemas.ROUTES` per candidate, aligned with `candidates`.
 
         Raises:
-            ContractError: If `candidates` is null for a document, or an uncertainty is null.
+            ContractError: If `candidates` is null for a document, an uncertainty is null, or the
+                budget is a number of calls and nobody has said what the unit gets of them.
         """
-        candidates = batch["candidates"].combine_chunks()
-        if candidates.null_count:
-            raise ContractError(f"RouteSpans: {candidates.null_count} documents have no candidates")
-        routes = self._routes(candidates.flatten())
+        lists = batch["candidates"].combine_chunks()
+        if lists.null_count:
+            raise ContractError(f"RouteSpans: {lists.null_count} documents have no candidates")
+        candidates = lists.flatten()
+        routes = np.full(len(candidates), _LOCAL)
+        if self.has_llm:
+            doc_ids = batch["doc_id"].combine_chunks().take(pc.list_parent_indices(lists))
+            routes = self._routes(candidates, doc_ids, max_asked=self._max_asked(batch, candidates))
         # The offsets of a sliced table do not begin at zero.
-        offsets = pc.subtract(candidates.offsets, candidates.offsets[0])
-        column = pa.ListArray.from_arrays(offsets, routes, type=STAGE_COLUMNS["routes"])
+        offsets = pc.subtract(lists.offsets, lists.offsets[0])
+        column = pa.ListArray.from_arrays(
+            offsets, pa.array(ROUTES).take(pa.array(routes)), type=STAGE_COLUMNS["routes"]
+        )
         return batch.append_column("routes", column)
 
-    def _routes(self, candidates: pa.StructArray) -> pa.Array:
-        """Route of each candidate, for a flat array of them."""
+    def _routes(
+        self, candidates: pa.StructArray, doc_ids: pa.Array, *, max_asked: int
+    ) -> NDArray[np.int64]:
+        """Index into ROUTES of each of a flat array of candidates."""
         uncertainty = pc.struct_field(candidates, "uncertainty")
         if uncertainty.null_count:
             raise ContractError(f"RouteSpans: {uncertainty.null_count} uncertainties are null")
-        if not self.has_llm:
-            return pa.repeat(pa.scalar("local"), len(candidates))
+        doubted = _mask(pc.equal(pc.struct_field(candidates, "kind"), "doubted"))
+        never = pa.array(self.config.never_ask, pa.string())
+        askable = ~_mask(pc.is_in(pc.struct_field(candidates, "label"), never))
         # The stored uncertainty is float32: compared as such, 0.1 is at the threshold 0.1.
-        threshold = pa.scalar(self.threshold, pa.float32())
-        doubted = pc.equal(pc.struct_field(candidates, "kind"), "doubted")
-        asked = pc.if_else(doubted, self.route_doubted, pc.greater_equal(uncertainty, threshold))
-        return pc.if_else(asked, "llm", "local")
+        threshold = pa.scalar(self.config.threshold, pa.float32())
+        uncertain = _mask(pc.greater_equal(uncertainty, threshold))
+        wanted = np.flatnonzero(uncertain & askable & (self.config.route_doubted | ~doubted))
+        audited = self._audited(
+            candidates, doc_ids, np.flatnonzero(~uncertain & askable & ~doubted)
+        )[:max_asked]
+        by_uncertainty = np.argsort(-uncertainty.to_numpy()[wanted], kind="stable")
+        ranked = wanted[by_uncertainty]
+        num_routed = max_asked - len(audited)
+        routes = np.full(len(candidates), _LOCAL)
+        routes[audited] = _AUDIT
+        routes[ranked[:num_routed]] = _LLM
+        routes[ranked[num_routed:]] = _OVER_BUDGET
+        return routes
+
+    def _audited(
+        self, candidates: pa.StructArray, doc_ids: pa.Array, certain: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Those of the given candidates whose lot falls into the share, the lowest lot first."""
+        if not self.config.audit_share:
+            return certain[:0]
+        chosen = candidates.take(pa.array(certain))
+        places = zip(
+            doc_ids.take(pa.array(certain)).to_pylist(),
+            chosen.field("start").to_pylist(),
+            chosen.field("end").to_pylist(),
+            strict=True,
+        )
+        lots = np.array([_lot(self.config.seed, *place) for place in places], dtype=np.float64)
+        order = np.argsort(lots, kind="stable")
+        return certain[order[lots[order] < self.config.audit_share]]
+
+    def _max_asked(self, batch: pa.Table, candidates: pa.StructArray) -> int:
+        """Most candidates of the unit that may be asked about."""
+        if self.config.max_share is not None:
+            return share_of(self.config.max_share, len(candidates))
+        if self.config.max_calls is None:
+            return len(candidates)
+        allotted = (batch.schema.metadata or {}).get(_MAX_ASKED)
+        if allotted is None:
+            raise ContractError(
+                "RouteSpans: the budget is in calls, and the unit has no part of it"
+            )
+        return int(allotted)
+
+
+def _mask(column: pa.BooleanArray) -> NDArray[np.bool_]:
+    return column.to_numpy(zero_copy_only=False).astype(bool)
+
+
+def _lot(seed: int, doc_id: str, start: int, end: int) -> float:
+    """A number in [0, 1) that a span draws, the same in whatever unit, batch or run it stands."""
+    content = f"{seed}\0{doc_id}\0{start}\0{end}".encode()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=6).digest()) / 2**48

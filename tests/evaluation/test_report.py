@@ -79,6 +79,25 @@ def test_the_page_says_what_came_in_what_came_out_and_what_was_asked():
     assert "| records that are no documents: warcinfo | 4 |" in page
 
 
+def test_audits_are_reported_by_label_with_what_could_be_read_as_the_whole():
+    totals = {
+        **TOTALS,
+        "audited": 6,
+        "audit_agree_PER": 3,
+        "audit_disagree_PER": 1,
+        "audit_failed_PER": 1,
+        "audit_unreadable_ORG": 1,
+        "over_budget": 40,
+    }
+    page = render_markdown(run_report(totals=totals))
+    assert "| PER | 5 | 3 | 1 | 1 | 75.0 % |" in page
+    assert "| ORG | 1 | 0 | 0 | 1 | - |" in page
+    assert "| all | 6 | 3 | 1 | 2 | 75.0 % |" in page
+    assert "| uncertain too, left local by the budget | 40 |" in page
+    assert "until the budget is spent." in page
+    assert "audited" not in render_markdown(run_report())
+
+
 def test_errors_are_listed_by_reason_the_most_frequent_first():
     page = render_markdown(run_report())
     assert page.index(r"| null\_text | 2 |") < page.index(r"| too\_long | 1 |")

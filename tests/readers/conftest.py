@@ -33,7 +33,8 @@ def read():
     """Read a file whole; every record is accounted for and the units follow each other."""
 
     def read(path, shard_format, *, is_done=lambda _: False, raw_chars=40, **config):
-        source = Source(path=str(path), format=shard_format, size=0, version="1")
+        size = path.stat().st_size if path.is_file() else 0
+        source = Source(path=str(path), format=shard_format, size=size, version="1")
         settings = InputConfig(paths=(str(path),), **config)
         units = list(
             read_units(source, config=settings, errors_raw_chars=raw_chars, is_done=is_done)
@@ -44,6 +45,7 @@ def read():
                 skipped[reason] = skipped.get(reason, 0) + count
             parts = len(unit.documents) + len(unit.quarantine) + sum(unit.skipped.values())
             assert unit.num_records == parts
+            assert 0 <= unit.begins <= unit.ends <= 1
         assert [unit.is_last for unit in units[:-1]] == [False] * len(units[:-1])
         return Shard(
             units=units,

@@ -5,7 +5,14 @@ import pytest
 
 from linkner_ray.config import FusionConfig
 from linkner_ray.errors import ContractError
-from linkner_ray.runs.accounts import add_counts, check_accounts, count_unit, routed_share
+from linkner_ray.runs.accounts import (
+    add_counts,
+    check_accounts,
+    count_unit,
+    num_asked,
+    num_failed,
+    routed_share,
+)
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE, STAGE_COLUMNS
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.write_entities import WriteEntities
@@ -98,6 +105,69 @@ QUARANTINED = quarantine(
 @pytest.fixture
 def counts():
     return counts_of(unit_table())
+
+
+def routed_table(*judged, strategy="override"):
+    """A document of one candidate a word, each given as route, answer and local label."""
+    words = ["Ada", "Bob", "Cyd", "Dee", "Eve", "Fay"][: len(judged)]
+    spans = [candidate(4 * i, 4 * i + 3, 0.2) | {"label": j[2]} for i, j in enumerate(judged)]
+    columns = {
+        "doc_id": ["a"],
+        "url": [None],
+        "lang": [None],
+        "text": [" ".join(words)],
+        "sentences": [[sentence(0, 4 * len(words) - 1, len(words))]],
+        "candidates": [spans],
+        "routes": [[route for route, _, _ in judged]],
+        "answers": [[reply for _, reply, _ in judged]],
+    }
+    types = {field.name: field.type for field in DOCUMENTS} | STAGE_COLUMNS
+    table = pa.table({name: pa.array(rows, types[name]) for name, rows in columns.items()})
+    return FuseEntities(FusionConfig(strategy=strategy), CLASSES)(table)
+
+
+def test_every_route_is_counted_and_audits_stand_apart():
+    table = routed_table(
+        ("local", None, "PER"),
+        ("over_budget", None, "ORG"),
+        ("llm", answer("failed", "k1", tokens=None), "PER"),
+        ("audit", answer("label", "k2", "PER"), "PER"),
+        ("audit", answer("non_entity", "k3"), "PER"),
+        ("audit", answer("failed", "k4", tokens=None), "ORG"),
+    )
+    counts = counts_of(table)
+    expected = {
+        "candidates": 6,
+        "stayed_local": 1,
+        "routed": 1,
+        "audited": 3,
+        "over_budget": 1,
+        "verdict_failed": 1,
+        "verdict_label": 0,
+        "audit_agree_PER": 1,
+        "audit_disagree_PER": 1,
+        "audit_failed_ORG": 1,
+        "questions": 4,
+        "dropped_by_llm": 0,
+        "entities": 6,
+        "entities_source_local": 6,
+    }
+    assert {name: counts[name] for name in expected} == expected
+    check_accounts(counts)
+    assert (num_asked(counts), num_failed(counts)) == (4, 2)
+
+
+def test_an_entity_kept_against_the_llm_is_not_one_it_dropped():
+    # (0.7, 0.15, 0.15) for non-entity: O 0.25 * 0.7 against PER 0.75 * 0.15, so O wins; with
+    # probabilities 0.5 and 0.4 PER wins, 0.3 to 0.125.
+    kept = answer("non_entity", "k1") | {"probs": [0.5, 0.4, 0.1]}
+    table = routed_table(
+        ("llm", kept, "PER"), ("llm", answer("non_entity", "k2"), "PER"), strategy="product"
+    )
+    counts = counts_of(table)
+    found = {n: counts[n] for n in ("kept_against_llm", "dropped_by_llm", "dropped_in_fusion")}
+    assert found == {"kept_against_llm": 1, "dropped_by_llm": 1, "dropped_in_fusion": 0}
+    assert (counts["verdict_non_entity"], counts["entities"]) == (2, 1)
 
 
 def counts_of(table):
@@ -220,12 +290,14 @@ def test_a_character_left_out_or_counted_twice_is_noticed(sentences):
     [
         ("documents_empty", "documents_read is 4, but documents_entities 1"),
         ("verdict_failed", "routed is 6, but verdict_label 3"),
+        ("over_budget", "candidates is 7, but stayed_local 1"),
+        ("audit_agree_PER", "audited is 0, but audit_agree_PER 1"),
         ("entities_PER", "entities is 4, but entities_ORG 1"),
         ("entities_source_llm", "entities is 4, but entities_source_local 2"),
         ("uncertainty_predicted_bin_03", "candidates_predicted is 5, but"),
     ],
 )
 def test_a_sum_that_does_not_add_up_is_named_with_its_parts(counts, name, message):
-    counts[name] += 1
+    counts[name] = counts.get(name, 0) + 1
     with pytest.raises(ContractError, match=message):
         check_accounts(counts)

@@ -1,5 +1,6 @@
-"""Fusion: rules by hand, overlaps by properties."""
+"""Fusion: rules by hand, decisions by exact arithmetic, overlaps by properties."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import pyarrow as pa
@@ -41,7 +42,7 @@ def answer(verdict, label=None, probs=None, source="llm"):
     }
 
 
-def documents(*rows, text=TEXT):
+def documents(*rows, text=TEXT, asked_route="llm"):
     """Each row is a list of (candidate, answer); an answer of None is route local."""
     return pa.table(
         {
@@ -50,7 +51,7 @@ def documents(*rows, text=TEXT):
                 [[c for c, _ in row] for row in rows], STAGE_COLUMNS["candidates"]
             ),
             "routes": pa.array(
-                [["local" if a is None else "llm" for _, a in row] for row in rows],
+                [["local" if a is None else asked_route for _, a in row] for row in rows],
                 STAGE_COLUMNS["routes"],
             ),
             "answers": pa.array([[a for _, a in row] for row in rows], STAGE_COLUMNS["answers"]),
@@ -58,8 +59,11 @@ def documents(*rows, text=TEXT):
     )
 
 
-def fuse(*rows, strategy="override", text=TEXT):
-    stage = FuseEntities(FusionConfig(strategy=strategy), CLASSES)
+STRATEGIES = ("override", "product", "veto")
+
+
+def fuse(*rows, strategy="override", text=TEXT, **config):
+    stage = FuseEntities(FusionConfig(strategy=strategy, **config), CLASSES)
     return apply_stage(stage, documents(*rows, text=text))["entities"].to_pylist()
 
 
@@ -94,44 +98,158 @@ def test_override_takes_the_llms_label_and_probability():
     assert (entity["local_label"], entity["llm_label"]) == ("PER", "ORG")
 
 
-def test_a_choice_without_probabilities_has_the_local_one_as_score():
+def test_override_takes_a_choice_without_probabilities_at_the_local_score():
     asked = (candidate(0, 3, [0.25, 0.5, 0.25]), answer("label", "ORG", source="ledger"))
-    for strategy in ("override", "product"):
-        entity = only(fuse([asked], strategy=strategy))
-        assert (entity["label"], entity["score"], entity["source"]) == ("ORG", 0.25, "ledger")
+    entity = only(fuse([asked]))
+    assert (entity["label"], entity["score"], entity["source"]) == ("ORG", 0.25, "ledger")
 
 
 def test_product_takes_the_label_both_find_likely():
-    # products: O 0.25*0.25 = 1/16, PER 0.5*0.25 = 2/16, ORG 0.25*0.5 = 2/16 -> a tie, the LLM's
-    # word decides; normalised: 2/5.
+    # square roots of the products: O 1/4, PER and ORG sqrt(1/8) -> a tie, the LLM's word decides;
+    # sqrt(1/8) / (1/4 + 2 sqrt(1/8)) = 0.3694
     asked = (candidate(0, 3, [0.25, 0.5, 0.25]), answer("label", "ORG", [0.25, 0.25, 0.5]))
     entity = only(fuse([asked], strategy="product"))
     assert (entity["label"], entity["llm_label"]) == ("ORG", "ORG")
-    assert entity["score"] == pytest.approx(0.4)
+    assert entity["score"] == pytest.approx(0.125**0.5 / (0.25 + 2 * 0.125**0.5))
 
 
 def test_product_can_keep_the_local_label_against_the_llm():
-    # products: O 0, PER 0.75*0.375 = 0.28125, ORG 0.25*0.625 = 0.15625; share 0.28125/0.4375
+    # PER 0.75 * 0.375 = 0.28125, ORG 0.25 * 0.625 = 0.15625, O at the floor
     asked = (candidate(0, 3, [0.0, 0.75, 0.25]), answer("label", "ORG", [0.0, 0.375, 0.625]))
     entity = only(fuse([asked], strategy="product"))
     assert (entity["label"], entity["llm_label"], entity["source"]) == ("PER", "ORG", "llm")
-    assert entity["score"] == pytest.approx(0.28125 / 0.4375)
+    roots = 0.28125**0.5, 0.15625**0.5
+    assert entity["score"] == pytest.approx(roots[0] / sum(roots), abs=1e-5)
 
 
-def test_product_drops_the_span_if_non_entity_wins():
-    # products: O 0.75*0.4375 = 0.328, PER 0.125*0.5 = 0.0625
+def test_product_drops_a_span_the_llm_labelled_if_non_entity_wins():
+    # O 0.75 * 0.4375 = 0.328, PER 0.125 * 0.5 = 0.0625
     asked = (candidate(0, 3, [0.75, 0.125, 0.125]), answer("label", "PER", [0.4375, 0.5, 0.0625]))
     assert fuse([asked], strategy="product") == [[]]
 
 
-def test_product_of_distributions_without_common_ground_is_the_llms():
-    asked = (candidate(0, 3, [0.0, 1.0, 0.0]), answer("label", "ORG", [0.0, 0.0, 1.0]))
+def test_product_keeps_a_span_the_llm_called_non_entity_if_a_label_wins():
+    # O 0.125 * 0.5 = 0.0625, PER 0.75 * 0.4375 = 0.328
+    asked = (candidate(0, 3, [0.125, 0.75, 0.125]), answer("non_entity", None, [0.5, 0.4375, 0.0]))
     entity = only(fuse([asked], strategy="product"))
-    assert (entity["label"], entity["score"]) == ("ORG", 1.0)
+    assert (entity["label"], entity["local_label"], entity["llm_label"]) == ("PER", "PER", "O")
+
+
+def test_the_weight_moves_a_product_from_the_local_model_to_the_llm():
+    asked = (candidate(0, 3, [0.1, 0.6, 0.3]), answer("label", "ORG", [0.1, 0.2, 0.7]))
+    labels = {w: only(fuse([asked], strategy="product", weight=w)) for w in (0.0, 0.25, 0.5, 1.0)}
+    # log(0.6 / 0.3) = 0.693 for PER, log(0.7 / 0.2) = 1.253 for ORG: they balance at 0.356
+    assert [labels[w]["label"] for w in (0.0, 0.25, 0.5, 1.0)] == ["PER", "PER", "ORG", "ORG"]
+    assert labels[0.0]["score"] == pytest.approx(0.6)
+    assert labels[1.0]["score"] == pytest.approx(0.7)
+
+
+def test_a_choice_enters_a_product_with_its_reliability():
+    # at 0.7 the choice is (0.15, 0.15, 0.7): PER 0.6 * 0.15 = 0.09, ORG 0.3 * 0.7 = 0.21;
+    # at 0.4 it is (0.3, 0.3, 0.4): PER 0.18, ORG 0.12
+    asked = (candidate(0, 3, [0.1, 0.6, 0.3]), answer("label", "ORG", source="ledger"))
+    sure = only(fuse([asked], strategy="product", reliability=0.7))
+    assert (sure["label"], sure["source"]) == ("ORG", "ledger")
+    roots = [value**0.5 for value in (0.1 * 0.15, 0.09, 0.21)]
+    assert sure["score"] == pytest.approx(roots[2] / sum(roots))
+    assert only(fuse([asked], strategy="product", reliability=0.4))["label"] == "PER"
+
+
+def test_a_choice_of_non_entity_drops_an_uncertain_span_and_not_a_likely_one():
+    # (0.7, 0.15, 0.15): O 0.2 * 0.7 = 0.14 against PER 0.6 * 0.15 = 0.09, then 0.9 * 0.15 = 0.135
+    # against O 0.05 * 0.7 = 0.035
+    unsure = (candidate(0, 3, [0.2, 0.6, 0.2]), answer("non_entity"))
+    sure = (candidate(0, 3, [0.05, 0.9, 0.05]), answer("non_entity"))
+    assert fuse([unsure], strategy="product") == [[]]
+    assert only(fuse([sure], strategy="product"))["label"] == "PER"
+
+
+def test_product_of_distributions_without_common_ground_goes_by_weight():
+    asked = (candidate(0, 3, [0.0, 1.0, 0.0]), answer("label", "ORG", [0.0, 0.0, 1.0]))
+    labels = [
+        only(fuse([asked], strategy="product", weight=weight))["label"]
+        for weight in (0.4, 0.5, 0.6)
+    ]
+    assert labels == ["PER", "ORG", "ORG"]
+
+
+shares = st.lists(st.integers(1, 20), min_size=3, max_size=3)
+
+
+@given(local=shares, llm=shares, thirds=st.integers(0, 3), says_label=st.booleans())
+def test_product_decides_as_exact_arithmetic_does(local, llm, thirds, says_label):
+    # The class of the highest p^(1 - w) q^w is that of the highest p^(3 - k) q^k for w = k / 3.
+    pairs = list(zip(local, llm, strict=True))
+    powers = [Fraction(p) ** (3 - thirds) * Fraction(q) ** thirds for p, q in pairs]
+    # What float32 columns cannot tell from the best is as good.
+    best = {
+        name for name, power in zip(CLASSES, powers, strict=True) if power > max(powers) * 0.9999
+    }
+    local_probs, llm_probs = ([value / sum(values) for value in values] for values in (local, llm))
+    said = answer("non_entity", None, llm_probs)
+    if says_label:
+        said = answer("label", CLASSES[max((1, 2), key=llm.__getitem__)], llm_probs)
+    [found] = fuse([(candidate(0, 3, local_probs), said)], strategy="product", weight=thirds / 3)
+    assert (found[0]["label"] if found else "O") in best
+
+
+def test_a_veto_drops_and_confirms_but_does_not_relabel():
+    span = candidate(0, 3, [0.25, 0.5, 0.25])
+    said = {
+        label: fuse([(span, answer("label", label, [0.0, 0.1, 0.9]))], strategy="veto")
+        for label in ("PER", "ORG")
+    }
+    assert only(said["PER"])["label"] == only(said["ORG"])["label"] == "PER"
+    assert only(said["ORG"])["llm_label"] == "ORG"
+    assert only(said["ORG"])["score"] == 0.5
+    assert fuse([(span, answer("non_entity", None, [0.9, 0.1, 0.0]))], strategy="veto") == [[]]
+
+
+def test_under_veto_a_doubted_span_enters_only_in_the_label_both_find():
+    span = candidate(0, 3, [0.5, 0.125, 0.375], "doubted")
+    agreed = only(fuse([(span, answer("label", "ORG"))], strategy="veto"))
+    assert (agreed["label"], agreed["local_label"], agreed["score"]) == ("ORG", None, 0.375)
+    assert fuse([(span, answer("label", "PER"))], strategy="veto") == [[]]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_strategy_lets_a_doubted_span_in_that_the_llm_calls_non_entity(strategy):
+    # Locally the span is almost surely PER and lost to another boundary only.
+    asked = (
+        candidate(0, 3, [0.01, 0.98, 0.01], "doubted"),
+        answer("non_entity", None, [0.4, 0.3, 0.3]),
+    )
+    assert fuse([asked], strategy=strategy) == [[]]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_answer_to_an_audit_changes_nothing(strategy):
+    spans = [candidate(0, 3, [0.0, 1.0, 0.0]), candidate(8, 12, [0.0, 0.0, 1.0])]
+    said = [answer("label", "ORG", [0.0, 0.0, 1.0]), answer("non_entity", None, [1.0, 0.0, 0.0])]
+    stage = FuseEntities(FusionConfig(strategy=strategy), CLASSES)
+    audited = documents(list(zip(spans, said, strict=True)), asked_route="audit")
+    local = documents([(span, None) for span in spans])
+    assert stage(audited)["entities"].equals(stage(local)["entities"])
+
+
+def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certain():
+    left = candidate(0, 3, [0.4, 0.5, 0.1])
+    rival = candidate(0, 7, [0.6, 0.4, 0.0], "doubted")
+    said = [None, answer("label", "PER", [0.1, 0.9, 0.0])]
+    table = documents([(left, said[0]), (rival, said[1])])
+    table = table.set_column(
+        2, "routes", pa.array([["over_budget", "llm"]], STAGE_COLUMNS["routes"])
+    )
+    stage = FuseEntities(FusionConfig(), CLASSES)
+    assert only(stage(table)["entities"].to_pylist())["end"] == 7
+    alone = documents([(left, None)])
+    alone = alone.set_column(2, "routes", pa.array([["over_budget"]], STAGE_COLUMNS["routes"]))
+    entity = only(stage(alone)["entities"].to_pylist())
+    assert (entity["label"], entity["source"], entity["llm_label"]) == ("PER", "local", None)
 
 
 @pytest.mark.parametrize("kind", ["predicted", "doubted"])
-@pytest.mark.parametrize("strategy", ["override", "product"])
+@pytest.mark.parametrize("strategy", ["override", "veto"])
 def test_the_verdict_non_entity_drops_the_span(kind, strategy):
     asked = (candidate(0, 3, [0.1, 0.8, 0.1], kind), answer("non_entity", None, [0.6, 0.3, 0.1]))
     assert fuse([asked], strategy=strategy) == [[]]
@@ -212,7 +330,7 @@ judged = st.builds(
 )
 
 
-@given(st.lists(judged, max_size=8), st.sampled_from(["override", "product"]))
+@given(st.lists(judged, max_size=8), st.sampled_from(STRATEGIES))
 def test_entities_never_overlap_and_quote_the_text(row, strategy):
     [entities] = fuse(row, strategy=strategy)
     assert all(a["end"] <= b["start"] for a, b in pairwise(entities))

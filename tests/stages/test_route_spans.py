@@ -9,23 +9,34 @@ from linkner_ray.config import RoutingConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.stages.route_spans import RouteSpans, allot
 
 
-def candidate(uncertainty, kind="predicted"):
+def candidate(uncertainty, kind="predicted", *, label="PER", start=0):
     return {
         "sentence": 0,
-        "start": 0,
-        "end": 1,
-        "label": "PER",
+        "start": start,
+        "end": start + 1,
+        "label": label,
         "label_probs": [0.1, 0.9],
         "uncertainty": uncertainty,
         "kind": kind,
     }
 
 
-def documents(*rows):
-    return pa.table({"candidates": pa.array(rows, STAGE_COLUMNS["candidates"])})
+def documents(*rows, first=0):
+    return pa.table(
+        {
+            "doc_id": [f"d{first + index}" for index in range(len(rows))],
+            "candidates": pa.array(rows, STAGE_COLUMNS["candidates"]),
+        },
+        schema=pa.schema(
+            [
+                pa.field("doc_id", pa.string(), nullable=False),
+                ("candidates", STAGE_COLUMNS["candidates"]),
+            ]
+        ),
+    )
 
 
 def routes(stage, table):
@@ -43,8 +54,9 @@ def test_a_candidate_at_the_threshold_is_asked_about(stage):
     assert routes(stage, block) == [["llm", "local", "llm"]]
 
 
-def test_a_doubted_span_is_asked_about_whatever_its_uncertainty(stage):
-    assert routes(stage, documents([candidate(0.0, "doubted")])) == [["llm"]]
+def test_a_doubted_span_is_asked_about_from_the_same_threshold(stage):
+    block = documents([candidate(0.0, "doubted"), candidate(0.1, "doubted")])
+    assert routes(stage, block) == [["local", "llm"]]
 
 
 def test_doubted_spans_can_be_left_out():
@@ -53,8 +65,97 @@ def test_doubted_spans_can_be_left_out():
     assert routes(stage, block) == [["local", "llm"]]
 
 
+def test_labels_can_be_left_out():
+    config = RoutingConfig(threshold=0.1, never_ask=("PER",), audit_share=1.0)
+    block = documents([candidate(0.9), candidate(0.9, label="ORG"), candidate(0.0)])
+    assert routes(RouteSpans(config), block) == [["local", "llm", "local"]]
+
+
+def test_a_budget_goes_to_the_most_uncertain_and_the_rest_is_marked():
+    # half of five, rounded down, is two
+    stage = RouteSpans(RoutingConfig(threshold=0.1, budget="50%"))
+    block = documents(
+        [candidate(0.2), candidate(0.9)], [], [candidate(0.05), candidate(0.5), candidate(0.3)]
+    )
+    assert routes(stage, block) == [["over_budget", "llm"], [], ["local", "llm", "over_budget"]]
+
+
+def test_of_equally_uncertain_candidates_the_earlier_is_asked_about():
+    stage = RouteSpans(RoutingConfig(budget="50%"))
+    block = documents([candidate(0.5), candidate(0.5)], [candidate(0.5), candidate(0.5)])
+    assert routes(stage, block) == [["llm", "llm"], ["over_budget", "over_budget"]]
+
+
+def test_a_number_of_calls_is_what_the_unit_was_allotted():
+    stage = RouteSpans(RoutingConfig(budget="1000 calls"))
+    block = documents([candidate(0.4), candidate(0.5), candidate(0.6)])
+    assert routes(stage, allot(block, 2)) == [["over_budget", "llm", "llm"]]
+    assert routes(stage, allot(block, 0)) == [["over_budget"] * 3]
+    with pytest.raises(ContractError, match="the unit has no part of it"):
+        stage(block)
+
+
+amounts = st.lists(
+    st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), max_size=6), max_size=25
+)
+
+
+@given(units=amounts, percent=st.integers(0, 100), audit_share=st.sampled_from([0.0, 0.3, 1.0]))
+def test_no_layout_of_units_asks_more_than_the_budget(units, percent, audit_share):
+    config = RoutingConfig(threshold=0.2, budget=f"{percent}%", audit_share=audit_share)
+    asked = 0
+    for index, unit in enumerate(units):
+        found = [
+            candidate(u, "predicted" if p else "doubted", start=i) for i, (u, p) in enumerate(unit)
+        ]
+        [given_routes] = routes(RouteSpans(config), documents(found, first=index))
+        asked += sum(route in ("llm", "audit") for route in given_routes)
+        told = [u for (u, _), route in zip(unit, given_routes, strict=True) if route == "llm"]
+        left = [u for (u, _), r in zip(unit, given_routes, strict=True) if r == "over_budget"]
+        assert min(told, default=1) >= max(left, default=0)
+    assert asked <= sum(map(len, units)) * percent / 100 + 1e-9
+
+
+def test_an_audit_asks_a_share_of_the_certain_predicted_ones():
+    config = RoutingConfig(threshold=0.5, audit_share=0.25)
+    rows = [[candidate(0.1, start=i) for i in range(20)] for _ in range(100)]
+    found = [r for row in routes(RouteSpans(config), documents(*rows)) for r in row]
+    # 2,000 lots of 1/4: 500, standard deviation 19
+    assert 420 < found.count("audit") < 580
+    assert found.count("audit") + found.count("local") == 2000
+    certain_doubted = documents([candidate(0.1, "doubted", start=i) for i in range(50)])
+    assert set(routes(RouteSpans(config), certain_doubted)[0]) == {"local"}
+
+
+def test_who_is_audited_depends_on_the_span_and_the_seed_alone():
+    def audited(tables, seed):
+        stage = RouteSpans(RoutingConfig(audit_share=0.5, seed=seed))
+        return {
+            (doc_id, place)
+            for table in tables
+            for doc_id, row in zip(table["doc_id"].to_pylist(), routes(stage, table), strict=True)
+            for place, route in enumerate(row)
+            if route == "audit"
+        }
+
+    rows = [[candidate(0.0, start=i) for i in range(5)] for _ in range(8)]
+    whole = documents(*rows)
+    parts = [whole.slice(5), whole.slice(0, 2), whole.slice(2, 3)]
+    assert audited([whole], 1) == audited(parts, 1) != audited([whole], 2)
+
+
+def test_an_audit_comes_before_a_tight_budget():
+    # a quarter of four is one
+    config = RoutingConfig(threshold=0.5, budget="25%", audit_share=1.0)
+    block = documents([candidate(0.9), candidate(0.8), candidate(0.1), candidate(0.9, "doubted")])
+    assert routes(RouteSpans(config), block) == [
+        ["over_budget", "over_budget", "audit", "over_budget"]
+    ]
+
+
 def test_without_an_llm_every_route_is_local():
-    stage = RouteSpans(RoutingConfig(threshold=0.0), has_llm=False)
+    config = RoutingConfig(threshold=0.0, budget="10 calls", audit_share=1.0)
+    stage = RouteSpans(config, has_llm=False)
     block = documents([candidate(0.9, "doubted"), candidate(0.9)], [])
     assert routes(stage, block) == [["local", "local"], []]
 

@@ -55,7 +55,7 @@ class VllmBackend:
         """
         _set_environment()
         self._config = config
-        self._encoder = PromptEncoder(_load_tokenizer(config), name=config.model)
+        self._encoder = PromptEncoder(load_tokenizer(config), name=config.model)
         self.symbols, self._token_ids = self._encoder.choose_symbols(len(label_set.classes))
         self._symbol_of = dict(zip(self._token_ids, self.symbols, strict=True))
         self._failures = Failures()
@@ -241,7 +241,12 @@ def _set_cpu_environment(config: LlmConfig) -> None:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 
-def _load_tokenizer(config: LlmConfig) -> Any:  # noqa: ANN401 - a class that depends on the model
+def load_tokenizer(config: LlmConfig) -> Any:  # noqa: ANN401 - a class that depends on the model
+    """Tokenizer of the configured model.
+
+    Raises:
+        StartupError: If it cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
     try:

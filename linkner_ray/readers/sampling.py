@@ -1,0 +1,97 @@
+"""A seeded sample of documents, and what each of them stands for."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from linkner_ray.config import InputConfig
+from linkner_ray.readers.shards import read_units, unit_ranges
+from linkner_ray.runs.units import Source
+from linkner_ray.schemas import DOCUMENTS
+
+MAX_SHARDS = 16
+"""Shards that are looked into; one that is no Parquet is read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSample:
+    """Documents of one shard.
+
+    Attributes:
+        table: Schema `schemas.DOCUMENTS`.
+        weight: Documents of the whole input that one of them stands for.
+    """
+
+    table: pa.Table
+    weight: float
+
+
+def draw_sample(
+    sources: Sequence[Source], config: InputConfig, *, documents: int, seed: int
+) -> list[ShardSample]:
+    """Draw documents from up to MAX_SHARDS shards, as many from each.
+
+    A shard's documents stand for the shard, the shards by their bytes for the whole input; a
+    sample that is the whole input stands for itself.
+
+    Args:
+        sources: All shards.
+        config: How they are read.
+        documents: Documents to draw; where they do not divide evenly, a few more.
+        seed: Of the choice of shards, units and documents.
+    """
+    rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
+    shards = rng.sample(list(sources), min(MAX_SHARDS, len(sources)))
+    wanted = math.ceil(documents / len(shards))
+    size = sum(source.size for source in shards)
+    factor = sum(source.size for source in sources) / size if size else 0.0
+    samples = []
+    for source in shards:
+        table, stands_for = _draw_from(source, config, wanted=wanted, rng=rng)
+        samples.append(ShardSample(table, stands_for * factor))
+    return samples
+
+
+def _draw_from(
+    source: Source, config: InputConfig, *, wanted: int, rng: random.Random
+) -> tuple[pa.Table, float]:
+    """Documents of a shard, and how many of its documents one of them stands for.
+
+    Of Parquet only the units drawn are read; any other shard is read to its end, since its
+    beginning need not be like the rest.
+    """
+    ranges = unit_ranges(source, config)
+    chosen = None if ranges is None else _choose_units(ranges, wanted=wanted, rng=rng)
+    units = list(
+        read_units(
+            source,
+            config=config,
+            errors_raw_chars=0,
+            is_done=lambda first: chosen is not None and first not in chosen,
+        )
+    )
+    num_read = sum(unit.num_records for unit in units)
+    num_records = num_read if ranges is None else sum(count for _, count in ranges)
+    table = pa.concat_tables([DOCUMENTS.empty_table(), *(unit.documents for unit in units)])
+    kept = min(wanted, table.num_rows)
+    if not kept:
+        return table, 0.0
+    places = sorted(rng.sample(range(table.num_rows), kept))
+    stands_for = num_records / num_read * table.num_rows / kept
+    return table.take(pa.array(places, pa.int64())), stands_for
+
+
+def _choose_units(
+    ranges: Sequence[tuple[int, int]], *, wanted: int, rng: random.Random
+) -> frozenset[int]:
+    """First records of randomly drawn units that hold as many records as wanted."""
+    chosen, num_records = [], 0
+    for first, count in rng.sample(list(ranges), len(ranges)):
+        if num_records >= wanted:
+            break
+        chosen.append(first)
+        num_records += count
+    return frozenset(chosen)
