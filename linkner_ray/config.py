@@ -126,6 +126,17 @@ class LlmConfig(Config):
     max_context_chars: int = Field(2000, ge=200)
     """Context is cut to this many code points around the span, and the cut is marked."""
 
+    option_order: Literal["fixed", "shuffled", "rotations"] = "fixed"
+    """fixed: labels as in their set, non-entity last. shuffled: each question in one of a few
+    orders, which its words and the seed decide. rotations: each question in every one of a few
+    orders, its probabilities averaged, at the price of as many prompts."""
+
+    num_option_orders: int = Field(4, ge=2)
+    """Orders of `shuffled` and `rotations`; no more than there are options are used."""
+
+    seed: int = 0
+    """Decides the orders of `shuffled`, and demonstrations."""
+
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = Field(None, ge=64)
     max_num_seqs: int = Field(64, ge=1)

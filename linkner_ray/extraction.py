@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from linkner_ray.config import ErrorsConfig, ExtractConfig
+from linkner_ray.config import ErrorsConfig, ExtractConfig, LlmConfig
 from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
@@ -88,7 +88,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
             "routing": True,
             "llm": {
                 "backend", "model", "revision", "context_sentences", "max_context_chars", "dtype",
-                "max_model_len",
+                "max_model_len", "option_order", "num_option_orders", "seed",
             },
             "fusion": True,
             "output": {"keep_text", "keep_candidates"},
@@ -97,7 +97,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     )  # fmt: skip
     facts = {
         "schema_version": SCHEMA_VERSION,
-        "prompt": _prompt_digest(label_set),
+        "prompt": _prompt_digest(config.llm, label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
         "label_set": label_set.digest,
         "config": deciding,
@@ -105,12 +105,12 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     return Plan(config=config, label_set=label_set, facts=facts, sources=sources)
 
 
-def _prompt_digest(label_set: LabelSet) -> str:
+def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     """Name of what every question has in common: changes with any word of the prompt."""
-    questionnaire = Questionnaire.for_label_set(
-        label_set, choose_symbols(len(label_set.classes)), model="", decoding=""
-    )
-    messages = questionnaire.request(Question("Ada", 0, 3)).messages
+    symbols = choose_symbols(len(label_set.classes))
+    questionnaire = Questionnaire.from_config(config, label_set, symbols, decoding="")
+    request = questionnaire.request(Question("Ada", 0, 3))
+    messages = [variant.messages for variant in (request, *request.variants)]
     return hashlib.blake2b(repr(messages).encode(), digest_size=8).hexdigest()
 
 

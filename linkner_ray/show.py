@@ -4,11 +4,13 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.labels import LabelSet
@@ -22,10 +24,13 @@ MAX_COMPARED_IDS = 20_000
 
 SHOWN_PROBS = 4
 
-_DECODINGS = {"vllm": vllm_engine.DECODING, "openai": endpoint.DECODING}
+_DECODINGS = {
+    "vllm": {"symbol": vllm_engine.DECODING},
+    "openai": {"symbol": endpoint.DECODING},
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Run:
     """What `_run.json` says of a run, as far as it is needed here."""
 
@@ -39,26 +44,34 @@ class _Run:
         requests = list(self._requests(row, candidate))
         return next((request for request in requests if request.key == key), requests[0])
 
+    @cached_property
+    def llm(self) -> LlmConfig:
+        """The run's config of the LLM."""
+        return LlmConfig.model_validate(self.config["llm"])
+
+    @cached_property
+    def questionnaires(self) -> list[Questionnaire]:
+        """What the backend may have chosen to ask with: each set of symbols, then no symbols."""
+        count = len(self.label_set.classes)
+        forms = [choose_symbols(count, a) for a in SYMBOL_ALPHABETS if count <= len(a)]
+        decodings = _DECODINGS[self.llm.backend]
+        return [
+            Questionnaire.from_config(self.llm, self.label_set, form, decoding=decoding)
+            for form in (*forms, ())
+            if (decoding := decodings.get("symbol" if form else "choice"))
+        ]
+
     def _requests(self, row: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[Request]:
-        """A candidate's request with each set of symbols that the backend may have chosen."""
-        llm = self.config["llm"]
+        """A candidate's request by each questionnaire."""
         question = render_context(
             row["text"],
             [(sentence["start"], sentence["end"]) for sentence in row["sentences"]],
             index=candidate["sentence"],
             span=(candidate["start"], candidate["end"]),
-            size=ContextSize(llm["context_sentences"], llm["max_context_chars"]),
+            size=ContextSize(self.llm.context_sentences, self.llm.max_context_chars),
         )
-        count = len(self.label_set.classes)
-        for alphabet in SYMBOL_ALPHABETS:
-            if count <= len(alphabet):
-                yield Questionnaire.for_label_set(
-                    self.label_set,
-                    choose_symbols(count, alphabet),
-                    model=llm["model"],
-                    revision=llm["revision"],
-                    decoding=_DECODINGS[llm["backend"]],
-                ).request(question)
+        for questionnaire in self.questionnaires:
+            yield questionnaire.request(question)
 
 
 def show_document(output_path: str, doc_id: str) -> str:
@@ -146,6 +159,8 @@ def _describe_candidates(run: _Run, row: Mapping[str, Any]) -> Iterator[str]:
         for index, (candidate, route, answer) in enumerate(judged)
         if route == "llm" and "text" in row
     }
+    systems = dict.fromkeys(request.messages[0][1] for request in requests.values())
+    numbers = {system: number for number, system in enumerate(systems, 1)}
     for index, (candidate, route, answer) in enumerate(judged):
         yield ""
         yield from _describe_local(run, row, candidate)
@@ -155,16 +170,29 @@ def _describe_candidates(run: _Run, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"    route    {route}, answered by {answer['source']}"
         yield f"    verdict  {_verdict(run, answer)}"
         if index in requests:
-            yield from _block("prompt", requests[index].user_message)
-            if requests[index].key != answer["key"]:
-                yield "             (rendered anew: the run named its request otherwise, so it may"
-                yield "             have asked in other words)"
+            yield from _describe_request(requests[index], numbers, key=answer["key"])
         else:
             yield "    prompt   cannot be shown; run with output.keep_text=true"
-    for request in islice(requests.values(), 1):
+    for system, number in numbers.items():
         yield ""
-        yield "every prompt above comes after this part, the same for the whole run"
-        yield from _block("system", request.fixed_part)
+        if len(numbers) > 1:
+            yield f"part {number} that prompts above begin with"
+        else:
+            yield "every prompt above comes after this part, the same for the whole run"
+        yield from _block("system", system)
+
+
+def _describe_request(request: Request, numbers: Mapping[str, int], *, key: str) -> Iterator[str]:
+    """A prompt, with the number of its beginning where prompts begin in several ways."""
+    if len(numbers) > 1:
+        yield f"    begins   with part {numbers[request.messages[0][1]]} below"
+    if request.variants:
+        orders = len(request.variants)
+        yield f"    asked    in {orders} orders of the options, the first shown; averaged"
+    yield from _block("prompt", request.user_message)
+    if request.key != key:
+        yield "             (rendered anew: the run named its request otherwise, so it may"
+        yield "             have asked in other words)"
 
 
 def _describe_local(

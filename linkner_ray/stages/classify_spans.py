@@ -38,12 +38,8 @@ class ClassifySpans:
         self.backend = backend
         self.context_size = ContextSize(config.context_sentences, config.max_context_chars)
         if backend is not None:
-            self.questionnaire = Questionnaire.for_label_set(
-                label_set,
-                backend.symbols,
-                model=config.model,
-                revision=config.revision,
-                decoding=backend.decoding,
+            self.questionnaire = Questionnaire.from_config(
+                config, label_set, backend.symbols, decoding=backend.decoding
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
