@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from linkner_ray.config import ErrorsConfig, ExtractConfig, LlmConfig
+from linkner_ray.demonstration_source import corpus_digest, fixed_demonstrations
 from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
@@ -87,8 +88,11 @@ def plan_extraction(config: ExtractConfig) -> Plan:
             },
             "routing": True,
             "llm": {
-                "backend", "model", "revision", "context_sentences", "max_context_chars", "dtype",
-                "max_model_len", "option_order", "num_option_orders", "seed",
+                **dict.fromkeys((
+                    "backend", "model", "revision", "context_sentences", "max_context_chars",
+                    "dtype", "max_model_len", "option_order", "num_option_orders", "seed",
+                ), True),
+                "demonstrations": {"kind", "format", "per_class", "count", "encoder"},
             },
             "fusion": True,
             "output": {"keep_text", "keep_candidates"},
@@ -97,6 +101,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     )  # fmt: skip
     facts = {
         "schema_version": SCHEMA_VERSION,
+        "demonstrations": corpus_digest(config.llm),
         "prompt": _prompt_digest(config.llm, label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
         "label_set": label_set.digest,
@@ -109,7 +114,8 @@ def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     """Name of what every question has in common: changes with any word of the prompt."""
     symbols = choose_symbols(len(label_set.classes))
     questionnaire = Questionnaire.from_config(config, label_set, symbols, decoding="")
-    request = questionnaire.request(Question("Ada", 0, 3))
+    fixed = fixed_demonstrations(config, label_set)
+    request = questionnaire.request(Question("Ada", 0, 3), fixed=fixed)
     messages = [variant.messages for variant in (request, *request.variants)]
     return hashlib.blake2b(repr(messages).encode(), digest_size=8).hexdigest()
 

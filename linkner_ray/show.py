@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +12,17 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from linkner_ray.config import LlmConfig
-from linkner_ray.errors import ConfigError
+from linkner_ray.demonstration_source import load_demonstrations
+from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import endpoint, vllm_engine
-from linkner_ray.llm.context import ContextSize, render_context
+from linkner_ray.llm.context import ContextSize, ask_span
+from linkner_ray.llm.demonstrations import Demonstrations, Shown
 from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, Request, choose_symbols
 from linkner_ray.runs.storage import Folder
+
+logger = logging.getLogger(__name__)
 
 MAX_COMPARED_IDS = 20_000
 """Ids an unknown one is compared with, since each comparison takes microseconds."""
@@ -50,6 +55,15 @@ class _Run:
         return LlmConfig.model_validate(self.config["llm"])
 
     @cached_property
+    def demonstrations(self) -> Demonstrations | None:
+        """What chose the run's demonstrations; None also where its corpus is no longer there."""
+        try:
+            return load_demonstrations(self.llm, self.label_set)
+        except (ConfigError, DataError) as error:
+            logger.warning("prompts are shown without their demonstrations: %s", error)
+            return None
+
+    @cached_property
     def questionnaires(self) -> list[Questionnaire]:
         """What the backend may have chosen to ask with: each set of symbols, then no symbols."""
         count = len(self.label_set.classes)
@@ -63,15 +77,16 @@ class _Run:
 
     def _requests(self, row: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[Request]:
         """A candidate's request by each questionnaire."""
-        question = render_context(
+        asked = ask_span(
             row["text"],
             [(sentence["start"], sentence["end"]) for sentence in row["sentences"]],
             index=candidate["sentence"],
             span=(candidate["start"], candidate["end"]),
             size=ContextSize(self.llm.context_sentences, self.llm.max_context_chars),
         )
+        shown = self.demonstrations.choose([asked.sentence])[0] if self.demonstrations else Shown()
         for questionnaire in self.questionnaires:
-            yield questionnaire.request(question)
+            yield questionnaire.request(asked.question, fixed=shown.fixed, near=shown.near)
 
 
 def show_document(output_path: str, doc_id: str) -> str:

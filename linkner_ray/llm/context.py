@@ -32,6 +32,13 @@ class Question(NamedTuple):
         return self.context[self.start : self.end]
 
 
+class AskedSpan(NamedTuple):
+    """A question, and the sentence its span stands in, made harmless alike."""
+
+    question: Question
+    sentence: str
+
+
 class ContextSize(NamedTuple):
     """How much of a document stands around a span.
 
@@ -89,6 +96,22 @@ def render_context(
     if shown_right < right:
         after = f"{after} {ELLIPSIS}"
     return Question(before + middle + after, len(before), len(before) + len(middle))
+
+
+def ask_span(
+    text: str,
+    sentences: Sequence[tuple[int, int]],
+    *,
+    index: int,
+    span: tuple[int, int],
+    size: ContextSize,
+) -> AskedSpan:
+    """As `render_context`, with the span's own sentence besides, cut to the same size."""
+    question = render_context(text, sentences, index=index, span=span, size=size)
+    if size.sentences == 0:
+        return AskedSpan(question, question.context)
+    own = render_context(text, sentences, index=index, span=span, size=ContextSize(0, size.chars))
+    return AskedSpan(question, own.context)
 
 
 def _window(bounds: tuple[int, int], *, span: tuple[int, int], spare: int) -> tuple[int, int]:
