@@ -9,6 +9,7 @@ import typer
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import NON_ENTITY, Label, LabelSet, load_label_set, shipped_label_sets
+from linkner_ray.llm.context import neutralise
 from linkner_ray.llm.prompts import NON_ENTITY_NAME, choose_symbols
 
 LONGEST_DESCRIPTION = 300
@@ -95,6 +96,13 @@ def _label_warnings(label: Label) -> Iterator[str]:
             f"description of '{label.id}' has {len(label.description)} characters; every question "
             f"carries it, so stay within {LONGEST_DESCRIPTION}"
         )
+    for field, words in (("name", label.name), ("description", label.description)):
+        line = " ".join(words.split())
+        if neutralise(line) != line:
+            yield (
+                f"{field} of '{label.id}' has signs of a control string, a span mark or none that "
+                "can be seen; write it in plain words"
+            )
     if len(label.description.splitlines()) > 1:
         yield f"description of '{label.id}' has several lines; options are listed one a line"
 

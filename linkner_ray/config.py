@@ -175,6 +175,40 @@ class RoutingConfig(Config):
             )
 
 
+class DemonstrationsConfig(Config):
+    """Solved questions that the LLM is shown before the one it is asked."""
+
+    kind: Literal["none", "random", "nearest"] = "none"
+    """random: some of every class, non-entity among them, the same for the whole run (the paper's,
+    which had none of non-entity). nearest: those from the sentences most like the one asked about.
+    A sentence that contains the one asked about is never shown."""
+
+    corpus: str = ""
+    """Labelled corpus, such as the one the checkpoint was trained on; it uses the checkpoint's
+    labels. Every node reads it."""
+
+    format: Literal["auto", "conll", "spanner_json"] = "auto"
+
+    per_class: int = Field(1, ge=1)
+    """Demonstrations of each class; kind random only."""
+
+    count: int = Field(4, ge=1)
+    """Demonstrations for each question; kind nearest only."""
+
+    encoder: str = "all-MiniLM-L6-v2"
+    """Hugging Face id or folder of the encoder that says which sentences are alike; kind nearest
+    only. It reads the corpus once in each LLM actor, on CPU."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind != "none" and not self.corpus:
+            raise ValueError(
+                f"llm.demonstrations.kind = '{self.kind}' needs llm.demonstrations.corpus, a "
+                "labelled corpus in the labels of the checkpoint"
+            )
+        return self
+
+
 class LlmConfig(Config):
     """The model that classifies uncertain spans."""
 
@@ -196,6 +230,19 @@ class LlmConfig(Config):
 
     max_context_chars: int = Field(2000, ge=200)
     """Context is cut to this many code points around the span, and the cut is marked."""
+
+    option_order: Literal["fixed", "shuffled", "rotations"] = "fixed"
+    """fixed: labels as in their set, non-entity last. shuffled: each question in one of a few
+    orders, which its words and the seed decide. rotations: each question in every one of a few
+    orders, its probabilities averaged, at the price of as many prompts."""
+
+    num_option_orders: int = Field(4, ge=2)
+    """Orders of `shuffled` and `rotations`; no more than there are options are used."""
+
+    seed: int = 0
+    """Decides the orders of `shuffled`, and demonstrations."""
+
+    demonstrations: DemonstrationsConfig = DemonstrationsConfig()
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = Field(None, ge=64)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from linkner_ray.config import ErrorsConfig, ExtractConfig
+from linkner_ray.config import ErrorsConfig, ExtractConfig, LlmConfig
+from linkner_ray.demonstration_source import corpus_digest, fixed_demonstrations
 from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
@@ -87,8 +88,11 @@ def plan_extraction(config: ExtractConfig) -> Plan:
             },
             "routing": True,
             "llm": {
-                "backend", "model", "revision", "context_sentences", "max_context_chars", "dtype",
-                "max_model_len",
+                **dict.fromkeys((
+                    "backend", "model", "revision", "context_sentences", "max_context_chars",
+                    "dtype", "max_model_len", "option_order", "num_option_orders", "seed",
+                ), True),
+                "demonstrations": {"kind", "format", "per_class", "count", "encoder"},
             },
             "fusion": True,
             "output": {"keep_text", "keep_candidates"},
@@ -98,7 +102,8 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     config.routing.check_labels(label_set.ids)
     facts: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "prompt": _prompt_digest(label_set),
+        "demonstrations": corpus_digest(config.llm),
+        "prompt": _prompt_digest(config.llm, label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
         "label_set": label_set.digest,
         "config": deciding,
@@ -115,12 +120,13 @@ def _sizes_digest(sources: Sequence[Source]) -> str:
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
-def _prompt_digest(label_set: LabelSet) -> str:
+def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     """Name of what every question has in common: changes with any word of the prompt."""
-    questionnaire = Questionnaire.for_label_set(
-        label_set, choose_symbols(len(label_set.classes)), model="", decoding=""
-    )
-    messages = questionnaire.request(Question("Ada", 0, 3)).messages
+    symbols = choose_symbols(len(label_set.classes))
+    questionnaire = Questionnaire.from_config(config, label_set, symbols, decoding="")
+    fixed = fixed_demonstrations(config, label_set)
+    request = questionnaire.request(Question("Ada", 0, 3), fixed=fixed)
+    messages = [variant.messages for variant in (request, *request.variants)]
     return hashlib.blake2b(repr(messages).encode(), digest_size=8).hexdigest()
 
 

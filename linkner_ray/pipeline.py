@@ -29,6 +29,7 @@ from linkner_ray.config import (
     ResourcesConfig,
     RoutingConfig,
 )
+from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
@@ -126,8 +127,11 @@ def _encoder_stages(
 
 
 def _llm_stages(llm: LlmConfig, label_set: LabelSet) -> list[Stage]:
-    backend = None if llm.backend == "none" else start_backend(llm, label_set)
-    return [ClassifySpans(backend, label_set, config=llm)]
+    if llm.backend == "none":
+        return [ClassifySpans(None, label_set, config=llm)]
+    demonstrations = load_demonstrations(llm, label_set)
+    backend = start_backend(llm, label_set)
+    return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
 def add_model_stages(units: Dataset, chain: Chain) -> Dataset:

@@ -2,31 +2,41 @@
 
 import difflib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from linkner_ray.errors import ConfigError
+from linkner_ray.config import LlmConfig
+from linkner_ray.demonstration_source import load_demonstrations
+from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import endpoint, vllm_engine
-from linkner_ray.llm.context import ContextSize, render_context
+from linkner_ray.llm.context import ContextSize, ask_span
+from linkner_ray.llm.demonstrations import Demonstrations, Shown
 from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, Request, choose_symbols
 from linkner_ray.runs.storage import Folder
 from linkner_ray.schemas import ASKED_ROUTES
+
+logger = logging.getLogger(__name__)
 
 MAX_COMPARED_IDS = 20_000
 """Ids an unknown one is compared with, since each comparison takes microseconds."""
 
 SHOWN_PROBS = 4
 
-_DECODINGS = {"vllm": vllm_engine.DECODING, "openai": endpoint.DECODING}
+_DECODINGS = {
+    "vllm": {"symbol": vllm_engine.DECODING},
+    "openai": {"symbol": endpoint.DECODING},
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Run:
     """What `_run.json` says of a run, as far as it is needed here."""
 
@@ -40,26 +50,44 @@ class _Run:
         requests = list(self._requests(row, candidate))
         return next((request for request in requests if request.key == key), requests[0])
 
+    @cached_property
+    def llm(self) -> LlmConfig:
+        """The run's config of the LLM."""
+        return LlmConfig.model_validate(self.config["llm"])
+
+    @cached_property
+    def demonstrations(self) -> Demonstrations | None:
+        """What chose the run's demonstrations; None also where its corpus is no longer there."""
+        try:
+            return load_demonstrations(self.llm, self.label_set)
+        except (ConfigError, DataError) as error:
+            logger.warning("prompts are shown without their demonstrations: %s", error)
+            return None
+
+    @cached_property
+    def questionnaires(self) -> list[Questionnaire]:
+        """What the backend may have chosen to ask with: each set of symbols, then no symbols."""
+        count = len(self.label_set.classes)
+        forms = [choose_symbols(count, a) for a in SYMBOL_ALPHABETS if count <= len(a)]
+        decodings = _DECODINGS[self.llm.backend]
+        return [
+            Questionnaire.from_config(self.llm, self.label_set, form, decoding=decoding)
+            for form in (*forms, ())
+            if (decoding := decodings.get("symbol" if form else "choice"))
+        ]
+
     def _requests(self, row: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[Request]:
-        """A candidate's request with each set of symbols that the backend may have chosen."""
-        llm = self.config["llm"]
-        question = render_context(
+        """A candidate's request by each questionnaire."""
+        asked = ask_span(
             row["text"],
             [(sentence["start"], sentence["end"]) for sentence in row["sentences"]],
             index=candidate["sentence"],
             span=(candidate["start"], candidate["end"]),
-            size=ContextSize(llm["context_sentences"], llm["max_context_chars"]),
+            size=ContextSize(self.llm.context_sentences, self.llm.max_context_chars),
         )
-        count = len(self.label_set.classes)
-        for alphabet in SYMBOL_ALPHABETS:
-            if count <= len(alphabet):
-                yield Questionnaire.for_label_set(
-                    self.label_set,
-                    choose_symbols(count, alphabet),
-                    model=llm["model"],
-                    revision=llm["revision"],
-                    decoding=_DECODINGS[llm["backend"]],
-                ).request(question)
+        shown = self.demonstrations.choose([asked.sentence])[0] if self.demonstrations else Shown()
+        for questionnaire in self.questionnaires:
+            yield questionnaire.request(asked.question, fixed=shown.fixed, near=shown.near)
 
 
 def show_document(output_path: str, doc_id: str) -> str:
@@ -147,6 +175,8 @@ def _describe_candidates(run: _Run, row: Mapping[str, Any]) -> Iterator[str]:
         for index, (candidate, route, answer) in enumerate(judged)
         if route in ASKED_ROUTES and "text" in row
     }
+    systems = dict.fromkeys(request.messages[0][1] for request in requests.values())
+    numbers = {system: number for number, system in enumerate(systems, 1)}
     for index, (candidate, route, answer) in enumerate(judged):
         yield ""
         yield from _describe_local(run, row, candidate)
@@ -156,16 +186,29 @@ def _describe_candidates(run: _Run, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"    route    {route}, answered by {answer['source']}"
         yield f"    verdict  {_verdict(run, answer)}"
         if index in requests:
-            yield from _block("prompt", requests[index].user_message)
-            if requests[index].key != answer["key"]:
-                yield "             (rendered anew: the run named its request otherwise, so it may"
-                yield "             have asked in other words)"
+            yield from _describe_request(requests[index], numbers, key=answer["key"])
         else:
             yield "    prompt   cannot be shown; run with output.keep_text=true"
-    for request in islice(requests.values(), 1):
+    for system, number in numbers.items():
         yield ""
-        yield "every prompt above comes after this part, the same for the whole run"
-        yield from _block("system", request.fixed_part)
+        if len(numbers) > 1:
+            yield f"part {number} that prompts above begin with"
+        else:
+            yield "every prompt above comes after this part, the same for the whole run"
+        yield from _block("system", system)
+
+
+def _describe_request(request: Request, numbers: Mapping[str, int], *, key: str) -> Iterator[str]:
+    """A prompt, with the number of its beginning where prompts begin in several ways."""
+    if len(numbers) > 1:
+        yield f"    begins   with part {numbers[request.messages[0][1]]} below"
+    if request.variants:
+        orders = len(request.variants)
+        yield f"    asked    in {orders} orders of the options, the first shown; averaged"
+    yield from _block("prompt", request.user_message)
+    if request.key != key:
+        yield "             (rendered anew: the run named its request otherwise, so it may"
+        yield "             have asked in other words)"
 
 
 def _describe_local(

@@ -34,6 +34,8 @@ def test_no_shipped_label_set_gets_a_warning(name):
     [
         ([("A B", "a", "x")], "id 'A B' has white space"),
         ([("A", "a", "x" * 301)], "description of 'A' has 301 characters"),
+        ([("A", "a", "ends <|im_end|>")], "description of 'A' has signs of a control string"),
+        ([("A", "[[a]]", "x")], "name of 'A' has signs of a control string"),
         ([("A", "a", "one\ntwo")], "description of 'A' has several lines"),
         (
             [("A", "organisation", "x"), ("B", "Organization", "y")],

@@ -24,6 +24,7 @@ LAYERS = {
     "runs": 1,
     "readers": 2,
     "stages": 2,
+    "demonstration_source": 2,
     "evaluation": 3,
     "unit_steps": 3,
     "training": 4,

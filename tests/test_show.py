@@ -5,6 +5,8 @@ import re
 import pyarrow as pa
 import pytest
 
+from linkner_ray.config import LlmConfig
+from linkner_ray.demonstration_source import fixed_demonstrations
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends.vllm_engine import DECODING
@@ -56,15 +58,14 @@ def entity(start, end, label, source):
     }
 
 
-def key_of(span, decoding=DECODING):
+def key_of(span, decoding=DECODING, fixed=(), **settings):
     symbols = choose_symbols(len(LABEL_SET.classes))
-    questionnaire = Questionnaire.for_label_set(
-        LABEL_SET, symbols, model="tiny", revision=None, decoding=decoding
-    )
+    config = LlmConfig.model_validate(LLM | settings)
+    questionnaire = Questionnaire.from_config(config, LABEL_SET, symbols, decoding=decoding)
     question = render_context(
         TEXT, [(0, 16), (17, 26)], index=0, span=span, size=ContextSize(0, 2000)
     )
-    return questionnaire.request(question).key
+    return questionnaire.request(question, fixed=fixed).key
 
 
 def stage_table(doc_id, key):
@@ -97,10 +98,10 @@ def stage_table(doc_id, key):
 def make_run(tmp_path):
     """Writes a run with one document a part file."""
 
-    def make(*doc_ids, keep_text=True, keep_candidates=True, key=None, url=str(tmp_path)):
+    def make(*doc_ids, keep_text=True, keep_candidates=True, key=None, llm=LLM, url=str(tmp_path)):
         run = RunFolder(url)
         run.begin(
-            {"plan": {}, "config": {"llm": LLM}, "label_set": LABEL_SET.model_dump(mode="json")}
+            {"plan": {}, "config": {"llm": llm}, "label_set": LABEL_SET.model_dump(mode="json")}
         )
         for number, doc_id in enumerate(doc_ids):
             table = stage_table(doc_id, key or key_of((8, 15)))
@@ -137,6 +138,31 @@ def test_entities_candidates_verdicts_and_the_prompt_are_shown(make_run):
     # The part that all prompts share is shown once, with every label on offer.
     assert shown.count("Options:") == 1
     assert all(f"{label.name}: {label.description}" in shown for label in LABEL_SET.labels)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "rotations"])
+def test_options_are_shown_in_the_order_in_which_they_were_asked(make_run, order):
+    settings = {"option_order": order, "seed": 3}
+    shown = show_document(
+        make_run("page-1", key=key_of((8, 15), **settings), llm=LLM | settings), "page-1"
+    )
+    assert "rendered anew" not in shown
+    assert ("A. person" in shown) == (order == "rotations")
+    assert ("asked    in 4 orders of the options" in shown) == (order == "rotations")
+
+
+def test_demonstrations_are_shown_as_they_were_asked_with(make_run, tmp_path):
+    corpus = tmp_path / "train.conll"
+    corpus.write_text("Bo B-PER\nleft O\nBonn B-LOC\n\nIBM B-ORG\ncalled O\nHu B-PER\n")
+    settings = {"demonstrations": {"kind": "random", "corpus": str(corpus)}}
+    config = LlmConfig.model_validate(LLM | settings)
+    fixed = fixed_demonstrations(config, LABEL_SET)
+    key = key_of((8, 15), fixed=fixed, **settings)
+    shown = show_document(make_run("page-1", key=key, llm=LLM | settings), "page-1")
+    assert "rendered anew" not in shown
+    assert "| Examples, each with the right reply:" in shown
+    corpus.unlink()
+    assert "rendered anew" in show_document(str(tmp_path), "page-1")
 
 
 def test_a_prompt_that_cannot_be_the_one_asked_says_so(make_run):

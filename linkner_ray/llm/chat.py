@@ -2,8 +2,9 @@
 
 A chat template turns messages into one string, and a tokenizer finds its control tokens anywhere in
 that string, also in a page that happens to contain them. Here the template is rendered once around
-a placeholder. What it wrote before and after becomes ids with control tokens recognised; the user's
-text becomes ids by a copy of the tokenizer that has never heard of control tokens.
+placeholders. What it wrote around them becomes ids with control tokens recognised; the user's text,
+and demonstrations, whose words are a corpus', become ids by a copy of the tokenizer that has never
+heard of control tokens.
 """
 
 import json
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _PLACEHOLDER = "PLACEHOLDER-OF-THE-USER-TEXT-7d41c9"
+_DEMONSTRATIONS = "PLACEHOLDER-OF-THE-DEMONSTRATIONS-5be207"
 
 _TEMPLATE_VARIABLES: dict[str, Any] = {
     "date_string": "01 Jan 2026",  # Llama 3 writes today's date: a rerun would ask another question
@@ -67,19 +69,20 @@ class PromptEncoder:
         """Ids that never stand for text of a user message."""
 
         self._frame = lru_cache(maxsize=_CACHED_FRAMES)(self._make_frame)
-        self._frame("Instructions.")
+        self._frame("Instructions.", "")
 
-    def encode(self, fixed_part: str, user_message: str) -> list[int]:
+    def encode(self, fixed_part: str, user_message: str, *, demonstrations: str = "") -> list[int]:
         """Render one prompt, up to where the reply begins.
 
         Args:
             fixed_part: System message, ours.
             user_message: May hold any text from the web.
+            demonstrations: End of the system message; may hold any text.
 
         Returns:
             Token ids; between those of the template stands no control token.
         """
-        before, after = self._frame(fixed_part)
+        before, after = self._frame(fixed_part, demonstrations)
         return [*before, *self._encode_text(user_message), *after]
 
     def choose_symbols(self, count: int) -> AnswerSymbols:
@@ -123,10 +126,21 @@ class PromptEncoder:
         # A vocabulary may hold the very string of a control token; such an id is left out.
         return [token_id for token_id in ids if token_id not in self.control_ids]
 
-    def _make_frame(self, fixed_part: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _make_frame(
+        self, fixed_part: str, demonstrations: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids before and after the user's text."""
-        before, after = self._render(fixed_part)
-        return tuple(self._encode_control(before)), tuple(self._encode_control(after))
+        if not demonstrations:
+            before, after = self._render(fixed_part)
+            return tuple(self._encode_control(before)), tuple(self._encode_control(after))
+        before, after = self._render(f"{fixed_part}\n\n{_DEMONSTRATIONS}")
+        head, _, tail = before.partition(_DEMONSTRATIONS)
+        ids = (
+            *self._encode_control(head),
+            *self._encode_text(demonstrations),
+            *self._encode_control(tail),
+        )
+        return ids, tuple(self._encode_control(after))
 
     def _render(self, fixed_part: str) -> tuple[str, str]:
         """What the template writes before and after the user's text.

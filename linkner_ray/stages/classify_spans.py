@@ -12,8 +12,9 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend
-from linkner_ray.llm.context import ContextSize, Question, render_context
-from linkner_ray.llm.prompts import Answer, Questionnaire
+from linkner_ray.llm.context import AskedSpan, ContextSize, ask_span
+from linkner_ray.llm.demonstrations import Demonstrations
+from linkner_ray.llm.prompts import Answer, Questionnaire, Request
 from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
 
 
@@ -27,23 +28,28 @@ class ClassifySpans:
     reads: ClassVar[tuple[str, ...]] = ("text", "sentences", "candidates", "routes")
     adds: ClassVar[tuple[str, ...]] = ("answers",)
 
-    def __init__(self, backend: Backend | None, label_set: LabelSet, *, config: LlmConfig) -> None:
+    def __init__(
+        self,
+        backend: Backend | None,
+        label_set: LabelSet,
+        *,
+        config: LlmConfig,
+        demonstrations: Demonstrations | None = None,
+    ) -> None:
         """Take the backend and prepare what all questions share.
 
         Args:
             backend: Who answers; None for a run without an LLM, where every route is local.
             label_set: Labels on offer.
             config: Model and revision by which requests are named, and the size of the context.
+            demonstrations: Chooses solved questions to show; None to show none.
         """
         self.backend = backend
+        self.demonstrations = demonstrations
         self.context_size = ContextSize(config.context_sentences, config.max_context_chars)
         if backend is not None:
-            self.questionnaire = Questionnaire.for_label_set(
-                label_set,
-                backend.symbols,
-                model=config.model,
-                revision=config.revision,
-                decoding=backend.decoding,
+            self.questionnaire = Questionnaire.from_config(
+                config, label_set, backend.symbols, decoding=backend.decoding
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -69,7 +75,7 @@ class ClassifySpans:
         )
         return batch.append_column("answers", column)
 
-    def _ask(self, questions: Sequence[Question]) -> tuple[list[Answer], list[int]]:
+    def _ask(self, questions: Sequence[AskedSpan]) -> tuple[list[Answer], list[int]]:
         """Ask what differs, once.
 
         Returns:
@@ -81,12 +87,20 @@ class ClassifySpans:
             raise ContractError(
                 f"{len(questions)} candidates are routed to the LLM, but the run has none"
             )
-        place_of: dict[Question, int] = {}
+        place_of: dict[AskedSpan, int] = {}
         answer_of = [place_of.setdefault(question, len(place_of)) for question in questions]
-        requests = [self.questionnaire.request(question) for question in place_of]
-        return self.backend.ask(requests), answer_of
+        return self.backend.ask(self._requests(list(place_of))), answer_of
 
-    def _questions(self, batch: pa.Table, routed: np.ndarray) -> Iterator[Question]:
+    def _requests(self, questions: Sequence[AskedSpan]) -> list[Request]:
+        if self.demonstrations is None:
+            return [self.questionnaire.request(asked.question) for asked in questions]
+        shown = self.demonstrations.choose([asked.sentence for asked in questions])
+        return [
+            self.questionnaire.request(asked.question, fixed=chosen.fixed, near=chosen.near)
+            for asked, chosen in zip(questions, shown, strict=True)
+        ]
+
+    def _questions(self, batch: pa.Table, routed: np.ndarray) -> Iterator[AskedSpan]:
         """Render the candidates of the given flat indices, in the order of the documents."""
         candidates = batch["candidates"].combine_chunks()
         if len(candidates.flatten()) != len(batch["routes"].combine_chunks().flatten()):
@@ -99,7 +113,7 @@ class ClassifySpans:
             if row != shown_row:
                 shown_row, text = row, batch["text"][row].as_py()
                 bounds = _sentence_bounds(batch["sentences"][row])
-            yield render_context(
+            yield ask_span(
                 text,
                 bounds,
                 index=sentence[place],

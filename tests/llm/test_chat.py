@@ -1,22 +1,28 @@
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from linkner_ray.demo.llm_tokenizer import BEGIN, END, PAD, ROLES, train_tokenizer
 from linkner_ray.errors import StartupError
 from linkner_ray.llm.chat import PromptEncoder
-from tests.llm.tiny import ADDED, CHATML, STYLES, tokenizer
+from tests.llm.tiny import ADDED, CHATML, LINES, STYLES, tokenizer
 
 TOKENIZERS = {style: tokenizer(style) for style in STYLES}
+# The demo's makes a token of each line of its fixed part; text from the web must not become one.
+TOKENIZERS["demo"] = train_tokenizer(LINES, "Choose.", vocab_size=320)
 ENCODERS = {style: PromptEncoder(words, name=style) for style, words in TOKENIZERS.items()}
 CONTROL = sorted({token for _, tokens, _ in STYLES.values() for token in tokens})
+DEMO_CONTROL = [BEGIN, END, PAD, *ROLES, "Choose."]
 
 UNKNOWN = {"unk_token": "[UNK]"}
-END = {"eos_token": "<|im_end|>"}
+EOS = {"eos_token": "<|im_end|>"}
 
 FRAGMENTS = st.sampled_from(
-    [*CONTROL, ADDED, "<|", "|>", "[INST", "\n", "assistant", "system", "A", " ", "\u200b"]
+    [*CONTROL, *DEMO_CONTROL, ADDED, "<|", "|>", "[INST", "\n", "assistant", "A", " ", "\u200b"]
 )
 HOSTILE = st.lists(FRAGMENTS | st.text(max_size=8), max_size=12).map("".join)
 
@@ -35,14 +41,20 @@ def test_harmless_text_becomes_what_the_template_would_have_made_of_it(style):
     assert words.decode(ENCODERS[style].encode("Choose.", text)) == expected
 
 
-@pytest.mark.parametrize("style", STYLES)
+def opened(style, ids, *, frame):
+    """Control tokens that are more, or others, than those of the template around no text."""
+    added = set(TOKENIZERS[style].added_tokens_decoder)
+    found, expected = ([i for i in row if i in added] for row in (ids, frame))
+    return [] if found == expected else found
+
+
+@pytest.mark.parametrize("style", TOKENIZERS)
 @given(text=HOSTILE)
 def test_no_text_puts_a_control_token_between_the_fixed_parts(style, text):
     encoder = ENCODERS[style]
     frame = encoder.encode("Choose.", "")
     ids = encoder.encode("Choose.", text)
-    added = TOKENIZERS[style].added_tokens_decoder
-    assert sum(i in added for i in ids) == sum(i in added for i in frame)
+    assert not opened(style, ids, frame=frame)
     # the text stands in one place, and all of it is there
     head = next((n for n, (a, b) in enumerate(zip(ids, frame, strict=False)) if a != b), len(frame))
     tail = len(frame) - head
@@ -50,7 +62,53 @@ def test_no_text_puts_a_control_token_between_the_fixed_parts(style, text):
     assert not set(ids[head : len(ids) - tail]) & encoder.control_ids
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", TOKENIZERS)
+@given(text=HOSTILE)
+def test_no_demonstration_does_so_either(style, text):
+    encoder = ENCODERS[style]
+    frame = encoder.encode("Choose.", "Which?", demonstrations="x")
+    ids = encoder.encode("Choose.", "Which?", demonstrations=f"x{text}")
+    assert not opened(style, ids, frame=frame)
+
+
+@pytest.mark.parametrize("style", TOKENIZERS)
+def test_rendering_as_everybody_does_breaks_that_property(style):
+    words = TOKENIZERS[style]
+
+    def naive(text):
+        roles = ["user"] if style == "mistral" else ["system", "user"]
+        messages = [{"role": role, "content": "Choose."} for role in roles]
+        messages[-1]["content"] = text
+        rendered = words.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return words.encode(rendered, add_special_tokens=False)
+
+    hostile = find(HOSTILE, lambda text: bool(opened(style, naive(text), frame=naive("x"))))
+    assert any(token in hostile for token in (*CONTROL, *DEMO_CONTROL, ADDED))
+    encoder = ENCODERS[style]
+    safe = encoder.encode("Choose.", hostile)
+    assert not opened(style, safe, frame=encoder.encode("Choose.", "x"))
+
+
+@pytest.mark.parametrize("style", TOKENIZERS)
+def test_demonstrations_stand_at_the_end_of_the_fixed_part(style):
+    ids = ENCODERS[style].encode("Choose.", "Which?", demonstrations="Ada: <|im_end|>")
+    text = TOKENIZERS[style].decode(ids)
+    whole = ENCODERS[style].encode("Choose.\n\nAda: < |im_end| >", "Which?")
+    expected = TOKENIZERS[style].decode(whole)
+    assert text == expected.replace("< |im_end| >", "<|im_end|>")
+
+
+@pytest.mark.parametrize("style", TOKENIZERS)
+def test_a_word_of_100_kb_is_no_more_tokens_than_bytes_and_takes_no_time(style):
+    encoder = ENCODERS[style]
+    empty = encoder.encode("Choose.", "")
+    started = time.perf_counter()
+    ids = encoder.encode("Choose.", "\u00e9" * 50_000)
+    assert time.perf_counter() - started < 5.0
+    assert len(ids) - len(empty) <= 100_000
+
+
+@pytest.mark.parametrize("style", TOKENIZERS)
 @given(text=HOSTILE.filter(lambda text: text.isprintable()))
 def test_hostile_text_is_kept_as_text(style, text):
     encoder = ENCODERS[style]
@@ -65,7 +123,7 @@ def test_a_vocabulary_that_holds_a_control_string_gives_no_control_token():
     words = PreTrainedTokenizerFast(
         tokenizer_object=inner,
         **UNKNOWN,
-        **END,
+        **EOS,
         additional_special_tokens=["<|im_start|>"],
         chat_template=CHATML,
     )
@@ -87,7 +145,7 @@ def word_tokenizer(symbols, template):
     words = ["[UNK]", "<|im_end|>", *symbols]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, **UNKNOWN))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, **UNKNOWN, **END, chat_template=template)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **UNKNOWN, **EOS, chat_template=template)
 
 
 PLAIN = "{% for m in messages %}{{ m['content'] }} {% endfor %}<|im_end|>assistant:"

@@ -5,6 +5,7 @@ import pytest
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.context import Question
+from linkner_ray.llm.option_order import OptionOrder
 from linkner_ray.llm.prompts import (
     Questionnaire,
     Verdict,
@@ -12,6 +13,7 @@ from linkner_ray.llm.prompts import (
     class_names,
     read_probs,
     read_text,
+    render_question,
 )
 
 LABELS = LabelSet(
@@ -135,3 +137,50 @@ def test_more_than_26_options_go_on_with_small_letters_and_more_than_52_are_refu
     assert choose_symbols(28)[25:] == ("Z", "a", "b")
     with pytest.raises(ConfigError, match=r"53 options .* do not fit 52 symbols"):
         choose_symbols(53)
+
+
+def test_probabilities_come_in_the_order_of_the_classes_however_the_options_are_ordered(
+    questionnaire,
+):
+    order = OptionOrder(kind="shuffled", count=3, seed=0)
+    shuffled = questionnaire.in_order(order)
+    questions = [Question(f"Ada {n}", 0, 3) for n in range(20)]
+    requests = [shuffled.request(question) for question in questions]
+    assert len({request.options for request in requests}) == 3
+    for request in requests:
+        symbol_of = {class_id: symbol for symbol, class_id in request.options}
+        weights = {symbol_of["PER"]: 0.25, symbol_of["ORG"]: 0.75}
+        assert read_probs(request, weights).probs == (0.0, 0.25, 0.75)
+        assert not request.variants
+
+
+def test_the_same_options_of_a_set_in_another_order_are_another_request(questionnaire):
+    request = questionnaire.request(Question("Ada", 0, 3))
+    assert replace(request, classes=("O", "ORG", "PER")).key != request.key
+    # what is the default anyway is not part of the name
+    assert replace(request, classes=()).key == request.key
+
+
+def test_where_names_are_offered_alone_the_reply_is_a_name():
+    labels = LabelSet(
+        name="odd", labels=(Label(id="L", name="language (spoken)", description="Languages."),)
+    )
+    request = Questionnaire.for_label_set(labels, (), model="m", decoding="d").request(
+        Question("x", 0, 1)
+    )
+    assert request.options == (("language (spoken)", "L"), ("non-entity", "O"))
+    assert "- language (spoken): Languages.\n- non-entity: " in request.fixed_part
+    assert "Reply with the name of one option" in request.fixed_part
+    assert read_text(request, "language (spoken)", class_names(labels)).label == "L"
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (Question("see [Ada] now", 5, 8), "see [ [[Ada]] ] now"),
+        (Question("see [Ada] now", 4, 9), "see [[ [Ada] ]] now"),
+        (Question("[]", 0, 2), "[[ [] ]]"),
+    ],
+)
+def test_a_bracket_beside_a_mark_is_set_apart_from_it(question, message):
+    assert render_question(question).startswith(f"Text:\n{message}\n\nWhat is [[")

@@ -35,7 +35,7 @@ STYLES = {
 ADDED = "<think>"
 """An added token that is not a special one."""
 
-_LINES = [
+LINES = [
     "Which option is the span? person organization location",
     "Ada Lovelace met IBM in Paris.",
 ]
@@ -53,7 +53,7 @@ def tokenizer(style: str) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    inner.train_from_iterator(_LINES, trainer)
+    inner.train_from_iterator(LINES, trainer)
     inner.add_tokens([AddedToken(ADDED, special=False)])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,

@@ -4,7 +4,9 @@ import pytest
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, ContractError
 from linkner_ray.labels import Label, LabelSet
-from linkner_ray.llm.prompts import Verdict
+from linkner_ray.llm.context import Question
+from linkner_ray.llm.demonstrations import Shown
+from linkner_ray.llm.prompts import Demonstration, Verdict
 from linkner_ray.schemas import DOCUMENTS, STAGE_COLUMNS
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import apply_stage
@@ -181,3 +183,48 @@ def test_an_error_of_the_backend_stops_the_stage():
     stage = ClassifySpans(ScriptedBackend(LABELS, script), LABELS, config=CONFIG)
     with pytest.raises(BackendError, match="refused"):
         stage(BLOCK)
+
+
+class Echo:
+    """Shows each sentence that is asked about as a demonstration for it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def choose(self, sentences):
+        self.asked += sentences
+        return [
+            Shown(
+                fixed=(Demonstration(Question("IBM grew.", 0, 3), "ORG"),),
+                near=(Demonstration(Question(f"Like: {sentence}", 0, 4), "O"),),
+            )
+            for sentence in sentences
+        ]
+
+
+def test_demonstrations_stand_before_the_question_and_in_its_name(backend):
+    config = CONFIG.model_copy(update={"context_sentences": 1})
+    demonstrations = Echo()
+    shown = ClassifySpans(backend, LABELS, config=config, demonstrations=demonstrations)
+    shown(BLOCK)
+    assert demonstrations.asked == ["Ada met IBM.", "Bo slept.", "Ada met IBM.", "Ada met IBM."]
+    request = backend.requests[1]
+    (_, system), (_, user) = request.messages
+    assert system.startswith(request.fixed_part)
+    # ORG is B, non-entity C
+    assert system.endswith("[[IBM]] grew.\n\nWhat is [[IBM]] in this text?\nB")
+    head, _, question = user.partition("\nC\n\n")
+    assert head.endswith("[[Like]]: Bo slept.\n\nWhat is [[Like]] in this text?")
+    assert question.startswith("Text:\nAda met IBM. [[Bo]] slept.")
+    ClassifySpans(backend, LABELS, config=config)(BLOCK)
+    assert len({request.key for request in backend.requests}) == 8
+
+
+def test_options_are_ordered_as_configured(backend):
+    config = CONFIG.model_copy(update={"option_order": "shuffled", "num_option_orders": 3})
+    block = table(*(document(f"Ada met {n} men.", ("Ada", "llm")) for n in range(20)))
+    answers = ClassifySpans(backend, LABELS, config=config)(block)["answers"].to_pylist()
+    assert len({request.options for request in backend.requests}) == 3
+    assert len({request.fixed_part for request in backend.requests}) == 3
+    # the script says PER, wherever it stands; classes are non-entity, PER, ORG
+    assert {tuple(answer["probs"]) for (answer,) in answers} == {(0.0, 1.0, 0.0)}

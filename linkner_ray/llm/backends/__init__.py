@@ -2,6 +2,7 @@
 
 from linkner_ray.config import LlmConfig
 from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends.averaging import AveragingBackend
 from linkner_ray.llm.backends.protocol import Backend
 
 __all__ = ["Backend", "start_backend"]
@@ -9,6 +10,8 @@ __all__ = ["Backend", "start_backend"]
 
 def start_backend(config: LlmConfig, label_set: LabelSet) -> Backend:
     """Start the backend a config names and see that it answers.
+
+    Where questions are asked in several orders of their options, it averages the answers.
 
     Args:
         config: The LLM's part of the config; its backend is not "none".
@@ -18,6 +21,11 @@ def start_backend(config: LlmConfig, label_set: LabelSet) -> Backend:
         StartupError: If it does not come up, or does not answer as it should.
         ConfigError: If the label set has more labels than an answer can tell apart.
     """
+    backend = _start(config, label_set)
+    return AveragingBackend(backend) if config.option_order == "rotations" else backend
+
+
+def _start(config: LlmConfig, label_set: LabelSet) -> Backend:
     match config.backend:
         case "vllm":
             from linkner_ray.llm.backends.vllm_engine import VllmBackend

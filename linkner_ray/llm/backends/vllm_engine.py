@@ -86,7 +86,7 @@ class VllmBackend:
         Raises:
             BackendError: If the engine died more often than it may be rebuilt.
         """
-        prompts = [self._encoder.encode(r.fixed_part, r.user_message) for r in requests]
+        prompts = [self._encode(request) for request in requests]
         return self._loop.run(
             ask_concurrently(list(zip(requests, prompts, strict=True)), self._ask_one)
         )
@@ -110,6 +110,11 @@ class VllmBackend:
         self._engine.shutdown()
         self._loop.close()
 
+    def _encode(self, request: Request) -> list[int]:
+        return self._encoder.encode(
+            request.fixed_part, request.user_message, demonstrations=request.fixed_demonstrations
+        )
+
     async def _build(self) -> "AsyncLLMEngine":
         """Build an engine on the loop it will live on; nothing else runs there meanwhile."""
         return _build_engine(self._config, len(self._token_ids))
@@ -121,7 +126,7 @@ class VllmBackend:
         request = first_request(
             label_set, self.symbols, model=self._config.model, decoding=DECODING
         )
-        prompt = self._encoder.encode(request.fixed_part, request.user_message)
+        prompt = self._encode(request)
         if len(prompt) >= self._max_model_len:
             raise StartupError(
                 f"{self._config.model}: a short question takes {len(prompt)} tokens, and the "
