@@ -55,6 +55,31 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
 
 
 @app.command()
+def calibrate(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
+    ],
+    dev: Annotated[str, typer.Argument(metavar="DEV", help="Labelled set in its labels.")],
+    train_set: Annotated[
+        str | None,
+        typer.Option(
+            "--train", help="What it was trained on; for a checkpoint that does not know."
+        ),
+    ] = None,
+) -> None:
+    """Let a labelled set decide anew on temperature, belief and doubted spans of a checkpoint.
+
+    Training does this on its own dev set. The checkpoint is replaced; its weights stay.
+
+    Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll
+    """
+    from linkner_ray.dev_set import calibrate_checkpoint
+
+    counts, found = calibrate_checkpoint(checkpoint, dev, train=train_set)
+    _print_yaml({"f1": counts.f1, **dataclasses.asdict(found)})
+
+
+@app.command()
 def extract(
     overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False
 ) -> None:

@@ -6,6 +6,7 @@ have the same colour wherever they appear.
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -134,6 +135,26 @@ def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -
     axes.set_xlabel("confidence of the local model")
     axes.set_ylabel("share with the right boundaries and label")
     return _png(figure, axes, f"Reliability on {name}: calibration error {ece:.3f}")
+
+
+def plot_gains(curves: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
+    """F1 of several systems against the share of candidates they ask an LLM about.
+
+    Args:
+        curves: System to points of asked share and F1, both in [0, 1].
+    """
+    figure, axes = _figure(4.2)
+    colours = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
+    for (name, points), colour, marker in zip(curves.items(), cycle(colours), cycle("osD^vx")):
+        shares, scores = zip(*sorted(points), strict=True)
+        axes.plot(shares, scores, color=colour, marker=marker, markersize=4, label=name)
+    axes.set_xscale("symlog", linthresh=0.01)
+    ticks = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    axes.set_xlim(0, 1.05)
+    axes.set_xlabel("share of candidates asked about")
+    axes.set_ylabel("strict entity F1")
+    return _png(figure, axes, "What asking gains")
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -4,11 +4,14 @@ Letters: N spans, C classes with non-entity first.
 """
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from linkner_ray.spanner.belief import Belief
 
 FloatArray = NDArray[np.float64]
 
@@ -52,6 +55,20 @@ class Calibration:
 
     extra_share: float | None = None
     """Doubted candidates for each predicted one of dev under these rules."""
+
+    belief: Belief | None = None
+    """How far predicted entities are to be believed; None to believe their probabilities."""
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Self:
+        """As `dataclasses.asdict` and JSON left it.
+
+        Raises:
+            TypeError: If a field is unknown.
+            KeyError: If a part of the belief is missing.
+        """
+        belief = tree.get("belief")
+        return cls(**{**tree, "belief": None if belief is None else Belief.from_json(belief)})
 
 
 def apply_temperature(log_probs: Tensor, temperature: float) -> Tensor:

@@ -1,8 +1,9 @@
 """The checkpoint folder: what lies in it, read and written without a pickle.
 
 `config.json` architecture, label set digest, versions; `model.safetensors` weights;
-`tokenizer.json`; `encoder/config.json`; `label_set.yaml`; `calibration.json`; `canary.json` and
-`canary.safetensors`, by which the others are checked; `README.md` the model card.
+`tokenizer.json`; `encoder/config.json`; `label_set.yaml`; `calibration.json`;
+`familiarity.safetensors` what training held; `canary.json` and `canary.safetensors`, by which the
+others are checked; `README.md` the model card.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from linkner_ray.config import ModelConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.familiarity import FAMILIARITY, Familiarity
 from linkner_ray.spanner.subwords import SpecialIds
 
 FORMAT = "linkner-spanner"
@@ -40,6 +42,9 @@ MODEL_CARD = "README.md"
 
 DECISIVE_FILES = (CONFIG, WEIGHTS, TOKENIZER, ENCODER_CONFIG, LABEL_SET, CALIBRATION)
 """Files a checkpoint must have; together they decide every prediction."""
+
+OPTIONAL_FILES = (FAMILIARITY,)
+"""Files that decide predictions where they are there; checkpoints of earlier releases lack them."""
 
 CANARY = "canary.json"
 CANARY_TENSORS = "canary.safetensors"
@@ -62,6 +67,7 @@ class CheckpointParts:
         special: Ids of the tokenizer that are not text.
         tokenizer: Fast tokenizer.
         calibration: What was fitted on dev.
+        familiarity: What training held; None for a checkpoint of an earlier release.
     """
 
     folder: Path
@@ -71,6 +77,7 @@ class CheckpointParts:
     special: SpecialIds
     tokenizer: Tokenizer
     calibration: Calibration
+    familiarity: Familiarity | None = None
 
 
 def library_versions() -> dict[str, str]:
@@ -100,6 +107,8 @@ def write_parts(parts: CheckpointParts) -> None:
     )
     (folder / LABEL_SET).write_text(labels, encoding="utf-8")
     _write_json(folder / CALIBRATION, asdict(parts.calibration))
+    if parts.familiarity is not None:
+        parts.familiarity.write(folder)
 
 
 def read_parts(folder: Path) -> CheckpointParts:
@@ -132,7 +141,8 @@ def read_parts(folder: Path) -> CheckpointParts:
             label_set=label_set,
             special=_special_ids(config["special_ids"]),
             tokenizer=_read_tokenizer(folder / TOKENIZER),
-            calibration=Calibration(**read_json(folder / CALIBRATION)),
+            calibration=Calibration.from_json(read_json(folder / CALIBRATION)),
+            familiarity=Familiarity.read(folder),
         )
     except (KeyError, TypeError, ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StartupError(f"{folder}: checkpoint files are damaged: {error}") from error
@@ -175,7 +185,8 @@ def checkpoint_digest(path: str) -> str:
     """
     folder = local_checkpoint(path)
     digest = hashlib.blake2b(digest_size=8)
-    for name in DECISIVE_FILES:
+    present = [name for name in OPTIONAL_FILES if (folder / name).is_file()]
+    for name in (*DECISIVE_FILES, *present):
         try:
             with (folder / name).open("rb") as file:
                 content = hashlib.file_digest(file, "blake2b")
@@ -210,7 +221,7 @@ def publish_checkpoint(folder: Path, path: str) -> None:
 
 def _download(filesystem: Any, root: str, path: str) -> Path:  # noqa: ANN401 - an fsspec one
     """Fetch the decisive files and the canary to a folder named by what they are now."""
-    files = {name: f"{root}/{name}" for name in (*DECISIVE_FILES, *CANARY_FILES)}
+    files = {name: f"{root}/{name}" for name in (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES)}
     present = {name: remote for name, remote in files.items() if filesystem.isfile(remote)}
     state = json.dumps(
         [path, [[name, filesystem.ukey(remote)] for name, remote in present.items()]]

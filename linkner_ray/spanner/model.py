@@ -19,6 +19,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.spanner import checkpoint
 from linkner_ray.spanner.calibration import Calibration, apply_temperature
 from linkner_ray.spanner.encoders import load_encoder, longest_input, without_pooler
+from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.features import NO_MORPHOLOGY, Batch, Featurizer
 from linkner_ray.spanner.head import ProjectedTokens, SpanHead
 from linkner_ray.spanner.losses import evidence_of
@@ -64,6 +65,7 @@ class SpanNER(nn.Module):
         self.config = config
         self.loss: checkpoint.Loss = loss
         self.calibration = Calibration()
+        self.familiarity: Familiarity | None = None
         self.featurizer = Featurizer(
             tokenizer,
             special,
@@ -124,6 +126,7 @@ class SpanNER(nn.Module):
                 f"{folder}: weights and architecture do not go together or are damaged: {error}"
             ) from error
         model.calibration = parts.calibration
+        model.familiarity = parts.familiarity
         return model.eval()
 
     def save_pretrained(self, folder: Path) -> None:
@@ -137,6 +140,7 @@ class SpanNER(nn.Module):
                 special=self.featurizer.special,
                 tokenizer=self.featurizer.subwords.tokenizer,
                 calibration=self.calibration,
+                familiarity=self.familiarity,
             )
         )
         self.encoder.config.save_pretrained(folder / "encoder")

@@ -1,5 +1,6 @@
 """The README of a checkpoint: what it is, what it was trained on, how good it is, its limits."""
 
+import re
 from collections.abc import Mapping
 
 from linkner_ray.config import TrainConfig
@@ -33,6 +34,8 @@ Load it with `SpanNER.from_pretrained("<this folder>")` from `linkner_ray.spanne
 
 Strict entity F1 {best[f1]:.4f} (precision {best[precision]:.4f}, recall {best[recall]:.4f}) at
 epoch {best[epoch]}. Every gold entity counts, also those too wide to be found.
+
+## Calibration
 
 {calibration}
 
@@ -82,6 +85,12 @@ def model_card(
     )
 
 
+def with_calibration(card: str, calibration: Calibration) -> str:
+    """The card with its section on calibration written anew."""
+    pattern = re.compile(r"(?<=^## Calibration\n\n).*?(?=\n\n## )", re.DOTALL | re.MULTILINE)
+    return pattern.sub(lambda _: _calibration_line(calibration), card)
+
+
 def _calibration_line(calibration: Calibration) -> str:
     if calibration.ece_before is None or calibration.ece_after is None:
         return "Probabilities are not calibrated."
@@ -94,6 +103,11 @@ def _calibration_line(calibration: Calibration) -> str:
         text += f", {calibration.ece_held_out:.4f} for each half of dev at the other's temperature"
     if calibration.brier is not None:
         text += f"; Brier score {calibration.brier:.4f}"
+    if calibration.belief is not None:
+        text += (
+            ". Predicted entities are believed by their probability, their label, and whether "
+            "training held their form and words"
+        )
     if calibration.reach is None:
         return f"{text}."
     return (

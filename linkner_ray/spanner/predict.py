@@ -4,7 +4,7 @@ Letters: N spans, C classes with non-entity first.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import ConfigError
+from linkner_ray.spanner.belief import Belief
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.decoding import DoubtRules, ScoredSpan, choose_candidates
 from linkner_ray.spanner.dropout import thinned
+from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.features import Batch
 from linkner_ray.spanner.head import ProjectedTokens
 from linkner_ray.spanner.losses import evidence_of
@@ -144,7 +146,8 @@ class Recognizer:
     def candidates(self, sentences: Sequence[Sequence[str]]) -> CandidateTable:
         """Find the candidates of sentences given as tokens."""
         spans = self.spans(sentences, floor=self.rules.floor)
-        return choose_from_table(spans, self.model.label_set.classes, self.rules)
+        chosen = choose_from_table(spans, self.model.label_set.classes, self.rules)
+        return self._believed(chosen, sentences)
 
     def predict(self, sentences: Sequence[Sequence[str]]) -> list[list[Candidate]]:
         """The same as `candidates`, one list for each sentence."""
@@ -181,6 +184,37 @@ class Recognizer:
         found.append(_no_spans(num_classes))
         table = concatenate(found)
         return table.take(np.lexsort((table.end_token, table.start_token, table.sentence)))
+
+    def _believed(
+        self, table: CandidateTable, sentences: Sequence[Sequence[str]]
+    ) -> CandidateTable:
+        """The candidates with predicted ones believed as dev and training say they deserve.
+
+        An estimate that reads probabilities reads these; of a predicted candidate, `confidence`
+        is what its own label lacks of 1, also where that is no longer the most probable class.
+        """
+        belief, familiarity = self.model.calibration.belief, self.model.familiarity
+        rows = np.flatnonzero(table.predicted)
+        if belief is None or familiarity is None or not len(rows):
+            return table
+        spans = table.spans
+        probs = believed_probs(
+            spans.take(rows), sentences, self.model.label_set.classes, belief, familiarity
+        )
+        uncertainty = spans.uncertainty.copy()
+        match self.config.uncertainty:
+            case "confidence":
+                uncertainty[rows] = 1.0 - probs[np.arange(len(rows)), spans.label[rows]]
+            case "entropy":
+                uncertainty[rows] = predictive_entropy(torch.from_numpy(probs)).numpy()
+            case "margin":
+                uncertainty[rows] = margin(torch.from_numpy(probs)).numpy()
+            case _:
+                pass  # reads no probabilities
+        all_probs = spans.probs.copy()
+        all_probs[rows] = probs
+        believed = replace(spans, probs=all_probs, uncertainty=uncertainty)
+        return CandidateTable(spans=believed, predicted=table.predicted)
 
     def _batches(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[Window]]:
         windows = self.model.featurizer.windows(sentences)
@@ -241,6 +275,32 @@ class Recognizer:
                     tokens = self.model.project(batch)
             samples.append(head.thinned_logits(head.hidden(tokens, place), seed=seed))
         return mc_dropout(self.model.log_probs(torch.stack(samples)).exp())
+
+
+def believed_probs(
+    spans: SpanTable,
+    sentences: Sequence[Sequence[str]],
+    classes: Sequence[str],
+    belief: Belief,
+    familiarity: Familiarity,
+) -> FloatArray:
+    """Probabilities of predicted spans as `belief` corrects them; labels stay. Shape (N, C)."""
+    strangeness = strangeness_of(spans, sentences, classes, familiarity)
+    believed = belief.apply(spans.probs.astype(np.float64), spans.label, strangeness)
+    return believed.astype(np.float32)
+
+
+def strangeness_of(
+    spans: SpanTable,
+    sentences: Sequence[Sequence[str]],
+    classes: Sequence[str],
+    familiarity: Familiarity,
+) -> NDArray[np.float64]:
+    """How strange spans are to a model. Shape (N, F)."""
+    columns = (spans.sentence, spans.start_token, spans.end_token)
+    places = zip(*(column.tolist() for column in columns), strict=True)
+    tokens = [sentences[sentence][start:end] for sentence, start, end in places]
+    return familiarity.features(tokens, [classes[label] for label in spans.label.tolist()])
 
 
 def concatenate(parts: Sequence[SpanTable]) -> SpanTable:

@@ -1,9 +1,8 @@
 """The driver of a training: checks, starts the workers, publishes the best epoch."""
 
-import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import fsspec
@@ -20,14 +19,18 @@ from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import Corpus, unreachable_spans
 from linkner_ray.corpora.tables import corpus_table
+from linkner_ray.dev_set import familiarity_of
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.checkpoint import (
+    CALIBRATION,
     CANARY_FILES,
     DECISIVE_FILES,
     MODEL_CARD,
+    OPTIONAL_FILES,
     publish_checkpoint,
+    read_json,
 )
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import model_card
@@ -60,7 +63,7 @@ def train(config: TrainConfig) -> TrainingResult:
         state = TrainingState.read(Path(latest))
     with best_checkpoint.as_directory() as folder:
         best = TrainingState.read(Path(folder)).reports[-1]
-        calibration = Calibration(**json.loads((Path(folder) / "calibration.json").read_text()))
+        calibration = Calibration.from_json(read_json(Path(folder) / CALIBRATION))
         finished = TrainingResult(
             checkpoint=config.output.checkpoint,
             run_name=run_name,
@@ -118,6 +121,7 @@ def _fit(
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
     storage_path, filesystem = _storage(config.output.storage)
     workers = config.workers
+    familiar = familiarity_of(train_corpus.sentences)
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={
@@ -125,6 +129,7 @@ def _fit(
             "label_set": label_set.model_dump(mode="json"),
             "dev": corpus_table(dev_corpus.sentences),
             "num_sentences": table.num_rows,
+            "familiarity": {f.name: getattr(familiar, f.name) for f in fields(familiar)},
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
@@ -173,10 +178,10 @@ def _publish(
         "steps": result.steps,
         "seconds per step": round(result.seconds_per_step, 3),
     }
-    # A run that an earlier release began has epochs without a canary.
-    canary = [name for name in CANARY_FILES if (folder / name).is_file()]
+    # A run that an earlier release began has epochs without them.
+    others = [n for n in (*OPTIONAL_FILES, *CANARY_FILES) if (folder / n).is_file()]
     with tempfile.TemporaryDirectory() as staging:
-        for name in (*DECISIVE_FILES, *canary):
+        for name in (*DECISIVE_FILES, *others):
             target = Path(staging) / name
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target)

@@ -9,7 +9,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,18 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from safetensors.torch import load_file, load_model, save_file, save_model
 
-from linkner_ray.config import RecognizeConfig, TrainConfig
+from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import table_sentences
-from linkner_ray.evaluation.scores import Counts, score_entities
+from linkner_ray.dev_set import join, look_at
+from linkner_ray.evaluation.scores import Counts
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import choose_sentences, record_canary
-from linkner_ray.spanner.decoding import DoubtRules
-from linkner_ray.spanner.dev_choices import LISTED_FLOOR, decide_on_dev
+from linkner_ray.spanner.dev_choices import decide_on_dev
+from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.fitting import (
     Example,
     WeightAverage,
@@ -44,7 +44,6 @@ from linkner_ray.spanner.fitting import (
     training_batch,
 )
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.predict import Recognizer, SpanTable, choose_from_table, concatenate
 from linkner_ray.training.reports import EpochReport, TrainingState
 
 logger = logging.getLogger(__name__)
@@ -66,6 +65,11 @@ class _Run:
     config: TrainConfig
     label_set: LabelSet
     dev: Sequence[LabelledSentence]
+    """This rank's part."""
+
+    dev_tokens: Sequence[Sequence[str]]
+    """Of all of dev, the parts of all ranks one after the other."""
+
     canary: Sequence[Sequence[str]]
     model: SpanNER
     average: WeightAverage
@@ -75,25 +79,6 @@ class _Run:
     world: int
     steps_per_epoch: int
     uses_bfloat16: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _DevShare:
-    """What one rank found in its part of dev.
-
-    Attributes:
-        num_sentences: Sentences of the part.
-        num_gold: Gold entities in them.
-        counts: Right and wrong predictions.
-        spans: Listed from `LISTED_FLOOR` on, at temperature 1.
-        gold: Class of each of them by gold; 0 for none.
-    """
-
-    num_sentences: int
-    num_gold: int
-    counts: Counts
-    spans: SpanTable
-    gold: NDArray[np.int64]
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -147,15 +132,18 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
             tensors = load_file(Path(folder) / OPTIMIZER)
     optimizer = make_optimizer(model, config.training)
     load_optimizer_tensors(optimizer, tensors)
+    average = WeightAverage(model, decay=config.training.average_decay, averaged=averaged)
+    average.model.familiarity = Familiarity(**settings["familiarity"])
     dtype = config.training.dtype
     dev = table_sentences(settings["dev"])
     run = _Run(
         config=config,
         label_set=label_set,
         dev=dev[rank::world],
+        dev_tokens=[one.tokens for part in range(world) for one in dev[part::world]],
         canary=choose_sentences([sentence.tokens for sentence in dev]),
         model=model,
-        average=WeightAverage(model, decay=config.training.average_decay, averaged=averaged),
+        average=average,
         parallel=ray.train.torch.prepare_model(model),
         optimizer=optimizer,
         rank=rank,
@@ -243,69 +231,11 @@ def _epoch_batches(run: _Run, generator: np.random.Generator) -> Iterator[list[E
 
 
 def _evaluate(run: _Run) -> tuple[Counts, Calibration]:
-    """Score dev, each rank its part, and let all of it decide temperature and doubt rules."""
+    """Score dev, each rank its part, and let all of it decide on temperature and doubt rules."""
     model = run.average.model
-    model.calibration = Calibration()
-    recognizer = Recognizer(model, RecognizeConfig(device=model.device.type, dtype="float32"))
-    spans = recognizer.spans([sentence.tokens for sentence in run.dev], floor=LISTED_FLOOR)
-    classes = run.label_set.classes
-    predicted = choose_from_table(
-        spans, classes, DoubtRules(floor=1.0, max_spans=0, certain_confidence=1.0)
-    ).spans
-    entities: list[list[tuple[int, int, str]]] = [[] for _ in run.dev]
-    for index, start, end, label in _rows(predicted):
-        entities[index].append((start, end, classes[label]))
-    gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in run.dev]
-    counts = score_entities(gold, entities).micro
-    share = _DevShare(
-        num_sentences=len(run.dev),
-        num_gold=sum(map(len, gold)),
-        counts=counts,
-        spans=spans,
-        gold=_gold_of(spans, gold, classes),
-    )
-    return _decide(_gather(run, share), classes)
-
-
-def _decide(shares: Sequence[_DevShare], classes: Sequence[str]) -> tuple[Counts, Calibration]:
-    """Put the shares of all ranks together, in their order, and decide on the whole of dev."""
-    total = Counts(
-        **{
-            field.name: sum(getattr(share.counts, field.name) for share in shares)
-            for field in fields(Counts)
-        }
-    )
-    before = np.cumsum([0, *(share.num_sentences for share in shares)])
-    spans = concatenate(
-        [
-            replace(share.spans, sentence=share.spans.sentence + first)
-            for share, first in zip(shares, before, strict=False)
-        ]
-    )
-    return total, decide_on_dev(
-        spans,
-        np.concatenate([share.gold for share in shares]),
-        num_gold=sum(share.num_gold for share in shares),
-        classes=classes,
-    )
-
-
-def _rows(spans: SpanTable) -> Iterator[tuple[int, int, int, int]]:
-    """Sentence, start, end and class of each span."""
-    columns = (spans.sentence, spans.start_token, spans.end_token, spans.label)
-    return zip(*(column.tolist() for column in columns), strict=True)
-
-
-def _gold_of(
-    spans: SpanTable, gold: Sequence[set[tuple[int, int, str]]], classes: Sequence[str]
-) -> NDArray[np.int64]:
-    """Class of each listed span by gold; 0 where gold has no entity there."""
-    index = {name: place for place, name in enumerate(classes)}
-    of_place = [{(start, end): index[label] for start, end, label in one} for one in gold]
-    return np.array(
-        [of_place[sentence].get((start, end), 0) for sentence, start, end, _ in _rows(spans)],
-        dtype=np.int64,
-    )
+    counts, dev = join(_gather(run, look_at(model, run.dev)), run.dev_tokens)
+    familiarity = model.familiarity
+    return counts, decide_on_dev(dev, classes=run.label_set.classes, familiarity=familiarity)
 
 
 def _gather(run: _Run, value: Any) -> list[Any]:  # noqa: ANN401 - any small object

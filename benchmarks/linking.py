@@ -1,0 +1,279 @@
+"""What does asking an LLM gain, at each share of the spans asked and for each way of fusion?
+
+    python -m benchmarks.linking --checkpoint models/conll03 --dev conll03/spanner.dev \
+      --set conll03/spanner.test --replay gpt35_conll03_test.jsonl --json numbers.json
+
+Every candidate is put to a recorded LLM once; then thresholds, strategies and weights are tried on
+the answers. Gold is looked at for scores alone. What a run would use is settled on dev, where there
+are no answers: the threshold that asks a wanted share of dev's candidates. Beside the recorded LLM
+stand an oracle that answers by gold, and a router that asks as many spans, but any.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from benchmarks.measure import markdown_table, write_json
+from linkner_ray.benchmark import entity_triples
+from linkner_ray.config import (
+    FusionConfig,
+    LlmConfig,
+    RecognizeConfig,
+    RoutingConfig,
+)
+from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.tables import GoldEntity, corpus_documents
+from linkner_ray.evaluation.flips import count_flips
+from linkner_ray.evaluation.plots import plot_gains
+from linkner_ray.evaluation.scores import score_entities
+from linkner_ray.labels import NON_ENTITY
+from linkner_ray.llm.backends import start_backend
+from linkner_ray.llm.prompts import Answer, Verdict
+from linkner_ray.schemas import STAGE_COLUMNS
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.stages.classify_spans import ClassifySpans
+from linkner_ray.stages.contract import apply_stage
+from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.route_spans import RouteSpans
+
+Numbers = dict[str, object]
+
+SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+"""Shares of dev's candidates whose thresholds are tried."""
+
+STRATEGIES = {
+    "override": FusionConfig(strategy="override"),
+    "product": FusionConfig(strategy="product"),
+    "veto": FusionConfig(strategy="veto"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One system at one threshold.
+
+    Attributes:
+        system: Strategy, or bound.
+        dev_share: Share of dev's candidates that the threshold would ask.
+        threshold: Uncertainty from which a candidate is asked about.
+        asked_share: Share of this set's candidates that were asked about.
+        asked_for_each_predicted: Asked candidates for each entity the local model predicts.
+        f1: Strict F1; `precision` and `recall` likewise.
+        wrong_to_right: Candidates that asking put right; `right_to_wrong` the reverse.
+    """
+
+    system: str
+    dev_share: float
+    threshold: float
+    asked_share: float
+    asked_for_each_predicted: float
+    f1: float
+    precision: float
+    recall: float
+    wrong_to_right: int
+    right_to_wrong: int
+
+
+def main(arguments: Sequence[str] | None = None) -> Numbers:
+    """Run the benchmark, print its table, and write its numbers where `--json` says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", required=True, help="folder that training wrote")
+    parser.add_argument("--dev", required=True, help="labelled set that settles thresholds")
+    parser.add_argument("--set", required=True, help="labelled set that is scored")
+    parser.add_argument("--replay", help="recorded answers; without, only the oracle answers")
+    parser.add_argument("--reliability", type=float, default=FusionConfig().reliability)
+    parser.add_argument("--weight", type=float, default=FusionConfig().weight)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--plot", type=Path, help="write the curve here, as PNG")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    model = SpanNER.from_pretrained(options.checkpoint)
+    recognize = RecognizeSpans(RecognizeConfig(device="cpu", dtype=options.dtype), model)
+    dev, _ = corpus_documents(
+        read_corpus(options.dev, label_set=model.label_set).sentences, ids_prefix="dev"
+    )
+    thresholds = dev_thresholds(apply_stage(recognize, dev))
+    documents, gold = corpus_documents(
+        read_corpus(options.set, label_set=model.label_set).sentences, ids_prefix="set"
+    )
+    candidates = apply_stage(recognize, documents)
+    fusion = {
+        name: one.model_copy(update={"weight": options.weight, "reliability": options.reliability})
+        for name, one in STRATEGIES.items()
+    }
+    points = curve(
+        "oracle", with_oracle(candidates, gold), gold, thresholds, model, fusion["override"]
+    )
+    numbers: Numbers = {"candidates": sum(map(len, candidates["candidates"].to_pylist()))}
+    if options.replay:
+        answered = with_replay(candidates, options.replay, model)
+        numbers |= _alone(answered, gold)
+        for name, config in fusion.items():
+            points += curve(name, answered, gold, thresholds, model, config)
+        points += curve(
+            "product, any spans", shuffled(answered), gold, thresholds, model, fusion["product"]
+        )
+    numbers["points"] = [asdict(point) for point in points]
+    print(_report(numbers, points))
+    if options.plot:
+        options.plot.write_bytes(
+            plot_gains(
+                {
+                    name: [(p.asked_share, p.f1) for p in points if p.system == name]
+                    for name in dict.fromkeys(p.system for p in points)
+                }
+            )
+        )
+    if options.json:
+        write_json(options.json, numbers)
+    return numbers
+
+
+def dev_thresholds(dev: pa.Table) -> dict[float, float]:
+    """For each of SHARES the uncertainty that as many of dev's candidates reach; no gold used."""
+    uncertainty = np.sort(
+        [one["uncertainty"] for row in dev["candidates"].to_pylist() for one in row]
+    )
+    found = {}
+    for share in SHARES:
+        count = round(share * len(uncertainty))
+        found[share] = 1.0 if count == 0 else float(uncertainty[len(uncertainty) - count])
+    found[1.0] = 0.0
+    return found
+
+
+def with_replay(candidates: pa.Table, path: str, model: SpanNER) -> pa.Table:
+    """Every candidate put to the recorded LLM."""
+    config = LlmConfig(
+        backend="replay", model="recorded", replay_path=path, max_context_chars=10_000
+    )
+    backend = start_backend(config, model.label_set)
+    routed = apply_stage(RouteSpans(RoutingConfig(threshold=0.0)), candidates)
+    return apply_stage(ClassifySpans(backend, model.label_set, config=config), routed)
+
+
+def with_oracle(candidates: pa.Table, gold: Sequence[Sequence[GoldEntity]]) -> pa.Table:
+    """Every candidate answered by gold: its label there, else non-entity."""
+    routed = apply_stage(RouteSpans(RoutingConfig(threshold=0.0)), candidates)
+    rows = []
+    for found, golden in zip(candidates["candidates"].to_pylist(), gold, strict=True):
+        label_of = {(one.start, one.end): one.label for one in golden}
+        labels = [label_of.get((one["start"], one["end"])) for one in found]
+        rows.append([asdict(_answer(label)) for label in labels])
+    return routed.append_column("answers", pa.array(rows, STAGE_COLUMNS["answers"]))
+
+
+def shuffled(answered: pa.Table) -> pa.Table:
+    """The same candidates and answers, their uncertainties dealt out anew."""
+    rows = answered["candidates"].to_pylist()
+    values = np.array([one["uncertainty"] for row in rows for one in row])
+    dealt = iter(np.random.default_rng(0).permutation(values).tolist())
+    column = pa.array(
+        [[{**one, "uncertainty": next(dealt)} for one in row] for row in rows],
+        STAGE_COLUMNS["candidates"],
+    )
+    place = answered.schema.get_field_index("candidates")
+    return answered.set_column(place, "candidates", column)
+
+
+def curve(  # noqa: PLR0913, PLR0917 - what one curve is made of
+    system: str,
+    answered: pa.Table,
+    gold: Sequence[Sequence[GoldEntity]],
+    thresholds: Mapping[float, float],
+    model: SpanNER,
+    fusion: FusionConfig,
+) -> list[Point]:
+    """Scores of one system at every threshold."""
+    triples = [[(one.start, one.end, one.label) for one in row] for row in gold]
+    fuse = FuseEntities(fusion, model.label_set.classes)
+    points = []
+    for share, threshold in thresholds.items():
+        linked = apply_stage(fuse, _routed_from(answered, threshold))
+        routes = [route for row in linked["routes"].to_pylist() for route in row]
+        kinds = [one["kind"] for row in linked["candidates"].to_pylist() for one in row]
+        scores = score_entities(triples, entity_triples(linked)).micro
+        flips = count_flips(linked, triples).values()
+        points.append(
+            Point(
+                system=system,
+                dev_share=share,
+                threshold=threshold,
+                asked_share=routes.count("llm") / max(1, len(routes)),
+                asked_for_each_predicted=routes.count("llm") / max(1, kinds.count("predicted")),
+                f1=scores.f1,
+                precision=scores.precision,
+                recall=scores.recall,
+                wrong_to_right=sum(one.wrong_to_right for one in flips),
+                right_to_wrong=sum(one.right_to_wrong for one in flips),
+            )
+        )
+    return points
+
+
+def _routed_from(answered: pa.Table, threshold: float) -> pa.Table:
+    """The table as a run with this threshold would have it before fusion."""
+    table = answered.drop_columns(["routes", "answers"])
+    routed = apply_stage(RouteSpans(RoutingConfig(threshold=threshold)), table)
+    answers = [
+        [answer if route == "llm" else None for answer, route in zip(*pair, strict=True)]
+        for pair in zip(answered["answers"].to_pylist(), routed["routes"].to_pylist(), strict=True)
+    ]
+    return routed.append_column("answers", pa.array(answers, STAGE_COLUMNS["answers"]))
+
+
+def _answer(label: str | None) -> Answer:
+    verdict = Verdict.NON_ENTITY if label is None else Verdict.LABEL
+    return Answer(verdict=verdict, label=label, key="oracle")
+
+
+def _alone(answered: pa.Table, gold: Sequence[Sequence[GoldEntity]]) -> Numbers:
+    """Verdicts, and how often they name gold's class."""
+    verdicts: dict[str, int] = {}
+    right = readable = 0
+    for answers, found, golden in zip(
+        answered["answers"].to_pylist(), answered["candidates"].to_pylist(), gold, strict=True
+    ):
+        label_of = {(one.start, one.end): one.label for one in golden}
+        for answer, one in zip(answers, found, strict=True):
+            verdicts[answer["verdict"]] = verdicts.get(answer["verdict"], 0) + 1
+            if answer["verdict"] in ("label", "non_entity"):
+                readable += 1
+                truth = label_of.get((one["start"], one["end"]), NON_ENTITY)
+                right += (answer["label"] or NON_ENTITY) == truth
+    return {
+        **{f"verdict_{name}": count for name, count in sorted(verdicts.items())},
+        "llm_right_share_on_candidates": right / max(1, readable),
+    }
+
+
+def _report(numbers: Numbers, points: Sequence[Point]) -> str:
+    rows = [
+        {
+            "system": point.system,
+            "dev share": f"{point.dev_share:.2f}",
+            "threshold": f"{point.threshold:.4f}",
+            "asked": f"{point.asked_share:.4f}",
+            "asked / predicted": f"{point.asked_for_each_predicted:.4f}",
+            "F1": f"{point.f1:.4f}",
+            "P": f"{point.precision:.4f}",
+            "R": f"{point.recall:.4f}",
+            "wrong->right": str(point.wrong_to_right),
+            "right->wrong": str(point.right_to_wrong),
+        }
+        for point in points
+    ]
+    facts = [f"{key:<32} {value}" for key, value in numbers.items() if key != "points"]
+    return "\n".join([*facts, "", markdown_table(rows)])
+
+
+if __name__ == "__main__":
+    main()
