@@ -1,7 +1,8 @@
 """What a run may ask the LLM: read from config, and divided so that no unit needs to know another.
 
 A budget counts candidates sent to be asked about. Identical questions of a unit are asked once and
-a ledger answers what it knows, so the LLM itself gets as many calls or fewer.
+a ledger answers what it knows, so the LLM itself gets as many questions or fewer. Not counted are
+further tries of a failed call, and a unit asked again because its worker was lost.
 """
 
 import re

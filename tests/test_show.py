@@ -68,7 +68,7 @@ def key_of(span, decoding=DECODING, fixed=(), **settings):
     return questionnaire.request(question, fixed=fixed).key
 
 
-def stage_table(doc_id, key):
+def stage_table(doc_id, key, *, routes=("local", "llm")):
     answer = {
         "verdict": "label",
         "label": "ORG",
@@ -86,7 +86,7 @@ def stage_table(doc_id, key):
             [{"start": 0, "end": 16, "tokens": []}, {"start": 17, "end": 26, "tokens": []}]
         ],
         "candidates": [[candidate(0, 3, "PER", 0.03), candidate(8, 15, "ORG", 0.25, "doubted")]],
-        "routes": [["local", "llm"]],
+        "routes": [list(routes)],
         "answers": [[None, answer]],
         "entities": [[entity(0, 3, "PER", "local"), entity(8, 15, "ORG", "llm")]],
     }
@@ -98,13 +98,21 @@ def stage_table(doc_id, key):
 def make_run(tmp_path):
     """Writes a run with one document a part file."""
 
-    def make(*doc_ids, keep_text=True, keep_candidates=True, key=None, llm=LLM, url=str(tmp_path)):
+    def make(
+        *doc_ids,
+        keep_text=True,
+        keep_candidates=True,
+        key=None,
+        llm=LLM,
+        url=str(tmp_path),
+        **stage,
+    ):
         run = RunFolder(url)
         run.begin(
             {"plan": {}, "config": {"llm": llm}, "label_set": LABEL_SET.model_dump(mode="json")}
         )
         for number, doc_id in enumerate(doc_ids):
-            table = stage_table(doc_id, key or key_of((8, 15)))
+            table = stage_table(doc_id, key or key_of((8, 15)), **stage)
             receipt = Receipt(
                 unit=f"abc-{number:010d}",
                 source="a.parquet",
@@ -122,6 +130,13 @@ def make_run(tmp_path):
         return url
 
     return make
+
+
+def test_an_audit_is_shown_with_its_answer_and_what_the_budget_left_without(make_run):
+    shown = show_document(make_run("page-1", routes=("over_budget", "audit")), "page-1")
+    assert "    route    over budget\n" in shown
+    assert "    route    audit, answered by llm\n    verdict  label ORG" in shown
+    assert "| Ada met [[Siemens]]." in shown
 
 
 def test_entities_candidates_verdicts_and_the_prompt_are_shown(make_run):

@@ -2,13 +2,20 @@
 
 import json
 from dataclasses import asdict
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
 from linkner_ray.budget import Allotment
-from linkner_ray.config import InputConfig, LlmConfig, RecognizeConfig, RoutingConfig
+from linkner_ray.config import (
+    InputConfig,
+    LlmConfig,
+    RecognizeConfig,
+    RoutingConfig,
+    SentencesConfig,
+)
 from linkner_ray.errors import ContractError
 from linkner_ray.readers import list_sources
 from linkner_ray.runs.accounts import check_accounts
@@ -24,7 +31,7 @@ from linkner_ray.unit_steps import (
     unpack,
     write_units,
 )
-from tests.crawl import config_of, overrides, text_of, write_parquet
+from tests.crawl import config_of, overrides, text_of, write_crawl, write_parquet
 from tests.fakes import ScriptedBackend
 from tests.spanner.tiny import LABELS, model
 
@@ -97,6 +104,40 @@ def test_a_unit_becomes_its_files_and_a_receipt(shard, tmp_path):
     assert sorted(written["doc_id"].to_pylist()) == ["p0", "p2"]
     entities = [entity for row in written["entities"].to_pylist() for entity in row]
     assert {entity["label"] for entity in entities if entity["source"] == "llm"} == {"PER"}
+
+
+@pytest.mark.parametrize("unit_documents", [1, 2, 5, 100])
+def test_the_units_of_all_shards_and_formats_get_the_calls_of_the_run(tmp_path, unit_documents):
+    inputs = InputConfig(
+        paths=(str(write_crawl(tmp_path / "crawl")),), unit_documents=unit_documents
+    )
+    sources = list_sources(inputs)
+    total = sum(source.size for source in sources)
+    before = accumulate((source.size for source in sources), initial=0)
+    items = [
+        {
+            "source": json.dumps(asdict(source)),
+            "done": [],
+            "allotment": json.dumps(
+                asdict(Allotment(calls=101, total_bytes=total, bytes_before=b))
+            ),
+        }
+        for source, b in zip(sources, before, strict=False)
+    ]
+    units = read_sources(
+        pa.Table.from_pylist(items),
+        plan_digest="plan",
+        config=inputs,
+        sentences=SentencesConfig(),
+        raw_chars=9,
+    )
+    allotted = [
+        int(unpack(unit["documents"][0].as_py()).schema.metadata[b"linkner.max_asked"])
+        for unit in units
+    ]
+    assert len(allotted) >= len(sources)
+    assert min(allotted) >= 0
+    assert sum(allotted) == 101
 
 
 @pytest.mark.parametrize("calls", [1, 7, 10_000])
