@@ -17,9 +17,9 @@ from linkner_ray.evaluation.scores import Scores, score_entities, scores_table
 from linkner_ray.labels import LabelSet
 from linkner_ray.pipeline import Chain, run_documents, without_llm
 from linkner_ray.runs.folder import parquet_bytes
-from linkner_ray.runs.storage import Folder
 from linkner_ray.spanner.checkpoint import local_checkpoint, read_parts
 from linkner_ray.stages.write_entities import WriteEntities
+from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
 

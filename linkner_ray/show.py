@@ -15,7 +15,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import endpoint, vllm_engine
 from linkner_ray.llm.context import ContextSize, render_context
 from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, Request, choose_symbols
-from linkner_ray.runs.storage import Folder
+from linkner_ray.storage import Folder
 
 MAX_COMPARED_IDS = 20_000
 """Ids an unknown one is compared with, since each comparison takes microseconds."""

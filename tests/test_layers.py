@@ -17,6 +17,7 @@ LAYERS = {
     "schemas": 0,
     "config": 0,
     "config_files": 0,
+    "storage": 0,
     "corpora": 1,
     "spanner": 1,
     "llm": 1,
@@ -34,6 +35,7 @@ LAYERS = {
     "extraction_report": 6,
     "demo": 7,
     "cli_labels": 7,
+    "cli_ledger": 7,
     "cli": 8,
 }
 """A module imports from its own part or a lower layer."""

@@ -101,7 +101,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The reading of one reply; field by field what `schemas.ANSWER` stores."""
+    """The reading of one reply; all but the latency is what `schemas.ANSWER` stores."""
 
     verdict: Verdict
     label: str | None = None
@@ -113,7 +113,11 @@ class Answer:
 
     key: str
     source: str = "llm"
+    """`llm`, or `ledger` for an answer that was not asked for now."""
+
     prompt_tokens: int | None = None
+    latency_s: float | None = None
+    """Seconds from handing the request over to its answer, waiting for its turn included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import ConfigError, ContractError, DataError
-from linkner_ray.runs.storage import Folder
+from linkner_ray.storage import Folder
 
 RECEIPT_KEY = b"linkner.receipt"
 """Where a part file carries its receipt, in the metadata of its schema."""

@@ -13,6 +13,7 @@ from linkner_ray.errors import ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend
 from linkner_ray.llm.context import ContextSize, Question, render_context
+from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import Answer, Questionnaire
 from linkner_ray.schemas import ANSWER, STAGE_COLUMNS
 
@@ -42,7 +43,7 @@ class ClassifySpans:
                 label_set,
                 backend.symbols,
                 model=config.model,
-                revision=config.revision,
+                revision=model_revision(config),
                 decoding=backend.decoding,
             )
 

@@ -1,23 +1,40 @@
 """Where answers come from, behind one protocol."""
 
-from linkner_ray.config import LlmConfig
+from linkner_ray.config import LedgerConfig, LlmConfig
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.protocol import Backend
+from linkner_ray.llm.ledger import Ledger
 
 __all__ = ["Backend", "start_backend"]
 
 
-def start_backend(config: LlmConfig, label_set: LabelSet) -> Backend:
-    """Start the backend a config names and see that it answers.
+def start_backend(
+    config: LlmConfig, label_set: LabelSet, ledger: LedgerConfig | None = None
+) -> Backend:
+    """Start the backend a config names, behind its ledger, and see that it answers.
 
     Args:
         config: The LLM's part of the config; its backend is not "none".
         label_set: Labels the questions will offer.
+        ledger: Where answers are kept, if anywhere.
 
     Raises:
         StartupError: If it does not come up, or does not answer as it should.
-        ConfigError: If the label set has more labels than an answer can tell apart.
+        ConfigError: If the label set has more labels than an answer can tell apart, or what is to
+            be replayed cannot be found.
     """
+    path = ledger.path if ledger is not None else None
+    if config.backend == "replay":
+        return _start_replay(config, label_set, path)
+    backend = _start_llm(config, label_set)
+    if path is None:
+        return backend
+    from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+
+    return LedgerBackend(backend, _open(path, config, label_set))
+
+
+def _start_llm(config: LlmConfig, label_set: LabelSet) -> Backend:
     match config.backend:
         case "vllm":
             from linkner_ray.llm.backends.vllm_engine import VllmBackend
@@ -27,5 +44,23 @@ def start_backend(config: LlmConfig, label_set: LabelSet) -> Backend:
             from linkner_ray.llm.backends.endpoint import EndpointBackend
 
             return EndpointBackend(config, label_set)
-        case "none":
-            raise ValueError("backend 'none' asks nobody; there is nothing to start")
+        case _:
+            raise ValueError(f"backend '{config.backend}' asks nobody; there is nothing to start")
+
+
+def _start_replay(config: LlmConfig, label_set: LabelSet, path: str | None) -> Backend:
+    from linkner_ray.llm.backends import endpoint, vllm_engine
+    from linkner_ray.llm.backends.replay import LedgerReplay, RecordedReplay
+
+    if path is None:
+        return RecordedReplay(config, label_set)
+    return LedgerReplay(
+        config,
+        label_set,
+        ledger=_open(path, config, label_set),
+        decodings=(vllm_engine.DECODING, endpoint.DECODING),
+    )
+
+
+def _open(path: str, config: LlmConfig, label_set: LabelSet) -> Ledger:
+    return Ledger(path, model=config.model, classes=label_set.classes)
