@@ -13,6 +13,7 @@ from linkner_ray.config import ErrorsConfig, ExtractConfig
 from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
+from linkner_ray.llm.model_identity import known_content
 from linkner_ray.llm.prompts import Questionnaire, choose_symbols
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
@@ -56,6 +57,10 @@ class ExtractionResult:
     """Units this run wrote; 0 when the output was complete before."""
 
     totals: dict[str, int]
+    effort: dict[str, int]
+    """Sum of the receipts' `effort`: what the answers took in this run, which `totals` do not say,
+    since they are the same in every run."""
+
     seconds: float
     problems: tuple[str, ...] = field(default=())
     """Error limits that were passed; a job with any exits 3."""
@@ -100,6 +105,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         "prompt": _prompt_digest(label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
         "label_set": label_set.digest,
+        "llm": known_content(config.llm),
         "config": deciding,
     }
     return Plan(config=config, label_set=label_set, facts=facts, sources=sources)
@@ -149,8 +155,10 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     if len({receipt.unit for receipt in receipts}) != len(receipts):
         raise ContractError(f"{config.output.path}: a unit was written twice in one run")
     totals: dict[str, int] = {}
+    effort: dict[str, int] = {}
     for receipt in receipts:
         totals = add_counts(totals, receipt.counts)
+        effort = add_counts(effort, receipt.effort)
     check_accounts(totals)
     if todo or not run.is_complete:
         run.finish(
@@ -165,6 +173,7 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
         receipts=tuple(receipts),
         units_written=len(receipts) - len(done),
         totals=totals,
+        effort=effort,
         seconds=time.perf_counter() - started,
         problems=_problems(totals, config.errors),
     )

@@ -4,16 +4,18 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends import endpoint, vllm_engine
+from linkner_ray.llm.backends import endpoint, replay, vllm_engine
 from linkner_ray.llm.context import ContextSize, render_context
+from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, Request, choose_symbols
 from linkner_ray.storage import Folder
 
@@ -22,7 +24,11 @@ MAX_COMPARED_IDS = 20_000
 
 SHOWN_PROBS = 4
 
-_DECODINGS = {"vllm": vllm_engine.DECODING, "openai": endpoint.DECODING}
+_DECODINGS = {
+    "vllm": vllm_engine.DECODING,
+    "openai": endpoint.DECODING,
+    "replay": replay.DECODING,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,9 @@ class _Run:
     config: Mapping[str, Any]
     label_set: LabelSet
 
+    revision: str | None
+    """Of the LLM as it is now."""
+
     def request_asked(
         self, row: Mapping[str, Any], candidate: Mapping[str, Any], *, key: str
     ) -> Request:
@@ -40,7 +49,10 @@ class _Run:
         return next((request for request in requests if request.key == key), requests[0])
 
     def _requests(self, row: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[Request]:
-        """A candidate's request with each set of symbols that the backend may have chosen."""
+        """A candidate's request with each set of symbols that the backend may have chosen.
+
+        A model whose files have changed since is another one, and so is one that is not here.
+        """
         llm = self.config["llm"]
         question = render_context(
             row["text"],
@@ -49,14 +61,15 @@ class _Run:
             span=(candidate["start"], candidate["end"]),
             size=ContextSize(llm["context_sentences"], llm["max_context_chars"]),
         )
+        revisions = dict.fromkeys((self.revision, llm["revision"]))
         count = len(self.label_set.classes)
-        for alphabet in SYMBOL_ALPHABETS:
+        for alphabet, revision in product(SYMBOL_ALPHABETS, revisions):
             if count <= len(alphabet):
                 yield Questionnaire.for_label_set(
                     self.label_set,
                     choose_symbols(count, alphabet),
                     model=llm["model"],
-                    revision=llm["revision"],
+                    revision=revision,
                     decoding=_DECODINGS[llm["backend"]],
                 ).request(question)
 
@@ -79,11 +92,22 @@ def show_document(output_path: str, doc_id: str) -> str:
     if not folder.exists("_run.json"):
         raise ConfigError(f"{output_path} is not the output of a run: it has no _run.json")
     facts = json.loads(folder.read_bytes("_run.json"))
-    run = _Run(config=facts["config"], label_set=LabelSet.model_validate(facts["label_set"]))
+    run = _Run(
+        config=facts["config"],
+        label_set=LabelSet.model_validate(facts["label_set"]),
+        revision=_revision_now(LlmConfig.model_validate(facts["config"]["llm"])),
+    )
     rows = list(_find(folder, doc_id))
     if not rows:
         raise ConfigError(f"{output_path} has no document '{doc_id}'{_similar(folder, doc_id)}")
     return "\n\n\n".join("\n".join(_describe(run, row)) for row in rows) + "\n"
+
+
+def _revision_now(llm: LlmConfig) -> str | None:
+    try:
+        return model_revision(llm)
+    except ConfigError:  # what was replayed is gone
+        return None
 
 
 def _find(folder: Folder, doc_id: str) -> Iterator[dict[str, Any]]:

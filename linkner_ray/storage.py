@@ -125,3 +125,13 @@ class Folder:
             stream.flush()
             os.fsync(stream.fileno())
         return hidden
+
+
+def read_file(url: str) -> bytes:
+    """Whole content of one file, local or with a scheme.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    filesystem, path = url_to_fs(url)
+    return bytes(filesystem.cat_file(path))

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from linkner_ray.config import LlmConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.storage import read_file
 
 _WHOLE_BYTES = 8 * 2**20
 """Files up to this size are read whole; of larger ones as much is read in samples."""
@@ -23,21 +25,48 @@ def model_revision(config: LlmConfig) -> str | None:
     Covered: the content of a local model folder, tokenizer and chat template included (weights by
     samples, so a change of a few numbers between two samples goes unseen); the commit of a model of
     the hub, once it has been downloaded; the dtype, where the config names one. Of an endpoint only
-    what `llm.revision` says, which is therefore to be changed with the model behind it.
+    what `llm.revision` says, which is therefore to be changed with the model behind it. Of a
+    recorded file all of its bytes.
 
     Not covered, since they move probabilities by rounding alone: the kind of GPU or CPU, the
     release of the engine, how requests are batched, tensor parallelism.
     """
     if config.backend == "openai":
         return config.revision
-    folder = Path(config.model)
-    if config.model and folder.is_dir():
-        revision: str | None = f"folder-{folder_digest(folder)}"
-    else:
-        revision = _hub_commit(config) or config.revision
+    if config.replay_path:
+        return known_content(config)
+    revision = known_content(config) or _hub_commit(config) or config.revision
     if config.dtype == "auto":
         return revision
     return f"{revision or ''}:{config.dtype}"
+
+
+def known_content(config: LlmConfig) -> str | None:
+    """Name of the content that answers come from, as far as this machine can see it.
+
+    None for a model that is named by an id, and for one that only other machines have.
+
+    Raises:
+        ConfigError: If there is no such file to replay.
+    """
+    if config.replay_path:
+        content = read_recording(config.replay_path)
+        return f"file-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+    if config.backend == "openai" or not config.model or not Path(config.model).is_dir():
+        return None
+    return f"folder-{folder_digest(Path(config.model))}"
+
+
+def read_recording(path: str) -> bytes:
+    """Content of the file `llm.replay_path`.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    try:
+        return read_file(path)
+    except OSError as error:
+        raise ConfigError(f"llm.replay_path = {path}: cannot be read: {error}") from error
 
 
 def folder_digest(folder: Path) -> str:

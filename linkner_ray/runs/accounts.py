@@ -19,7 +19,7 @@ UNCERTAINTY_BINS = 20
 """Bins of equal width over [0, 1]; 1 itself falls into the last."""
 
 KINDS = ("predicted", "doubted")
-SOURCES = ("local", "llm", "ledger")
+SOURCES = ("local", "llm")
 VERDICTS = ("label", "non_entity", "unreadable", "failed")
 
 
@@ -57,7 +57,7 @@ def count_unit(
     Returns:
         Counters by name. `documents_read` and `characters_total` are counted from what came in,
         their parts from what went out. `questions` and `prompt_tokens` count a request once a
-        unit, and tokens only where the LLM was asked and not the ledger. `flips` are entities
+        unit, whether it was asked now or its answer was kept. `flips` are entities
         whose label is not the one predicted locally, `added_by_llm` those not predicted at all.
         `dropped_by_llm` are predicted candidates with the verdict non_entity, and
         `dropped_in_fusion` those that lost to an overlapping rival or by the product.
@@ -73,6 +73,27 @@ def count_unit(
     kept = counts["entities"] - counts["added_by_llm"]
     predicted = counts["candidates_predicted"]
     return {**counts, "dropped_in_fusion": predicted - counts["dropped_by_llm"] - kept}
+
+
+def count_effort(table: pa.Table) -> dict[str, int]:
+    """Counters of what a unit's answers took in this run; they are not the same in every run.
+
+    Args:
+        table: Its documents with `answers`, whose sources are as the backend gave them.
+
+    Returns:
+        Counters by name: of the unit's `questions` those that were asked now, the prompt tokens of
+        these, and those whose answer was in the ledger or being asked for another unit.
+    """
+    sources, keys, tokens = _fields(table["answers"], ("source", "key", "prompt_tokens"))
+    source_of = dict(zip(keys, sources, strict=True))
+    tokens_of = dict(zip(keys, tokens, strict=True))
+    asked = [key for key, source in source_of.items() if source == "llm"]
+    return {
+        "questions_asked": len(asked),
+        "questions_from_ledger": list(source_of.values()).count("ledger"),
+        "prompt_tokens_asked": sum(tokens_of[key] or 0 for key in asked),
+    }
 
 
 def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
@@ -186,18 +207,11 @@ def _count_candidates(table: pa.Table) -> dict[str, int]:
 
 
 def _count_answers(table: pa.Table) -> dict[str, int]:
-    verdicts, sources, keys, tokens = _fields(
-        table["answers"], ("verdict", "source", "key", "prompt_tokens")
-    )
+    verdicts, keys, tokens = _fields(table["answers"], ("verdict", "key", "prompt_tokens"))
     [kinds] = _fields(table["candidates"], ("kind",))
-    tokens_of = {
-        key: count or 0
-        for key, count, source in zip(keys, tokens, sources, strict=True)
-        if source == "llm"
-    }
+    tokens_of = {key: count or 0 for key, count in zip(keys, tokens, strict=True)}
     return {
         "questions": len({key for key in keys if key is not None}),
-        **{f"answers_{source}": sources.count(source) for source in ("llm", "ledger")},
         **{f"verdict_{verdict}": verdicts.count(verdict) for verdict in VERDICTS},
         "prompt_tokens": sum(tokens_of.values()),
         "dropped_by_llm": list(zip(kinds, verdicts, strict=True)).count(

@@ -34,6 +34,9 @@ class Receipt:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds in each stage; empty when read back, since files hold nothing that varies."""
 
+    effort: Mapping[str, int] = field(default_factory=dict)
+    """Counters of `accounts.count_effort`; empty when read back, for the same reason."""
+
     @property
     def source_digest(self) -> str:
         """Name of the shard under the run's plan."""

@@ -14,8 +14,8 @@ from linkner_ray.labels import NON_ENTITY, LabelSet
 from linkner_ray.llm.backends.protocol import Failures
 from linkner_ray.llm.context import neutralise
 from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.model_identity import read_recording
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
-from linkner_ray.storage import Folder
 
 DECODING = "replayed"
 
@@ -73,7 +73,7 @@ class LedgerReplay:
             key = replace(request, decoding=decoding, revision=revision).key
             answer = self._ledger.find([key]).get(key)
             if answer is not None:
-                return answer
+                return replace(answer, key=request.key)
         return self._failures.answer(request, "not_in_ledger", "nobody has asked this before")
 
 
@@ -179,15 +179,10 @@ def _read(path: str) -> Iterator[_RecordedSentence]:
     """Lines of a recorded file.
 
     Raises:
-        ConfigError: If there is no such file.
+        ConfigError: If it cannot be read.
         DataError: If a line is no recorded sentence.
     """
-    folder, _, name = path.rpartition("/")
-    try:
-        content = Folder.at(folder or ".").read_bytes(name)
-    except FileNotFoundError as error:
-        raise ConfigError(f"llm.replay_path = {path}: there is no such file") from error
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(read_recording(path).splitlines(), start=1):
         try:
             sentence = _RecordedSentence.model_validate_json(line)
         except ValidationError as error:
