@@ -16,6 +16,7 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.scores import Scores, score_entities, scores_table
 from linkner_ray.labels import LabelSet
 from linkner_ray.pipeline import Chain, run_documents, without_llm
+from linkner_ray.runs.accounts import VERDICTS
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.spanner.checkpoint import local_checkpoint, read_parts
 from linkner_ray.stages.write_entities import WriteEntities
@@ -36,6 +37,9 @@ class SetResult:
 
     num_candidates: int
     num_routed: int
+    verdicts: Mapping[str, int]
+    """Routed candidates by what came of asking."""
+
     local: Scores
     """The local model alone, on the same candidates."""
 
@@ -119,9 +123,16 @@ def _score(loaded: _LoadedSet, table: pa.Table, chain: Chain) -> SetResult:
         num_unreachable=loaded.num_unreachable,
         num_candidates=len(routes),
         num_routed=routes.count("llm"),
+        verdicts=_count_verdicts(table),
         local=score_entities(gold, entity_triples(local)),
         linked=score_entities(gold, entity_triples(table)),
     )
+
+
+def _count_verdicts(table: pa.Table) -> dict[str, int]:
+    answers = [answer for row in table["answers"].to_pylist() for answer in row if answer]
+    found = [answer["verdict"] for answer in answers]
+    return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 
 def entity_triples(table: pa.Table) -> list[set[tuple[int, int, str]]]:
@@ -138,6 +149,8 @@ def _report(results: Sequence[SetResult]) -> str:
     for result in results:
         parts += [f"## {result.name}: local", "", scores_table(result.local), ""]
         parts += [f"## {result.name}: linked", "", scores_table(result.linked), ""]
+        verdicts = ", ".join(f"{count} {name}" for name, count in result.verdicts.items())
+        parts += [f"Verdicts on {result.num_routed} routed candidates: {verdicts}.", ""]
     return "\n".join(parts)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from linkner_ray import cli_labels
+from linkner_ray import cli_labels, cli_ledger
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ErrorLimitError, LinknerError
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_labels.app, name="labels")
+app.add_typer(cli_ledger.app, name="ledger")
 
 ConfigFile = Annotated[
     str | None, typer.Option("--config", help="YAML file; see jobs/configs for examples.")

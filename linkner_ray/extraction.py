@@ -13,6 +13,7 @@ from linkner_ray.config import ErrorsConfig, ExtractConfig
 from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
+from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
 from linkner_ray.llm.model_identity import known_content
 from linkner_ray.llm.prompts import Questionnaire, choose_symbols
 from linkner_ray.pipeline import run_extraction
@@ -62,6 +63,9 @@ class ExtractionResult:
     since they are the same in every run."""
 
     seconds: float
+    notes: tuple[str, ...] = ()
+    """Sentences for the report, such as what was not trusted of the ledger."""
+
     problems: tuple[str, ...] = field(default=())
     """Error limits that were passed; a job with any exits 3."""
 
@@ -147,6 +151,7 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     receipts = list(done)
     if todo:
         progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
+        tidy(config.ledger)
         units = run_extraction(config, plan_digest=plan.digest, label_set=plan.label_set, todo=todo)
         with _Progress(progress, shards=len(todo)) as tracker:
             for receipt in units:
@@ -175,6 +180,7 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
         totals=totals,
         effort=effort,
         seconds=time.perf_counter() - started,
+        notes=tuple(describe_faults(config.ledger)),
         problems=_problems(totals, config.errors),
     )
 

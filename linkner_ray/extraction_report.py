@@ -92,7 +92,7 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
             for receipt in result.receipts
         ],
         scores=context.scores,
-        notes=[*context.notes, *result.problems],
+        notes=[*context.notes, *result.notes, *result.problems],
     )
     write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
 

@@ -108,6 +108,10 @@ class LedgerFolder:
         foreign = [n for n in found if not _NAME.fullmatch(n) and not n.startswith("_")]
         return Listing(names, foreign)
 
+    def number(self, name: str) -> int:
+        """Number of a listed file."""
+        return _number(name)
+
     def size(self, name: str) -> int:
         """Bytes of a file."""
         return int(self.folder.filesystem.size(self.folder.path(name)))
