@@ -190,7 +190,8 @@ class LedgerConfig(Config):
     asks anew."""
 
     max_files: int = Field(256, ge=1)
-    """A run that finds more files merges them into one before it starts."""
+    """A run that finds more files merges all into one before it starts. (While a run writes, every
+    256 of its files become one.)"""
 
 
 def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:

@@ -130,6 +130,27 @@ def compact(url: str, *, keep: Callable[[pa.Table], pa.Table] = lambda table: ta
     )
 
 
+def merge_recent(folder: LedgerFolder) -> str | None:
+    """Merge the files that no compaction has merged yet, so that a long run leaves few.
+
+    Returns:
+        Name of the merged file; None if another process is doing the same.
+    """
+    names = [name for name in folder.list().names if name.startswith("answers")]
+    found = Survey(sizes={}, tables=[], faults=[])
+    try:
+        for name in names:
+            _read(folder, name, found)
+    except FileNotFoundError:
+        return None
+    if len(found.sizes) < 2:
+        return None
+    written = folder.write_compacted(max(map(folder.number, found.sizes)), found.answers())
+    for name in found.sizes:
+        folder.folder.remove(name)
+    return written
+
+
 def tidy(config: LedgerConfig) -> None:
     """Merge the files of a ledger if they are more than the config allows."""
     if config.path and len(LedgerFolder(config.path).list().names) > config.max_files:

@@ -23,7 +23,7 @@ def start_backend(
         ConfigError: If the label set has more labels than an answer can tell apart, or what is to
             be replayed cannot be found.
     """
-    path = ledger.path if ledger is not None else None
+    path = (ledger.path or None) if ledger is not None else None
     if config.backend == "replay":
         return _start_replay(config, label_set, path)
     backend = _start_llm(config, label_set)
