@@ -5,10 +5,12 @@ import re
 import pyarrow as pa
 import pytest
 
+from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends.vllm_engine import DECODING
 from linkner_ray.llm.context import ContextSize, render_context
+from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import Questionnaire, choose_symbols
 from linkner_ray.runs.folder import Receipt, RunFolder
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE, STAGE_COLUMNS
@@ -56,10 +58,10 @@ def entity(start, end, label, source):
     }
 
 
-def key_of(span, decoding=DECODING):
+def key_of(span, decoding=DECODING, model="tiny", revision=None):
     symbols = choose_symbols(len(LABEL_SET.classes))
     questionnaire = Questionnaire.for_label_set(
-        LABEL_SET, symbols, model="tiny", revision=None, decoding=decoding
+        LABEL_SET, symbols, model=model, revision=revision, decoding=decoding
     )
     question = render_context(
         TEXT, [(0, 16), (17, 26)], index=0, span=span, size=ContextSize(0, 2000)
@@ -97,10 +99,10 @@ def stage_table(doc_id, key):
 def make_run(tmp_path):
     """Writes a run with one document a part file."""
 
-    def make(*doc_ids, keep_text=True, keep_candidates=True, key=None, url=str(tmp_path)):
+    def make(*doc_ids, keep_text=True, keep_candidates=True, key=None, url=str(tmp_path), llm=LLM):
         run = RunFolder(url)
         run.begin(
-            {"plan": {}, "config": {"llm": LLM}, "label_set": LABEL_SET.model_dump(mode="json")}
+            {"plan": {}, "config": {"llm": llm}, "label_set": LABEL_SET.model_dump(mode="json")}
         )
         for number, doc_id in enumerate(doc_ids):
             table = stage_table(doc_id, key or key_of((8, 15)))
@@ -185,3 +187,20 @@ def test_a_run_without_documents_says_so(make_run):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"is not the output of a run: it has no _run\.json"):
         show_document(str(tmp_path), "page-1")
+
+
+def test_the_prompt_of_a_model_in_a_folder_is_found_by_its_content(make_run, tmp_path):
+    folder = tmp_path / "llm"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    llm = {**LLM, "model": str(folder)}
+    key = key_of((8, 15), model=str(folder), revision=model_revision(LlmConfig(**llm)))
+    url = make_run("page", key=key, llm=llm, url=str(tmp_path / "run"))
+    assert "rendered anew" not in show_document(url, "page")
+    (folder / "config.json").write_text("changed")
+    assert "rendered anew" in show_document(url, "page")
+
+
+def test_a_run_whose_recording_is_gone_can_be_shown(make_run, tmp_path):
+    llm = {**LLM, "backend": "replay", "replay_path": str(tmp_path / "gone.jsonl")}
+    assert "verdict  label ORG" in show_document(make_run("page", llm=llm), "page")

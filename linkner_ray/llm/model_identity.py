@@ -24,9 +24,9 @@ def model_revision(config: LlmConfig) -> str | None:
 
     Covered: the content of a local model folder, tokenizer and chat template included (weights by
     samples, so a change of a few numbers between two samples goes unseen); the commit of a model of
-    the hub, once it has been downloaded; the dtype, where the config names one. Of an endpoint only
-    what `llm.revision` says, which is therefore to be changed with the model behind it. Of a
-    recorded file all of its bytes.
+    the hub, once it has been downloaded; the dtype, where the config names one; a recorded file to
+    the byte. Of an endpoint, and of a model that an engine reads from an object store, only what
+    `llm.revision` says, which is therefore to be changed with the model behind it.
 
     Not covered, since they move probabilities by rounding alone: the kind of GPU or CPU, the
     release of the engine, how requests are batched, tensor parallelism.

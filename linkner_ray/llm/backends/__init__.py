@@ -1,6 +1,7 @@
 """Where answers come from, behind one protocol."""
 
 from linkner_ray.config import LedgerConfig, LlmConfig
+from linkner_ray.errors import StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.ledger import Ledger
@@ -26,12 +27,12 @@ def start_backend(
     path = (ledger.path or None) if ledger is not None else None
     if config.backend == "replay":
         return _start_replay(config, label_set, path)
-    backend = _start_llm(config, label_set)
     if path is None:
-        return backend
+        return _start_llm(config, label_set)
     from linkner_ray.llm.backends.ledger_backend import LedgerBackend
 
-    return LedgerBackend(backend, _open(path, config, label_set))
+    ledger_of_model = _open(path, config, label_set)  # first: an engine takes minutes to start
+    return LedgerBackend(_start_llm(config, label_set), ledger_of_model)
 
 
 def _start_llm(config: LlmConfig, label_set: LabelSet) -> Backend:
@@ -63,4 +64,9 @@ def _start_replay(config: LlmConfig, label_set: LabelSet, path: str | None) -> B
 
 
 def _open(path: str, config: LlmConfig, label_set: LabelSet) -> Ledger:
-    return Ledger(path, model=config.model, classes=label_set.classes)
+    try:
+        return Ledger(path, model=config.model, classes=label_set.classes)
+    except OSError as error:
+        raise StartupError(
+            f"ledger {path} cannot be read: {error}; correct ledger.path or its permissions"
+        ) from error

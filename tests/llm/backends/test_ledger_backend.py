@@ -1,15 +1,20 @@
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
 import pytest
 
-from linkner_ray.errors import BackendError
+from linkner_ray.config import LedgerConfig, LlmConfig
+from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import NON_ENTITY
+from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.backends.ledger_backend import LedgerBackend
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.ledger_files import LedgerFolder
 from linkner_ray.llm.prompts import Questionnaire, Verdict
+from tests.endpoint_server import GOOD, Server
 from tests.fakes import ScriptedBackend
 from tests.llm.ledgers import CLASSES, LABELS
 
@@ -203,3 +208,36 @@ def test_the_description_adds_the_ledgers_counts_to_the_backends(start):
     backend.close()
     assert scripted.is_closed
     assert (backend.symbols, backend.decoding) == (scripted.symbols, "scripted")
+
+
+def test_a_ledger_stands_in_front_of_the_backend_that_a_config_names(tmp_path, monkeypatch):
+    server = Server()
+    monkeypatch.setattr(server, "reply", lambda *_: GOOD)
+    config = LlmConfig(backend="openai", model="some-llm", base_url=server.url)
+    ledger = LedgerConfig(path=str(tmp_path / "ledger"))
+    asked = [replace(request(span), decoding="one token, most probable") for span in ("Ada", "Bo")]
+    told = []
+    for _ in range(2):
+        server.bodies.clear()
+        backend = start_backend(config, LABELS, ledger)
+        told.append(backend.ask(asked))
+        backend.close()
+    server.close()
+    assert len(server.bodies) == 1  # the question at the start
+    assert facts(told[0]) == facts(told[1])
+    rows = pq.read_table(tmp_path / "ledger")
+    assert rows.num_rows == 2
+    assert all(0 < latency < 60 for latency in rows["latency_s"].to_pylist())
+    assert rows["prompt_tokens"].to_pylist() == [42, 42]
+
+
+def test_a_ledger_that_cannot_be_read_is_named_before_the_run(tmp_path, monkeypatch):
+    def refuse(*_arguments, **_settings):
+        raise PermissionError("no access")
+
+    monkeypatch.setattr(LedgerFolder, "list", refuse)
+    server = Server()
+    config = LlmConfig(backend="openai", model="some-llm", base_url=server.url)
+    with pytest.raises(StartupError, match=r"ledger .*l cannot be read: no access"):
+        start_backend(config, LABELS, LedgerConfig(path=str(tmp_path / "l")))
+    server.close()
