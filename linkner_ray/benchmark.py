@@ -28,10 +28,11 @@ from linkner_ray.evaluation.plots import plot_reliability
 from linkner_ray.evaluation.scores import Scores, score_entities, scores_table
 from linkner_ray.labels import LabelSet
 from linkner_ray.pipeline import Chain, run_documents, without_llm
+from linkner_ray.runs.accounts import VERDICTS
 from linkner_ray.runs.folder import parquet_bytes
-from linkner_ray.runs.storage import Folder
 from linkner_ray.spanner.checkpoint import local_checkpoint, read_parts
 from linkner_ray.stages.write_entities import WriteEntities
+from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class SetResult:
     num_routed: int
     candidates: CandidateFigures
     """Reach, calibration and error detection of the local model's candidates."""
+    verdicts: Mapping[str, int]
+    """Routed candidates by what came of asking."""
 
     local: Scores
     """The local model alone, on the same candidates."""
@@ -157,12 +160,19 @@ def _score(loaded: _LoadedSet, table: pa.Table, chain: Chain) -> SetResult:
         num_candidates=len(routes),
         num_routed=routes.count("llm"),
         candidates=judge_candidates(table["candidates"], gold),
+        verdicts=_count_verdicts(table),
         local=score_entities(gold, entity_triples(local)),
         linked=score_entities(gold, entity_triples(table)),
         routed=count_flips(table, gold),
         audited=count_flips(as_if_routed(table, chain.fusion, classes), gold, route="audit"),
         product=fit_product(table, gold, classes, reliability=chain.fusion.reliability),
     )
+
+
+def _count_verdicts(table: pa.Table) -> dict[str, int]:
+    answers = [answer for row in table["answers"].to_pylist() for answer in row if answer]
+    found = [answer["verdict"] for answer in answers]
+    return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 
 def entity_triples(table: pa.Table) -> list[set[tuple[int, int, str]]]:
@@ -181,6 +191,8 @@ def _report(results: Sequence[SetResult]) -> str:
     for result in results:
         parts += [f"## {result.name}: local", "", scores_table(result.local), ""]
         parts += [f"## {result.name}: linked", "", scores_table(result.linked), ""]
+        verdicts = ", ".join(f"{count} {name}" for name, count in result.verdicts.items())
+        parts += [f"Verdicts on {result.num_routed} routed candidates: {verdicts}.", ""]
         parts += _asking(result)
     return "\n".join(parts)
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from linkner_ray import cli_labels
+from linkner_ray import cli_labels, cli_ledger
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ErrorLimitError, LinknerError
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_labels.app, name="labels")
+app.add_typer(cli_ledger.app, name="ledger")
 
 ConfigFile = Annotated[
     str | None, typer.Option("--config", help="YAML file; see jobs/configs for examples.")
@@ -129,7 +130,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """
     resolved = load_config(ExtractConfig, config, overrides or [])
     from linkner_ray.extraction import plan_extraction
-    from linkner_ray.planning import SampleSettings, estimate_run
+    from linkner_ray.planning import SampleSettings, estimate_run, known_answers
     from linkner_ray.planning_report import describe_estimate
 
     settings = SampleSettings(
@@ -137,7 +138,9 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
     )
     if threshold:
         settings = dataclasses.replace(settings, thresholds=tuple(threshold))
-    estimate = estimate_run(plan_extraction(resolved), settings)
+    planned = plan_extraction(resolved)
+    is_known = known_answers(resolved, planned.label_set)
+    estimate = estimate_run(planned, settings, is_known=is_known)
     print(describe_estimate(estimate, resolved))
     if json_file is not None:
         content = json.dumps(dataclasses.asdict(estimate), indent=2)

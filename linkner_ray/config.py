@@ -212,13 +212,21 @@ class DemonstrationsConfig(Config):
 class LlmConfig(Config):
     """The model that classifies uncertain spans."""
 
-    backend: Literal["vllm", "openai", "none"] = "vllm"
-    """vllm: engine inside an actor; openai: any OpenAI-compatible endpoint; none: local only."""
+    backend: Literal["vllm", "openai", "replay", "none"] = "vllm"
+    """vllm: engine inside an actor; openai: any OpenAI-compatible endpoint; replay: earlier answers
+    alone, out of the ledger or `replay_path`; none: local only."""
 
     model: str = ""
     """Hugging Face id, local folder, or the name an endpoint serves."""
 
     revision: str | None = None
+    """Version of the model. Behind an endpoint it is a word of your own: change it when the model
+    there changes, or a ledger answers for the old one."""
+
+    replay_path: str | None = None
+    """What an LLM once extracted from whole sentences, as JSONL, local or with a scheme; backend
+    replay only."""
+
     base_url: str | None = None
     """Endpoint, such as http://host:8000/v1; backend openai only."""
 
@@ -271,7 +279,7 @@ class LlmConfig(Config):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.backend != "none" and not self.model:
+        if self.backend != "none" and not self.model and not self.replay_path:
             raise ValueError(
                 f"llm.backend = '{self.backend}' needs llm.model; for a run without an LLM set "
                 "llm.backend = none"
@@ -280,7 +288,41 @@ class LlmConfig(Config):
             raise ValueError(
                 "llm.backend = 'openai' needs llm.base_url, such as http://host:8000/v1"
             )
+        if self.replay_path and self.backend != "replay":
+            raise ValueError(
+                f"llm.replay_path is read by llm.backend = 'replay' alone, not by '{self.backend}'"
+            )
+        if self.replay_path and self.context_sentences:
+            raise ValueError(
+                "llm.replay_path answers for single sentences; set llm.context_sentences = 0 "
+                f"(it is {self.context_sentences})"
+            )
         return self
+
+
+class LedgerConfig(Config):
+    """Answers that are kept, so that nothing is asked twice."""
+
+    path: str | None = None
+    """Folder or prefix, local or with a scheme, shared by as many runs as you like; none: every run
+    asks anew."""
+
+    max_files: int = Field(256, ge=1)
+    """A run that finds more files merges all into one before it starts. (While a run writes, every
+    256 of its files become one.)"""
+
+
+def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:
+    """Check that a replay has one place to take its answers from.
+
+    Raises:
+        ValueError: If it has none or two.
+    """
+    if llm.backend == "replay" and bool(llm.replay_path) is bool(ledger.path):
+        raise ValueError(
+            "llm.backend = 'replay' takes its answers from llm.replay_path or from ledger.path: "
+            f"set one of them ({'both are' if ledger.path else 'none is'} set)"
+        )
 
 
 class FusionConfig(Config):
@@ -365,9 +407,15 @@ class ExtractConfig(Config):
     recognize: RecognizeConfig
     routing: RoutingConfig = RoutingConfig()
     llm: LlmConfig
+    ledger: LedgerConfig = LedgerConfig()
     fusion: FusionConfig = FusionConfig()
     errors: ErrorsConfig = ErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()
+
+    @model_validator(mode="after")
+    def _replayable(self) -> Self:
+        check_replay(self.llm, self.ledger)
+        return self
 
 
 class CorpusConfig(Config):
@@ -485,6 +533,12 @@ class EvaluateConfig(Config):
     recognize: RecognizeConfig
     routing: RoutingConfig = RoutingConfig()
     llm: LlmConfig
+    ledger: LedgerConfig = LedgerConfig()
     fusion: FusionConfig = FusionConfig()
     resources: ResourcesConfig = ResourcesConfig()
     unit_sentences: int = Field(512, ge=1)
+
+    @model_validator(mode="after")
+    def _replayable(self) -> Self:
+        check_replay(self.llm, self.ledger)
+        return self

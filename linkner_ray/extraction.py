@@ -14,6 +14,8 @@ from linkner_ray.demonstration_source import corpus_digest, fixed_demonstrations
 from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
+from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
+from linkner_ray.llm.model_identity import known_content
 from linkner_ray.llm.prompts import Questionnaire, choose_symbols
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
@@ -57,7 +59,14 @@ class ExtractionResult:
     """Units this run wrote; 0 when the output was complete before."""
 
     totals: dict[str, int]
+    effort: dict[str, int]
+    """Sum of the receipts' `effort`: what the answers took in this run, which `totals` do not say,
+    since they are the same in every run."""
+
     seconds: float
+    notes: tuple[str, ...] = ()
+    """Sentences for the report, such as what was not trusted of the ledger."""
+
     problems: tuple[str, ...] = field(default=())
     """Error limits that were passed; a job with any exits 3."""
 
@@ -106,6 +115,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         "prompt": _prompt_digest(config.llm, label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
         "label_set": label_set.digest,
+        "llm": known_content(config.llm),
         "config": deciding,
     }
     if config.routing.max_calls is not None:
@@ -157,6 +167,7 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     receipts = list(done)
     if todo:
         progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
+        tidy(config.ledger)
         units = run_extraction(
             config,
             plan_digest=plan.digest,
@@ -171,8 +182,10 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     if len({receipt.unit for receipt in receipts}) != len(receipts):
         raise ContractError(f"{config.output.path}: a unit was written twice in one run")
     totals: dict[str, int] = {}
+    effort: dict[str, int] = {}
     for receipt in receipts:
         totals = add_counts(totals, receipt.counts)
+        effort = add_counts(effort, receipt.effort)
     check_accounts(totals)
     if todo or not run.is_complete:
         run.finish(
@@ -187,7 +200,9 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
         receipts=tuple(receipts),
         units_written=len(receipts) - len(done),
         totals=totals,
+        effort=effort,
         seconds=time.perf_counter() - started,
+        notes=tuple(describe_faults(config.ledger)),
         problems=_problems(totals, config.errors),
     )
 

@@ -70,7 +70,7 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
     report = RunReport(
         title=context.title,
         run_id=plan.digest,
-        totals=result.totals,
+        totals={**result.totals, **result.effort},
         labels=plan.label_set.ids,
         routing_threshold=plan.config.routing.threshold,
         config=plan.config.model_dump(mode="json"),
@@ -92,7 +92,7 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
             for receipt in result.receipts
         ],
         scores=context.scores,
-        notes=[*context.notes, *result.problems],
+        notes=[*context.notes, *result.notes, *result.problems],
     )
     write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
 
@@ -113,6 +113,9 @@ def summarise(plan: Plan, result: ExtractionResult) -> str:
         "routed": f"{totals['routed']:,} ({routed_share(totals):.1%})",
         **_beside(totals),
         "questions": f"{totals['questions']:,}, {totals['prompt_tokens']:,} prompt tokens",
+        "asked now": f"{result.effort['questions_asked']:,}, "
+        f"{result.effort['prompt_tokens_asked']:,} prompt tokens; "
+        f"{result.effort['questions_from_ledger']:,} from the ledger",
         "entities": f"{totals['entities']:,}",
         "seconds": f"{result.seconds:.1f}",
         "output": plan.config.output.path,

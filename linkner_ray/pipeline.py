@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.resources import files
 from itertools import accumulate
@@ -24,6 +24,7 @@ from linkner_ray.config import (
     EvaluateConfig,
     ExtractConfig,
     FusionConfig,
+    LedgerConfig,
     LlmConfig,
     RecognizeConfig,
     ResourcesConfig,
@@ -72,6 +73,8 @@ class Chain:
     label_set: LabelSet
     """Of the checkpoint."""
 
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
+
     @classmethod
     def of(cls, config: ExtractConfig | EvaluateConfig, label_set: LabelSet) -> "Chain":
         """The parts of a job's config that the chain needs."""
@@ -80,14 +83,20 @@ class Chain:
             routing=config.routing,
             llm=config.llm,
             fusion=config.fusion,
-            resources=config.resources,
+            resources=_without_idle_gpus(config.resources, config.llm),
             label_set=label_set,
+            ledger=config.ledger,
         )
 
     @property
     def has_llm(self) -> bool:
         """Whether there is anybody to ask."""
         return self.llm.backend != "none"
+
+
+def _without_idle_gpus(resources: ResourcesConfig, llm: LlmConfig) -> ResourcesConfig:
+    """A replay computes nothing, whatever the engine it stands for took."""
+    return resources.model_copy(update={"llm_gpus": 0.0}) if llm.backend == "replay" else resources
 
 
 def start_ray() -> None:
@@ -126,11 +135,11 @@ def _encoder_stages(
     return [RecognizeSpans(recognize), RouteSpans(routing, has_llm=has_llm)]
 
 
-def _llm_stages(llm: LlmConfig, label_set: LabelSet) -> list[Stage]:
+def _llm_stages(llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet) -> list[Stage]:
     if llm.backend == "none":
         return [ClassifySpans(None, label_set, config=llm)]
     demonstrations = load_demonstrations(llm, label_set)
-    backend = start_backend(llm, label_set)
+    backend = start_backend(llm, label_set, ledger)
     return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
@@ -140,7 +149,7 @@ def add_model_stages(units: Dataset, chain: Chain) -> Dataset:
     make_encoder_stages = partial(
         _encoder_stages, chain.recognize, chain.routing, has_llm=chain.has_llm
     )
-    make_llm_stages = partial(_llm_stages, chain.llm, chain.label_set)
+    make_llm_stages = partial(_llm_stages, chain.llm, chain.ledger, chain.label_set)
     units = units.map_batches(
         RunStages,
         fn_constructor_args=(make_encoder_stages,),

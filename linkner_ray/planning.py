@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.config import ExtractConfig, LlmConfig
+from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.extraction import Plan
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends import endpoint, start_backend, vllm_engine
+from linkner_ray.llm.backends import endpoint, open_ledger, start_backend, vllm_engine
 from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
 from linkner_ray.readers.sampling import ShardSample, draw_sample
@@ -142,8 +143,16 @@ class _Recorder:
         ]
 
     def _num_tokens(self, request: Request) -> int:
+        if request.variants:
+            return sum(map(self._num_tokens, request.variants))
         if self._encoder is not None:
-            return len(self._encoder.encode(request.fixed_part, request.user_message))
+            return len(
+                self._encoder.encode(
+                    request.fixed_part,
+                    request.user_message,
+                    demonstrations=request.fixed_demonstrations,
+                )
+            )
         characters = sum(len(content) for _, content in request.messages)
         return math.ceil(characters / CHARS_PER_TOKEN)
 
@@ -211,13 +220,36 @@ def estimate_run(
     )
 
 
+def known_answers(config: ExtractConfig, label_set: LabelSet) -> IsKnown | None:
+    """Looks questions up in the ledger of a config; None where it has none.
+
+    Raises:
+        StartupError: If the ledger cannot be read.
+    """
+    if not config.ledger.path:
+        return None
+    ledger = open_ledger(config.ledger.path, config.llm, label_set)
+
+    def is_known(keys: Sequence[str]) -> list[bool]:
+        found = ledger.find(keys)
+        return [key in found for key in keys]
+
+    return is_known
+
+
 def _with_questions(
     table: pa.Table, config: ExtractConfig, recorder: _Recorder, label_set: LabelSet
 ) -> pa.Table:
     """Documents with an answer, and so the key of a question, for whatever may be asked about."""
     anything = config.routing.model_copy(update={"threshold": 0.0, "budget": None})
     table = apply_stage(RouteSpans(anything), table)
-    return apply_stage(ClassifySpans(recorder, label_set, config=config.llm), table)
+    classify = ClassifySpans(
+        recorder,
+        label_set,
+        config=config.llm,
+        demonstrations=load_demonstrations(config.llm, label_set),
+    )
+    return apply_stage(classify, table)
 
 
 def _at_threshold(

@@ -35,7 +35,7 @@ ANSWER = pa.struct(
         ("label", pa.string()),  # null unless the verdict is "label"
         ("probs", pa.list_(pa.float32())),  # null where the backend gives none
         ("key", pa.string()),  # name of the request
-        ("source", pa.string()),  # "llm" or "ledger"
+        ("source", pa.string()),  # "llm"; before it is written also "ledger": not asked now
         ("prompt_tokens", pa.int32()),  # null where the backend does not say
     ]
 )
@@ -48,7 +48,7 @@ ENTITY = pa.struct(
         ("label", pa.string()),
         ("score", pa.float32()),  # probability of `label`
         ("uncertainty", pa.float32()),  # of the local model
-        ("source", pa.string()),  # "local", "llm", "ledger"
+        ("source", pa.string()),  # whose word: "local" or "llm"
         ("local_label", pa.string()),  # null for a doubted span
         ("llm_label", pa.string()),  # "O" for non-entity; null if not asked or not read
     ]

@@ -16,12 +16,13 @@ from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends import endpoint, vllm_engine
+from linkner_ray.llm.backends import endpoint, replay, vllm_engine
 from linkner_ray.llm.context import ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations, Shown
+from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, Request, choose_symbols
-from linkner_ray.runs.storage import Folder
 from linkner_ray.schemas import ASKED_ROUTES
+from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ SHOWN_PROBS = 4
 _DECODINGS = {
     "vllm": {"symbol": vllm_engine.DECODING},
     "openai": {"symbol": endpoint.DECODING},
+    "replay": {"symbol": replay.DECODING},
 }
 
 
@@ -42,6 +44,9 @@ class _Run:
 
     config: Mapping[str, Any]
     label_set: LabelSet
+
+    revision: str | None
+    """Of the LLM as it is now."""
 
     def request_asked(
         self, row: Mapping[str, Any], candidate: Mapping[str, Any], *, key: str
@@ -66,12 +71,18 @@ class _Run:
 
     @cached_property
     def questionnaires(self) -> list[Questionnaire]:
-        """What the backend may have chosen to ask with: each set of symbols, then no symbols."""
+        """What the backend may have chosen to ask with: each set of symbols, then no symbols.
+
+        A model whose files have changed since is another one, and so is one that is not here.
+        """
         count = len(self.label_set.classes)
         forms = [choose_symbols(count, a) for a in SYMBOL_ALPHABETS if count <= len(a)]
         decodings = _DECODINGS[self.llm.backend]
         return [
-            Questionnaire.from_config(self.llm, self.label_set, form, decoding=decoding)
+            Questionnaire.from_config(
+                self.llm, self.label_set, form, revision=revision, decoding=decoding
+            )
+            for revision in dict.fromkeys((self.revision, self.llm.revision))
             for form in (*forms, ())
             if (decoding := decodings.get("symbol" if form else "choice"))
         ]
@@ -108,11 +119,22 @@ def show_document(output_path: str, doc_id: str) -> str:
     if not folder.exists("_run.json"):
         raise ConfigError(f"{output_path} is not the output of a run: it has no _run.json")
     facts = json.loads(folder.read_bytes("_run.json"))
-    run = _Run(config=facts["config"], label_set=LabelSet.model_validate(facts["label_set"]))
+    run = _Run(
+        config=facts["config"],
+        label_set=LabelSet.model_validate(facts["label_set"]),
+        revision=_revision_now(LlmConfig.model_validate(facts["config"]["llm"])),
+    )
     rows = list(_find(folder, doc_id))
     if not rows:
         raise ConfigError(f"{output_path} has no document '{doc_id}'{_similar(folder, doc_id)}")
     return "\n\n\n".join("\n".join(_describe(run, row)) for row in rows) + "\n"
+
+
+def _revision_now(llm: LlmConfig) -> str | None:
+    try:
+        return model_revision(llm)
+    except ConfigError:  # what was replayed is gone
+        return None
 
 
 def _find(folder: Folder, doc_id: str) -> Iterator[dict[str, Any]]:

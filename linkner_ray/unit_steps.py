@@ -16,13 +16,14 @@ from linkner_ray.config import FusionConfig, InputConfig, OutputConfig, Sentence
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.readers import read_units
-from linkner_ray.runs.accounts import count_unit
+from linkner_ray.runs.accounts import count_effort, count_unit
 from linkner_ray.runs.folder import Receipt, RunFolder
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.schemas import QUARANTINE
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import allot
+from linkner_ray.stages.settle_sources import settle_sources
 from linkner_ray.stages.split_sentences import SplitSentences
 from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
 
@@ -125,7 +126,7 @@ def write_units(
     to_rows = WriteEntities(keep_text=output.keep_text)
     receipts = []
     for item in batch.to_pylist():
-        row = apply_stages(item, [fuse])
+        row, effort = _fuse(item, fuse)
         table = unpack(row["documents"])
         quarantine = unpack(row["quarantine"])
         skipped = json.loads(item["skipped"])
@@ -153,16 +154,22 @@ def write_units(
         )
         seconds = json.loads(str(row["seconds"]))
         seconds["WriteEntities"] = time.perf_counter() - started
-        receipts.append({"receipt": json.dumps({**asdict(receipt), "seconds": seconds})})
+        spent = {"seconds": seconds, "effort": effort}
+        receipts.append({"receipt": json.dumps({**asdict(receipt), **spent})})
     return pa.Table.from_pylist(receipts, schema=pa.schema([("receipt", pa.string())]))
 
 
 def fuse_units(batch: pa.Table, *, fusion: FusionConfig, label_set: LabelSet) -> pa.Table:
     """Units with entities, nothing written."""
     fuse = FuseEntities(fusion, label_set.classes)
-    return pa.Table.from_pylist(
-        [apply_stages(row, [fuse]) for row in batch.to_pylist()], schema=UNIT_ROW
-    )
+    return pa.Table.from_pylist([_fuse(row, fuse)[0] for row in batch.to_pylist()], schema=UNIT_ROW)
+
+
+def _fuse(row: Row, fuse: FuseEntities) -> tuple[Row, dict[str, int]]:
+    """A unit with entities, and what its answers took."""
+    table = unpack(row["documents"])
+    settled = {**row, "documents": pack(settle_sources(table))}
+    return apply_stages(settled, [fuse]), count_effort(table)
 
 
 def pack(table: pa.Table) -> bytes:

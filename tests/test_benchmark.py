@@ -118,3 +118,21 @@ def test_a_label_that_the_checkpoint_lacks_is_named(tmp_path):
     config = config_of(tmp_path, "Ada B-ALIEN\n\n", "llm.backend=none")
     with pytest.raises(DataError, match="ALIEN"):
         evaluate(config)
+
+
+def test_a_recorded_llm_needs_no_engine_and_what_it_lacks_is_counted(tmp_path):
+    recorded = [
+        {"index": 0, "tokens": ["Peter", "Blackburn", "met", "Microsoft", "."],
+         "entities": [[0, 2, "PER"], [3, 4, "ORG"]]},
+    ]  # fmt: skip
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in recorded))
+    replay = ["llm.backend=replay", f"llm.replay_path={tmp_path / 'r.jsonl'}"]
+    settings = [*replay, "routing.threshold=0", "resources.llm_gpus=1"]
+    [result] = evaluate(config_of(tmp_path, SENTENCES, *settings))
+    first, second = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet").to_pylist()
+    assert result.verdicts["failed"] == second["num_routed"] > 0
+    assert sum(result.verdicts.values()) == result.num_routed
+    linked = {(entity["text"], entity["label"]) for entity in first["entities"]}
+    assert linked <= {("Peter Blackburn", "PER"), ("Microsoft", "ORG")}
+    assert {entity["source"] for entity in first["entities"]} <= {"llm"}
+    assert f"{result.verdicts['failed']} failed" in (tmp_path / "out" / "report.md").read_text()

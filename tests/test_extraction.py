@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -325,3 +326,77 @@ def test_a_real_engine_answers_every_routed_span(checkpoint, crawl, tmp_path):
     given = [answer for row in answers for answer in row if answer is not None]
     assert len(given) == totals["routed"]
     assert all(math.isclose(sum(answer["probs"]), 1, abs_tol=1e-3) for answer in given)
+
+
+class Moody(Server):
+    """Never gives the same probabilities twice, and remembers what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        dice = random.Random(7)
+
+        def reply(_number, _body):
+            weights = {symbol: dice.random() + 0.01 for symbol in "ABCD"}
+            total = sum(weights.values())
+            return 200, completion("A", {s: weight / total for s, weight in weights.items()})
+
+        self.reply = reply
+
+    def questions(self):
+        """What was asked, but for the question each backend asks when it starts."""
+        asked = [body["messages"][1]["content"] for body in self.bodies]
+        return [text for text in asked if "Ada Lovelace was born" not in text]
+
+
+@pytest.fixture
+def moody():
+    server = Moody()
+    yield server
+    server.close()
+
+
+def test_a_second_run_with_the_ledger_asks_nothing_and_writes_the_same_bytes(
+    checkpoint, crawl, moody, tmp_path
+):
+    llm = ["llm.backend=openai", f"llm.base_url={moody.url}", "llm.model=judge"]
+    settings = [*llm, "routing.threshold=0.3", f"ledger.path={tmp_path / 'ledger'}"]
+    # Pages of the crawl share lines, so two actors are told of the same question at once.
+    first = run(crawl, tmp_path / "one", checkpoint, *settings, *TWO_LLM_ACTORS)
+    asked = moody.questions()
+    assert first.effort["questions_asked"] > 0
+    assert len(asked) >= len(set(asked)) > 0
+    moody.bodies.clear()
+    plan = plan_extraction(config_of(*overrides(crawl, tmp_path / "two", checkpoint, *settings)))
+    second = extract(plan)
+    write_run_report(plan, second)
+    assert moody.questions() == []
+    assert second.effort["questions_asked"] == second.effort["prompt_tokens_asked"] == 0
+    assert second.effort["questions_from_ledger"] == second.totals["questions"] > 0
+    one, two = (files_of(tmp_path / name) for name in ("one", "two"))
+    del one["_run.json"], two["_run.json"]  # names the output folder
+    assert one == two
+    page = (tmp_path / "two" / "report.md").read_text()
+    hits = f"{second.totals['questions']:,}"
+    assert f"| - not asked again: answers from the ledger | {hits} |" in page
+    assert f"{hits} from the ledger" in summarise(plan, second)
+
+
+TWO_LLM_ACTORS = [
+    "resources.llm_actors=2", "resources.llm_cpus=0.3", "resources.encoder_cpus=0.5",
+    "resources.llm_concurrent_units=2",
+]  # fmt: skip
+
+
+def test_an_llm_folder_is_part_of_the_plan_by_its_content(checkpoint, crawl, tmp_path):
+    llm = tmp_path / "llm"
+    llm.mkdir()
+    (llm / "config.json").write_text("{}")
+    arguments = overrides(crawl, tmp_path / "out", checkpoint, "llm.backend=vllm")
+    before = plan_extraction(config_of(*arguments, f"llm.model={llm}"))
+    (llm / "config.json").write_text('{"hidden_size": 8}')
+    after = plan_extraction(config_of(*arguments, f"llm.model={llm}"))
+    assert before.facts["llm"] != after.facts["llm"]
+    with_ledger = plan_extraction(
+        config_of(*arguments, f"llm.model={llm}", f"ledger.path={tmp_path / 'ledger'}")
+    )
+    assert with_ledger.digest == after.digest

@@ -18,6 +18,7 @@ LAYERS = {
     "budget": 0,
     "config": 0,
     "config_files": 0,
+    "storage": 0,
     "corpora": 1,
     "spanner": 1,
     "llm": 1,
@@ -39,6 +40,7 @@ LAYERS = {
     "planning_report": 7,
     "demo": 7,
     "cli_labels": 7,
+    "cli_ledger": 7,
     "cli": 8,
 }
 """A module imports from its own part or a lower layer."""

@@ -11,6 +11,7 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends.vllm_engine import DECODING
 from linkner_ray.llm.context import ContextSize, render_context
+from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import Questionnaire, choose_symbols
 from linkner_ray.runs.folder import Receipt, RunFolder
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE, STAGE_COLUMNS
@@ -58,10 +59,12 @@ def entity(start, end, label, source):
     }
 
 
-def key_of(span, decoding=DECODING, fixed=(), **settings):
+def key_of(span, decoding=DECODING, fixed=(), revision=None, **settings):
     symbols = choose_symbols(len(LABEL_SET.classes))
     config = LlmConfig.model_validate(LLM | settings)
-    questionnaire = Questionnaire.from_config(config, LABEL_SET, symbols, decoding=decoding)
+    questionnaire = Questionnaire.from_config(
+        config, LABEL_SET, symbols, revision=revision, decoding=decoding
+    )
     question = render_context(
         TEXT, [(0, 16), (17, 26)], index=0, span=span, size=ContextSize(0, 2000)
     )
@@ -226,3 +229,20 @@ def test_a_run_without_documents_says_so(make_run):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"is not the output of a run: it has no _run\.json"):
         show_document(str(tmp_path), "page-1")
+
+
+def test_the_prompt_of_a_model_in_a_folder_is_found_by_its_content(make_run, tmp_path):
+    folder = tmp_path / "llm"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    llm = {**LLM, "model": str(folder)}
+    key = key_of((8, 15), model=str(folder), revision=model_revision(LlmConfig(**llm)))
+    url = make_run("page", key=key, llm=llm, url=str(tmp_path / "run"))
+    assert "rendered anew" not in show_document(url, "page")
+    (folder / "config.json").write_text("changed")
+    assert "rendered anew" in show_document(url, "page")
+
+
+def test_a_run_whose_recording_is_gone_can_be_shown(make_run, tmp_path):
+    llm = {**LLM, "backend": "replay", "replay_path": str(tmp_path / "gone.jsonl")}
+    assert "verdict  label ORG" in show_document(make_run("page", llm=llm), "page")

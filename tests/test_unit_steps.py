@@ -1,6 +1,7 @@
 """Units through all steps in plain Python: no cluster is needed for what a worker does."""
 
 import json
+import random
 from dataclasses import asdict
 from itertools import accumulate
 
@@ -17,6 +18,9 @@ from linkner_ray.config import (
     SentencesConfig,
 )
 from linkner_ray.errors import ContractError
+from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.prompts import Verdict
 from linkner_ray.readers import list_sources
 from linkner_ray.runs.accounts import check_accounts
 from linkner_ray.stages.classify_spans import ClassifySpans
@@ -31,7 +35,7 @@ from linkner_ray.unit_steps import (
     unpack,
     write_units,
 )
-from tests.crawl import config_of, overrides, text_of, write_crawl, write_parquet
+from tests.crawl import config_of, files_of, overrides, text_of, write_crawl, write_parquet
 from tests.fakes import ScriptedBackend
 from tests.spanner.tiny import LABELS, model
 
@@ -61,8 +65,8 @@ def read(shard, *, done=(), allotment=None, **config):
     return [table.to_pylist()[0] for table in tables]
 
 
-def model_stages(**routing):
-    backend = ScriptedBackend(LABELS, lambda _: "PER")
+def model_stages(backend=None, **routing):
+    backend = backend or ScriptedBackend(LABELS, lambda _: "PER")
     llm = LlmConfig(backend="openai", model="m", base_url="http://127.0.0.1")
     return [
         RecognizeSpans(RecognizeConfig(), model(max_width=3)),
@@ -177,3 +181,47 @@ def test_documents_at_hand_go_the_same_way_without_being_written(shard):
     batch = pa.Table.from_pylist([row], schema=UNIT_ROW)
     fused = fuse_units(batch, fusion=config_of(*overrides("i", "o", "c")).fusion, label_set=LABELS)
     assert unpack(fused["documents"][0].as_py())["entities"].to_pylist()[0]
+
+
+def moody(seed):
+    """Answers every question by chance, now and then with something unreadable."""
+    dice = random.Random(seed)
+
+    def script(_request):
+        if dice.random() < 0.1:
+            return Verdict.UNREADABLE
+        return {label: dice.random() for label in LABELS.classes}
+
+    return ScriptedBackend(LABELS, script)
+
+
+def test_a_second_run_with_the_ledger_asks_nothing_and_writes_the_same_bytes(shard, tmp_path):
+    written, efforts, backends = [], [], []
+    for night in range(2):
+        backend = moody(night)
+        ledger = Ledger(str(tmp_path / "ledger"), model="m", classes=LABELS.classes)
+        stages = model_stages(LedgerBackend(backend, ledger))
+        receipts = write([apply_stages(row, stages) for row in read(shard)], tmp_path / str(night))
+        written.append(files_of(tmp_path / str(night)))
+        efforts.append([receipt["effort"] for receipt in receipts])
+        backends.append(backend)
+    assert written[0] == written[1]
+    assert len(written[0]) == 5  # 2 units with entities and candidates, one with a quarantine
+    assert backends[0].requests
+    assert not backends[1].requests
+    for first, second in zip(*efforts, strict=True):
+        questions = first["questions_asked"] + first["questions_from_ledger"]
+        assert second["questions_from_ledger"] == questions > 0
+        assert second["questions_asked"] == second["prompt_tokens_asked"] == 0
+    tables = [
+        ds.dataset(tmp_path / "1" / folder).to_table() for folder in ("entities", "candidates")
+    ]
+    assert "ledger" not in str(tables[0]["entities"].to_pylist())
+    assert "'source': 'llm'" in str(tables[1]["answers"].to_pylist())
+
+
+def test_without_the_ledger_such_a_run_would_write_other_bytes(shard, tmp_path):
+    for night in range(2):
+        stages = model_stages(moody(night))
+        write([apply_stages(row, stages) for row in read(shard)], tmp_path / str(night))
+    assert files_of(tmp_path / "0") != files_of(tmp_path / "1")

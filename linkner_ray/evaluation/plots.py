@@ -25,7 +25,7 @@ from linkner_ray.spanner.reliability import ReliabilityBin
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#999999"
 
-SOURCE_COLOURS = {"local": BLUE, "llm": ORANGE, "ledger": GREEN}
+SOURCE_COLOURS = {"local": BLUE, "llm": ORANGE}
 KIND_COLOURS = {"predicted": SKY, "doubted": PURPLE}
 SYSTEM_COLOURS = {"local": BLUE, "linked": VERMILION}
 

@@ -164,7 +164,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The reading of one reply; field by field what `schemas.ANSWER` stores."""
+    """The reading of one reply; all but the latency is what `schemas.ANSWER` stores."""
 
     verdict: Verdict
     label: str | None = None
@@ -176,7 +176,11 @@ class Answer:
 
     key: str
     source: str = "llm"
+    """`llm`, or `ledger` for an answer that was not asked for now."""
+
     prompt_tokens: int | None = None
+    latency_s: float | None = None
+    """Seconds from handing the request over to its answer, waiting for its turn included."""
 
 
 class Arrangement(NamedTuple):
@@ -232,11 +236,17 @@ class Questionnaire:
 
     @classmethod
     def from_config(
-        cls, config: LlmConfig, label_set: LabelSet, symbols: Sequence[str], *, decoding: str
+        cls,
+        config: LlmConfig,
+        label_set: LabelSet,
+        symbols: Sequence[str],
+        *,
+        revision: str | None = None,
+        decoding: str,
     ) -> Self:
         """As `for_label_set`, with the model and the order of options of a config."""
         questionnaire = cls.for_label_set(
-            label_set, symbols, model=config.model, revision=config.revision, decoding=decoding
+            label_set, symbols, model=config.model, revision=revision, decoding=decoding
         )
         order = OptionOrder(
             kind=config.option_order, count=config.num_option_orders, seed=config.seed

@@ -20,7 +20,7 @@ UNCERTAINTY_BINS = 20
 """Bins of equal width over [0, 1]; 1 itself falls into the last."""
 
 KINDS = ("predicted", "doubted")
-SOURCES = ("local", "llm", "ledger")
+SOURCES = ("local", "llm")
 VERDICTS = ("label", "non_entity", "unreadable", "failed")
 AUDIT_OUTCOMES = ("agree", "disagree", "unreadable", "failed")
 
@@ -75,12 +75,12 @@ def count_unit(
     Returns:
         Counters by name. `documents_read` and `characters_total` are counted from what came in,
         their parts from what went out. `questions` and `prompt_tokens` count a request once a
-        unit, and tokens only where the LLM was asked and not the ledger. `verdict_...` are those
-        on routed candidates, `audit_<outcome>_<label>` those on audited ones, by local label.
-        `flips` are entities whose label is not the one predicted locally, `added_by_llm` those not
-        predicted at all, `kept_against_llm` those the LLM called non-entity. `dropped_by_llm` are
-        other predicted candidates with the verdict non_entity, and `dropped_in_fusion` those that
-        lost to an overlapping rival or by the product.
+        unit, whether it was asked now or its answer was kept. `verdict_...` are those on routed
+        candidates, `audit_<outcome>_<label>` those on audited ones, by local label. `flips` are
+        entities whose label is not the one predicted locally, `added_by_llm` those not predicted
+        at all, `kept_against_llm` those the LLM called non-entity. `dropped_by_llm` are other
+        predicted candidates with the verdict non_entity, and `dropped_in_fusion` those that lost
+        to an overlapping rival or by the product.
     """
     counts = {
         **_count_documents(table, output=output, quarantine=quarantine),
@@ -94,6 +94,27 @@ def count_unit(
     kept = counts["entities"] - counts["added_by_llm"]
     in_fusion = counts["candidates_predicted"] - dropped - kept
     return {**counts, "dropped_by_llm": dropped, "dropped_in_fusion": in_fusion}
+
+
+def count_effort(table: pa.Table) -> dict[str, int]:
+    """Counters of what a unit's answers took in this run; they are not the same in every run.
+
+    Args:
+        table: Its documents with `answers`, whose sources are as the backend gave them.
+
+    Returns:
+        Counters by name: of the unit's `questions` those that were asked now, the prompt tokens of
+        these, and those whose answer was in the ledger or being asked for another unit.
+    """
+    sources, keys, tokens = _fields(table["answers"], ("source", "key", "prompt_tokens"))
+    source_of = dict(zip(keys, sources, strict=True))
+    tokens_of = dict(zip(keys, tokens, strict=True))
+    asked = [key for key, source in source_of.items() if source == "llm"]
+    return {
+        "questions_asked": len(asked),
+        "questions_from_ledger": list(source_of.values()).count("ledger"),
+        "prompt_tokens_asked": sum(tokens_of[key] or 0 for key in asked),
+    }
 
 
 def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
@@ -223,19 +244,12 @@ def _count_candidates(table: pa.Table) -> dict[str, int]:
 
 
 def _count_answers(table: pa.Table) -> dict[str, int]:
-    verdicts, sources, keys, tokens = _fields(
-        table["answers"], ("verdict", "source", "key", "prompt_tokens")
-    )
+    verdicts, keys, tokens = _fields(table["answers"], ("verdict", "key", "prompt_tokens"))
     routes = pc.list_flatten(table["routes"]).to_pylist()
     routed = Counter(v for v, route in zip(verdicts, routes, strict=True) if route == "llm")
-    tokens_of = {
-        key: count or 0
-        for key, count, source in zip(keys, tokens, sources, strict=True)
-        if source == "llm"
-    }
+    tokens_of = {key: count or 0 for key, count in zip(keys, tokens, strict=True)}
     return {
         "questions": len({key for key in keys if key is not None}),
-        **{f"answers_{source}": sources.count(source) for source in ("llm", "ledger")},
         **{f"verdict_{verdict}": routed[verdict] for verdict in VERDICTS},
         "prompt_tokens": sum(tokens_of.values()),
         **_count_audits(table, routes),

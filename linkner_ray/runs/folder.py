@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import ConfigError, ContractError, DataError
-from linkner_ray.runs.storage import Folder
+from linkner_ray.storage import Folder
 
 RECEIPT_KEY = b"linkner.receipt"
 """Where a part file carries its receipt, in the metadata of its schema."""
@@ -33,6 +33,9 @@ class Receipt:
     counts: Mapping[str, int]
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds in each stage; empty when read back, since files hold nothing that varies."""
+
+    effort: Mapping[str, int] = field(default_factory=dict)
+    """Counters of `accounts.count_effort`; empty when read back, for the same reason."""
 
     @property
     def source_digest(self) -> str:

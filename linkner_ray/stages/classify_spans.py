@@ -14,6 +14,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend
 from linkner_ray.llm.context import AskedSpan, ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations
+from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import Answer, Questionnaire, Request
 from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
 
@@ -49,7 +50,11 @@ class ClassifySpans:
         self.context_size = ContextSize(config.context_sentences, config.max_context_chars)
         if backend is not None:
             self.questionnaire = Questionnaire.from_config(
-                config, label_set, backend.symbols, decoding=backend.decoding
+                config,
+                label_set,
+                backend.symbols,
+                revision=model_revision(config),
+                decoding=backend.decoding,
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -18,7 +18,7 @@ from linkner_ray.runs.accounts import KINDS, SOURCES
 TOTALS = {
     "source_local_PER": 30,
     "source_llm_PER": 5,
-    "source_ledger_ORG": 2,
+    "source_llm_ORG": 2,
     "uncertainty_predicted_bin_00": 100_000,
     "uncertainty_doubted_bin_19": 1,
 }

@@ -80,8 +80,8 @@ def test_facts_of_an_entity_are_shown():
     text = "Ada"
     html = render_preview([document(text, entity(text, 0, 3))], LABELS)
     assert "PER, score 0.750, uncertainty 0.125, decided by local; local label: PER;" in html
-    html = render_preview([document(text, entity(text, 0, 3, "ORG", "ledger", "ORG"))], LABELS)
-    assert "decided by ledger; local label: none, it was doubted; LLM label: ORG" in html
+    html = render_preview([document(text, entity(text, 0, 3, "ORG", "llm", "ORG"))], LABELS)
+    assert "decided by llm; local label: none, it was doubted; LLM label: ORG" in html
 
 
 def test_markup_in_a_document_stays_text():

@@ -8,6 +8,7 @@ from linkner_ray.errors import ContractError
 from linkner_ray.runs.accounts import (
     add_counts,
     check_accounts,
+    count_effort,
     count_unit,
     num_asked,
     num_failed,
@@ -202,19 +203,16 @@ def test_candidates_answers_and_entities_by_hand(counts):
         "candidates_doubted": 2,
         "routed": 6,
         "questions": 5,
-        "answers_llm": 5,
-        "answers_ledger": 1,
         "verdict_label": 3,
         "verdict_non_entity": 1,
         "verdict_unreadable": 1,
         "verdict_failed": 1,
-        "prompt_tokens": 30,  # k1 and k2 and k5 at 10, k4 unknown, k3 came from the ledger
+        "prompt_tokens": 129,  # k1 and k2 and k5 at 10, k3 at 99, k4 unknown
         "entities": 4,
         "entities_PER": 3,
         "entities_ORG": 1,
         "entities_source_local": 2,
         "entities_source_llm": 2,
-        "entities_source_ledger": 0,
         "source_llm_ORG": 1,
         "source_llm_PER": 1,
         "source_local_PER": 2,
@@ -225,6 +223,14 @@ def test_candidates_answers_and_entities_by_hand(counts):
     }
     assert {name: counts[name] for name in expected} == expected
     assert routed_share(counts) == 6 / 7
+
+
+def test_effort_counts_each_question_once_and_apart_from_what_was_kept():
+    assert count_effort(unit_table()) == {
+        "questions_asked": 4,  # k1, k2, k4, k5
+        "questions_from_ledger": 1,  # k3
+        "prompt_tokens_asked": 30,
+    }
 
 
 def test_uncertainty_bins_are_half_open_and_the_last_holds_one(counts):

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from linkner_ray.labels import LabelSet
@@ -92,10 +94,16 @@ async def _cancel_others() -> None:
 async def ask_concurrently(
     items: Sequence[T], ask_one: Callable[[T], Coroutine[Any, Any, Answer]]
 ) -> list[Answer]:
-    """Ask all at once; the first error ends the rest and is raised as it is."""
+    """Ask all at once and time each; the first error ends the rest and is raised as it is."""
+
+    async def timed(item: T) -> Answer:
+        started = time.perf_counter()
+        answer = await ask_one(item)
+        return replace(answer, latency_s=time.perf_counter() - started)
+
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(ask_one(item)) for item in items]
+            tasks = [group.create_task(timed(item)) for item in items]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]

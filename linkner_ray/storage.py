@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -66,6 +67,56 @@ class Folder:
         if not self.is_local:
             self.filesystem.pipe_file(self.path(name), content)
             return
+        hidden = self._write_hidden(name, content)
+        hidden.replace(self.path(name))
+
+    def create_whole(self, name: str, content: bytes) -> bool:
+        """Write a file as `write_whole` does, unless there is one of that name.
+
+        Of several writers of one name exactly one succeeds: a file system links the hidden file to
+        the name, an object store gets one PUT on condition.
+
+        Returns:
+            Whether the file was written; False if the name was taken.
+
+        Raises:
+            OSError: If it cannot be written, for instance because a file system has no hard links.
+        """
+        if self.is_local:
+            hidden = self._write_hidden(name, content)
+            try:
+                os.link(hidden, self.path(name))
+            except FileExistsError:
+                return False
+            finally:
+                hidden.unlink()
+            return True
+        try:
+            self.filesystem.pipe_file(self.path(name), content, mode="create")
+        except OSError:  # stores differ in what they call a name that is taken
+            self.filesystem.invalidate_cache()
+            if not self.exists(name):
+                raise
+            return False
+        return True
+
+    def move(self, name: str, new_name: str) -> None:
+        """Give a file another name in the folder.
+
+        Raises:
+            OSError: If that is not possible.
+        """
+        if self.is_local:
+            Path(self.path(new_name)).parent.mkdir(parents=True, exist_ok=True)
+        self.filesystem.mv(self.path(name), self.path(new_name))
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is gone already counts as removed."""
+        with suppress(FileNotFoundError):
+            self.filesystem.rm_file(self.path(name))
+
+    def _write_hidden(self, name: str, content: bytes) -> Path:
+        """Write and sync a hidden file beside where a name will be."""
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
@@ -73,4 +124,14 @@ class Folder:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        hidden.replace(target)
+        return hidden
+
+
+def read_file(url: str) -> bytes:
+    """Whole content of one file, local or with a scheme.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    filesystem, path = url_to_fs(url)
+    return bytes(filesystem.cat_file(path))

@@ -1,0 +1,227 @@
+"""Answers without an LLM: from a ledger, or from what some LLM once extracted."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.labels import NON_ENTITY, LabelSet
+from linkner_ray.llm.backends.protocol import Failures
+from linkner_ray.llm.context import neutralise
+from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.model_identity import read_recording
+from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
+
+DECODING = "replayed"
+
+Span = tuple[int, int]
+"""Half-open, in visible characters: those that are no white space."""
+
+
+class LedgerReplay:
+    """Answers from a ledger that a vLLM engine or an endpoint filled; a miss is FAILED.
+
+    A request is looked up as either of them would have named it, with the model, and the revision
+    if it has one. The options must have been offered behind the usual letters; only a tokenizer in
+    which these are not one token each makes an engine use others.
+    """
+
+    decoding = DECODING
+
+    def __init__(
+        self, config: LlmConfig, label_set: LabelSet, *, ledger: Ledger, decodings: Sequence[str]
+    ) -> None:
+        """Take the ledger.
+
+        Args:
+            config: Its model is that of the answers.
+            label_set: Labels the questions offer.
+            ledger: Opened for that model and the label set's classes.
+            decodings: Those of the backends that may have filled the ledger.
+        """
+        self.symbols = choose_symbols(len(label_set.classes))
+        self._config = config
+        self._ledger = ledger
+        self._decodings = tuple(decodings)
+        self._failures = Failures()
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Look every request up, in the order given."""
+        return [self._find(request) for request in requests]
+
+    def describe(self) -> dict[str, str | int]:
+        """The model, and misses by reason."""
+        return {
+            "backend": "replay",
+            "model": self._config.model,
+            "answers": len(self._ledger),
+            **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
+            **self._ledger.counts,
+        }
+
+    def close(self) -> None:
+        """Nothing is held that needs closing."""
+
+    def _find(self, request: Request) -> Answer:
+        revisions = dict.fromkeys((request.revision, self._config.revision))
+        for decoding, revision in product(self._decodings, revisions):
+            key = _as_asked(request, decoding=decoding, revision=revision).key
+            answer = self._ledger.find([key]).get(key)
+            if answer is not None:
+                return replace(answer, key=request.key)
+        return self._failures.answer(request, "not_in_ledger", "nobody has asked this before")
+
+
+def _as_asked(request: Request, *, decoding: str, revision: str | None) -> Request:
+    """The request, its variants included, as a backend of that decoding would have written it."""
+    variants = tuple(
+        replace(variant, decoding=decoding, revision=revision) for variant in request.variants
+    )
+    return replace(request, decoding=decoding, revision=revision, variants=variants)
+
+
+class _RecordedSentence(BaseModel):
+    """A line of a recorded file."""
+
+    model_config = ConfigDict(strict=True)
+
+    index: int
+    tokens: list[str]
+    entities: list[tuple[int, int, str]] | None
+
+
+class _Sentence(NamedTuple):
+    """What was extracted from a sentence: labels by span; None where there was no reply."""
+
+    labels: dict[Span, str] | None
+
+
+class RecordedReplay:
+    """Verdicts on spans, read out of what an LLM once extracted from whole sentences.
+
+    A span that was extracted has the label it got there, any other is a non-entity. Sentences are
+    recognised by their visible characters, and spans by how many of these come before them, so that
+    the spaces which `context.neutralise` sets and takes away make no difference. A label that is
+    not of the set is UNREADABLE; a sentence that was not recorded, or had no reply, is FAILED.
+    """
+
+    decoding = DECODING
+
+    def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
+        """Read the file `llm.replay_path`.
+
+        Raises:
+            ConfigError: If there is no such file, or a recorded sentence is longer than
+                `llm.max_context_chars`, so that it would be asked about in part.
+            DataError: If a line is not one of such a file.
+        """
+        self.symbols = choose_symbols(len(label_set.classes))
+        self._config = config
+        self._labels = frozenset(label_set.ids)
+        self._failures = Failures()
+        self._counts: Counter[str] = Counter()
+        self._sentences: dict[str, _Sentence] = {}
+        for line in _read(str(config.replay_path)):
+            text = " ".join(line.tokens)
+            if len(text) > config.max_context_chars:
+                raise ConfigError(
+                    f"{config.replay_path}: sentence {line.index} has {len(text)} characters, over "
+                    f"llm.max_context_chars = {config.max_context_chars}; raise it, since a "
+                    "recording answers for whole sentences"
+                )
+            self._add(_visible(text), _Sentence(_spans(line)))
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Look every request up, in the order given."""
+        return [self._find(request) for request in requests]
+
+    def describe(self) -> dict[str, str | int]:
+        """The file, what is in it, and misses by reason."""
+        return {
+            "backend": "replay",
+            "model": self._config.model,
+            "replay_path": self._config.replay_path or "",
+            "sentences": len(self._sentences),
+            **self._counts,
+            **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
+        }
+
+    def close(self) -> None:
+        """Nothing is held that needs closing."""
+
+    def _add(self, text: str, sentence: _Sentence) -> None:
+        """Keep a sentence unless it was recorded before; the first recording counts."""
+        known = self._sentences.setdefault(text, sentence)
+        if known is not sentence:
+            self._counts["sentences_repeated"] += 1
+            self._counts["sentences_conflicting"] += known != sentence
+
+    def _find(self, request: Request) -> Answer:
+        context, start, end = request.question
+        sentence = self._sentences.get(_visible(context))
+        if sentence is None:
+            return self._failures.answer(request, "not_recorded", "no such sentence was recorded")
+        if sentence.labels is None:
+            return self._failures.answer(request, "no_reply", "the sentence had no reply")
+        before = len(_visible(context[:start]))
+        span = (before, before + len(_visible(context[start:end])))
+        label = sentence.labels.get(span, NON_ENTITY)
+        if label == NON_ENTITY:
+            verdict = Verdict.NON_ENTITY
+        else:
+            verdict = Verdict.LABEL if label in self._labels else Verdict.UNREADABLE
+        return Answer(
+            verdict=verdict,
+            label=label if verdict is Verdict.LABEL else None,
+            key=request.key,
+            source="ledger",
+        )
+
+
+def _read(path: str) -> Iterator[_RecordedSentence]:
+    """Lines of a recorded file.
+
+    Raises:
+        ConfigError: If it cannot be read.
+        DataError: If a line is no recorded sentence.
+    """
+    for number, line in enumerate(read_recording(path).splitlines(), start=1):
+        try:
+            sentence = _RecordedSentence.model_validate_json(line)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"])) or "the line"
+            raise DataError(
+                f"{path}:{number}: {where}: {problem['msg']}; expected "
+                '{"index": int, "tokens": [str], "entities": [[start, end, label]] or null}'
+            ) from error
+        for start, end, label in sentence.entities or ():
+            if not 0 <= start < end <= len(sentence.tokens):
+                raise DataError(
+                    f"{path}:{number}: entity {start}..{end} {label} does not lie in "
+                    f"{len(sentence.tokens)} tokens; ends are exclusive"
+                )
+        yield sentence
+
+
+def _spans(line: _RecordedSentence) -> dict[Span, str] | None:
+    """Entities of a line by their place; of two labels for one span the first counts."""
+    if line.entities is None:
+        return None
+    offsets = [0]
+    for token in line.tokens:
+        offsets.append(offsets[-1] + len(_visible(token)))
+    labels: dict[Span, str] = {}
+    for start, end, label in line.entities:
+        labels.setdefault((offsets[start], offsets[end]), label)
+    return labels
+
+
+def _visible(text: str) -> str:
+    """A text without white space, and otherwise as `neutralise` leaves it."""
+    return "".join(neutralise(text).split())

@@ -1,0 +1,109 @@
+"""Which model it is that answers, as exactly as can be known without asking it.
+
+A name is not enough: the weights in a local folder, or those behind an id of the Hugging Face hub,
+can change while the name stays. Every request therefore carries a revision that follows them.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.storage import read_file
+
+_WHOLE_BYTES = 8 * 2**20
+"""Files up to this size are read whole; of larger ones as much is read in samples."""
+
+_SAMPLES = 128
+
+
+def model_revision(config: LlmConfig) -> str | None:
+    """Revision by which requests to a model are named.
+
+    Covered: the content of a local model folder, tokenizer and chat template included (weights by
+    samples, so a change of a few numbers between two samples goes unseen); the commit of a model of
+    the hub, once it has been downloaded; the dtype, where the config names one; a recorded file to
+    the byte. Of an endpoint, and of a model that an engine reads from an object store, only what
+    `llm.revision` says, which is therefore to be changed with the model behind it.
+
+    Not covered, since they move probabilities by rounding alone: the kind of GPU or CPU, the
+    release of the engine, how requests are batched, tensor parallelism.
+    """
+    if config.backend == "openai":
+        return config.revision
+    if config.replay_path:
+        return known_content(config)
+    revision = known_content(config) or _hub_commit(config) or config.revision
+    if config.dtype == "auto":
+        return revision
+    return f"{revision or ''}:{config.dtype}"
+
+
+def known_content(config: LlmConfig) -> str | None:
+    """Name of the content that answers come from, as far as this machine can see it.
+
+    None for a model that is named by an id, and for one that only other machines have.
+
+    Raises:
+        ConfigError: If there is no such file to replay.
+    """
+    if config.replay_path:
+        content = read_recording(config.replay_path)
+        return f"file-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+    if config.backend == "openai" or not config.model or not Path(config.model).is_dir():
+        return None
+    return f"folder-{folder_digest(Path(config.model))}"
+
+
+def read_recording(path: str) -> bytes:
+    """Content of the file `llm.replay_path`.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    try:
+        return read_file(path)
+    except OSError as error:
+        raise ConfigError(f"llm.replay_path = {path}: cannot be read: {error}") from error
+
+
+def folder_digest(folder: Path) -> str:
+    """Name of the content of a model folder; cheap, since of large files only samples are read.
+
+    The same files give the same name on every machine: neither times nor the path count.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            digest.update(f"{name.as_posix()}\0{path.stat().st_size}\0".encode())
+            digest.update(_sample(path))
+    return digest.hexdigest()
+
+
+def _sample(path: Path) -> bytes:
+    """Content of a file, or evenly spaced pieces of it from the first byte to the last."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if size <= _WHOLE_BYTES:
+            return stream.read()
+        length = _WHOLE_BYTES // _SAMPLES
+        pieces = []
+        for start in np.linspace(0, size - length, _SAMPLES).astype(int).tolist():
+            stream.seek(start)
+            pieces.append(stream.read(length))
+        return b"".join(pieces)
+
+
+def _hub_commit(config: LlmConfig) -> str | None:
+    """Commit of the files that lie in this machine's cache for a model of the hub."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(config.model, "config.json", revision=config.revision)
+    except HFValidationError:  # a name that the hub cannot have, such as that of a lost folder
+        return None
+    return f"commit-{Path(found).parent.name}" if isinstance(found, str) else None

@@ -1,0 +1,85 @@
+import os
+import shutil
+
+import pytest
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.llm.model_identity import folder_digest, model_revision
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
+    (folder / "config.json").write_text('{"hidden_size": 8}')
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(os.urandom(9 * 2**20))  # over the limit
+    return folder
+
+
+def config(model, **changes):
+    return LlmConfig(**{"backend": "vllm", "model": str(model), **changes})
+
+
+def test_a_folder_is_named_by_its_content_wherever_and_whenever_it_was_copied(model, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(model, copy)
+    os.utime(copy / "config.json", (1, 1))
+    (copy / ".cache").mkdir()
+    (copy / ".cache" / "lock").write_text("")
+    assert model_revision(config(copy)) == model_revision(config(model))
+    assert model_revision(config(model)) == f"folder-{folder_digest(model)}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "config.json").write_text('{"hidden_size": 9}'),
+        lambda folder: (folder / "tokenizer" / "tokenizer.json").write_text("[]"),
+        lambda folder: (folder / "model.safetensors").write_bytes(os.urandom(9 * 2**20)),
+        lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"),
+        lambda folder: (folder / "config.json").rename(folder / "configs.json"),
+        lambda folder: os.truncate(folder / "model.safetensors", 9 * 2**20 - 1),
+    ],
+)
+def test_a_folder_that_changed_has_another_name(model, change):
+    before = model_revision(config(model))
+    change(model)
+    assert model_revision(config(model)) != before
+
+
+def test_the_last_byte_of_large_weights_counts(model):
+    before = folder_digest(model)
+    with (model / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        last = stream.read(1)[0]
+        stream.seek(-1, os.SEEK_END)
+        stream.write(bytes([last ^ 1]))
+    assert folder_digest(model) != before
+
+
+def test_a_dtype_that_is_asked_for_is_part_of_the_revision(model):
+    revisions = {model_revision(config(model, dtype=d)) for d in ("auto", "float32", "bfloat16")}
+    assert len(revisions) == 3
+
+
+def test_of_an_endpoint_the_config_alone_is_known(model):
+    named = {"backend": "openai", "base_url": "http://nowhere"}
+    assert model_revision(config(model, **named)) is None
+    assert model_revision(config(model, revision="2026-11", **named)) == "2026-11"
+
+
+def test_a_model_of_the_hub_has_the_commit_that_was_downloaded(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    repository = tmp_path / "models--some--llm"
+    snapshot = repository / "snapshots" / "abc123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert model_revision(config("some/llm")) == "commit-abc123"
+    assert model_revision(config("other/llm")) is None
+    assert model_revision(config("other/llm", revision="v2")) == "v2"
+    assert model_revision(config("/no/such/folder")) is None

@@ -1,0 +1,62 @@
+import threading
+
+import pytest
+
+from linkner_ray.storage import Folder
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request, tmp_path):
+    """A folder on disk, and one of a file system that knows no links."""
+    url = str(tmp_path / "made" / "later") if request.param == "local" else f"memory:/{tmp_path}"
+    return Folder.at(url)
+
+
+def test_a_name_is_given_once(folder):
+    assert folder.create_whole("a", b"first")
+    assert not folder.create_whole("a", b"second")
+    assert folder.read_bytes("a") == b"first"
+    assert folder.names("") == ["a"]
+
+
+def test_writing_whole_replaces(folder):
+    folder.write_whole("a", b"first")
+    folder.write_whole("a", b"second")
+    assert folder.read_bytes("a") == b"second"
+
+
+def test_of_many_writers_of_a_name_one_succeeds_and_nothing_else_is_left(tmp_path):
+    folder = Folder.at(str(tmp_path))
+    start, written = threading.Barrier(16), []
+
+    def write(number):
+        start.wait()
+        if folder.create_whole("a", str(number).encode() * 10_000):
+            written.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(10, 26)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(written) == 1
+    assert folder.read_bytes("a") == str(written[0]).encode() * 10_000
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_that_cannot_be_made_is_an_error_and_not_a_name_taken(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        Folder.at(str(tmp_path / "file")).create_whole("a", b"")
+
+
+def test_a_file_can_be_moved_and_removed(folder):
+    folder.write_whole("a", b"x")
+    folder.move("a", "aside/a")
+    assert folder.names("") in ([], ["aside"])
+    assert folder.read_bytes("aside/a") == b"x"
+    folder.remove("aside/a")
+    folder.remove("aside/a")
+    assert not folder.exists("aside/a")
+    with pytest.raises(FileNotFoundError):
+        folder.move("a", "b")
