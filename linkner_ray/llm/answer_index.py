@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from linkner_ray.llm.ledger_files import ENTRIES, key_words
+from linkner_ray.llm.ledger_files import ENTRIES, key_words, sort_words
 from linkner_ray.llm.prompts import Answer, Verdict
 
 _VALUES = ("verdict", "label", "probs", "prompt_tokens")
@@ -79,12 +79,10 @@ class AnswerIndex:
         high = np.concatenate([self._high, *(pair[0] for pair in words)])
         low = np.concatenate([self._low, *(pair[1] for pair in words)])
         values = pa.concat_tables([self._values, *(table.select(_VALUES) for table in tables)])
-        order = np.lexsort((low, high))  # stable
-        high, low = high[order], low[order]
-        is_first = np.ones(len(order), dtype=bool)
-        is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        self._high, self._low = high[is_first], low[is_first]
-        self._values = values.take(pa.array(order[is_first])).combine_chunks()
+        order, is_first = sort_words(high, low)
+        first = order[is_first]
+        self._high, self._low = high[first], low[first]
+        self._values = values.take(pa.array(first)).combine_chunks()
         self._recent, self._recent_tables = {}, []
 
     def _rows(self, keys: Sequence[str]) -> np.ndarray:

@@ -187,14 +187,14 @@ def first_answers(tables: Sequence[pa.Table]) -> pa.Table:
         tables: In the order in which they count; with a column `key`.
     """
     table = pa.concat_tables(tables)
-    order, is_first = _order(table)
+    order, is_first = sort_words(*key_words(table["key"]))
     return table.take(pa.array(order[is_first]))
 
 
 def repeated_answers(tables: Sequence[pa.Table]) -> pa.Table:
     """All rows whose key occurs more than once, by key and then by precedence."""
     table = pa.concat_tables(tables)
-    order, is_first = _order(table)
+    order, is_first = sort_words(*key_words(table["key"]))
     is_last = np.append(is_first[1:], True)
     return table.take(pa.array(order[~(is_first & is_last)]))
 
@@ -206,10 +206,17 @@ def key_words(keys: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return words[0::2], words[1::2]
 
 
-def _order(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Rows by key, and whether each is the first of its key. Shapes (N,)."""
-    high, low = key_words(table["key"])
-    order = np.lexsort((low, high))  # stable: rows of one key stay as they come
+def sort_words(high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order keys by their words; rows of one key stay as they come.
+
+    Args:
+        high: First 64 bits of each key. Shape (N,).
+        low: The other 64. Shape (N,).
+
+    Returns:
+        Rows in order, and whether each of these is the first of its key. Shapes (N,).
+    """
+    order = np.lexsort((low, high))  # stable
     high, low = high[order], low[order]
     is_first = np.ones(len(order), dtype=bool)
     is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
