@@ -14,7 +14,7 @@ from linkner_ray.demonstration_source import corpus_digest, fixed_demonstrations
 from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Questionnaire, choose_symbols
+from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, choose_symbols
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.accounts import add_counts, check_accounts
@@ -91,6 +91,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
                 **dict.fromkeys((
                     "backend", "model", "revision", "context_sentences", "max_context_chars",
                     "dtype", "max_model_len", "option_order", "num_option_orders", "seed",
+                    "answer_form",
                 ), True),
                 "demonstrations": {"kind", "format", "per_class", "count", "encoder"},
             },
@@ -112,7 +113,10 @@ def plan_extraction(config: ExtractConfig) -> Plan:
 
 def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     """Name of what every question has in common: changes with any word of the prompt."""
-    symbols = choose_symbols(len(label_set.classes))
+    count = len(label_set.classes)
+    may_choose = config.backend == "vllm" and config.answer_form == "auto"
+    by_name = config.answer_form == "choice" or (may_choose and count > len(SYMBOL_ALPHABETS[0]))
+    symbols = () if by_name else choose_symbols(count)
     questionnaire = Questionnaire.from_config(config, label_set, symbols, decoding="")
     fixed = fixed_demonstrations(config, label_set)
     request = questionnaire.request(Question("Ada", 0, 3), fixed=fixed)
