@@ -141,7 +141,7 @@ def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_sto
         backend.close()
 
 
-def test_where_symbols_run_out_the_engine_picks_among_names(config):
+def test_where_symbols_run_out_the_engine_picks_among_names(config, tmp_path):
     # 60 labels and non-entity are more than 52 letters or 9 digits
     many = LabelSet(
         name="many",
@@ -149,7 +149,7 @@ def test_where_symbols_run_out_the_engine_picks_among_names(config):
             Label(id=f"L{n}", name=f"kind {n} of (thing)", description="x") for n in range(60)
         ),
     )
-    longer = config.model_copy(update={"model": config.model, "max_num_seqs": 8})
+    longer = config.model_copy(update={"model": save_llm(tmp_path, context=4096)})
     backend = start_backend(longer, many)
     try:
         assert backend.symbols == ()
