@@ -239,6 +239,11 @@ class LlmConfig(Config):
     max_context_chars: int = Field(2000, ge=200)
     """Context is cut to this many code points around the span, and the cut is marked."""
 
+    answer_form: Literal["auto", "symbol", "choice"] = "auto"
+    """symbol: one token for each option, with its probability. choice: the engine picks among the
+    options' names, in several passes and without probabilities; backend vllm only. auto: symbol,
+    and choice where the tokenizer of an engine has no such tokens."""
+
     option_order: Literal["fixed", "shuffled", "rotations"] = "fixed"
     """fixed: labels as in their set, non-entity last. shuffled: each question in one of a few
     orders, which its words and the seed decide. rotations: each question in every one of a few
@@ -283,6 +288,11 @@ class LlmConfig(Config):
             raise ValueError(
                 f"llm.backend = '{self.backend}' needs llm.model; for a run without an LLM set "
                 "llm.backend = none"
+            )
+        if self.backend == "openai" and self.answer_form == "choice":
+            raise ValueError(
+                "llm.answer_form = 'choice' holds an engine to the names of the options and needs "
+                "llm.backend = vllm; of an endpoint's replies symbols and names are read anyway"
             )
         if self.backend == "openai" and not self.base_url:
             raise ValueError(

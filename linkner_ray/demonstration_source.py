@@ -66,7 +66,7 @@ def load_demonstrations(config: LlmConfig, label_set: LabelSet) -> Demonstration
 
 
 def fixed_demonstrations(config: LlmConfig, label_set: LabelSet) -> tuple[Demonstration, ...]:
-    """What nearly all questions of a run are shown; read without loading an encoder.
+    """What nearly all questions of a run are shown; reads the corpus, and loads no encoder.
 
     Raises:
         ConfigError: If the corpus cannot be read.
@@ -76,6 +76,8 @@ def fixed_demonstrations(config: LlmConfig, label_set: LabelSet) -> tuple[Demons
         demonstrations = load_demonstrations(config, label_set)
         if demonstrations is not None:
             return demonstrations.choose([""])[0].fixed
+    if config.demonstrations.kind == "nearest":
+        _read_sentences(config, label_set)  # a corpus at fault is to be found before the start
     return ()
 
 

@@ -16,7 +16,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
 from linkner_ray.llm.model_identity import known_content
-from linkner_ray.llm.prompts import Questionnaire, choose_symbols
+from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, choose_symbols
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.accounts import add_counts, check_accounts, num_asked, num_failed
@@ -100,6 +100,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
                 **dict.fromkeys((
                     "backend", "model", "revision", "context_sentences", "max_context_chars",
                     "dtype", "max_model_len", "option_order", "num_option_orders", "seed",
+                    "answer_form",
                 ), True),
                 "demonstrations": {"kind", "format", "per_class", "count", "encoder"},
             },
@@ -132,7 +133,10 @@ def _sizes_digest(sources: Sequence[Source]) -> str:
 
 def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     """Name of what every question has in common: changes with any word of the prompt."""
-    symbols = choose_symbols(len(label_set.classes))
+    count = len(label_set.classes)
+    may_choose = config.backend == "vllm" and config.answer_form == "auto"
+    by_name = config.answer_form == "choice" or (may_choose and count > len(SYMBOL_ALPHABETS[0]))
+    symbols = () if by_name else choose_symbols(count)
     questionnaire = Questionnaire.from_config(config, label_set, symbols, decoding="")
     fixed = fixed_demonstrations(config, label_set)
     request = questionnaire.request(Question("Ada", 0, 3), fixed=fixed)

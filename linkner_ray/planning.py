@@ -127,7 +127,10 @@ class _Recorder:
         if Path(config.model).is_dir():
             tokenizer = vllm_engine.load_tokenizer(config)
             self._encoder = PromptEncoder(tokenizer, name=config.model)
-            self.symbols = self._encoder.choose_symbols(len(label_set.classes)).symbols
+            count = len(label_set.classes)
+            self.symbols = vllm_engine.choose_answer_symbols(config, self._encoder, count).symbols
+            if not self.symbols:
+                self.decoding = vllm_engine.DECODING_CHOICE
 
     @property
     def is_exact(self) -> bool:

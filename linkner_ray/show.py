@@ -32,7 +32,7 @@ MAX_COMPARED_IDS = 20_000
 SHOWN_PROBS = 4
 
 _DECODINGS = {
-    "vllm": {"symbol": vllm_engine.DECODING},
+    "vllm": {"symbol": vllm_engine.DECODING, "choice": vllm_engine.DECODING_CHOICE},
     "openai": {"symbol": endpoint.DECODING},
     "replay": {"symbol": replay.DECODING},
 }

@@ -66,10 +66,11 @@ def test_the_digest_is_of_what_the_corpus_holds_and_not_of_where_it_lies(config,
     assert corpus_digest(config("random")) != before
 
 
-def test_a_label_that_the_checkpoint_does_not_know_is_named(config, tmp_path):
+@pytest.mark.parametrize("kind", ["random", "nearest"])
+def test_a_label_that_the_checkpoint_does_not_know_is_named_at_planning(config, tmp_path, kind):
     (tmp_path / "train.conll").write_text("Peter B-NOBODY\n")
     with pytest.raises(DataError, match="NOBODY"):
-        load_demonstrations(config("random"), tiny.LABELS)
+        fixed_demonstrations(config(kind), tiny.LABELS)
 
 
 def test_nearest_ones_come_by_an_encoder(config, tmp_path):

@@ -9,7 +9,7 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.demonstration_source import fixed_demonstrations
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import load_label_set
-from linkner_ray.llm.backends.vllm_engine import DECODING
+from linkner_ray.llm.backends.vllm_engine import DECODING, DECODING_CHOICE
 from linkner_ray.llm.context import ContextSize, render_context
 from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import Questionnaire, choose_symbols
@@ -59,8 +59,10 @@ def entity(start, end, label, source):
     }
 
 
-def key_of(span, decoding=DECODING, fixed=(), revision=None, **settings):
-    symbols = choose_symbols(len(LABEL_SET.classes))
+SYMBOLS = choose_symbols(len(LABEL_SET.classes))
+
+
+def key_of(span, decoding=DECODING, fixed=(), symbols=SYMBOLS, revision=None, **settings):
     config = LlmConfig.model_validate(LLM | settings)
     questionnaire = Questionnaire.from_config(
         config, LABEL_SET, symbols, revision=revision, decoding=decoding
@@ -167,6 +169,13 @@ def test_options_are_shown_in_the_order_in_which_they_were_asked(make_run, order
     assert "rendered anew" not in shown
     assert ("A. person" in shown) == (order == "rotations")
     assert ("asked    in 4 orders of the options" in shown) == (order == "rotations")
+
+
+def test_a_prompt_that_offered_names_is_shown_as_it_was(make_run):
+    key = key_of((8, 15), DECODING_CHOICE, symbols=())
+    shown = show_document(make_run("page-1", key=key), "page-1")
+    assert "rendered anew" not in shown
+    assert "| - person: " in shown
 
 
 def test_demonstrations_are_shown_as_they_were_asked_with(make_run, tmp_path):

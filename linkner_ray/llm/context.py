@@ -130,6 +130,15 @@ _BREAKABLE = re.compile(
     r"|\](?=\])"
 )
 
+_MARK = re.compile(r"\[{2,}|\]{2,}")
+
+_UNSPACED = "\u0e00-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
+"""Scripts that need no blank between words, Thai to Chinese; a long stretch of them is prose."""
+
+_LONG_WORD = re.compile(rf"[^ {_UNSPACED}]{{65,}}")
+_KEPT_HEAD, _KEPT_TAIL = 40, 16
+"""Code points kept of a longer word: a name has fewer, and an address says in them what it is."""
+
 _LOOK_ALIKE_SIGNS = {
     **dict.fromkeys("\u2045\u2772\u27e6\u298b\u298d\u298f\u301a", "["),
     **dict.fromkeys("\u2046\u2773\u27e7\u298c\u298e\u2990\u301b", "]"),
@@ -189,10 +198,11 @@ def neutralise(text: str) -> str:
     """Rewrite text from the web so that it can imitate neither chat control nor our own layout.
 
     Invisible characters go, all white space becomes single spaces (a page writes on one line and
-    cannot lay out a prompt of its own), and what opens a control string, a tag or a span mark is
-    set apart by a space, look-alikes of its signs included. Full-width and mathematical letters
-    become plain ones, and in a word of Latin letters those of Cyrillic and Greek that look like
-    Latin ones; a word wholly in another script stays as it is.
+    cannot lay out a prompt of its own), double brackets become single ones, and what opens a
+    control string or a tag is set apart by a space, look-alikes of its signs included. Full-width
+    and mathematical letters become plain ones, and in a word of Latin letters those of Cyrillic and
+    Greek that look like Latin ones; a word wholly in another script stays as it is. Of a word that
+    no name is as long as, its beginning and its end are shown.
 
     This is for the eyes of the LLM alone: offsets and output are of the page's own text. Backends
     that work on token ids have a stronger guarantee besides, see `chat.PromptEncoder`.
@@ -200,7 +210,13 @@ def neutralise(text: str) -> str:
     visible = re.sub(" +", " ", text.translate(_HARMLESS))
     if not visible.isascii():
         visible = _MIXED_WORD.sub(_in_one_script, visible)
+    visible = _MARK.sub(lambda match: match[0][0], visible)
+    visible = _LONG_WORD.sub(_shortened, visible)
     return _BREAKABLE.sub(lambda match: match[0] + " ", visible)
+
+
+def _shortened(match: re.Match[str]) -> str:
+    return f"{match[0][:_KEPT_HEAD]}{ELLIPSIS}{match[0][-_KEPT_TAIL:]}"
 
 
 def _in_one_script(match: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ import pytest
 from benchmarks import injection
 from benchmarks.injection import ATTACKS, CONTROL, Case
 from linkner_ray.config import LlmConfig
+from linkner_ray.demo import world
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.prompts import Option
 from tests.fakes import ScriptedBackend
@@ -84,7 +85,9 @@ def test_the_command_writes_and_prints(monkeypatch, tmp_path, capsys):
     assert "| all attacks |" in printed
 
 
-def test_the_demo_pages_give_cases_of_their_own():
+def test_the_demo_pages_give_cases_of_their_own(monkeypatch):
+    monkeypatch.setattr(world, "NUM_PARQUET_PAGES", 8)
+    monkeypatch.setattr(world, "NUM_WET_PAGES", 0)
     cases = injection.load_cases(None, LABEL_SET, count=50, seed=0)
     assert len(cases) == 50
     assert all(case.span.strip() == case.span != "" for case in cases)

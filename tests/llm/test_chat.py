@@ -102,9 +102,9 @@ def test_demonstrations_stand_at_the_end_of_the_fixed_part(style):
 def test_a_word_of_100_kb_is_no_more_tokens_than_bytes_and_takes_no_time(style):
     encoder = ENCODERS[style]
     empty = encoder.encode("Choose.", "")
-    started = time.perf_counter()
+    started = time.process_time()
     ids = encoder.encode("Choose.", "\u00e9" * 50_000)
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0
     assert len(ids) - len(empty) <= 100_000
 
 

@@ -88,9 +88,14 @@ def test_a_span_mark_in_the_text_is_broken_also_across_the_border_of_the_span():
         ("<<SYS>>", "< < SYS>>"),
         ("<\uff5cUser\uff5c>", "< |User| >"),
         ("\uff1c\u2502user\u2502\uff1e", "< \u2502user\u2502 >"),
-        ("\u27e6\u27e6x\u301b\uff3d", "[ [x] ]"),
+        ("\u27e6\u27e6x\u301b\uff3d", "[x]"),
         ("A\u3164d\ufe0fa\u034f", "Ada"),
         ("\U0001d400da met \uff22o", "Ada met Bo"),
+        ("see [[Link]] and a[[[0]]]", "see [Link] and a[0]"),
+        ("[[INST]]", "[ INST]"),
+        ("a" * 65, "a" * 40 + ELLIPSIS + "a" * 16),
+        ("a" * 64, "a" * 64),
+        ("\u4e2d" * 200, "\u4e2d" * 200),
         ("one\n\n\ttwo\u00a0\u2028three", "one two three"),
         ("p\u200bay\u202epal", "paypal"),
         ("a < b | c > d [1]", "a < b | c > d [1]"),
@@ -126,15 +131,15 @@ def test_a_word_of_100_kb_is_cut_before_anything_is_done_to_it(filler):
     text = f"{word} Ada {word}"
     size = ContextSize(sentences=0, chars=200)
     span = (len(word) + 1, len(word) + 4)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(100):
         question = render_context(text, [(0, len(text))], index=0, span=span, size=size)
         whole = render_context(text, [(0, len(text))], index=0, span=(0, len(word)), size=size)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     assert question.span == "Ada"
     # each code point may get a space beside it; then two ellipses with theirs
     assert max(len(question.context), len(whole.context)) <= 2 * 200 + 4
-    # 200 questions take some 30 ms; without the cut, 200 times 200,000 characters took seconds
+    # 200 questions take some 30 ms of processor time; 200 times 200,000 characters take seconds
     assert seconds < 1.0
 
 

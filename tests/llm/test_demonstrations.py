@@ -168,4 +168,4 @@ def test_a_sentence_that_is_one_name_has_no_non_entity():
 def test_hostile_words_of_a_corpus_are_shown_neutralised():
     corpus = [sentence("Ada met <|im_end|>[[x]] .")]
     (shown,) = random_ones(corpus, per_class=1).choose(["x y z"])
-    assert contexts(shown.fixed) == ["Ada met < |im_end| >[ [x] ] ."]
+    assert contexts(shown.fixed) == ["Ada met < |im_end| >[x] ."]

@@ -1,6 +1,8 @@
 """A vLLM engine inside this process' tree: one forward pass a question, no parsing.
 
-The engine may only reply with the symbols of the options, and gives the probability of each.
+The engine may only reply with the symbols of the options, and gives the probability of each. Where
+a tokenizer has no symbols of one token, or too few, it may only reply with the names of the
+options, in a few passes and without probabilities.
 
 Importing this module does not import vllm. Starting a backend sets the environment variables that
 vllm and its processes read, and does so before the import, so start it before anything else in the
@@ -20,8 +22,16 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.protocol import Failures, LoopThread, ask_concurrently, first_request
-from linkner_ray.llm.chat import PromptEncoder
-from linkner_ray.llm.prompts import Answer, Request, read_probs
+from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
+from linkner_ray.llm.prompts import (
+    NON_ENTITY_NAME,
+    Answer,
+    Request,
+    Verdict,
+    class_names,
+    read_probs,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DECODING = "one token out of the symbols, most probable"
+DECODING_CHOICE = "one of the names, most probable token by token"
 
 _START_ERRORS = (
     RuntimeError,
@@ -45,8 +56,6 @@ _START_ERRORS = (
 class VllmBackend:
     """Asks an engine that lives as long as this object."""
 
-    decoding = DECODING
-
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
         """Load the model and ask one question to see that it answers.
 
@@ -55,13 +64,19 @@ class VllmBackend:
         """
         _set_environment()
         self._config = config
-        self._encoder = PromptEncoder(load_tokenizer(config), name=config.model)
-        self.symbols, self._token_ids = self._encoder.choose_symbols(len(label_set.classes))
+        self._tokenizer = load_tokenizer(config)
+        self._encoder = PromptEncoder(self._tokenizer, name=config.model)
+        self.symbols, self._token_ids = choose_answer_symbols(
+            config, self._encoder, len(label_set.classes)
+        )
+        self.decoding = DECODING if self.symbols else DECODING_CHOICE
         self._symbol_of = dict(zip(self._token_ids, self.symbols, strict=True))
+        self._names = class_names(label_set)
         self._failures = Failures()
         self._numbers = itertools.count()
         self._rebuilds = 0
-        self._sampling = _sampling(self._token_ids)
+        names = [NON_ENTITY_NAME, *(label.name for label in label_set.labels)]
+        self._sampling = _sampling(self._token_ids) if self.symbols else _choice_sampling(names)
         self._in_flight = asyncio.Semaphore(config.max_in_flight)
         self._rebuilding = asyncio.Lock()
         self._suspects = asyncio.Lock()
@@ -124,32 +139,51 @@ class VllmBackend:
         from vllm.exceptions import VLLMError
 
         request = first_request(
-            label_set, self.symbols, model=self._config.model, decoding=DECODING
+            label_set, self.symbols, model=self._config.model, decoding=self.decoding
         )
         prompt = self._encode(request)
-        if len(prompt) >= self._max_model_len:
+        if not self._fits(prompt):
             raise StartupError(
                 f"{self._config.model}: a short question takes {len(prompt)} tokens, and the "
                 f"engine's context has {self._max_model_len}; raise llm.max_model_len"
             )
         try:
             async with asyncio.timeout(self._config.request_timeout_s):
-                weights = await self._generate(self._engine, prompt)
+                output = await self._generate(self._engine, prompt)
         except (VLLMError, TimeoutError) as error:
             raise StartupError(
                 f"{self._config.model}: the engine came up but did not answer a first question: "
                 f"{type(error).__name__}: {error.__cause__ or error}"
             ) from error
-        if not math.isclose(sum(weights.values()), 1.0, abs_tol=1e-3):
+        self._check_reply(request, output)
+
+    def _check_reply(self, request: Request, output: Any) -> None:  # noqa: ANN401 - of vllm
+        """Check that a reply is what the engine is held to.
+
+        Raises:
+            StartupError: If it is not.
+        """
+        if not self.symbols:
+            if self._read(request, output, num_tokens=0).verdict is Verdict.UNREADABLE:
+                raise StartupError(
+                    f"{self._config.model}: the reply to a first question is none of the names; "
+                    "this vLLM release does not restrict replies to a choice"
+                )
+            return
+        total = sum(self._weights(output).values())
+        if not math.isclose(total, 1.0, abs_tol=1e-3):
             raise StartupError(
-                f"{self._config.model}: probabilities of the options add up to "
-                f"{sum(weights.values()):.4f}, not 1; this vLLM release does not restrict "
-                "log-probabilities to the allowed tokens"
+                f"{self._config.model}: probabilities of the options add up to {total:.4f}, not 1; "
+                "this vLLM release does not restrict log-probabilities to the allowed tokens"
             )
+
+    def _fits(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt leaves room for the longest reply."""
+        return len(prompt) + self._sampling.max_tokens <= self._max_model_len
 
     async def _ask_one(self, item: tuple[Request, list[int]]) -> Answer:
         request, prompt = item
-        if len(prompt) >= self._max_model_len:
+        if not self._fits(prompt):
             detail = f"{len(prompt)} tokens, the context has {self._max_model_len}"
             return self._failures.answer(request, "prompt_too_long", detail)
         async with self._in_flight:
@@ -177,7 +211,7 @@ class VllmBackend:
         engine = self._engine
         try:
             async with asyncio.timeout(self._config.request_timeout_s):
-                weights = await self._generate(engine, prompt)
+                output = await self._generate(engine, prompt)
         except EngineDeadError:
             await self._replace(engine)
             return None
@@ -186,19 +220,29 @@ class VllmBackend:
             return self._failures.answer(request, "timeout", detail)
         except (VLLMClientError, EngineGenerateError) as error:
             return self._failures.answer(request, "rejected", error.__cause__ or error)
-        return read_probs(request, weights, prompt_tokens=len(prompt))
+        return self._read(request, output, num_tokens=len(prompt))
 
-    async def _generate(self, engine: "AsyncLLMEngine", prompt: list[int]) -> dict[str, float]:
-        """Probability of each symbol as the reply to a prompt."""
+    async def _generate(self, engine: "AsyncLLMEngine", prompt: list[int]) -> Any:  # noqa: ANN401
+        """What the engine replies to a prompt, a `CompletionOutput` of vllm."""
         from vllm.inputs import tokens_input
 
         name = f"{os.getpid()}-{next(self._numbers)}"
-        logprobs: Any = None
+        reply: Any = None
         async for output in engine.generate(tokens_input(prompt), self._sampling, name):
-            logprobs = output.outputs[0].logprobs
+            reply = output.outputs[0]
+        return reply
+
+    def _read(self, request: Request, output: Any, *, num_tokens: int) -> Answer:  # noqa: ANN401
+        if self.symbols:
+            return read_probs(request, self._weights(output), prompt_tokens=num_tokens)
+        reply = self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        return read_text(request, reply, self._names, prompt_tokens=num_tokens)
+
+    def _weights(self, output: Any) -> dict[str, float]:  # noqa: ANN401
+        """Probability of each symbol as the first token of a reply."""
         return {
             self._symbol_of[token_id]: math.exp(entry.logprob)
-            for token_id, entry in logprobs[0].items()
+            for token_id, entry in output.logprobs[0].items()
             if token_id in self._symbol_of
         }
 
@@ -223,6 +267,28 @@ class VllmBackend:
                     self._engine = await self._build()
                 except _START_ERRORS:
                     logger.exception("rebuild %d failed", self._rebuilds)
+
+
+def choose_answer_symbols(config: LlmConfig, encoder: PromptEncoder, count: int) -> AnswerSymbols:
+    """Find symbols for the options, or none where replies are to be names.
+
+    Args:
+        config: Says which form answers may have.
+        encoder: Of the model.
+        count: Number of options.
+
+    Raises:
+        StartupError: If symbols are wanted and the tokenizer has none that suit.
+    """
+    if config.answer_form == "choice":
+        return AnswerSymbols((), ())
+    try:
+        return encoder.choose_symbols(count)
+    except StartupError as error:
+        if config.answer_form == "symbol":
+            raise
+        logger.warning("%s; replies are names now, without probabilities", error)
+        return AnswerSymbols((), ())
 
 
 def _set_environment() -> None:
@@ -274,7 +340,20 @@ def _sampling(token_ids: Sequence[int]) -> Any:  # noqa: ANN401 - a class of vll
     )
 
 
-def _build_engine(config: LlmConfig, num_options: int) -> "AsyncLLMEngine":
+def _choice_sampling(names: Sequence[str]) -> Any:  # noqa: ANN401 - a class of vllm
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=1 + max(len(name.encode()) for name in names),  # a byte a token, then the end
+        structured_outputs=StructuredOutputsParams(choice=list(names)),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _build_engine(config: LlmConfig, num_symbols: int) -> "AsyncLLMEngine":
     """Start the engine's processes and load the model; blocks until they are ready."""
     from vllm import AsyncEngineArgs, AsyncLLMEngine
     from vllm.platforms import current_platform
@@ -296,9 +375,10 @@ def _build_engine(config: LlmConfig, num_options: int) -> "AsyncLLMEngine":
             tensor_parallel_size=config.tensor_parallel_size,
             enforce_eager=config.enforce_eager,
             enable_prefix_caching=True,
-            skip_tokenizer_init=True,  # prompts are token ids and replies are not made text
+            # Prompts are token ids and replies are not made text; only names need a grammar.
+            skip_tokenizer_init=num_symbols > 0,
             logprobs_mode="processed_logprobs",
-            max_logprobs=num_options,
+            max_logprobs=num_symbols,
             disable_log_stats=True,
             enable_log_requests=False,
             use_tqdm_on_load=False,

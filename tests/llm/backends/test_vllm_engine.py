@@ -141,6 +141,31 @@ def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_sto
         backend.close()
 
 
+def test_where_symbols_run_out_the_engine_picks_among_names(config, tmp_path):
+    # 60 labels and non-entity are more than 52 letters or 9 digits
+    many = LabelSet(
+        name="many",
+        labels=tuple(
+            Label(id=f"L{n}", name=f"kind {n} of (thing)", description="x") for n in range(60)
+        ),
+    )
+    longer = config.model_copy(update={"model": save_llm(tmp_path, context=4096)})
+    backend = start_backend(longer, many)
+    try:
+        assert backend.symbols == ()
+        questionnaire = Questionnaire.from_config(longer, many, (), decoding=backend.decoding)
+        asked = [questionnaire.request(Question(f"Ada {n}.", 0, 3)) for n in range(12)]
+        answers = backend.ask(asked)
+        assert [answer.key for answer in answers] == [request.key for request in asked]
+        # a random model: it says anything, but nothing that is not on offer
+        assert {answer.verdict for answer in answers} <= {Verdict.LABEL, Verdict.NON_ENTITY}
+        assert all(answer.probs is None for answer in answers)
+        assert [a.label for a in backend.ask(asked)] == [a.label for a in answers]
+        assert backend.describe().get("failed_rejected", 0) == 0
+    finally:
+        backend.close()
+
+
 def test_a_model_that_is_not_there_is_a_start_up_error(tmp_path):
     config = LlmConfig(model=str(tmp_path / "nowhere"))
     with pytest.raises(StartupError, match=r"tokenizer of .*nowhere cannot be loaded"):

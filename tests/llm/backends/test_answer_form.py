@@ -1,0 +1,41 @@
+"""Whether a vLLM backend asks for symbols or for names; starts no engine."""
+
+import pytest
+from pydantic import ValidationError
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import StartupError
+from linkner_ray.llm.backends.vllm_engine import choose_answer_symbols
+from linkner_ray.llm.chat import PromptEncoder
+from tests.llm.tiny import tokenizer
+
+ENCODER = PromptEncoder(tokenizer("chatml"), name="some-llm")
+
+
+def choose(form, count):
+    return choose_answer_symbols(LlmConfig(model="some-llm", answer_form=form), ENCODER, count)
+
+
+@pytest.mark.parametrize("form", ["auto", "symbol"])
+def test_symbols_are_asked_for_where_the_tokenizer_has_them(form):
+    assert choose(form, 3).symbols == ("A", "B", "C")
+
+
+def test_names_are_asked_for_where_they_are_wanted():
+    assert choose("choice", 3) == ((), ())
+
+
+def test_names_are_asked_for_where_symbols_run_out_and_the_log_says_so(caplog):
+    assert choose("auto", 60) == ((), ())
+    assert "has no 60 symbols" in caplog.text
+    assert "without probabilities" in caplog.text
+
+
+def test_symbols_that_run_out_are_an_error_where_symbols_are_wanted():
+    with pytest.raises(StartupError, match="has no 60 symbols"):
+        choose("symbol", 60)
+
+
+def test_an_endpoint_cannot_be_held_to_names():
+    with pytest.raises(ValidationError, match=r"needs llm\.backend = vllm"):
+        LlmConfig(backend="openai", model="m", base_url="http://x", answer_form="choice")
