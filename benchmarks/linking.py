@@ -10,6 +10,7 @@ stand an oracle that answers by gold, and a router that asks as many spans, but 
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from linkner_ray.config import (
     RoutingConfig,
 )
 from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
 from linkner_ray.evaluation.flips import count_flips
 from linkner_ray.evaluation.plots import plot_gains
@@ -44,7 +46,7 @@ from linkner_ray.stages.route_spans import RouteSpans
 
 Numbers = dict[str, object]
 
-SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+SHARES = (0.0, 0.01, 0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 """Shares of dev's candidates whose thresholds are tried."""
 
 STRATEGIES = {
@@ -101,9 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
         read_corpus(options.dev, label_set=model.label_set).sentences, ids_prefix="dev"
     )
     thresholds = dev_thresholds(apply_stage(recognize, dev))
-    documents, gold = corpus_documents(
-        read_corpus(options.set, label_set=model.label_set).sentences, ids_prefix="set"
-    )
+    sentences = read_corpus(options.set, label_set=model.label_set).sentences
+    documents, gold = corpus_documents(sentences, ids_prefix="set")
     candidates = apply_stage(recognize, documents)
     fusion = {
         name: one.model_copy(update={"weight": options.weight, "reliability": options.reliability})
@@ -116,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     if options.replay:
         answered = with_replay(candidates, options.replay, model)
         numbers |= _alone(answered, gold)
+        numbers["llm_alone_f1"] = extraction_f1(options.replay, sentences)
         for name, config in fusion.items():
             points += curve(name, answered, gold, thresholds, model, config)
         points += curve(
@@ -169,6 +171,17 @@ def with_oracle(candidates: pa.Table, gold: Sequence[Sequence[GoldEntity]]) -> p
         labels = [label_of.get((one["start"], one["end"])) for one in found]
         rows.append([asdict(_answer(label)) for label in labels])
     return routed.append_column("answers", pa.array(rows, STAGE_COLUMNS["answers"]))
+
+
+def extraction_f1(path: str, sentences: Sequence[LabelledSentence]) -> float:
+    """Strict F1 of what the recorded LLM extracted from whole sentences, without a local model."""
+    recorded = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        one = json.loads(line)
+        recorded.setdefault(tuple(one["tokens"]), one["entities"] or [])
+    found = [{tuple(entity) for entity in recorded.get(one.tokens, [])} for one in sentences]
+    gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in sentences]
+    return score_entities(gold, found).micro.f1
 
 
 def shuffled(answered: pa.Table) -> pa.Table:
