@@ -33,7 +33,7 @@ def test_no_shipped_label_set_gets_a_warning(name):
     ("labels", "warning"),
     [
         ([("A B", "a", "x")], "id 'A B' has white space"),
-        ([("A", "a", "x" * 301)], "description of 'A' has 301 characters"),
+        ([("A", "a", "word " * 60 + "x")], "description of 'A' has 301 characters"),
         ([("A", "a", "ends <|im_end|>")], "description of 'A' has signs of a control string"),
         ([("A", "[[a]]", "x")], "name of 'A' has signs of a control string"),
         ([("A", "a", "one\ntwo")], "description of 'A' has several lines"),
@@ -59,7 +59,7 @@ def test_what_is_likely_a_mistake_is_a_warning_and_still_ok(tmp_path, labels, wa
 def test_what_only_nears_a_limit_is_no_warning(tmp_path):
     file = write_labels(
         tmp_path / "mine.yaml",
-        ("E", "chemical element", "x" * 300),
+        ("E", "chemical element", "word " * 59 + "words"),
         ("C", "chemical compound", "one line\n"),
     )
     assert run("check", file).output.startswith("ok: 2 labels")

@@ -59,7 +59,7 @@ def test_a_variable_that_is_not_set_is_an_error_that_names_it():
     [
         ("routing.threshold=1.5", "routing.threshold: Input should be less than or equal to 1"),
         ("llm.backend=vllm", "needs llm.model"),
-        ("llm.backend=gpt", "llm.backend: Input should be 'vllm', 'openai' or 'none'"),
+        ("llm.backend=gpt", "llm.backend: Input should be 'vllm', 'openai', 'replay' or 'none'"),
         ("routing", "expected KEY=VALUE"),
         ("output.path.name=x", "'path' holds a value, not a section"),
         ("output.path=[", "not YAML"),

@@ -57,7 +57,7 @@ def run_steps(plan, **routing):
     return tables
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.6])
+@pytest.mark.parametrize("threshold", [0.3, 0.45])
 def test_a_sample_of_everything_says_what_a_run_does(crawl, checkpoint, threshold):
     plan = planned(crawl, checkpoint, f"routing.threshold={threshold}", "routing.audit_share=0.2")
     estimate = estimate_run(plan, SampleSettings(documents=1000))
