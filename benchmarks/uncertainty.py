@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True, help="folder that training wrote")
     parser.add_argument("--set", action="append", required=True, metavar="NAME=PATH", dest="sets")
+    parser.add_argument(
+        "--estimate", action="append", choices=ESTIMATES, help="measure this one; repeatable"
+    )
     parser.add_argument("--samples", type=int, default=RecognizeConfig().dropout_samples)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--plots", type=Path, help="folder for reliability diagrams")
@@ -55,20 +58,40 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     sets = dict(one.split("=", maxsplit=1) for one in options.sets)
     numbers: Numbers = {"checkpoint": options.checkpoint, "loss": model.loss}
     for name, path in sets.items():
-        numbers |= run(model, name, path, samples=options.samples, plots=options.plots)
+        numbers |= run(
+            model,
+            name,
+            path,
+            wanted=options.estimate or list(ESTIMATES),
+            samples=options.samples,
+            plots=options.plots,
+        )
     print(_report(numbers, list(sets)))
     if options.json:
         write_json(options.json, numbers)
     return numbers
 
 
-def run(model: SpanNER, name: str, path: str, *, samples: int, plots: Path | None) -> Numbers:
-    """Figures of one set, each key beginning with its name."""
+def run(  # noqa: PLR0913 - the options of the command
+    model: SpanNER,
+    name: str,
+    path: str,
+    *,
+    wanted: Sequence[str],
+    samples: int,
+    plots: Path | None,
+) -> Numbers:
+    """Figures of one set, each key beginning with its name.
+
+    Those of candidates and calibration come with the estimate `confidence`.
+    """
     corpus = read_corpus(path, label_set=model.label_set)
     documents, gold = corpus_documents(corpus.sentences, ids_prefix=name)
     triples = [[(one.start, one.end, one.label) for one in row] for row in gold]
     numbers: Numbers = {}
     for estimate, settings in estimates_of(model).items():
+        if estimate not in wanted:
+            continue
         config = RecognizeConfig.model_validate(
             {"device": "cpu", "dtype": "float32", "dropout_samples": samples, **settings}
         )
