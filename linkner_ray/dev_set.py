@@ -20,7 +20,8 @@ from linkner_ray.spanner.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
 from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import with_calibration
-from linkner_ray.spanner.predict import Recognizer, SpanTable, choose_from_table, concatenate
+from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.span_table import SpanTable, choose_from_table, concatenate
 
 Sentences = Sequence[LabelledSentence]
 

@@ -31,7 +31,8 @@ from linkner_ray.spanner.checkpoint import (
     read_json,
 )
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.predict import FloatArray, Recognizer, SpanTable
+from linkner_ray.spanner.predict import FloatArray, Recognizer
+from linkner_ray.spanner.span_table import SpanTable
 
 logger = logging.getLogger(__name__)
 

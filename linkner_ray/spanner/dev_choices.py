@@ -15,13 +15,8 @@ from linkner_ray.spanner.calibration import Calibration, apply_temperature, fit_
 from linkner_ray.spanner.decoding import DoubtRules
 from linkner_ray.spanner.doubt import FLOORS, choose_doubt_rules
 from linkner_ray.spanner.familiarity import Familiarity
-from linkner_ray.spanner.predict import (
-    SpanTable,
-    believed_probs,
-    choose_rows,
-    strangeness_of,
-)
 from linkner_ray.spanner.reliability import brier_score, expected_calibration_error
+from linkner_ray.spanner.span_table import SpanTable, believed_probs, choose_rows, strangeness_of
 
 LISTED_FLOOR = 1e-4
 """Entity probability from which dev spans must be listed: the lowest floor of `doubt.FLOORS` at a

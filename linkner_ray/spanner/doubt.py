@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linkner_ray.spanner.decoding import DoubtRules
-from linkner_ray.spanner.predict import SpanTable, choose_rows
+from linkner_ray.spanner.span_table import SpanTable, choose_rows
 
 FLOORS = (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01)
 MOST_SPANS = (1, 2, 3, 4, 6)

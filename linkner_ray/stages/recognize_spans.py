@@ -13,7 +13,8 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS
 from linkner_ray.spanner.canary import load_recognizer
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.predict import CandidateTable, Recognizer
+from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.span_table import CandidateTable
 
 Positions = npt.NDArray[np.int64]
 

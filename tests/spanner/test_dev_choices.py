@@ -4,7 +4,7 @@ import torch
 
 from linkner_ray.spanner.dev_choices import Dev, decide_on_dev
 from linkner_ray.spanner.familiarity import Familiarity
-from linkner_ray.spanner.predict import SpanTable
+from linkner_ray.spanner.span_table import SpanTable
 
 CLASSES = ("O", "A", "B", "C")
 

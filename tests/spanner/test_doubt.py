@@ -4,7 +4,7 @@ import pytest
 from linkner_ray.spanner import doubt
 from linkner_ray.spanner.decoding import DoubtRules
 from linkner_ray.spanner.doubt import choose_doubt_rules
-from linkner_ray.spanner.predict import SpanTable, choose_from_table
+from linkner_ray.spanner.span_table import SpanTable, choose_from_table
 
 CLASSES = ("O", "PER", "LOC")
 
