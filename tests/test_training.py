@@ -63,6 +63,7 @@ def config(tmp_path):
                 "patience": 12,
                 "encoder_learning_rate": 3e-3,
                 "head_learning_rate": 1e-2,
+                "average_decay": 0.5,  # of 36 steps in all, a long average would lag behind
                 "dtype": "float32",
             },
             "output": {
