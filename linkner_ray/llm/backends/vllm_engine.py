@@ -12,6 +12,7 @@ import itertools
 import logging
 import math
 import os
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ _START_ERRORS = (
     AssertionError,
     TypeError,
     LookupError,
+    MemoryError,
 )
 """What building an engine is seen to raise: its own checks, files, memory, a dead process."""
 
@@ -61,6 +63,9 @@ class VllmBackend:
         self._failures = Failures()
         self._numbers = itertools.count()
         self._rebuilds = 0
+        self._hangs = 0
+        self._last_reply = 0.0
+        self._deadlines: set[asyncio.Timeout] = set()
         self._sampling = _sampling(self._token_ids)
         self._in_flight = asyncio.Semaphore(config.max_in_flight)
         self._rebuilding = asyncio.Lock()
@@ -71,7 +76,10 @@ class VllmBackend:
         except _START_ERRORS as error:
             self._loop.close()
             raise StartupError(
-                f"vLLM could not load {config.model}: {type(error).__name__}: {error}"
+                f"vLLM could not load {config.model}: {type(error).__name__}: {error}\n"
+                "The engine's log above names the cause. If that is memory: lower "
+                "llm.max_model_len or llm.max_num_seqs, or give the engine more by "
+                "llm.gpu_memory_utilization (GPU) or llm.kv_cache_bytes (CPU)"
             ) from error
         self._max_model_len: int = self._engine.model_config.max_model_len
         try:
@@ -102,6 +110,7 @@ class VllmBackend:
             "engine": f"vllm {vllm.__version__}",
             "max_model_len": self._max_model_len,
             "engine_rebuilds": self._rebuilds,
+            "engine_hangs": self._hangs,
             **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
         }
 
@@ -165,40 +174,75 @@ class VllmBackend:
         return self._failures.answer(request, "engine_crash", detail)
 
     async def _ask_live_engine(self, request: Request, prompt: list[int]) -> Answer | None:
-        """Ask the engine of the moment; None if it died meanwhile and was replaced."""
+        """Ask the engine of the moment; None if it was replaced meanwhile."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        engine = self._engine
+        engine, begun = self._engine, time.monotonic()
         try:
-            async with asyncio.timeout(self._config.request_timeout_s):
-                weights = await self._generate(engine, prompt)
+            weights = await self._generate_in_time(engine, prompt)
         except EngineDeadError:
             await self._replace(engine)
             return None
         except TimeoutError:
-            detail = f"no reply within {self._config.request_timeout_s} s"
-            return self._failures.answer(request, "timeout", detail)
+            if engine is not self._engine:
+                return None
+            return await self._give_up_waiting(request, engine, since=begun)
         except (VLLMClientError, EngineGenerateError) as error:
             return self._failures.answer(request, "rejected", error.__cause__ or error)
+        if not sum(weights.values()) > 0.0:  # not a number, too, where a model is broken
+            detail = "the engine's reply has no probability for any symbol"
+            return self._failures.answer(request, "empty_reply", detail)
         return read_probs(request, weights, prompt_tokens=len(prompt))
 
+    async def _give_up_waiting(
+        self, request: Request, engine: "AsyncLLMEngine", *, since: float
+    ) -> Answer:
+        """Fail a request that waited too long; an engine that was silent meanwhile is replaced.
+
+        As long as the engine answers others it is slow, not hung.
+        """
+        if self._last_reply < since:
+            self._hangs += 1
+            await self._replace(engine)
+        detail = f"no reply within {self._config.request_timeout_s} s"
+        return self._failures.answer(request, "timeout", detail)
+
+    async def _generate_in_time(
+        self, engine: "AsyncLLMEngine", prompt: list[int]
+    ) -> dict[str, float]:
+        """Wait for a reply, but no longer than allowed, and not for an engine that is replaced.
+
+        Raises:
+            TimeoutError: In either case.
+        """
+        async with asyncio.timeout(self._config.request_timeout_s) as deadline:
+            self._deadlines.add(deadline)
+            try:
+                weights = await self._generate(engine, prompt)
+            finally:
+                self._deadlines.discard(deadline)
+        self._last_reply = time.monotonic()
+        return weights
+
     async def _generate(self, engine: "AsyncLLMEngine", prompt: list[int]) -> dict[str, float]:
-        """Probability of each symbol as the reply to a prompt."""
+        """Probability of each symbol as the reply to a prompt; nothing for an empty reply."""
         from vllm.inputs import tokens_input
 
         name = f"{os.getpid()}-{next(self._numbers)}"
         logprobs: Any = None
         async for output in engine.generate(tokens_input(prompt), self._sampling, name):
-            logprobs = output.outputs[0].logprobs
+            logprobs = output.outputs[0].logprobs if output.outputs else None
         return {
             self._symbol_of[token_id]: math.exp(entry.logprob)
-            for token_id, entry in logprobs[0].items()
+            for token_id, entry in (logprobs[0].items() if logprobs else ())
             if token_id in self._symbol_of
         }
 
     async def _replace(self, dead: "AsyncLLMEngine") -> None:
-        """Put a new engine in the place of a dead one; one caller does, the others wait.
+        """Put a new engine in the place of a dead or hung one; one caller does, the others wait.
+
+        Whatever else still waits for the old one stops doing so.
 
         Raises:
             BackendError: If it was rebuilt `max_engine_rebuilds` times already.
@@ -208,7 +252,9 @@ class VllmBackend:
                 if self._rebuilds >= self._config.max_engine_rebuilds:
                     raise BackendError(
                         f"vLLM engine of {self._config.model} died again after {self._rebuilds} "
-                        "rebuilds; see its log above for the cause, often too little memory",
+                        f"rebuilds ({self._hangs} times it was silent for longer than "
+                        f"llm.request_timeout_s = {self._config.request_timeout_s:g}); see its log "
+                        "above for the cause, often too little memory",
                         retryable=False,
                     )
                 self._rebuilds += 1
@@ -218,6 +264,11 @@ class VllmBackend:
                     self._engine = await self._build()
                 except _START_ERRORS:
                     logger.exception("rebuild %d failed", self._rebuilds)
+                    continue
+                now = asyncio.get_running_loop().time()
+                for deadline in self._deadlines:
+                    if not deadline.expired():
+                        deadline.reschedule(now)
 
 
 def _set_environment() -> None:
@@ -267,6 +318,13 @@ def _sampling(token_ids: Sequence[int]) -> Any:  # noqa: ANN401 - a class of vll
 def _build_engine(config: LlmConfig, num_options: int) -> "AsyncLLMEngine":
     """Start the engine's processes and load the model; blocks until they are ready."""
     from vllm import AsyncEngineArgs, AsyncLLMEngine
+
+    arguments = AsyncEngineArgs(**engine_arguments(config, num_options), enable_log_requests=False)
+    return AsyncLLMEngine.from_engine_args(arguments)
+
+
+def engine_arguments(config: LlmConfig, num_options: int) -> dict[str, Any]:
+    """Arguments of an engine as a config wants it; also sets what its processes read at start."""
     from vllm.platforms import current_platform
 
     given: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
@@ -277,21 +335,18 @@ def _build_engine(config: LlmConfig, num_options: int) -> "AsyncLLMEngine":
         given["max_model_len"] = config.max_model_len
     if config.tensor_parallel_size > 1:
         given["distributed_executor_backend"] = "mp"
-    return AsyncLLMEngine.from_engine_args(
-        AsyncEngineArgs(
-            model=config.model,
-            revision=config.revision,
-            dtype=config.dtype,
-            max_num_seqs=config.max_num_seqs,
-            tensor_parallel_size=config.tensor_parallel_size,
-            enforce_eager=config.enforce_eager,
-            enable_prefix_caching=True,
-            skip_tokenizer_init=True,  # prompts are token ids and replies are not made text
-            logprobs_mode="processed_logprobs",
-            max_logprobs=num_options,
-            disable_log_stats=True,
-            enable_log_requests=False,
-            use_tqdm_on_load=False,
-            **given,
-        )
-    )
+    return {
+        "model": config.model,
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "max_num_seqs": config.max_num_seqs,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "enforce_eager": config.enforce_eager,
+        "enable_prefix_caching": config.prefix_caching,
+        "skip_tokenizer_init": True,  # prompts are token ids and replies are not made text
+        "logprobs_mode": "processed_logprobs",
+        "max_logprobs": num_options,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **given,
+    }
