@@ -191,9 +191,7 @@ def test_ratios_table_and_file(options, monkeypatch, tmp_path, capsys):
 
 
 def test_ways_that_disagree_are_not_reported(options, monkeypatch):
-    fake, _ = measured_by(
-        lambda way, _: [0.1, 0.9, 0, 0, 0] if way == "stage" else [0.9, 0.1, 0, 0, 0]
-    )
+    fake, _ = measured_by(lambda way: [0.1, 0.9] if way == "stage" else [0.9, 0.1])
     monkeypatch.setattr(classify, "in_own_process", fake)
     with pytest.raises(ContractError, match="stage and raw_vllm give different labels to 6 of 6"):
         classify.main(options)
