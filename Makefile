@@ -13,7 +13,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 FLAVOUR := $(if $(GPU),gpu,cpu)
 STAMP := $(VENV)/.installed-$(FLAVOUR)
-BENCHMARKS := recognize train
+BENCHMARKS := recognize train classify
 PINS := $(wildcard requirements/*.txt)
 DEMO_OPTIONS := $(if $(LLM),--llm "$(LLM)") $(if $(ENCODER),--encoder "$(ENCODER)")
 

@@ -268,6 +268,9 @@ class LlmConfig(Config):
     kv_cache_bytes: int = Field(256 * 2**20, ge=2**20)
     """Size of the KV cache on machines without a GPU."""
 
+    prefix_caching: bool = True
+    """Whether the engine keeps what prompts begin with in common instead of computing it anew."""
+
     enforce_eager: bool = False
     num_threads: int = Field(1, ge=1)
     """CPU threads of one engine on machines without a GPU."""

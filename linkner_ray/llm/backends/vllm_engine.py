@@ -14,6 +14,7 @@ import itertools
 import logging
 import math
 import os
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ _START_ERRORS = (
     AssertionError,
     TypeError,
     LookupError,
+    MemoryError,
 )
 """What building an engine is seen to raise: its own checks, files, memory, a dead process."""
 
@@ -75,6 +77,9 @@ class VllmBackend:
         self._failures = Failures()
         self._numbers = itertools.count()
         self._rebuilds = 0
+        self._hangs = 0
+        self._last_reply = 0.0
+        self._deadlines: set[asyncio.Timeout] = set()
         names = [NON_ENTITY_NAME, *(label.name for label in label_set.labels)]
         self._sampling = _sampling(self._token_ids) if self.symbols else _choice_sampling(names)
         self._in_flight = asyncio.Semaphore(config.max_in_flight)
@@ -86,7 +91,10 @@ class VllmBackend:
         except _START_ERRORS as error:
             self._loop.close()
             raise StartupError(
-                f"vLLM could not load {config.model}: {type(error).__name__}: {error}"
+                f"vLLM could not load {config.model}: {type(error).__name__}: {error}\n"
+                "The engine's log above names the cause. If that is memory: lower "
+                "llm.max_model_len or llm.max_num_seqs, or give the engine more by "
+                "llm.gpu_memory_utilization (GPU) or llm.kv_cache_bytes (CPU)"
             ) from error
         self._max_model_len: int = self._engine.model_config.max_model_len
         try:
@@ -117,6 +125,7 @@ class VllmBackend:
             "engine": f"vllm {vllm.__version__}",
             "max_model_len": self._max_model_len,
             "engine_rebuilds": self._rebuilds,
+            "engine_hangs": self._hangs,
             **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
         }
 
@@ -204,50 +213,86 @@ class VllmBackend:
         return self._failures.answer(request, "engine_crash", detail)
 
     async def _ask_live_engine(self, request: Request, prompt: list[int]) -> Answer | None:
-        """Ask the engine of the moment; None if it died meanwhile and was replaced."""
+        """Ask the engine of the moment; None if it was replaced meanwhile."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        engine = self._engine
+        engine, begun = self._engine, time.monotonic()
         try:
-            async with asyncio.timeout(self._config.request_timeout_s):
-                output = await self._generate(engine, prompt)
+            reply = await self._generate_in_time(engine, prompt)
         except EngineDeadError:
             await self._replace(engine)
             return None
         except TimeoutError:
-            detail = f"no reply within {self._config.request_timeout_s} s"
-            return self._failures.answer(request, "timeout", detail)
+            if engine is not self._engine:
+                return None
+            return await self._give_up_waiting(request, engine, since=begun)
         except (VLLMClientError, EngineGenerateError) as error:
             return self._failures.answer(request, "rejected", error.__cause__ or error)
-        return self._read(request, output, num_tokens=len(prompt))
+        return self._read(request, reply, num_tokens=len(prompt))
+
+    async def _give_up_waiting(
+        self, request: Request, engine: "AsyncLLMEngine", *, since: float
+    ) -> Answer:
+        """Fail a request that waited too long; an engine that was silent meanwhile is replaced.
+
+        As long as the engine answers others it is slow, not hung.
+        """
+        if self._last_reply < since:
+            self._hangs += 1
+            await self._replace(engine)
+        detail = f"no reply within {self._config.request_timeout_s} s"
+        return self._failures.answer(request, "timeout", detail)
+
+    async def _generate_in_time(self, engine: "AsyncLLMEngine", prompt: list[int]) -> Any:  # noqa: ANN401
+        """Wait for a reply, but no longer than allowed, and not for an engine that is replaced.
+
+        Raises:
+            TimeoutError: In either case.
+        """
+        async with asyncio.timeout(self._config.request_timeout_s) as deadline:
+            self._deadlines.add(deadline)
+            try:
+                reply = await self._generate(engine, prompt)
+            finally:
+                self._deadlines.discard(deadline)
+        self._last_reply = time.monotonic()
+        return reply
 
     async def _generate(self, engine: "AsyncLLMEngine", prompt: list[int]) -> Any:  # noqa: ANN401
-        """What the engine replies to a prompt, a `CompletionOutput` of vllm."""
+        """What the engine replies to a prompt, a `CompletionOutput` of vllm; None for nothing."""
         from vllm.inputs import tokens_input
 
         name = f"{os.getpid()}-{next(self._numbers)}"
         reply: Any = None
         async for output in engine.generate(tokens_input(prompt), self._sampling, name):
-            reply = output.outputs[0]
+            reply = output.outputs[0] if output.outputs else None
         return reply
 
-    def _read(self, request: Request, output: Any, *, num_tokens: int) -> Answer:  # noqa: ANN401
-        if self.symbols:
-            return read_probs(request, self._weights(output), prompt_tokens=num_tokens)
-        reply = self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
-        return read_text(request, reply, self._names, prompt_tokens=num_tokens)
+    def _read(self, request: Request, reply: Any, *, num_tokens: int) -> Answer:  # noqa: ANN401
+        if reply is None:
+            return self._failures.answer(request, "empty_reply", "the engine replied nothing")
+        if not self.symbols:
+            text = self._tokenizer.decode(reply.token_ids, skip_special_tokens=True)
+            return read_text(request, text, self._names, prompt_tokens=num_tokens)
+        weights = self._weights(reply)
+        if not sum(weights.values()) > 0.0:  # not a number, too, where a model is broken
+            detail = "the engine's reply has no probability for any symbol"
+            return self._failures.answer(request, "empty_reply", detail)
+        return read_probs(request, weights, prompt_tokens=num_tokens)
 
-    def _weights(self, output: Any) -> dict[str, float]:  # noqa: ANN401
+    def _weights(self, reply: Any) -> dict[str, float]:  # noqa: ANN401
         """Probability of each symbol as the first token of a reply."""
         return {
             self._symbol_of[token_id]: math.exp(entry.logprob)
-            for token_id, entry in output.logprobs[0].items()
+            for token_id, entry in (reply.logprobs[0].items() if reply.logprobs else ())
             if token_id in self._symbol_of
         }
 
     async def _replace(self, dead: "AsyncLLMEngine") -> None:
-        """Put a new engine in the place of a dead one; one caller does, the others wait.
+        """Put a new engine in the place of a dead or hung one; one caller does, the others wait.
+
+        Whatever else still waits for the old one stops doing so.
 
         Raises:
             BackendError: If it was rebuilt `max_engine_rebuilds` times already.
@@ -257,7 +302,9 @@ class VllmBackend:
                 if self._rebuilds >= self._config.max_engine_rebuilds:
                     raise BackendError(
                         f"vLLM engine of {self._config.model} died again after {self._rebuilds} "
-                        "rebuilds; see its log above for the cause, often too little memory",
+                        f"rebuilds ({self._hangs} times it was silent for longer than "
+                        f"llm.request_timeout_s = {self._config.request_timeout_s:g}); see its log "
+                        "above for the cause, often too little memory",
                         retryable=False,
                     )
                 self._rebuilds += 1
@@ -267,6 +314,11 @@ class VllmBackend:
                     self._engine = await self._build()
                 except _START_ERRORS:
                     logger.exception("rebuild %d failed", self._rebuilds)
+                    continue
+                now = asyncio.get_running_loop().time()
+                for deadline in self._deadlines:
+                    if not deadline.expired():
+                        deadline.reschedule(now)
 
 
 def choose_answer_symbols(config: LlmConfig, encoder: PromptEncoder, count: int) -> AnswerSymbols:
@@ -356,6 +408,13 @@ def _choice_sampling(names: Sequence[str]) -> Any:  # noqa: ANN401 - a class of 
 def _build_engine(config: LlmConfig, num_symbols: int) -> "AsyncLLMEngine":
     """Start the engine's processes and load the model; blocks until they are ready."""
     from vllm import AsyncEngineArgs, AsyncLLMEngine
+
+    arguments = AsyncEngineArgs(**engine_arguments(config, num_symbols), enable_log_requests=False)
+    return AsyncLLMEngine.from_engine_args(arguments)
+
+
+def engine_arguments(config: LlmConfig, num_symbols: int) -> dict[str, Any]:
+    """Arguments of an engine as a config wants it; also sets what its processes read at start."""
     from vllm.platforms import current_platform
 
     given: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
@@ -366,22 +425,19 @@ def _build_engine(config: LlmConfig, num_symbols: int) -> "AsyncLLMEngine":
         given["max_model_len"] = config.max_model_len
     if config.tensor_parallel_size > 1:
         given["distributed_executor_backend"] = "mp"
-    return AsyncLLMEngine.from_engine_args(
-        AsyncEngineArgs(
-            model=config.model,
-            revision=config.revision,
-            dtype=config.dtype,
-            max_num_seqs=config.max_num_seqs,
-            tensor_parallel_size=config.tensor_parallel_size,
-            enforce_eager=config.enforce_eager,
-            enable_prefix_caching=True,
-            # Prompts are token ids and replies are not made text; only names need a grammar.
-            skip_tokenizer_init=num_symbols > 0,
-            logprobs_mode="processed_logprobs",
-            max_logprobs=num_symbols,
-            disable_log_stats=True,
-            enable_log_requests=False,
-            use_tqdm_on_load=False,
-            **given,
-        )
-    )
+    return {
+        "model": config.model,
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "max_num_seqs": config.max_num_seqs,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "enforce_eager": config.enforce_eager,
+        "enable_prefix_caching": config.prefix_caching,
+        # Prompts are token ids and replies are not made text; only names need a grammar.
+        "skip_tokenizer_init": num_symbols > 0,
+        "logprobs_mode": "processed_logprobs",
+        "max_logprobs": num_symbols,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **given,
+    }

@@ -106,19 +106,18 @@ def test_nothing_is_asked_for_no_requests(backend):
     assert backend.ask([]) == []
 
 
-def kill_engine():
-    """Kill the youngest engine of this process, as an out-of-memory killer would."""
+def youngest_engine():
     children = psutil.Process().children(recursive=True)
     engines = [child for child in children if child.name().startswith("VLLM::EngineCor")]
-    max(engines, key=psutil.Process.create_time).kill()
+    return max(engines, key=psutil.Process.create_time)
 
 
 class PoisonedBackend(VllmBackend):
-    """Its engine is killed whenever it is asked about the word POISON."""
+    """Its engine is killed whenever it is asked about the word POISON, as if out of memory."""
 
     async def _generate(self, engine, prompt):
         if POISON in self._encoder._tokenizer.decode(prompt):
-            kill_engine()
+            youngest_engine().kill()
         return await super()._generate(engine, prompt)
 
 
@@ -164,6 +163,44 @@ def test_where_symbols_run_out_the_engine_picks_among_names(config, tmp_path):
         assert backend.describe().get("failed_rejected", 0) == 0
     finally:
         backend.close()
+
+
+class StoppedBackend(VllmBackend):
+    """Its first engine stops for good, without dying, when it is asked about the word POISON."""
+
+    is_stopped = False
+
+    async def _generate(self, engine, prompt):
+        if not self.is_stopped and POISON in self._encoder._tokenizer.decode(prompt):
+            self.is_stopped = True
+            youngest_engine().suspend()
+        return await super()._generate(engine, prompt)
+
+
+def test_an_engine_that_hangs_is_replaced_and_its_requests_are_asked_again(config):
+    backend = StoppedBackend(config.model_copy(update={"request_timeout_s": 30.0}), LABELS)
+    try:
+        asked = requests(backend, range(20))
+        asked[0] = replace(asked[0], question=Question(f"{POISON} met Ada.", 0, 6))
+        answers = backend.ask(asked)
+        assert [answer.key for answer in answers] == [request.key for request in asked]
+        # whichever was given up first; all others were asked again
+        assert [answer.verdict for answer in answers].count(Verdict.FAILED) == 1
+        report = backend.describe()
+        assert (report["engine_rebuilds"], report["engine_hangs"]) == (1, 1)
+        assert report["failed_timeout"] == 1
+    finally:
+        backend.close()
+
+
+def test_too_little_memory_at_the_start_is_a_start_up_error_that_says_what_to_do(tmp_path):
+    # 2 layers of 64 floats each for key and value: 1 KiB a token, 4 MiB for the whole context
+    config = LlmConfig(
+        model=save_llm(tmp_path, context=4096), dtype="float32", enforce_eager=True,
+        kv_cache_bytes=2**20,
+    )  # fmt: skip
+    with pytest.raises(StartupError, match=r"(?s)vLLM could not load.*llm\.kv_cache_bytes"):
+        start_backend(config, LABELS)
 
 
 def test_a_model_that_is_not_there_is_a_start_up_error(tmp_path):

@@ -1,0 +1,246 @@
+"""Questions for the benchmark of Classification, and random LLMs to put them to."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import torch
+
+from linkner_ray.config import LlmConfig, SentencesConfig
+from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.tables import corpus_documents
+from linkner_ray.demo.llm_model import LABEL_SET, LlmSize, build_model, questionnaire
+from linkner_ray.demo.llm_tokenizer import train_tokenizer
+from linkner_ray.demo.questions import stream_exercises
+from linkner_ray.demo.world import make_pages
+from linkner_ray.errors import ConfigError
+from linkner_ray.labels import LabelSet, load_label_set
+from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
+from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
+from linkner_ray.schemas import DOCUMENTS, STAGE_COLUMNS
+from linkner_ray.stages.classify_spans import ClassifySpans
+from linkner_ray.stages.split_sentences import SplitSentences
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SIZES = {
+    "small": LlmSize(),  # the demo's
+    "big": LlmSize(width=512, num_layers=8, num_heads=8),
+}
+
+SHARPNESS = 8.0
+"""Factor on what attention layers of a random model give: without it no word of a prompt outweighs
+the last token, and every question gets the same answer."""
+
+_TOKENIZER_QUESTIONS = 3000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """The same questions as a stage and as an engine gets them.
+
+    Attributes:
+        documents: With the columns that `ClassifySpans` reads; every candidate is routed.
+        label_set: Labels on offer.
+        prompts: Token ids of each distinct question, in the order the stage asks them.
+        symbol_ids: Token id of each class as a reply: labels, then non-entity.
+    """
+
+    documents: pa.Table
+    label_set: LabelSet
+    prompts: tuple[tuple[int, ...], ...]
+    symbol_ids: tuple[int, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all prompts."""
+        return sum(len(prompt) for prompt in self.prompts)
+
+    def first(self, count: int) -> "Questions":
+        """The first distinct questions, their documents with all others routed past the LLM."""
+        symbols = AnswerSymbols(choose_symbols(len(self.symbol_ids)), self.symbol_ids)
+        recorder = _Recorder(symbols)
+        config = LlmConfig(backend="vllm", model="benchmark")
+        table = ClassifySpans(recorder, self.label_set, config=config)(self.documents)
+        wanted = {request.key for request in recorder.requests[:count]}
+        routes = [
+            ["llm" if answer["key"] in wanted else "local" for answer in row]
+            for row in table["answers"].to_pylist()
+        ]
+        column = pa.array(routes, type=STAGE_COLUMNS["routes"])
+        place = self.documents.schema.get_field_index("routes")
+        return replace(
+            self,
+            documents=self.documents.set_column(place, "routes", column),
+            prompts=self.prompts[:count],
+        )
+
+
+class _Recorder:
+    """A backend that only notes what it is asked, so that no question is rendered twice here."""
+
+    decoding = "benchmark"
+
+    def __init__(self, symbols: AnswerSymbols) -> None:
+        self.symbols = symbols.symbols
+        self.requests: list[Request] = []
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        self.requests += requests
+        return [Answer(verdict=Verdict.FAILED, key=request.key) for request in requests]
+
+    def describe(self) -> dict[str, str | int]:
+        return {"backend": "recorder"}
+
+    def close(self) -> None:
+        return
+
+
+def make_questions(
+    documents: pa.Table,
+    label_set: LabelSet,
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    count: int,
+) -> Questions:
+    """Cut documents to those with about `count` distinct questions, and encode these.
+
+    Args:
+        documents: With `sentences`, `candidates` and `routes`.
+        label_set: Labels on offer.
+        tokenizer: Of the model that will be asked.
+        count: The last document that begins below it is the last one kept.
+    """
+    encoder = PromptEncoder(tokenizer, name="the benchmark's LLM")
+    symbols = encoder.choose_symbols(len(label_set.classes))
+    config = LlmConfig(backend="vllm", model="benchmark")
+    kept, requests = 0, list[Request]()
+    for kept in range(1, documents.num_rows + 1):
+        recorder = _Recorder(symbols)
+        ClassifySpans(recorder, label_set, config=config)(documents.slice(kept - 1, 1))
+        requests = list(dict.fromkeys([*requests, *recorder.requests]))
+        if len(requests) >= count:
+            break
+    prompts = [encoder.encode(request.fixed_part, request.user_message) for request in requests]
+    return Questions(
+        documents=documents.slice(0, kept),
+        label_set=label_set,
+        prompts=tuple(tuple(prompt) for prompt in prompts),
+        symbol_ids=symbols.token_ids,
+    )
+
+
+def load_documents(corpus: str | None, label_set: str | None) -> tuple[pa.Table, LabelSet]:
+    """Documents to ask about, and the labels on offer.
+
+    Args:
+        corpus: CoNLL or SpanNER JSON, whose gold spans are asked about; None for the pages of the
+            demo, with their entities and the capitalised words between them.
+        label_set: Of the corpus; None for CoNLL03's, or the demo's with its pages.
+
+    Raises:
+        ConfigError: If the corpus has no labelled span.
+        DataError: If it is malformed or uses a label its label set lacks.
+    """
+    if corpus is None:
+        pages = [page.passage for page in make_pages(0)]
+        texts = pa.table(
+            {
+                "doc_id": [f"page-{n:05d}" for n in range(len(pages))],
+                "url": [None] * len(pages),
+                "lang": [None] * len(pages),
+                "text": [page.text for page in pages],
+            },
+            schema=DOCUMENTS,
+        )
+        documents = SplitSentences(SentencesConfig())(texts)
+        named = [{(e.start, e.end) for e in page.entities} for page in pages]
+        return with_candidates(documents, named, with_capitals=True), load_label_set(LABEL_SET)
+    labels = load_label_set(label_set or "conll03")
+    sentences = read_corpus(corpus, label_set=labels).sentences
+    documents, gold = corpus_documents(sentences, ids_prefix="benchmark")
+    named = [{(e.start, e.end) for e in row} for row in gold]
+    if not any(named):
+        raise ConfigError(f"{corpus}: has no labelled span; there is nothing to ask")
+    return with_candidates(documents, named, with_capitals=False), labels
+
+
+def with_candidates(
+    documents: pa.Table, named: Sequence[set[tuple[int, int]]], *, with_capitals: bool
+) -> pa.Table:
+    """Add `candidates` and `routes`: every named span inside a sentence goes to the LLM.
+
+    Args:
+        documents: With `text` and `sentences`.
+        named: Start and end of the spans of each document.
+        with_capitals: Whether capitalised tokens that touch none of them are asked about too.
+    """
+    rows = []
+    for text, sentences, spans in zip(
+        documents["text"].to_pylist(), documents["sentences"].to_pylist(), named, strict=True
+    ):
+        chosen = []
+        for index, sentence in enumerate(sentences):
+            inside = {(s, e) for s, e in spans if sentence["start"] <= s and e <= sentence["end"]}
+            if with_capitals:
+                tokens = [(token["start"], token["end"]) for token in sentence["tokens"]]
+                inside |= {
+                    (start, end)
+                    for start, end in tokens
+                    if text[start].isupper() and not any(s < end and start < e for s, e in inside)
+                }
+            chosen += [(index, start, end) for start, end in sorted(inside)]
+        rows.append(chosen)
+    candidates = [
+        [
+            {
+                "sentence": index, "start": start, "end": end, "label": None,
+                "label_probs": None, "uncertainty": 1.0, "kind": "predicted",
+            }
+            for index, start, end in row
+        ]
+        for row in rows
+    ]  # fmt: skip
+    columns = {"candidates": candidates, "routes": [["llm"] * len(row) for row in rows]}
+    for name, values in columns.items():
+        documents = documents.append_column(name, pa.array(values, type=STAGE_COLUMNS[name]))
+    return documents
+
+
+def save_random_llm(folder: Path, size: LlmSize, *, short_fixed_part: bool) -> int:
+    """Save an LLM of the demo's architecture with random weights and a tokenizer of its own.
+
+    Args:
+        folder: Made if it is not there.
+        size: Of the model.
+        short_fixed_part: Whether each line of the fixed part is one token, as in the demo; else
+            it takes as many tokens as words and marks, as for an LLM that others trained.
+
+    Returns:
+        The number of its weights.
+    """
+    label_set = load_label_set(LABEL_SET)
+    questions = questionnaire(choose_symbols(len(label_set.classes)))
+    exercises = islice(stream_exercises(("train", "llm"), seed=0), _TOKENIZER_QUESTIONS)
+    texts = [questions.request(exercise.question).user_message for exercise in exercises]
+    known = questions.fixed_part if short_fixed_part else ""
+    texts += [questions.fixed_part] * 100
+    tokenizer = train_tokenizer(texts, known, vocab_size=size.vocab_size)
+    model = build_model(size, tokenizer, seed=0)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(SHARPNESS)
+            layer.self_attn.v_proj.weight.mul_(SHARPNESS)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def shared_length(prompts: Iterable[Sequence[int]]) -> int:
+    """Tokens that every prompt begins with."""
+    columns = zip(*prompts, strict=False)
+    return next((place for place, column in enumerate(columns) if len(set(column)) > 1), 0)

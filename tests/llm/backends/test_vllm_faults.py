@@ -1,0 +1,242 @@
+"""What the backend does when its engine misbehaves, on engines that do so on purpose.
+
+`test_vllm_engine` kills and stops real ones. Nothing starts here, but vllm is imported.
+"""
+
+import asyncio
+import math
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import BackendError, StartupError
+from linkner_ray.labels import Label, LabelSet
+from linkner_ray.llm.backends.vllm_engine import VllmBackend
+from linkner_ray.llm.context import Question
+from linkner_ray.llm.prompts import Questionnaire, Verdict
+from tests.llm.tiny import tokenizer
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what vllm imports
+]
+
+LABELS = LabelSet(name="one", labels=(Label(id="PER", name="person", description="People."),))
+PATIENCE = 0.2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment():
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llm")
+    tokenizer("chatml").save_pretrained(folder)
+    return str(folder)
+
+
+class Engine:
+    """Replies to each prompt as `reply(text, number)` says.
+
+    That is the log-probabilities of the first token, an error to raise, or None: it stays silent.
+    """
+
+    model_config = SimpleNamespace(max_model_len=512)
+
+    def __init__(self, reply):
+        self.reply = reply
+        self.num_asked = 0
+        self.is_shut = False
+
+    async def generate(self, prompt, sampling, _name):
+        self.num_asked += 1
+        text = tokenizer("chatml").decode(prompt["prompt_token_ids"])
+        reply = self.reply(text, self.num_asked)
+        if reply is None:
+            await asyncio.sleep(60)
+        if isinstance(reply, Exception):
+            raise reply
+        first, second = sampling.allowed_token_ids
+        yield SimpleNamespace(outputs=[SimpleNamespace(logprobs=reply(first, second))])
+
+    def shutdown(self):
+        self.is_shut = True
+
+
+def entries(*probs):
+    """Log-probabilities of the symbols."""
+    return lambda *ids: [
+        {i: SimpleNamespace(logprob=math.log(p)) for i, p in zip(ids, probs, strict=True)}
+    ]
+
+
+GOOD = entries(0.75, 0.25)
+
+
+def answers_all():
+    return Engine(lambda _text, _number: GOOD)
+
+
+def answers_only(count):
+    """An engine that answers the first few requests, and none from then on."""
+    return Engine(lambda _text, number: GOOD if number <= count else None)
+
+
+class Backend(VllmBackend):
+    """Gets its engines from a list; an error in it is raised instead."""
+
+    def __init__(self, engines, model, **settings):
+        self.engines = list(engines)
+        self.num_built = 0
+        config = LlmConfig(model=model, request_timeout_s=PATIENCE, **settings)
+        super().__init__(config, LABELS)
+
+    async def _build(self):
+        self.num_built += 1
+        engine = self.engines[self.num_built - 1]
+        if isinstance(engine, Exception):
+            raise engine
+        return engine
+
+
+@pytest.fixture
+def start(model):
+    backends = []
+
+    def start(*engines, **settings):
+        backends.append(Backend(engines, model, **settings))
+        return backends[-1]
+
+    yield start
+    for backend in backends:
+        backend.close()
+
+
+def requests(backend, *words):
+    questionnaire = Questionnaire.for_label_set(
+        LABELS, backend.symbols, model="tiny", decoding=backend.decoding
+    )
+    return [questionnaire.request(Question(f"{w} met Ada.", 0, len(w))) for w in words]
+
+
+WORDS = tuple(f"Nr{n}" for n in range(8))
+
+
+def test_an_engine_that_falls_silent_is_replaced_and_one_request_is_given_up(start):
+    silent, healthy = answers_only(1), answers_all()  # one: the question at the start
+    backend = start(silent, healthy, max_in_flight=4)
+    answers = backend.ask(requests(backend, *WORDS))
+    verdicts = [answer.verdict for answer in answers]
+    # whoever gave up first failed; the three that waited with it, and the rest, were asked anew
+    assert verdicts.count(Verdict.FAILED) == 1
+    assert verdicts.count(Verdict.LABEL) == 7
+    assert (silent.is_shut, silent.num_asked, healthy.num_asked) == (True, 5, 7)
+    report = backend.describe()
+    assert (report["engine_rebuilds"], report["engine_hangs"], report["failed_timeout"]) == (
+        1,
+        1,
+        1,
+    )
+
+
+def test_engines_that_always_fall_silent_end_the_run(start):
+    backend = start(answers_only(1), *(answers_only(0) for _ in range(2)), max_engine_rebuilds=2)
+    with pytest.raises(BackendError, match=r"died again after 2 rebuilds \(3 times .* = 0\.2\)"):
+        backend.ask(requests(backend, *WORDS))
+    assert backend.num_built == 3
+
+
+def test_an_engine_that_answers_others_is_slow_and_kept(start):
+    def reply(text, _number):
+        return None if "Nr3" in text else GOOD
+
+    backend = start(Engine(reply))
+    (slow,) = requests(backend, "Nr3")
+
+    async def both():
+        """Ask about Nr3, and meanwhile about others until it is given up."""
+        waiting = asyncio.create_task(backend._ask_one((slow, prompt_of(backend, slow))))
+        await asyncio.sleep(PATIENCE / 2)
+        (other,) = requests(backend, "Nr4")
+        answer = await backend._ask_one((other, prompt_of(backend, other)))
+        return await waiting, answer
+
+    failed, answer = backend._loop.run(both())
+    assert (failed.verdict, answer.verdict) == (Verdict.FAILED, Verdict.LABEL)
+    report = backend.describe()
+    assert (report["engine_rebuilds"], report["engine_hangs"], report["failed_timeout"]) == (
+        0,
+        0,
+        1,
+    )
+
+
+def prompt_of(backend, request):
+    return backend._encoder.encode(request.fixed_part, request.user_message)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [lambda *_: None, lambda *_: [], lambda *_: [{}], entries(math.nan, math.nan)],
+    ids=["no log-probabilities", "no token", "no symbol", "not numbers"],
+)
+def test_an_empty_reply_fails_alone_and_is_counted(start, empty):
+    backend = start(Engine(lambda text, _number: empty if "Nr3" in text else GOOD))
+    verdicts = [answer.verdict for answer in backend.ask(requests(backend, *WORDS))]
+    assert verdicts == [Verdict.LABEL] * 3 + [Verdict.FAILED] + [Verdict.LABEL] * 4
+    assert backend.describe()["failed_empty_reply"] == 1
+
+
+def test_what_the_engine_refuses_fails_alone_and_is_counted(start):
+    from vllm.exceptions import VLLMValidationError
+
+    refused = VLLMValidationError("the prompt is longer than the model's context")
+    backend = start(Engine(lambda text, _number: refused if "Nr3" in text else GOOD))
+    verdicts = [answer.verdict for answer in backend.ask(requests(backend, *WORDS))]
+    assert verdicts == [Verdict.LABEL] * 3 + [Verdict.FAILED] + [Verdict.LABEL] * 4
+    assert backend.describe()["failed_rejected"] == 1
+
+
+def test_a_request_during_which_engines_die_is_given_up_and_counted(start):
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    def dies_of_nr3(text, _number):
+        return EngineDeadError() if "Nr3" in text else GOOD
+
+    backend = start(*(Engine(dies_of_nr3) for _ in range(3)), max_span_crashes=2)
+    verdicts = [answer.verdict for answer in backend.ask(requests(backend, *WORDS))]
+    assert verdicts == [Verdict.LABEL] * 3 + [Verdict.FAILED] + [Verdict.LABEL] * 4
+    report = backend.describe()
+    assert (report["engine_rebuilds"], report["failed_engine_crash"]) == (2, 1)
+
+
+def test_a_rebuild_that_fails_uses_up_one_of_those_allowed(start):
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    dead = Engine(lambda _text, number: GOOD if number == 1 else EngineDeadError())
+    full = torch.OutOfMemoryError("no memory left")
+    backend = start(dead, full, full, max_engine_rebuilds=2)
+    with pytest.raises(BackendError, match="died again after 2 rebuilds"):
+        backend.ask(requests(backend, *WORDS))
+    assert backend.num_built == 3
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), MemoryError("no memory")])
+def test_no_memory_at_the_start_is_a_start_up_error_that_says_what_to_lower(start, error):
+    with pytest.raises(StartupError, match=r"(?s)no memory.*llm\.max_num_seqs"):
+        start(error)
+
+
+def test_an_engine_silent_from_the_start_is_a_start_up_error(start):
+    silent = answers_only(0)
+    with pytest.raises(StartupError, match="did not answer a first question: TimeoutError"):
+        start(silent)
+    assert silent.is_shut
