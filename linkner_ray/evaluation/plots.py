@@ -126,7 +126,7 @@ def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="believed = right")
     confidence = [one.confidence for one in bins]
     accuracy = [one.accuracy for one in bins]
-    counts = f"{bins[0].count:,} entities a point" if bins else "no entities"
+    counts = f"{bins[0].size:,} entities a point" if bins else "no entities"
     axes.plot(confidence, accuracy, color=BLUE, marker="o", label=counts)
     low = min([*confidence, *accuracy, 0.95])
     axes.set_xlim(max(0.0, low - 0.05), 1.005)

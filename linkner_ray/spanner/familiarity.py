@@ -48,7 +48,9 @@ class Familiarity:
         Args:
             sentences: Tokens, and start token, end token and label of each entity.
         """
-        forms, labelled, words = set(), set(), set()
+        forms: set[str] = set()
+        labelled: set[str] = set()
+        words: set[str] = set()
         for tokens, entities in sentences:
             words.update(map(str.casefold, tokens))
             for start, end, label in entities:

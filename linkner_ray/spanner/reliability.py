@@ -19,12 +19,12 @@ class ReliabilityBin(NamedTuple):
     """Entities of like confidence.
 
     Attributes:
-        count: How many.
+        size: How many entities.
         confidence: Mean of what the model believed, in [0, 1].
         accuracy: Share that is right, in [0, 1].
     """
 
-    count: int
+    size: int
     confidence: float
     accuracy: float
 
@@ -65,7 +65,7 @@ def expected_calibration_error(
         Naeini et al. (2015); bins of equal mass as in Nixon et al. (2019).
     """
     bins = reliability_bins(confidence, correct, num_bins=num_bins)
-    gaps = sum(abs(one.confidence - one.accuracy) * one.count for one in bins)
+    gaps = sum(abs(one.confidence - one.accuracy) * one.size for one in bins)
     return gaps / max(1, len(confidence))
 
 

@@ -10,10 +10,13 @@ from linkner_ray.evaluation.plots import (
     SYSTEM_COLOURS,
     plot_entities,
     plot_f1,
+    plot_gains,
+    plot_reliability,
     plot_seconds,
     plot_uncertainty,
 )
 from linkner_ray.runs.accounts import KINDS, SOURCES
+from linkner_ray.spanner.reliability import ReliabilityBin
 
 TOTALS = {
     "source_local_PER": 30,
@@ -61,3 +64,11 @@ def test_every_source_kind_and_system_has_a_colour_of_its_own():
     for colours in (SOURCE_COLOURS, KIND_COLOURS, SYSTEM_COLOURS):
         assert len(set(colours.values())) == len(colours)
     assert SOURCE_COLOURS["local"] == SYSTEM_COLOURS["local"]
+
+
+def test_a_reliability_diagram_and_a_curve_of_gains_are_pictures():
+    bins = [ReliabilityBin(3, 0.6, 0.5), ReliabilityBin(3, 0.9, 1.0)]
+    assert plot_reliability(bins, name="dev", ece=0.1).startswith(b"\x89PNG")
+    assert plot_reliability([], name="nothing", ece=0.0).startswith(b"\x89PNG")
+    curves = {"oracle": [(0.0, 0.8), (1.0, 0.99)], "override": [(1.0, 0.85), (0.0, 0.8)]}
+    assert plot_gains(curves).startswith(b"\x89PNG")

@@ -21,14 +21,14 @@ def test_calibration_error_of_known_bins():
 
 def test_bins_are_of_equal_mass_and_ordered():
     bins = reliability_bins(CONFIDENCE, CORRECT, num_bins=2)
-    assert [one.count for one in bins] == [2, 2]
+    assert [one.size for one in bins] == [2, 2]
     assert [one.confidence for one in bins] == pytest.approx([0.6, 0.9])
     assert [one.accuracy for one in bins] == pytest.approx([0.5, 1.0])
 
 
 def test_bins_that_cannot_be_equal_differ_by_one():
     bins = reliability_bins(np.linspace(0, 1, 7), np.ones(7, dtype=bool), num_bins=3)
-    assert [one.count for one in bins] == [3, 2, 2]
+    assert [one.size for one in bins] == [3, 2, 2]
 
 
 def test_brier_score_by_hand():
