@@ -9,6 +9,7 @@ a figure is printed.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -221,6 +222,8 @@ def in_own_process(way: str, work: Work, folder: Path) -> tuple[list[Pass], Prob
     done = subprocess.run(  # noqa: S603 - this very program
         [sys.executable, "-m", "benchmarks.classify_ways", way, str(folder)],
         cwd=Path(__file__).parent.parent,
+        # Before torch is loaded: an engine inside the process would take every core otherwise.
+        env={**os.environ, "OMP_NUM_THREADS": str(work.config.num_threads)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
