@@ -30,6 +30,7 @@ from linkner_ray.evaluation.scores import Counts
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import choose_sentences, record_canary
+from linkner_ray.spanner.checkpoint import WEIGHTS
 from linkner_ray.spanner.dev_choices import decide_on_dev
 from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.fitting import (
@@ -127,7 +128,9 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
     if saved is not None:
         with saved.as_directory() as folder:
             averaged = SpanNER.from_pretrained(folder).to(device)
-            load_model(model, Path(folder) / TRAINED_WEIGHTS)
+            # An epoch of an earlier release has no average beside what was trained.
+            trained = Path(folder) / TRAINED_WEIGHTS
+            load_model(model, trained if trained.is_file() else Path(folder) / WEIGHTS)
             state = TrainingState.read(Path(folder))
             tensors = load_file(Path(folder) / OPTIMIZER)
     optimizer = make_optimizer(model, config.training)
