@@ -79,7 +79,8 @@ def test_of_equal_reach_the_fewest_extra_candidates_win():
 
 
 def test_a_limit_that_no_rules_keep_leaves_predicted_spans_only():
-    spans, gold = table((0, 0, 1, 0.99, 1), (0, 2, 3, 0.4, 1))
+    # The second loses to the first, which is never certain, and is more probable than any floor.
+    spans, gold = table((0, 0, 2, 0.8, 1), (0, 1, 2, 0.7, 0))
     rules, reach = choose_doubt_rules(spans, gold, num_gold=2, classes=CLASSES, max_extra_share=0.5)
     assert rules.max_spans == 0
     assert (reach.reach, reach.extra_share) == (0.5, 0.0)
