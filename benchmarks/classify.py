@@ -47,6 +47,10 @@ WAYS = (
 )
 """What can be timed; `_uncached` is without prefix caching."""
 
+DEFAULT_WAYS = tuple(way for way in WAYS if way != "ray_data_llm")
+"""Ray 2.60's engine step gets lists of token ids back from Arrow as arrays and refuses them, so that
+way has to be asked for until it is mended here or there."""
+
 SHORT = ("raw_vllm_uncached", "stage_uncached", "transformers")
 """Slow ways, which are given the first `--short-requests` questions only."""
 
@@ -113,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser.add_argument("--short-requests", type=int, default=48, help="for the slow ways")
     parser.add_argument("--rounds", type=int, default=1, help="each starts every engine anew")
     parser.add_argument("--passes", type=int, default=3, help="timed passes in a round")
-    parser.add_argument("--ways", type=_ways, default=WAYS, help="comma-separated; default: all")
+    parser.add_argument("--ways", type=_ways, default=DEFAULT_WAYS, help="comma-separated")
     parser.add_argument("--dtype", choices=TIE, default="float32")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the model")
     parser.add_argument("--max-model-len", type=int, help="default: what the model can read")
