@@ -48,8 +48,8 @@ WAYS = (
 """What can be timed; `_uncached` is without prefix caching."""
 
 DEFAULT_WAYS = tuple(way for way in WAYS if way != "ray_data_llm")
-"""Ray 2.60's engine step gets lists of token ids back from Arrow as arrays and refuses them, so that
-way has to be asked for until it is mended here or there."""
+"""Ray 2.60's engine step gets lists of token ids back from Arrow as arrays and refuses them, so
+that way is left out unless asked for."""
 
 SHORT = ("raw_vllm_uncached", "stage_uncached", "transformers")
 """Slow ways, which are given the first `--short-requests` questions only."""

@@ -30,7 +30,9 @@ def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
     output = Path(plan.config.output.path)
     linked = read_pages(output, doc_ids)
     candidates = _in_order(ds.dataset(output / "candidates").to_table(), doc_ids)
-    local = candidates.select(["sentences", "candidates"]).append_column("text", linked["text"])
+    local = candidates.select(["doc_id", "sentences", "candidates"]).append_column(
+        "text", linked["text"]
+    )
     local = without_llm(local, Chain.of(plan.config, plan.label_set))
     expected = [{(start, end, label) for start, end, label in page["entities"]} for page in gold]
     return ReportScores(

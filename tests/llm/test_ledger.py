@@ -235,22 +235,22 @@ def s3(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     store = s3fs.S3FileSystem(skip_instance_cache=True)
-    store.mkdir("bucket")
+    store.mkdir("ledgers")  # buckets outlive a server: another test may have made "bucket"
     yield store
     server.stop()
 
 
 @pytest.mark.filterwarnings("default")
 def test_on_s3_a_number_is_given_to_one_writer_and_broken_files_are_set_aside(s3):
-    url = "s3://bucket/nights/ledger"
+    url = "s3://ledgers/nights/ledger"
     ours, theirs = opened(url), opened(url)
     theirs.add([entry(1, score=0.25)])
     assert LedgerFolder(url).append(0, entries_table([entry(8)], CLASSES)) is None
     ours.add([entry(1, score=0.75), entry(2)])
     assert ours.find([key(1)])[key(1)].probs[1] == 0.25
     content = format_entries(entries_table([entry(5)], CLASSES))
-    s3.pipe_file("bucket/nights/ledger/answers-0000000002.parquet", content[:-1])
+    s3.pipe_file("ledgers/nights/ledger/answers-0000000002.parquet", content[:-1])
     again = opened(url)
     assert set(again.find([key(1), key(2), key(5)])) == {key(1), key(2)}
-    assert s3.exists("bucket/nights/ledger/_set_aside/answers-0000000002.parquet")
-    assert not s3.exists("bucket/nights/ledger/answers-0000000002.parquet")
+    assert s3.exists("ledgers/nights/ledger/_set_aside/answers-0000000002.parquet")
+    assert not s3.exists("ledgers/nights/ledger/answers-0000000002.parquet")
