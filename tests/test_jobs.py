@@ -113,26 +113,6 @@ def wait_for(condition, process=None, *, seconds=240):
         time.sleep(0.05)
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    """A real HTTP server that speaks S3."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    yield environment
-    server.stop()
-
-
 def test_the_same_job_from_and_to_s3(s3, crawl, checkpoint, tmp_path):
     import s3fs
 

@@ -27,6 +27,7 @@ from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # no
 # Ray warns about its own internals.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+EPOCHS = 24  # twice what one worker needs to learn the corpus by heart
 REPORT = EpochReport(epoch=1, loss=0.5, f1=0.8, precision=0.8, recall=0.8, steps=4, seconds=2.0)
 
 
@@ -58,12 +59,12 @@ def config(tmp_path):
                 "window_overlap": 16,
             },
             "training": {
-                "epochs": 12,
+                "epochs": EPOCHS,
                 "batch_size": 4,
-                "patience": 12,
+                "patience": EPOCHS,
                 "encoder_learning_rate": 3e-3,
                 "head_learning_rate": 1e-2,
-                "average_decay": 0.5,  # of 36 steps in all, a long average would lag behind
+                "average_decay": 0.5,  # of 72 steps in all, a long average would lag behind
                 "dtype": "float32",
             },
             "output": {
@@ -85,7 +86,7 @@ def changed(config, **sections):
 
 
 def assert_learned(result, config):
-    assert [report.epoch for report in result.epochs] == list(range(1, 13))
+    assert [report.epoch for report in result.epochs] == list(range(1, EPOCHS + 1))
     assert result.epochs[-1].loss < 0.5 * result.epochs[0].loss
     assert (result.train_sentences, result.dev_sentences) == (12, 4)
     assert (result.train_unreachable, result.dev_unreachable) == (3, 1)
@@ -103,8 +104,8 @@ def test_training_learns_and_publishes_a_checkpoint(config, num_workers, tmp_pat
     config = changed(config, workers={"num_workers": num_workers})
     result = train(config)
     assert_learned(result, config)
-    # 12 sentences, 4 in a step over all workers: 3 steps in each of 12 epochs
-    assert result.steps == 36
+    # 12 sentences, 4 in a step over all workers: 3 steps in each epoch
+    assert result.steps == 3 * EPOCHS
     card = (tmp_path / "checkpoint" / "README.md").read_text()
     assert "train entities wider than the model looks | 3 |" in card
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}

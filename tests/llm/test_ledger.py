@@ -221,27 +221,13 @@ def test_a_writer_killed_at_any_moment_leaves_no_half_file(tmp_path):
         assert len(ledger) == 200 * len(files) > 0
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    """A bucket of a real HTTP server that speaks S3."""
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    store = s3fs.S3FileSystem(skip_instance_cache=True)
-    store.mkdir("ledgers")  # buckets outlive a server: another test may have made "bucket"
-    yield store
-    server.stop()
-
-
 @pytest.mark.filterwarnings("default")
-def test_on_s3_a_number_is_given_to_one_writer_and_broken_files_are_set_aside(s3):
+@pytest.mark.usefixtures("s3")
+def test_on_s3_a_number_is_given_to_one_writer_and_broken_files_are_set_aside():
+    import s3fs
+
+    store = s3fs.S3FileSystem()
+    store.mkdir("ledgers")
     url = "s3://ledgers/nights/ledger"
     ours, theirs = opened(url), opened(url)
     theirs.add([entry(1, score=0.25)])
@@ -249,8 +235,8 @@ def test_on_s3_a_number_is_given_to_one_writer_and_broken_files_are_set_aside(s3
     ours.add([entry(1, score=0.75), entry(2)])
     assert ours.find([key(1)])[key(1)].probs[1] == 0.25
     content = format_entries(entries_table([entry(5)], CLASSES))
-    s3.pipe_file("ledgers/nights/ledger/answers-0000000002.parquet", content[:-1])
+    store.pipe_file("ledgers/nights/ledger/answers-0000000002.parquet", content[:-1])
     again = opened(url)
     assert set(again.find([key(1), key(2), key(5)])) == {key(1), key(2)}
-    assert s3.exists("ledgers/nights/ledger/_set_aside/answers-0000000002.parquet")
-    assert not s3.exists("ledgers/nights/ledger/answers-0000000002.parquet")
+    assert store.exists("ledgers/nights/ledger/_set_aside/answers-0000000002.parquet")
+    assert not store.exists("ledgers/nights/ledger/answers-0000000002.parquet")

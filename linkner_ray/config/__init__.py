@@ -1,0 +1,50 @@
+"""Configuration: one frozen class a part; `config_files` reads them.
+
+A part of the program is given its own piece, never the whole.
+"""
+
+from linkner_ray.config.base import Config
+from linkner_ray.config.data import ErrorsConfig, InputConfig, OutputConfig, SentencesConfig
+from linkner_ray.config.jobs import EvaluateConfig, EvaluateSet, ExtractConfig, ResourcesConfig
+from linkner_ray.config.llm import (
+    DemonstrationsConfig,
+    FusionConfig,
+    LedgerConfig,
+    LlmConfig,
+    check_replay,
+)
+from linkner_ray.config.local import RecognizeConfig, RoutingConfig, Uncertainty
+from linkner_ray.config.training import (
+    CorpusConfig,
+    ModelConfig,
+    TrainConfig,
+    TrainingConfig,
+    TrainOutputConfig,
+    WorkersConfig,
+)
+
+__all__ = [
+    "Config",
+    "CorpusConfig",
+    "DemonstrationsConfig",
+    "ErrorsConfig",
+    "EvaluateConfig",
+    "EvaluateSet",
+    "ExtractConfig",
+    "FusionConfig",
+    "InputConfig",
+    "LedgerConfig",
+    "LlmConfig",
+    "ModelConfig",
+    "OutputConfig",
+    "RecognizeConfig",
+    "ResourcesConfig",
+    "RoutingConfig",
+    "SentencesConfig",
+    "TrainConfig",
+    "TrainOutputConfig",
+    "TrainingConfig",
+    "Uncertainty",
+    "WorkersConfig",
+    "check_replay",
+]

@@ -1,0 +1,73 @@
+"""What is read, and what is written where."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from linkner_ray.config.base import Config
+
+
+class InputConfig(Config):
+    """Where documents come from."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    """Files, folders or globs, local or with a scheme such as s3://; a folder is searched."""
+
+    format: Literal["auto", "parquet", "jsonl", "wet", "warc"] = "auto"
+    """Format of every shard; auto goes by the file name."""
+
+    text_column: str = "text"
+    id_column: str | None = "doc_id"
+    """Column of document ids; where a shard lacks it, ids are `path:row`. WET and WARC use the
+    record id."""
+
+    url_column: str | None = "url"
+    lang_column: str | None = "lang"
+
+    unit_documents: int = Field(512, ge=1)
+    """Documents in a unit of work, which becomes one output file."""
+
+    unit_chars: int = Field(16_000_000, ge=1)
+    """Characters after which a unit of a stream format is closed early."""
+
+    max_document_chars: int = Field(5_000_000, ge=1)
+    """Longer documents are quarantined, not cut."""
+
+
+class SentencesConfig(Config):
+    """How text becomes sentences and tokens."""
+
+    segmenter: Literal["blingfire", "lines"] = "blingfire"
+    """Applied inside each line; `lines` takes every line as one sentence."""
+
+    max_token_chars: int = Field(64, ge=8)
+    """A longer run of letters is cut into several tokens."""
+
+
+class OutputConfig(Config):
+    """What is written, and where."""
+
+    path: str
+    """Folder or prefix of the run, local or with a scheme."""
+
+    keep_text: bool = False
+    """Store the text beside its entities."""
+
+    keep_candidates: bool = False
+    """Write `candidates/`: sentences, candidates, routes and answers, for `linkner show`."""
+
+
+class ErrorsConfig(Config):
+    """What a run puts up with."""
+
+    max_share: float = Field(0.01, ge=0, le=1)
+    """Share of documents that may be quarantined; over it the run finishes and exits 3."""
+
+    max_failed_files: int = Field(0, ge=0)
+    """Shards that may be unreadable; over it the run finishes and exits 3."""
+
+    max_failed_answers_share: float = Field(0.05, ge=0, le=1)
+    """Share of LLM questions that may fail; over it the run finishes and exits 3."""
+
+    raw_chars: int = Field(200, ge=0)
+    """Characters of a bad value kept in quarantine."""

