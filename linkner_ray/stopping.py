@@ -1,0 +1,34 @@
+"""SIGTERM, as `ray job stop` sends it, ends what a process is doing in good order."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopSignal(BaseException):
+    """SIGTERM came. No `Exception`, so that whoever retries or counts failures does not hold it."""
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Inside, the first SIGTERM raises `StopSignal` in the main thread; later ones do nothing.
+
+    To be entered in the main thread, after `ray.init`, which has a handler of its own.
+    """
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # `ray job stop` signals a job's whole family, and a shell may pass its signal on besides.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise StopSignal
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except StopSignal:  # what follows it is the end of the process: no second one in between
+        raise
+    except BaseException:
+        signal.signal(signal.SIGTERM, before)
+        raise
+    else:
+        signal.signal(signal.SIGTERM, before)
