@@ -3,7 +3,8 @@ import signal
 
 import pytest
 
-from linkner_ray.stopping import StopSignal, stop_on_sigterm
+from linkner_ray.errors import StoppedError
+from linkner_ray.stopping import stop_on_sigterm
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def test_the_first_sigterm_stops_and_a_second_does_not_disturb_the_end():
                 os.kill(os.getpid(), signal.SIGTERM)
                 steps.append("ended")
 
-    with pytest.raises(StopSignal):
+    with pytest.raises(StoppedError):
         work()
     assert steps == ["ended"]
 

@@ -126,7 +126,8 @@ class RunFolder:
                     "output.path; a ledger keeps the answers"
                 )
         for mark in ("_SUCCESS", MANIFEST):
-            self.folder.remove(mark)
+            if self.folder.exists(mark):
+                self.folder.remove(mark)
         self.clear()
 
     def clear(self) -> None:

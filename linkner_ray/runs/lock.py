@@ -92,7 +92,7 @@ class OutputLock:
         try:
             self._take(self._free_number())
         except BaseException:
-            self._remove_own()
+            self._let_go()
             raise
         self._beating.start()
         return self
@@ -100,7 +100,7 @@ class OutputLock:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._beating.join()
-        self._remove_own()
+        self._let_go()
 
     def check(self) -> None:
         """Check what the last beat found.
@@ -123,7 +123,13 @@ class OutputLock:
     def _take(self, number: int) -> None:
         """Take a number, unless another is quicker; the locks of dead owners go."""
         self._number = number
-        is_first = self._folder.create_whole(_lock_name(number), self._content)
+        try:
+            is_first = self._folder.create_whole(_lock_name(number), self._content)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._url} cannot be locked: {error}. It takes the right to write there, and on "
+                "a file system hard links"
+            ) from error
         # A store that does not know PUT on condition replaces instead of refusing.
         if not is_first or self._read(_lock_name(number)) != self._content:
             raise self._refusal(self._owner(number))
@@ -219,6 +225,12 @@ class OutputLock:
             return self._folder.read_bytes(name)
         except FileNotFoundError:
             return None
+
+    def _let_go(self) -> None:
+        try:
+            self._remove_own()
+        except OSError as error:  # what the run wrote is no worse for it
+            logger.warning("%s: its lock stays, and the next run has to wait: %s", self._url, error)
 
     def _remove_own(self) -> None:
         """Remove the lock, if it is this owner's, and what dead owners left."""

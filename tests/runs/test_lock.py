@@ -179,3 +179,9 @@ def test_hidden_files_of_a_killed_owner_go_with_the_lock(tmp_path):
     with lock(str(tmp_path)):
         pass
     assert list((tmp_path / "_lock").iterdir()) == []
+
+
+def test_where_nothing_can_be_written_the_reason_is_given(tmp_path):
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"out cannot be locked: .*hard links"):
+        lock(str(tmp_path / "out")).__enter__()
