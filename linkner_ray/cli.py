@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from linkner_ray import cli_labels, cli_ledger
+from linkner_ray import cli_labels, cli_ledger, cli_verify
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ErrorLimitError, LinknerError
@@ -26,6 +26,7 @@ app = typer.Typer(
 
 app.add_typer(cli_labels.app, name="labels")
 app.add_typer(cli_ledger.app, name="ledger")
+app.command()(cli_verify.verify)
 
 ConfigFile = Annotated[
     str | None, typer.Option("--config", help="YAML file; see jobs/configs for examples.")
@@ -98,10 +99,12 @@ def extract(
         print(describe_plan(plan))
         return
     from linkner_ray.pipeline import start_ray
+    from linkner_ray.stopping import stop_on_sigterm
 
     start_ray()
-    result = run_extraction(plan, progress=_say)
-    if result.units_written:
+    with stop_on_sigterm():
+        result = run_extraction(plan, progress=_say)
+    if result.has_finished:
         write_run_report(plan, result)
     print(summarise(plan, result))
     if result.problems:
@@ -232,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done; 2 wrong config or input; 3 finished over an error limit; 4 a model or engine did
-        not start; 1 anything else.
+        not start; 143 stopped by SIGTERM; 1 anything else.
     """
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

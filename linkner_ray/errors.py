@@ -49,3 +49,13 @@ class BackendError(LinknerError):
     def __init__(self, message: str, *, retryable: bool) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class LockLostError(LinknerError):
+    """Another run took over the output while this one was silent; it stops before it finishes."""
+
+
+class StoppedError(LinknerError):
+    """SIGTERM ended the run: what is done stays, and the same command goes on."""
+
+    exit_code = 143

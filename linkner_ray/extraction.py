@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from linkner_ray.config import ErrorsConfig, ExtractConfig, LlmConfig
 from linkner_ray.demonstration_source import corpus_digest, fixed_demonstrations
-from linkner_ray.errors import ConfigError, ContractError
+from linkner_ray.errors import ConfigError, ContractError, StoppedError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
@@ -20,10 +20,14 @@ from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, choose_symb
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.accounts import add_counts, check_accounts, num_asked, num_failed
+from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.runs.lock import OutputLock
+from linkner_ray.runs.manifest import FileFacts, read_all, written_files
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.spanner.checkpoint import checkpoint_digest, local_checkpoint, read_parts
+from linkner_ray.stopping import StopSignal
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +48,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Name of `facts`."""
-        canonical = json.dumps(self.facts, sort_keys=True)
-        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+        return _digest(self.facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,9 @@ class ExtractionResult:
     since they are the same in every run."""
 
     seconds: float
+    has_finished: bool = False
+    """Whether this run wrote `_SUCCESS`, be it over units that were all done before."""
+
     notes: tuple[str, ...] = ()
     """Sentences for the report, such as what was not trusted of the ledger."""
 
@@ -127,8 +133,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
 
 def _sizes_digest(sources: Sequence[Source]) -> str:
     """Name of the shards and their sizes."""
-    content = json.dumps([(source.path, source.size) for source in sources])
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    return _digest([(source.path, source.size) for source in sources])
 
 
 def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
@@ -152,62 +157,134 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
         progress: Called with a line every few seconds.
 
     Raises:
-        ConfigError: If the output folder belongs to another run.
+        ConfigError: If the output folder belongs to another run or code, or another run is
+            writing into it.
         ContractError: If documents or characters do not add up.
+        LockLostError: If another run took the output over while this one hung.
+        StoppedError: If SIGTERM came, under `stop_on_sigterm`.
         LinknerError: What a stage raised.
     """
     started = time.perf_counter()
+    run = RunFolder(plan.config.output.path)
+    run.check(plan.facts)
+    receipts = run.receipts()
+    if run.is_complete and not _remaining(plan, receipts, run.url):
+        return _result(plan, receipts, started=started)
+    with OutputLock(
+        run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
+    ) as lock:
+        return _extract_alone(plan, run, lock, started=started, progress=progress)
+
+
+def _extract_alone(
+    plan: Plan,
+    run: RunFolder,
+    lock: OutputLock,
+    *,
+    started: float,
+    progress: Callable[[str], None],
+) -> ExtractionResult:
+    """The work of `extract` by the one who holds the lock."""
     config = plan.config
-    run = RunFolder(config.output.path)
     run.begin(
         {
             "plan": plan.facts,
             "config": config.model_dump(mode="json"),
             "label_set": plan.label_set.model_dump(mode="json"),
+            "code": code_version(),
         }
     )
+    run.abort_uploads()
     done = run.receipts()
-    todo = _remaining(plan, done, config.output.path)
     receipts = list(done)
-    if todo:
-        progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
-        tidy(config.ledger)
-        units = run_extraction(
-            config,
-            plan_digest=plan.digest,
-            label_set=plan.label_set,
-            todo=todo,
-            sources=plan.sources,
-        )
-        with _Progress(progress, shards=len(todo)) as tracker:
-            for receipt in units:
-                receipts.append(receipt)
-                tracker.add(receipt)
-    if len({receipt.unit for receipt in receipts}) != len(receipts):
-        raise ContractError(f"{config.output.path}: a unit was written twice in one run")
+    files: list[FileFacts] = []
+    todo = _remaining(plan, done, run.url)
+    try:
+        if todo:
+            progress(
+                f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before"
+            )
+            tidy(config.ledger)
+            units = run_extraction(
+                config,
+                plan_digest=plan.digest,
+                label_set=plan.label_set,
+                todo=todo,
+                sources=plan.sources,
+            )
+            with _Progress(progress, shards=len(todo)) as tracker:
+                for receipt in units:
+                    receipts.append(receipt)
+                    files += [FileFacts(**file) for file in receipt.files]
+                    tracker.add(receipt)
+                    lock.check()
+        if len({receipt.unit for receipt in receipts}) != len(receipts):
+            raise ContractError(f"{run.url}: a unit was written twice in one run")
+        known = {file.path for file in files}
+        unknown = [path for path in written_files(run.folder) if path not in known]
+        files += read_all(run.folder, unknown)
+        result = _result(plan, receipts, done=len(done), started=started, has_finished=True)
+        lock.confirm()
+        run.finish(receipts, files, _manifest_facts(plan, result.totals))
+    except StopSignal:
+        raise StoppedError(
+            f"stopped by SIGTERM: {len(receipts)} units are done, {len(receipts) - len(done)} of "
+            f"them by this run, and stay in {run.url}; the same command goes on from there"
+        ) from None
+    return result
+
+
+def _manifest_facts(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:
+    """What the manifest says besides its files; the same however often the run was interrupted."""
+    named = {name: plan.facts[name] for name in ("checkpoint", "prompt", "label_set")}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "digests": {"plan": plan.digest, "config": _digest(plan.facts["config"]), **named},
+        "code": code_version(),
+        "plan": plan.facts,
+        "sources": [asdict(source) for source in plan.sources],
+        "totals": totals,
+    }
+
+
+def _digest(facts: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Name of a value."""
+    canonical = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+def _result(
+    plan: Plan,
+    receipts: Sequence[Receipt],
+    *,
+    started: float,
+    done: int | None = None,
+    has_finished: bool = False,
+) -> ExtractionResult:
+    """Sums over all units, once they are known to add up.
+
+    Args:
+        plan: Of the run.
+        receipts: Of every unit in the output.
+        started: On `time.perf_counter`.
+        done: Units that were there before; default: all.
+        has_finished: Whether this run finishes the output.
+    """
     totals: dict[str, int] = {}
     effort: dict[str, int] = {}
     for receipt in receipts:
         totals = add_counts(totals, receipt.counts)
         effort = add_counts(effort, receipt.effort)
     check_accounts(totals)
-    if todo or not run.is_complete:
-        run.finish(
-            receipts,
-            {
-                "plan": plan.facts,
-                "sources": [asdict(source) for source in plan.sources],
-                "totals": totals,
-            },
-        )
     return ExtractionResult(
         receipts=tuple(receipts),
-        units_written=len(receipts) - len(done),
+        units_written=0 if done is None else len(receipts) - done,
         totals=totals,
         effort=effort,
+        has_finished=has_finished,
         seconds=time.perf_counter() - started,
-        notes=tuple(describe_faults(config.ledger)),
-        problems=_problems(totals, config.errors),
+        notes=tuple(describe_faults(plan.config.ledger)),
+        problems=_problems(totals, plan.config.errors),
     )
 
 

@@ -100,7 +100,7 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
 def summarise(plan: Plan, result: ExtractionResult) -> str:
     """A few lines for the end of a job's output."""
     totals = result.totals
-    if not result.units_written:
+    if not result.has_finished:
         units = len(result.receipts)
         return f"nothing to do: {plan.config.output.path} is complete ({units} units)"
     rows = {

@@ -1,6 +1,7 @@
 """Folders local or on an object store, with writes that are whole or not there."""
 
 import os
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,15 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from linkner_ray.crash_points import crash_point
+
+_HIDDEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}")
+"""How `Folder` names a file that is not whole yet."""
+
+_ONE_PUT_BYTES = 5 * 2**30
+"""S3 takes this much in one PUT; s3fs by itself sends from 100 MB on in parts, which a killed
+process leaves lying about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +75,10 @@ class Folder:
         Writing the same name again replaces the file.
         """
         if not self.is_local:
-            self.filesystem.pipe_file(self.path(name), content)
+            self.filesystem.pipe_file(self.path(name), content, **self._one_put())
             return
         hidden = self._write_hidden(name, content)
+        crash_point("rename")
         hidden.replace(self.path(name))
 
     def create_whole(self, name: str, content: bytes) -> bool:
@@ -92,7 +103,7 @@ class Folder:
                 hidden.unlink()
             return True
         try:
-            self.filesystem.pipe_file(self.path(name), content, mode="create")
+            self.filesystem.pipe_file(self.path(name), content, mode="create", **self._one_put())
         except OSError:  # stores differ in what they call a name that is taken
             self.filesystem.invalidate_cache()
             if not self.exists(name):
@@ -114,6 +125,65 @@ class Folder:
         """Remove a file; one that is gone already counts as removed."""
         with suppress(FileNotFoundError):
             self.filesystem.rm_file(self.path(name))
+
+    def remove_hidden(self, below: str, *, up_to: str | None = None) -> int:
+        """Remove what writes that never ended left in a sub-folder of a file system.
+
+        Args:
+            below: The sub-folder; "" for the folder itself.
+            up_to: Last name, in their order, whose writes are meant; default: all.
+
+        Returns:
+            How many there were.
+        """
+        folder = Path(self.path(below))
+        if not self.is_local or not folder.is_dir():
+            return 0
+        hidden = [
+            path
+            for path in folder.iterdir()
+            if (found := _HIDDEN.fullmatch(path.name)) and (up_to is None or found["name"] <= up_to)
+        ]
+        for path in hidden:
+            path.unlink(missing_ok=True)
+        return len(hidden)
+
+    def abort_uploads(self) -> int:
+        """Abort multipart uploads that were begun under an S3 prefix and never completed.
+
+        Nobody sees them, but they are stored and paid for.
+
+        Returns:
+            How many there were; 0 for what is not S3.
+        """
+        if not self._is_s3:
+            return 0
+        bucket, _, prefix = self.root.partition("/")
+        place = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+        marker: dict[str, str] = {}
+        aborted = 0
+        while True:
+            page = self.filesystem.call_s3("list_multipart_uploads", **place, **marker)
+            for upload in page.get("Uploads", []):
+                name = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                with suppress(FileNotFoundError):  # completed or aborted just now
+                    self.filesystem.call_s3("abort_multipart_upload", Bucket=bucket, **name)
+                    aborted += 1
+            if not page.get("IsTruncated"):
+                return aborted
+            marker = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+    @property
+    def _is_s3(self) -> bool:
+        protocol = self.filesystem.protocol
+        return "s3" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    def _one_put(self) -> dict[str, int]:
+        """What keeps s3fs from sending a file in parts; it does so from twice this size."""
+        return {"chunksize": _ONE_PUT_BYTES // 2} if self._is_s3 else {}
 
     def _write_hidden(self, name: str, content: bytes) -> Path:
         """Write and sync a hidden file beside where a name will be."""

@@ -146,7 +146,7 @@ def write_units(
             is_last=item["is_last"],
             counts=count_unit(table, output=entities, quarantine=quarantine, skipped=skipped),
         )
-        run.commit(
+        files = run.commit(
             receipt,
             entities=entities,
             quarantine=quarantine,
@@ -154,7 +154,11 @@ def write_units(
         )
         seconds = json.loads(str(row["seconds"]))
         seconds["WriteEntities"] = time.perf_counter() - started
-        spent = {"seconds": seconds, "effort": effort}
+        spent = {
+            "seconds": seconds,
+            "effort": effort,
+            "files": [asdict(file) for file in files],
+        }
         receipts.append({"receipt": json.dumps({**asdict(receipt), **spent})})
     return pa.Table.from_pylist(receipts, schema=pa.schema([("receipt", pa.string())]))
 

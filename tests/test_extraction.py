@@ -8,9 +8,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from linkner_ray.errors import ConfigError, StartupError
+from linkner_ray import pipeline
+from linkner_ray.errors import ConfigError, LockLostError, StartupError
 from linkner_ray.extraction import extract, plan_extraction
 from linkner_ray.extraction_report import describe_plan, summarise, write_run_report
+from linkner_ray.runs.lock import OutputLock
+from linkner_ray.runs.manifest import verify_output
+from linkner_ray.storage import Folder
 from tests.crawl import (
     NUM_JSONL,
     NUM_PARQUET,
@@ -30,6 +34,8 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
     pytest.mark.usefixtures("two_cpus"),
 ]
+
+FOLDERS = ("entities", "candidates", "_quarantine")
 
 NUM_DOCUMENTS = NUM_PARQUET + NUM_JSONL + NUM_WET
 
@@ -97,6 +103,12 @@ def test_the_manifest_lists_the_files_that_are_there_with_their_rows(finished):
     }
     assert listed == there
     assert manifest["totals"] == result.totals
+    num_files = sum(len(list((output / n).iterdir())) for n in FOLDERS)
+    assert verify_output(Folder.at(str(output))) == (num_files, [])
+    assert {file["path"].partition("/")[0] for file in manifest["side_files"]} == {
+        "_quarantine",
+        "candidates",
+    }
     assert (output / "_SUCCESS").exists()
 
 
@@ -134,6 +146,63 @@ def test_other_units_in_another_order_give_the_same_rows(finished, checkpoint, c
     run(crawl, tmp_path / "out", checkpoint, "input.unit_documents=3", "recognize.batch_tokens=64")
     drop_scores = [strip_scores(row) for row in entity_rows(tmp_path / "out")]
     assert drop_scores == [strip_scores(row) for row in entity_rows(output)]
+
+
+def test_block_layouts_worker_counts_and_orders_leave_no_trace(
+    finished, checkpoint, crawl, tmp_path, monkeypatch
+):
+    _, _, output = finished
+    wanted = files_of(output)
+    del wanted["_run.json"]  # names the output folder
+    shards = sorted(str(path) for path in crawl.iterdir())
+    layouts = {
+        # all shards in one block, and units of any number in each that follows
+        "merged": (1, 128 * 2**20, [f"input.paths=[{crawl}]"]),
+        "spread": (4096, 1, [f"input.paths=[{','.join(shards[::-1])}]", *TWO_ENCODERS]),
+    }
+    for name, (source_blocks, block_bytes, arguments) in layouts.items():
+        monkeypatch.setattr(pipeline, "MAX_SOURCE_BLOCKS", source_blocks)
+        monkeypatch.setattr(pipeline, "ONE_ROW_BLOCKS", block_bytes)
+        run(crawl, tmp_path / name, checkpoint, *arguments)
+        found = files_of(tmp_path / name)
+        del found["_run.json"]
+        assert found == wanted, name
+
+
+TWO_ENCODERS = [
+    "resources.encoder_actors=2", "resources.encoder_cpus=0.6", "resources.write_cpus=0.2",
+]  # fmt: skip
+
+
+def test_an_output_that_another_run_holds_is_refused_and_a_finished_one_is_not_locked(
+    finished, checkpoint, crawl, tmp_path
+):
+    plan, _, output = finished
+    held = [
+        OutputLock(Folder.at(str(path)), url=str(path), timeout_s=60, say=print)
+        for path in (output, tmp_path / "out")
+    ]
+    with held[0], held[1]:
+        assert extract(plan).units_written == 0
+        with pytest.raises(ConfigError, match=r"out is being written by .*process"):
+            run(crawl, tmp_path / "out", checkpoint)
+    assert not (tmp_path / "out" / "_run.json").exists()
+
+
+def test_a_run_that_is_taken_over_stops_before_it_finishes(
+    checkpoint, crawl, tmp_path, monkeypatch
+):
+    output = tmp_path / "out"
+
+    def taken_over(*arguments, **settings):
+        yield from pipeline.run_extraction(*arguments, **settings)
+        Folder.at(str(output)).write_whole("_lock/000009.json", b"{}")
+
+    monkeypatch.setattr("linkner_ray.extraction.run_extraction", taken_over)
+    with pytest.raises((LockLostError, ConfigError)):
+        run(crawl, output, checkpoint)
+    assert not (output / "_manifest.json").exists()
+    assert not (output / "_SUCCESS").exists()
 
 
 def strip_scores(row):

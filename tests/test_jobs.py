@@ -45,6 +45,13 @@ def extract(*arguments, **environment):
     )
 
 
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -97,6 +104,33 @@ def test_a_run_killed_in_the_middle_ends_with_the_bytes_of_one_never_killed(chec
     unkilled = extract(*overrides(crawl, tmp_path / "unkilled", checkpoint))
     assert unkilled.returncode == 0, unkilled.stderr
     assert decisive(tmp_path / "out") == decisive(tmp_path / "unkilled")
+
+
+def test_a_run_stopped_by_sigterm_says_what_is_done_and_goes_on(checkpoint, server, tmp_path):
+    crawl = tmp_path / "crawl"
+    crawl.mkdir()
+    write_parquet(crawl / "a.parquet", [text_of(row) for row in range(30)])
+    # The start-up question and the first unit get through, the rest has to wait.
+    server.reply = lambda number, _: (time.sleep(0 if number < 30 else 1), GOOD)[1]
+    llm = ["llm.backend=openai", f"llm.base_url={server.url}", "llm.model=slow"]
+    slow = [*llm, "routing.threshold=0", "llm.max_in_flight=1", "resources.llm_concurrent_units=1"]
+    arguments = overrides(crawl, tmp_path / "out", checkpoint, *slow)
+    process = subprocess.Popen([*EXTRACT, *arguments], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(server.bodies) > 30, process)
+    second = extract(*arguments)
+    assert second.returncode == 2
+    assert f"process {process.pid} since" in second.stderr
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143, errors
+    assert "stopped by SIGTERM: " in errors
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert list((tmp_path / "out" / "_lock").iterdir()) == []
+    server.reply = lambda *_: GOOD
+    again = extract(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out" / "_SUCCESS").exists()
 
 
 def decisive(output):
@@ -235,13 +269,6 @@ def test_a_submitted_job_with_a_wrong_config_fails_with_its_exit_code(head, craw
     assert "did you mean 'routing.threshold'" in head.get_job_logs(job)
 
 
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
 def test_a_submitted_job_can_be_stopped_and_started_again(
     head, server, crawl, checkpoint, tmp_path
 ):
@@ -251,9 +278,12 @@ def test_a_submitted_job_can_be_stopped_and_started_again(
     arguments = overrides(crawl, tmp_path / "out", checkpoint, *slow)
     job = submit(head, *arguments)
     wait_for(lambda: len(server.bodies) > 1)
+    assert list((tmp_path / "out" / "_lock").iterdir())
     head.stop_job(job)
     assert status_of(head, job)[1] == "STOPPED"
     assert not (tmp_path / "out" / "_SUCCESS").exists()
+    assert "stopped by SIGTERM" in head.get_job_logs(job)
+    assert list((tmp_path / "out" / "_lock").iterdir()) == []
     server.reply = lambda *_: GOOD
     assert status_of(head, submit(head, *arguments))[0]
     assert (tmp_path / "out" / "_SUCCESS").exists()

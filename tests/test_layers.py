@@ -19,6 +19,8 @@ LAYERS = {
     "config": 0,
     "config_files": 0,
     "storage": 0,
+    "crash_points": 0,
+    "stopping": 0,
     "corpora": 1,
     "spanner": 1,
     "llm": 1,
@@ -41,6 +43,7 @@ LAYERS = {
     "demo": 7,
     "cli_labels": 7,
     "cli_ledger": 7,
+    "cli_verify": 7,
     "cli": 8,
 }
 """A module imports from its own part or a lower layer."""

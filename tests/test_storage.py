@@ -60,3 +60,45 @@ def test_a_file_can_be_moved_and_removed(folder):
     assert not folder.exists("aside/a")
     with pytest.raises(FileNotFoundError):
         folder.move("a", "b")
+
+
+@pytest.fixture
+def bucket(s3):
+    """An empty bucket, and a client of it."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3["AWS_ENDPOINT_URL"])
+    client.create_bucket(Bucket="bucket")
+    return client
+
+
+def uploads(client):
+    listed = client.list_multipart_uploads(Bucket="bucket").get("Uploads", [])
+    return sorted(upload["Key"] for upload in listed)
+
+
+def test_multipart_uploads_under_a_prefix_are_aborted_and_others_are_not(bucket):
+    for key in ("out/entities/a", "out/b", "outside/c", "d"):
+        bucket.create_multipart_upload(Bucket="bucket", Key=key)
+    assert Folder.at("s3://bucket/out").abort_uploads() == 2
+    assert uploads(bucket) == ["d", "outside/c"]
+    assert Folder.at("s3://bucket").abort_uploads() == 2
+    assert uploads(bucket) == []
+
+
+def test_a_big_file_is_one_put(bucket):
+    # s3fs would send from 2 x 50 MiB on in parts, whose ETag ends in their number.
+    Folder.at("s3://bucket/out").write_whole("a", bytes(101 * 2**20))
+    found = bucket.head_object(Bucket="bucket", Key="out/a")
+    assert found["ContentLength"] == 101 * 2**20
+    assert "-" not in found["ETag"]
+
+
+def test_only_what_was_hidden_here_is_removed(tmp_path):
+    folder = Folder.at(str(tmp_path))
+    hidden = f".part.parquet.{'0' * 32}"
+    for name in (hidden, ".keep", "part.parquet"):
+        (tmp_path / name).touch()
+    assert folder.remove_hidden("") == 1
+    assert folder.remove_hidden("nowhere") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".keep", "part.parquet"]

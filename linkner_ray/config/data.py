@@ -56,6 +56,10 @@ class OutputConfig(Config):
     keep_candidates: bool = False
     """Write `candidates/`: sentences, candidates, routes and answers, for `linkner show`."""
 
+    lock_timeout_s: float = Field(60.0, gt=0)
+    """The run holds its output alone and shows six times in this many seconds that it lives; once
+    silent for as long, another machine may take the output over."""
+
 
 class ErrorsConfig(Config):
     """What a run puts up with."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,8 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linkner_ray.crash_points import crash_point
 from linkner_ray.errors import ConfigError, ContractError, DataError
+from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileFacts, list_files
 from linkner_ray.storage import Folder
+
+logger = logging.getLogger(__name__)
 
 RECEIPT_KEY = b"linkner.receipt"
 """Where a part file carries its receipt, in the metadata of its schema."""
@@ -36,6 +41,14 @@ class Receipt:
 
     effort: Mapping[str, int] = field(default_factory=dict)
     """Counters of `accounts.count_effort`; empty when read back, for the same reason."""
+
+    files: Sequence[Mapping[str, Any]] = ()
+    """`FileFacts` of what was written; empty when read back, as no file can hold its own digest."""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the unit's files, each in a folder of its kind."""
+        return f"part-{self.unit}.parquet"
 
     @property
     def source_digest(self) -> str:
@@ -63,32 +76,81 @@ class RunFolder:
         self.url = url
         self.folder = Folder.at(url)
 
-    def begin(self, facts: Mapping[str, Any]) -> None:
-        """Write `_run.json`, or check that the folder belongs to this very run.
+    def check(self, plan: Mapping[str, Any]) -> None:
+        """Check that the folder is empty or belongs to this very run; nothing is written.
 
         Args:
-            facts: `plan` is what decides the output and must be the same when a run goes on;
-                the rest is kept for readers.
+            plan: What decides the output.
 
         Raises:
             ConfigError: If the folder holds another run's output; names what differs.
         """
-        if self.folder.exists("_run.json"):
-            previous = json.loads(self.folder.read_bytes("_run.json"))
-            current = json.loads(json.dumps(facts))
-            differences = _differences(previous["plan"], current["plan"])
+        previous = self._facts()
+        if previous is None:
+            if self.folder.names("entities", "part-*.parquet"):
+                raise ConfigError(
+                    f"{self.url}/entities holds part files but {self.url}/_run.json is missing; "
+                    "choose another output.path"
+                )
+            return
+        differences = _differences(previous["plan"], json.loads(json.dumps(plan)))
+        if differences:
+            raise ConfigError(
+                f"{self.url} holds the output of another run: {'; '.join(differences)}. "
+                "Choose another output.path, or remove the folder"
+            )
+
+    def begin(self, facts: Mapping[str, Any]) -> None:
+        """Write `_run.json`, or check that the folder belongs to this very run, and clear up.
+
+        To be called by whoever holds the lock and has work to do: `_SUCCESS` of a run that goes on
+        with more shards is taken away, and so is what killed writers left.
+
+        Args:
+            facts: `plan` is what decides the output and must be the same when a run goes on, and
+                so must `code`; the rest is kept for readers.
+
+        Raises:
+            ConfigError: If the folder holds another run's output; names what differs.
+        """
+        self.check(facts["plan"])
+        previous = self._facts()
+        if previous is None:
+            self.folder.write_whole("_run.json", as_json(facts))
+        else:
+            differences = _differences(previous.get("code"), facts.get("code"), "code")
             if differences:
                 raise ConfigError(
-                    f"{self.url} holds the output of another run: {'; '.join(differences)}. "
-                    "Choose another output.path, or remove the folder"
+                    f"{self.url} was begun by other code, and two codes may write two things: "
+                    f"{'; '.join(differences)}. Go on with that code, or choose another "
+                    "output.path; a ledger keeps the answers"
                 )
-        elif self.folder.names("entities", "part-*.parquet"):
-            raise ConfigError(
-                f"{self.url}/entities holds part files but {self.url}/_run.json is missing; "
-                "choose another output.path"
-            )
-        else:
-            self.folder.write_whole("_run.json", _as_json(facts))
+        for mark in ("_SUCCESS", MANIFEST):
+            if self.folder.exists(mark):
+                self.folder.remove(mark)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what writers that were killed left under hidden names."""
+        for below in ("", *FOLDERS):
+            self.folder.remove_hidden(below)
+
+    def abort_uploads(self) -> None:
+        """Abort multipart uploads that a killed writer began and nobody will complete."""
+        try:
+            aborted = self.folder.abort_uploads()
+        except PermissionError as error:
+            logger.warning("%s: cannot look for stale multipart uploads: %s", self.url, error)
+            return
+        if aborted:
+            logger.warning("%s: aborted %d stale multipart uploads", self.url, aborted)
+
+    def _facts(self) -> dict[str, Any] | None:
+        """What `_run.json` says; None where there is none."""
+        if not self.folder.exists("_run.json"):
+            return None
+        facts: dict[str, Any] = json.loads(self.folder.read_bytes("_run.json"))
+        return facts
 
     @property
     def is_complete(self) -> bool:
@@ -120,27 +182,51 @@ class RunFolder:
         entities: pa.Table,
         quarantine: pa.Table,
         candidates: pa.Table | None,
-    ) -> None:
-        """Write the files of a unit; the entities come last, since they say that it is done."""
-        name = f"part-{receipt.unit}.parquet"
-        if quarantine.num_rows:
-            self.folder.write_whole(f"_quarantine/{name}", parquet_bytes(quarantine))
-        if candidates is not None:
-            self.folder.write_whole(f"candidates/{name}", parquet_bytes(candidates))
-        marked = entities.replace_schema_metadata(receipt.to_metadata())
-        self.folder.write_whole(f"entities/{name}", parquet_bytes(marked))
+    ) -> list[FileFacts]:
+        """Write the files of a unit; the entities come last, since they say that it is done.
 
-    def finish(self, receipts: Sequence[Receipt], facts: Mapping[str, Any]) -> None:
-        """Write `_manifest.json`, the list of files that count, then `_SUCCESS`."""
-        files = [
-            {
-                "path": f"entities/part-{receipt.unit}.parquet",
-                "source": receipt.source,
-                "rows": receipt.counts["documents_entities"] + receipt.counts["documents_empty"],
-            }
-            for receipt in sorted(receipts, key=lambda receipt: receipt.unit)
-        ]
-        self.folder.write_whole("_manifest.json", _as_json({**facts, "files": files}))
+        Returns:
+            Facts of the files, for the manifest.
+        """
+        tables = {
+            "_quarantine": quarantine if quarantine.num_rows else None,
+            "candidates": candidates,
+            "entities": entities.replace_schema_metadata(receipt.to_metadata()),
+        }
+        written = []
+        for below, table in tables.items():
+            if table is not None:
+                path, content = f"{below}/{receipt.file_name}", parquet_bytes(table)
+                crash_point("write")
+                self.folder.write_whole(path, content)
+                written.append(FileFacts.of(path, content, rows=table.num_rows))
+        crash_point("written")
+        return written
+
+    def finish(
+        self, receipts: Sequence[Receipt], files: Sequence[FileFacts], facts: Mapping[str, Any]
+    ) -> None:
+        """Write `_manifest.json`, the list of files that count, then `_SUCCESS`.
+
+        Raises:
+            ContractError: If a unit has no file of entities, or one with other rows than its
+                receipt counts.
+        """
+        rows = {file.path: file.rows for file in files}
+        sources = {}
+        for receipt in receipts:
+            path = f"entities/{receipt.file_name}"
+            counted = receipt.counts["documents_entities"] + receipt.counts["documents_empty"]
+            if rows.get(path) != counted:
+                raise ContractError(
+                    f"{self.url}/{path} has {rows.get(path, 'no')} rows, its receipt counts "
+                    f"{counted}"
+                )
+            sources[path] = receipt.source
+        self.clear()
+        crash_point("manifest")
+        self.folder.write_whole(MANIFEST, as_json({**facts, **list_files(files, sources)}))
+        crash_point("success")
         self.folder.write_whole("_SUCCESS", b"")
 
 
@@ -151,7 +237,8 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _as_json(facts: Mapping[str, Any]) -> bytes:
+def as_json(facts: Mapping[str, Any]) -> bytes:
+    """Facts as the bytes of a JSON file; equal facts give equal bytes."""
     return (json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 

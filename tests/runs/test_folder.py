@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pyarrow as pa
@@ -38,7 +39,7 @@ def quarantine_rows():
 
 
 def commit(run, receipt, quarantine=None):
-    run.commit(
+    return run.commit(
         receipt,
         entities=output_rows(),
         quarantine=QUARANTINE.empty_table() if quarantine is None else quarantine,
@@ -115,14 +116,54 @@ def test_a_damaged_part_file_is_named(tmp_path):
 def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):
     run = RunFolder(str(tmp_path))
     assert not run.is_complete
-    run.finish([receipt(7), receipt(0)], {"totals": {"documents_read": 2}})
+    files = commit(run, receipt(7)) + commit(run, receipt(0), quarantine_rows())
+    run.finish([receipt(7), receipt(0)], files, {"totals": {"documents_read": 2}})
     manifest = json.loads((tmp_path / "_manifest.json").read_text())
     assert [file["path"] for file in manifest["files"]] == [
         "entities/part-abc-0000000000.parquet",
         "entities/part-abc-0000000007.parquet",
     ]
     assert [file["rows"] for file in manifest["files"]] == [1, 1]
+    [quarantine] = manifest["side_files"]
+    content = (tmp_path / quarantine["path"]).read_bytes()
+    assert quarantine == {
+        "path": "_quarantine/part-abc-0000000000.parquet",
+        "rows": 1,
+        "bytes": len(content),
+        "digest": hashlib.blake2b(content, digest_size=16).hexdigest(),
+    }
     assert run.is_complete
+
+
+def test_a_unit_whose_file_has_other_rows_than_its_receipt_stops_the_run(tmp_path):
+    run = RunFolder(str(tmp_path))
+    lies = receipt(0, counts={"documents_entities": 1, "documents_empty": 1})
+    with pytest.raises(ContractError, match=r"part-abc-0000000000.parquet has 1 rows, .* 2"):
+        run.finish([lies], commit(run, lies), {})
+    with pytest.raises(ContractError, match=r"part-abc-0000000000.parquet has no rows"):
+        run.finish([receipt()], [], {})
+    assert not run.is_complete
+
+
+def test_a_folder_begun_by_other_code_is_refused_with_the_difference_named(tmp_path):
+    RunFolder(str(tmp_path)).begin({"plan": PLAN, "code": {"sources": "aa", "pyarrow": "1"}})
+    with pytest.raises(ConfigError, match=r"begun by other code.* code.sources was 'aa', is 'bb'"):
+        RunFolder(str(tmp_path)).begin({"plan": PLAN, "code": {"sources": "bb", "pyarrow": "1"}})
+    RunFolder(str(tmp_path)).check(PLAN)  # what is finished may be looked at by any code
+
+
+def test_beginning_takes_the_marks_and_what_killed_writers_left(tmp_path):
+    run = RunFolder(str(tmp_path))
+    run.begin({"plan": PLAN})
+    run.finish([receipt()], commit(run, receipt()), {})
+    (tmp_path / "entities" / f".part-abc-0000000009.parquet.{'a' * 32}").write_bytes(b"half")
+    (tmp_path / "entities" / ".of-somebody-else").write_bytes(b"")
+    RunFolder(str(tmp_path)).begin({"plan": PLAN})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_run.json", "entities"]
+    assert sorted(path.name for path in (tmp_path / "entities").iterdir()) == [
+        ".of-somebody-else",
+        "part-abc-0000000000.parquet",
+    ]
 
 
 def test_equal_tables_in_other_chunks_give_equal_bytes():

@@ -1,0 +1,187 @@
+"""Runs killed at every named point, and at any moment, by real SIGKILLs; without Ray.
+
+`benchmarks/chaos.py` does the same on a real Ray, a run in minutes; here a run takes a second.
+"""
+
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+
+from linkner_ray.crash_points import POINTS, VARIABLE, arm
+from linkner_ray.errors import ConfigError, StoppedError
+from linkner_ray.extraction import extract
+from linkner_ray.runs import code_version as code
+from linkner_ray.stopping import stop_on_sigterm
+from linkner_ray.storage import Folder
+from tests.crawl import write_checkpoint, write_crawl
+from tests.in_process import (
+    every_file,
+    extract_in_process,
+    plan_of,
+    run_in_process,
+    status_of_child,
+)
+
+pytestmark = pytest.mark.ray  # no Ray is started, but a test takes seconds
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory):
+    return write_crawl(tmp_path_factory.mktemp("crawl"))
+
+
+@pytest.fixture
+def points(tmp_path, monkeypatch):
+    """Folder of the points at which to die."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "points"))
+    return tmp_path / "points"
+
+
+@pytest.fixture(params=["local", "s3"])
+def run(request, tmp_path, crawl, checkpoint):
+    """A plan and its output."""
+    output = str(tmp_path / "out")
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        Folder.at("s3://bucket").filesystem.mkdir("bucket")
+        output = "s3://bucket/out"
+    return plan_of(crawl, output, checkpoint), output
+
+
+def clear(output):
+    folder = Folder.at(output)
+    folder.filesystem.rm(folder.root, recursive=True)
+
+
+def test_a_run_killed_at_each_point_ends_with_the_bytes_of_one_never_killed(
+    run, points, monkeypatch
+):
+    plan, output = run
+    extract_in_process(monkeypatch, plan)
+    wanted = every_file(output)
+    assert any(name.startswith("_quarantine/") for name in wanted)
+    is_local = Folder.at(output).is_local
+    for point in POINTS:
+        if point == "rename" and not is_local:
+            continue
+        for passing in (0, 3) if point in ("write", "rename", "written") else (0,):
+            clear(output)
+            last = arm(points, point, passing=passing)
+            assert status_of_child(lambda: extract_in_process(monkeypatch, plan)) == KILLED
+            assert not last.exists()
+            assert Folder.at(output).names("_lock"), "the lock of the dead is there"
+            again = extract_in_process(monkeypatch, plan)
+            assert every_file(output) == wanted, (point, passing)
+            if point in ("manifest", "success"):
+                assert again.units_written == 0
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
+    tmp_path, crawl, checkpoint, monkeypatch, points
+):
+    plan = plan_of(crawl, tmp_path / "out", checkpoint)
+    extract_in_process(monkeypatch, plan)
+    wanted = every_file(tmp_path / "out")
+    dice = random.Random(5)
+    shutil.rmtree(tmp_path / "out")
+    kills = 0
+    while not (tmp_path / "out" / "_SUCCESS").exists():
+        if kills < 12:
+            arm(points, dice.choice(["write", "rename", "written"]), passing=dice.randrange(2))
+        kills += status_of_child(lambda: extract_in_process(monkeypatch, plan)) == KILLED
+        for left in points.iterdir():
+            left.unlink()
+    assert kills >= 6
+    assert every_file(tmp_path / "out") == wanted
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
+    tmp_path, crawl, checkpoint, monkeypatch
+):
+    plan = plan_of(crawl, tmp_path / "out", checkpoint)
+    started = time.monotonic()
+    extract_in_process(monkeypatch, plan)
+    seconds = time.monotonic() - started
+    wanted = every_file(tmp_path / "out")
+    dice = random.Random(11)
+    killed = 0
+    for _ in range(8):
+        shutil.rmtree(tmp_path / "out")
+        moment_s = dice.uniform(0, seconds)
+
+        def doomed(moment_s=moment_s):
+            timer = threading.Timer(moment_s, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
+            extract_in_process(monkeypatch, plan)
+
+        killed += status_of_child(doomed) == KILLED
+        extract_in_process(monkeypatch, plan)
+        assert every_file(tmp_path / "out") == wanted
+    assert killed
+
+
+def test_sigterm_says_what_is_done_and_lets_the_output_go(run, monkeypatch):
+    plan, output = run
+    extract_in_process(monkeypatch, plan)
+    wanted = every_file(output)
+    clear(output)
+
+    def stopped(*arguments, **settings):
+        for number, receipt in enumerate(run_in_process(*arguments, **settings)):
+            yield receipt
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("linkner_ray.extraction.run_extraction", stopped)
+    done = r"3 units are done, 3 of them by this run"
+    with pytest.raises(StoppedError, match=done) as error, stop_on_sigterm():
+        extract(plan)
+    signal.signal(signal.SIGTERM, before)
+    assert error.value.exit_code == 143
+    assert Folder.at(output).names("_lock") == []
+    assert not Folder.at(output).exists("_SUCCESS")
+    assert extract_in_process(monkeypatch, plan).units_written == 5
+    assert every_file(output) == wanted
+
+
+def test_other_code_may_look_at_a_finished_output_and_not_go_on_with_a_half_one(
+    tmp_path, crawl, checkpoint, monkeypatch
+):
+    plan = plan_of(crawl, tmp_path / "out", checkpoint)
+    extract_in_process(monkeypatch, plan)
+    wanted = every_file(tmp_path / "out")
+    other = {**code.code_version(), "sources": "other"}
+    monkeypatch.setattr("linkner_ray.extraction.code_version", lambda: other)
+    assert extract_in_process(monkeypatch, plan).units_written == 0
+    assert every_file(tmp_path / "out") == wanted
+    (tmp_path / "out" / "_SUCCESS").unlink()
+    with pytest.raises(ConfigError, match=r"code.sources was '[0-9a-f]+', is 'other'"):
+        extract_in_process(monkeypatch, plan)
+
+
+def test_a_shard_that_comes_later_takes_the_mark_away_until_it_is_done(
+    tmp_path, crawl, checkpoint, monkeypatch, points
+):
+    output = tmp_path / "out"
+    some = plan_of(crawl / "a.parquet", output, checkpoint)
+    extract_in_process(monkeypatch, some)
+    both = plan_of(f"{crawl / 'a.parquet'}, {crawl / 'c.jsonl'}", output, checkpoint)
+    arm(points, "written", passing=0)
+    assert status_of_child(lambda: extract_in_process(monkeypatch, both)) == KILLED
+    assert not (output / "_SUCCESS").exists()
+    assert extract_in_process(monkeypatch, both).has_finished
+    assert (output / "_SUCCESS").exists()
