@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import ConfigError, ContractError, DataError
+from linkner_ray.runs.facts import differences
 from linkner_ray.storage import Folder
 
 RECEIPT_KEY = b"linkner.receipt"
@@ -76,10 +77,11 @@ class RunFolder:
         if self.folder.exists("_run.json"):
             previous = json.loads(self.folder.read_bytes("_run.json"))
             current = json.loads(json.dumps(facts))
-            differences = _differences(previous["plan"], current["plan"])
-            if differences:
+            found = differences(previous["plan"], current["plan"])
+            if found:
                 raise ConfigError(
-                    f"{self.url} holds the output of another run: {'; '.join(differences)}. "
+                    f"{self.url} holds the output of another run: "
+                    f"{'; '.join(line for _, line in found)}. "
                     "Choose another output.path, or remove the folder"
                 )
         elif self.folder.names("entities", "part-*.parquet"):
@@ -153,14 +155,3 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def _as_json(facts: Mapping[str, Any]) -> bytes:
     return (json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _differences(previous: Any, current: Any, name: str = "") -> list[str]:  # noqa: ANN401
-    """Dotted names at which two JSON trees differ, with both values."""
-    if isinstance(previous, dict) and isinstance(current, dict):
-        lines = []
-        for key in sorted({*previous, *current}):
-            dotted = f"{name}.{key}" if name else key
-            lines += _differences(previous.get(key), current.get(key), dotted)
-        return lines
-    return [] if previous == current else [f"{name} was {previous!r}, is {current!r}"]
