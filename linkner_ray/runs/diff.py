@@ -121,7 +121,7 @@ class Diff:
         }
 
 
-def _tree(counts: Mapping[tuple[str, ...], int]) -> dict[str, Any]:
+def _tree(counts: Mapping[Any, int]) -> dict[str, Any]:
     """Counts as nested objects, one level for each part of their names."""
     tree: dict[str, Any] = {}
     for names, count in sorted(counts.items()):
