@@ -15,7 +15,7 @@ import yaml
 from linkner_ray import cli_labels, cli_ledger, cli_verify
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
-from linkner_ray.errors import ErrorLimitError, LinknerError
+from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
 
 app = typer.Typer(
     help="Named-entity recognition over web crawls: SpanNER on Ray, uncertain spans to an LLM.",
@@ -83,29 +83,52 @@ def calibrate(
 
 @app.command()
 def extract(
-    overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    incremental: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREVIOUS",
+            help="Finished run with candidates/; what it knows of a text is taken over.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what was reused, and why the rest was not.")
+    ] = False,
 ) -> None:
     """Extract entities from shards of documents into Parquet.
 
     Example: linkner extract --config jobs/configs/extract.yaml input.paths=[crawl/] output.path=out
     """
+    if explain and incremental is None:
+        raise ConfigError("--explain tells what of --incremental PREVIOUS was reused; give both")
     resolved = load_config(ExtractConfig, config, overrides or [])
     from linkner_ray.extraction import extract as run_extraction
     from linkner_ray.extraction import plan_extraction
     from linkner_ray.extraction_report import describe_plan, summarise, write_run_report
+    from linkner_ray.incremental_report import describe_previous, explain_shards
+    from linkner_ray.runs.previous import open_previous
 
     plan = plan_extraction(resolved)
     if dry_run:
         print(describe_plan(plan))
+    previous = None
+    if incremental is not None:
+        previous = open_previous(incremental, plan.facts, output=resolved.output.path)
+        print(describe_previous(previous))
+    if dry_run:
         return
     from linkner_ray.pipeline import start_ray
     from linkner_ray.stopping import stop_on_sigterm
 
     start_ray()
     with stop_on_sigterm():
-        result = run_extraction(plan, progress=_say)
+        result = run_extraction(plan, previous=previous, progress=_say)
     if result.has_finished:
         write_run_report(plan, result)
+    if explain:
+        print(explain_shards(result, [source.path for source in plan.sources]))
     print(summarise(plan, result))
     if result.problems:
         raise ErrorLimitError("\n".join(result.problems))
@@ -213,6 +236,30 @@ def show(
     from linkner_ray.show import show_document
 
     print(show_document(output, doc))
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="Folder of the earlier run.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Folder of the later run.")],
+    html: Annotated[str | None, typer.Option(help="File for a page with 50 examples.")] = None,
+    json_file: Annotated[str | None, typer.Option("--json", help="File for the numbers.")] = None,
+) -> None:
+    """Say which entities two runs do not have alike, by label and source, and why.
+
+    Runs with output.keep_candidates=true let it follow each change to the step that made it.
+
+    Example: linkner diff nights/monday nights/tuesday --html diff.html
+    """
+    from linkner_ray.evaluation.diff_page import describe_diff, render_diff
+    from linkner_ray.runs.diff import compare_runs
+
+    found = compare_runs(before, after)
+    print(describe_diff(found))
+    if html is not None:
+        Path(html).write_text(render_diff(found), encoding="utf-8", errors="backslashreplace")
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
 @app.command()

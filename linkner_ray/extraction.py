@@ -24,9 +24,16 @@ from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.folder import Receipt, RunFolder
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import FileFacts, read_all, written_files
+from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
-from linkner_ray.spanner.checkpoint import checkpoint_digest, local_checkpoint, read_parts
+from linkner_ray.spanner.checkpoint import (
+    calibration_digest,
+    checkpoint_digest,
+    encoder_digest,
+    local_checkpoint,
+    read_parts,
+)
 from linkner_ray.stopping import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -99,7 +106,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
             "sentences": True,
             "recognize": {
                 "uncertainty", "doubted_floor", "max_doubted", "certain_confidence",
-                "dropout_samples", "seed",
+                "dropout_samples", "dropout_scope", "dtype", "batch_scope", "seed",
             },
             "routing": True,
             "llm": {
@@ -121,6 +128,9 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         "demonstrations": corpus_digest(config.llm),
         "prompt": _prompt_digest(config.llm, label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
+        "encoder": encoder_digest(config.recognize.checkpoint),
+        "calibration": calibration_digest(config.recognize.checkpoint),
+        "labels": list(label_set.ids),
         "label_set": label_set.digest,
         "llm": known_content(config.llm),
         "config": deciding,
@@ -149,11 +159,17 @@ def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     return hashlib.blake2b(repr(messages).encode(), digest_size=8).hexdigest()
 
 
-def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> ExtractionResult:
+def extract(
+    plan: Plan,
+    *,
+    previous: PreviousRun | None = None,
+    progress: Callable[[str], None] = logger.info,
+) -> ExtractionResult:
     """Run a plan to its end, from wherever an earlier run of it stopped.
 
     Args:
         plan: From `plan_extraction`.
+        previous: Run from which what is known of a text is taken over; the output does not tell.
         progress: Called with a line every few seconds.
 
     Raises:
@@ -173,14 +189,17 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     with OutputLock(
         run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
     ) as lock:
-        return _extract_alone(plan, run, lock, started=started, progress=progress)
+        return _extract_alone(
+            plan, run, lock, previous=previous, started=started, progress=progress
+        )
 
 
-def _extract_alone(
+def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     plan: Plan,
     run: RunFolder,
     lock: OutputLock,
     *,
+    previous: PreviousRun | None,
     started: float,
     progress: Callable[[str], None],
 ) -> ExtractionResult:
@@ -211,6 +230,7 @@ def _extract_alone(
                 label_set=plan.label_set,
                 todo=todo,
                 sources=plan.sources,
+                previous=previous,
             )
             with _Progress(progress, shards=len(todo)) as tracker:
                 for receipt in units:

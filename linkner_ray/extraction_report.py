@@ -12,6 +12,7 @@ from linkner_ray.extraction import ExtractionResult, Plan
 from linkner_ray.readers import count_units
 from linkner_ray.runs.accounts import routed_share
 from linkner_ray.runs.folder import RunFolder
+from linkner_ray.runs.previous import REUSED
 
 LISTED_SHARDS = 20
 
@@ -116,11 +117,22 @@ def summarise(plan: Plan, result: ExtractionResult) -> str:
         "asked now": f"{result.effort['questions_asked']:,}, "
         f"{result.effort['prompt_tokens_asked']:,} prompt tokens; "
         f"{result.effort['questions_from_ledger']:,} from the ledger",
+        **_from_previous(result.effort),
         "entities": f"{totals['entities']:,}",
         "seconds": f"{result.seconds:.1f}",
         "output": plan.config.output.path,
     }
     return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
+
+
+def _from_previous(effort: Mapping[str, int]) -> dict[str, str]:
+    """What an incremental run took over."""
+    if REUSED not in effort:
+        return {}
+    return {
+        "taken over": f"{effort[REUSED]:,} documents with {effort['candidates_reused']:,} "
+        f"candidates, {effort['questions_from_previous']:,} answers"
+    }
 
 
 def _beside(totals: Mapping[str, int]) -> dict[str, str]:

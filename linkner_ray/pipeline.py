@@ -35,11 +35,13 @@ from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.resources import check_resources
 from linkner_ray.runs.units import Source
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.recognize_when_needed import RecognizeWhenNeeded
 from linkner_ray.stages.route_spans import RouteSpans, allot
 from linkner_ray.unit_steps import (
     UNIT_ROW,
@@ -126,13 +128,22 @@ class RunStages:
         )
 
 
-def _encoder_stages(
-    recognize: RecognizeConfig, routing: RoutingConfig, *, has_llm: bool
-) -> list[Stage]:
+def _recognize(config: RecognizeConfig) -> Stage:
     # Not at the top: workers that read and write would load torch with this module.
     from linkner_ray.stages.recognize_spans import RecognizeSpans
 
-    return [RecognizeSpans(recognize), RouteSpans(routing, has_llm=has_llm)]
+    return RecognizeSpans(config)
+
+
+def _encoder_stages(
+    recognize: RecognizeConfig, routing: RoutingConfig, *, has_llm: bool, when_needed: bool
+) -> list[Stage]:
+    first = (
+        RecognizeWhenNeeded(partial(_recognize, recognize))
+        if when_needed
+        else _recognize(recognize)
+    )
+    return [first, RouteSpans(routing, has_llm=has_llm)]
 
 
 def _llm_stages(llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet) -> list[Stage]:
@@ -143,11 +154,21 @@ def _llm_stages(llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet) -> li
     return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
-def add_model_stages(units: Dataset, chain: Chain) -> Dataset:
-    """Recognition and Detection on encoder actors, Classification on LLM actors."""
+def add_model_stages(units: Dataset, chain: Chain, *, when_needed: bool = False) -> Dataset:
+    """Recognition and Detection on encoder actors, Classification on LLM actors.
+
+    Args:
+        units: Rows of `UNIT_ROW`.
+        chain: The stages.
+        when_needed: Whether encoders are loaded only when a document needs one.
+    """
     resources = chain.resources
     make_encoder_stages = partial(
-        _encoder_stages, chain.recognize, chain.routing, has_llm=chain.has_llm
+        _encoder_stages,
+        chain.recognize,
+        chain.routing,
+        has_llm=chain.has_llm,
+        when_needed=when_needed,
     )
     make_llm_stages = partial(_llm_stages, chain.llm, chain.ledger, chain.label_set)
     units = units.map_batches(
@@ -193,13 +214,14 @@ def _stages_once(make_stages: Callable[[], Sequence[Stage]], batch: pa.Table) ->
     return RunStages(make_stages)(batch)
 
 
-def run_extraction(
+def run_extraction(  # noqa: PLR0913 - a plan in its parts
     config: ExtractConfig,
     *,
     plan_digest: str,
     label_set: LabelSet,
     todo: Sequence[tuple[Source, list[int]]],
     sources: Sequence[Source],
+    previous: PreviousRun | None = None,
 ) -> Iterator[Receipt]:
     """Send shards through all stages; a receipt comes back for each unit written.
 
@@ -209,6 +231,7 @@ def run_extraction(
         label_set: Label set of the checkpoint.
         todo: Shards, each with the first records of its units that are done.
         sources: All shards of the plan; a budget in calls is divided among them by size.
+        previous: Run from which what is known of a text is taken over.
 
     Raises:
         LinknerError: What a stage or an actor's start raised.
@@ -234,15 +257,25 @@ def run_extraction(
         sentences=config.sentences,
         raw_chars=config.errors.raw_chars,
     )
+    if previous is not None:
+        # Once for each machine, in memory that its workers share.
+        read = partial(_read_beside, ray.put(previous), read)
     write = partial(write_units, output=config.output, fusion=config.fusion, label_set=label_set)
     units = _blocks_of(items, schema).map_batches(
         read, batch_format="pyarrow", num_cpus=config.resources.read_cpus
     )
-    receipts = add_model_stages(units, chain).map_batches(
+    receipts = add_model_stages(units, chain, when_needed=previous is not None).map_batches(
         write, batch_format="pyarrow", num_cpus=config.resources.write_cpus
     )
     for row in _rows(receipts):
         yield Receipt(**json.loads(str(row["receipt"])))
+
+
+def _read_beside(
+    previous: "ray.ObjectRef[PreviousRun]", read: Callable[..., Iterator[pa.Table]], batch: pa.Table
+) -> Iterator[pa.Table]:
+    """Read with a run at hand that lies in the object store."""
+    yield from read(batch, previous=ray.get(previous))
 
 
 def _allotments(chain: Chain, sources: Sequence[Source]) -> dict[str, Allotment]:

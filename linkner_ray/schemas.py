@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from linkner_ray.errors import ContractError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Goes up with any change of the output; a run refuses to continue one of another version."""
 
 TOKEN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
@@ -35,7 +35,7 @@ ANSWER = pa.struct(
         ("label", pa.string()),  # null unless the verdict is "label"
         ("probs", pa.list_(pa.float32())),  # null where the backend gives none
         ("key", pa.string()),  # name of the request
-        ("source", pa.string()),  # "llm"; before it is written also "ledger": not asked now
+        ("source", pa.string()),  # "llm"; not asked now, until written: "ledger", "previous"
         ("prompt_tokens", pa.int32()),  # null where the backend does not say
     ]
 )
@@ -77,13 +77,14 @@ STAGE_COLUMNS: dict[str, pa.DataType] = {
     "routes": pa.list_(pa.string()),  # one of ROUTES, aligned with candidates
     "answers": pa.list_(ANSWER),  # aligned with candidates; null where nobody was asked
     "entities": pa.list_(ENTITY),
+    "known_answers": pa.list_(ANSWER),  # of another run about the same text; null: none
 }
 
 OUTPUT = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("url", pa.string()),
-        pa.field("doc_digest", pa.string(), nullable=False),
+        pa.field("doc_digest", pa.string(), nullable=False),  # of the text, 32 digits
         pa.field("status", pa.string(), nullable=False),  # "entities" or "empty"
         pa.field("num_chars", pa.int64(), nullable=False),
         pa.field("num_sentences", pa.int32(), nullable=False),

@@ -18,6 +18,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.readers import read_units
 from linkner_ray.runs.accounts import count_effort, count_unit
 from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.schemas import QUARANTINE
 from linkner_ray.stages.contract import Stage, apply_stage
@@ -25,6 +26,7 @@ from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import allot
 from linkner_ray.stages.settle_sources import settle_sources
 from linkner_ray.stages.split_sentences import SplitSentences
+from linkner_ray.stages.take_over import TakeOver, taken_over
 from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
 
 Row = dict[str, object]
@@ -70,13 +72,14 @@ def unit_of(table: pa.Table, name: str) -> Row:
     }
 
 
-def read_sources(
+def read_sources(  # noqa: PLR0913 - what a run says to its readers
     batch: pa.Table,
     *,
     plan_digest: str,
     config: InputConfig,
     sentences: SentencesConfig,
     raw_chars: int,
+    previous: PreviousRun | None = None,
 ) -> Iterator[pa.Table]:
     """Sources to units, with their text split into sentences.
 
@@ -87,8 +90,10 @@ def read_sources(
         config: Columns to read and limits of units and documents.
         sentences: How text is split.
         raw_chars: Characters of a bad value kept in quarantine.
+        previous: Run from which what is known of a text is taken over; None to take over nothing.
     """
-    split = SplitSentences(sentences)
+    stages: list[Stage] = [] if previous is None else [TakeOver(previous)]
+    stages.append(SplitSentences(sentences))
     for item in batch.to_pylist():
         source = Source(**json.loads(item["source"]))
         digest = source.digest(plan_digest)
@@ -113,7 +118,7 @@ def read_sources(
                 "quarantine": pack(unit.quarantine),
                 "seconds": json.dumps({"ReadDocuments": time.perf_counter() - started}),
             }
-            yield pa.Table.from_pylist([apply_stages(row, [split])], schema=UNIT_ROW)
+            yield pa.Table.from_pylist([apply_stages(row, stages)], schema=UNIT_ROW)
             started = time.perf_counter()
 
 
@@ -173,7 +178,7 @@ def _fuse(row: Row, fuse: FuseEntities) -> tuple[Row, dict[str, int]]:
     """A unit with entities, and what its answers took."""
     table = unpack(row["documents"])
     settled = {**row, "documents": pack(settle_sources(table))}
-    return apply_stages(settled, [fuse]), count_effort(table)
+    return apply_stages(settled, [fuse]), {**count_effort(table), **taken_over(table)}
 
 
 def pack(table: pa.Table) -> bytes:

@@ -38,6 +38,7 @@ LAYERS = {
     "extraction": 5,
     "benchmark": 5,
     "extraction_report": 6,
+    "incremental_report": 6,
     "planning": 6,
     "planning_report": 7,
     "demo": 7,

@@ -37,6 +37,11 @@ class RecognizeConfig(Config):
     """Padded subwords in one forward pass. On CPU 1,024 took 0.69 of the time of 4,096 (see
     EXPERIMENTS.md); a GPU wants tens of thousands."""
 
+    batch_scope: Literal["unit", "document"] = "unit"
+    """Whose sentences share a forward pass. Which ones do moves probabilities by some 1e-6; with
+    `document` they depend on the document alone, and an incremental run gives the bytes of a full
+    one, at the price of smaller batches."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: float32 on CPU, bfloat16 on GPU. On a CPU with avx512_bf16, bfloat16 read 1.7 times as

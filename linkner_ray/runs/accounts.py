@@ -104,7 +104,8 @@ def count_effort(table: pa.Table) -> dict[str, int]:
 
     Returns:
         Counters by name: of the unit's `questions` those that were asked now, the prompt tokens of
-        these, and those whose answer was in the ledger or being asked for another unit.
+        these, those whose answer was in the ledger or being asked for another unit, and those
+        whose answer was taken over from a previous run.
     """
     sources, keys, tokens = _fields(table["answers"], ("source", "key", "prompt_tokens"))
     source_of = dict(zip(keys, sources, strict=True))
@@ -113,6 +114,7 @@ def count_effort(table: pa.Table) -> dict[str, int]:
     return {
         "questions_asked": len(asked),
         "questions_from_ledger": list(source_of.values()).count("ledger"),
+        "questions_from_previous": list(source_of.values()).count("previous"),
         "prompt_tokens_asked": sum(tokens_of[key] or 0 for key in asked),
     }
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from linkner_ray.crash_points import crash_point
 from linkner_ray.errors import ConfigError, ContractError, DataError
+from linkner_ray.runs.facts import differences
 from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileFacts, list_files
 from linkner_ray.storage import Folder
 
@@ -93,10 +94,11 @@ class RunFolder:
                     "choose another output.path"
                 )
             return
-        differences = _differences(previous["plan"], json.loads(json.dumps(plan)))
-        if differences:
+        found = differences(previous["plan"], json.loads(json.dumps(plan)))
+        if found:
             raise ConfigError(
-                f"{self.url} holds the output of another run: {'; '.join(differences)}. "
+                f"{self.url} holds the output of another run: "
+                f"{'; '.join(line for _, line in found)}. "
                 "Choose another output.path, or remove the folder"
             )
 
@@ -118,12 +120,12 @@ class RunFolder:
         if previous is None:
             self.folder.write_whole("_run.json", as_json(facts))
         else:
-            differences = _differences(previous.get("code"), facts.get("code"), "code")
-            if differences:
+            found = differences(previous.get("code"), facts.get("code"), "code")
+            if found:
                 raise ConfigError(
                     f"{self.url} was begun by other code, and two codes may write two things: "
-                    f"{'; '.join(differences)}. Go on with that code, or choose another "
-                    "output.path; a ledger keeps the answers"
+                    f"{'; '.join(line for _, line in found)}. Go on with that code, or choose "
+                    "another output.path; a ledger keeps the answers"
                 )
         for mark in ("_SUCCESS", MANIFEST):
             if self.folder.exists(mark):
@@ -240,14 +242,3 @@ def parquet_bytes(table: pa.Table) -> bytes:
 def as_json(facts: Mapping[str, Any]) -> bytes:
     """Facts as the bytes of a JSON file; equal facts give equal bytes."""
     return (json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _differences(previous: Any, current: Any, name: str = "") -> list[str]:  # noqa: ANN401
-    """Dotted names at which two JSON trees differ, with both values."""
-    if isinstance(previous, dict) and isinstance(current, dict):
-        lines = []
-        for key in sorted({*previous, *current}):
-            dotted = f"{name}.{key}" if name else key
-            lines += _differences(previous.get(key), current.get(key), dotted)
-        return lines
-    return [] if previous == current else [f"{name} was {previous!r}, is {current!r}"]

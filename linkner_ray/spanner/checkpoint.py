@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -184,9 +185,42 @@ def checkpoint_digest(path: str) -> str:
         StartupError: If one of the files is missing.
     """
     folder = local_checkpoint(path)
-    digest = hashlib.blake2b(digest_size=8)
     present = [name for name in OPTIONAL_FILES if (folder / name).is_file()]
-    for name in (*DECISIVE_FILES, *present):
+    return _digest_of(folder, (*DECISIVE_FILES, *present))
+
+
+def encoder_digest(path: str) -> str:
+    """Name of what scores spans: weights, tokenizer and architecture, without the calibration.
+
+    Descriptions of labels and versions of libraries are left out, since they move no score.
+
+    Raises:
+        ConfigError: If there is no such folder.
+        StartupError: If one of the files is missing or damaged.
+    """
+    folder = local_checkpoint(path)
+    config = read_json(folder / CONFIG)
+    deciding = [config.get(name) for name in ("model", "loss", "special_ids")]
+    return _digest_of(
+        folder, (WEIGHTS, TOKENIZER, ENCODER_CONFIG), json.dumps(deciding, sort_keys=True)
+    )
+
+
+def calibration_digest(path: str) -> str:
+    """Name of what a checkpoint makes of its scores: temperature, doubt rules and belief.
+
+    Raises:
+        ConfigError: If there is no such folder.
+        StartupError: If one of the files is missing.
+    """
+    folder = local_checkpoint(path)
+    present = [name for name in OPTIONAL_FILES if (folder / name).is_file()]
+    return _digest_of(folder, (CALIBRATION, *present))
+
+
+def _digest_of(folder: Path, names: Sequence[str], more: str = "") -> str:
+    digest = hashlib.blake2b(more.encode(), digest_size=8)
+    for name in names:
         try:
             with (folder / name).open("rb") as file:
                 content = hashlib.file_digest(file, "blake2b")

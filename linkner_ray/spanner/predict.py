@@ -5,6 +5,7 @@ Letters: N spans, C classes with non-entity first.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -67,6 +68,9 @@ class Candidate:
 class Recognizer:
     """Finds candidates in sentences; the same ones whatever they are batched with.
 
+    What they are batched with moves their probabilities by rounding, some 1e-6, since a matrix
+    product of another height is added up in another order.
+
     Args:
         model: Put into evaluation mode and onto the device.
         config: What to estimate, what to doubt, and how to batch.
@@ -101,6 +105,27 @@ class Recognizer:
         spans = self.spans(sentences, floor=self.rules.floor)
         chosen = choose_from_table(spans, self.model.label_set.classes, self.rules)
         return self._believed(chosen, sentences)
+
+    def candidates_by_document(
+        self, sentences: Sequence[Sequence[str]], bounds: Sequence[int]
+    ) -> CandidateTable:
+        """The same, with no sentence of another document in any batch.
+
+        Args:
+            sentences: Tokens of each sentence of all documents.
+            bounds: First sentence of each document, then the number of all sentences.
+        """
+        tables = [
+            (first, self.candidates(sentences[first:end]))
+            for first, end in pairwise(bounds)
+            if end > first
+        ]
+        spans = [replace(t.spans, sentence=t.spans.sentence + first) for first, t in tables]
+        nothing = _no_spans(len(self.model.label_set.classes))
+        return CandidateTable(
+            spans=concatenate([*spans, nothing]),
+            predicted=np.concatenate([*(t.predicted for _, t in tables), np.zeros(0, np.bool_)]),
+        )
 
     def predict(self, sentences: Sequence[Sequence[str]]) -> list[list[Candidate]]:
         """The same as `candidates`, one list for each sentence."""

@@ -1,6 +1,6 @@
 """Classification: the LLM says what the uncertain spans are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from linkner_ray.llm.backends import Backend
 from linkner_ray.llm.context import AskedSpan, ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations
 from linkner_ray.llm.model_identity import model_revision
-from linkner_ray.llm.prompts import Answer, Questionnaire, Request
+from linkner_ray.llm.prompts import Answer, Questionnaire, Request, Verdict
 from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
 
 
@@ -23,7 +23,8 @@ class ClassifySpans:
     """`text, sentences, candidates, routes -> answers`: one question for each routed candidate.
 
     All questions of a table go to the backend at once, in the order of the documents, so that
-    neighbours share what an engine has cached. Identical ones are asked once.
+    neighbours share what an engine has cached. Identical ones are asked once. Where the table has
+    `known_answers` of an earlier run, a question with one of their keys is not asked.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "sentences", "candidates", "routes")
@@ -68,7 +69,7 @@ class ClassifySpans:
         routes = batch["routes"].combine_chunks()
         asked = pc.is_in(routes.flatten(), pa.array(ASKED_ROUTES))
         routed = np.flatnonzero(asked.to_numpy(zero_copy_only=False))
-        distinct, answer_of = self._ask(list(self._questions(batch, routed)))
+        distinct, answer_of = self._ask(list(self._questions(batch, routed)), _known_answers(batch))
         indices = np.zeros(len(routes.flatten()), dtype=np.int64)
         is_local = np.ones(len(indices), dtype=bool)
         indices[routed], is_local[routed] = answer_of, False
@@ -80,8 +81,10 @@ class ClassifySpans:
         )
         return batch.append_column("answers", column)
 
-    def _ask(self, questions: Sequence[AskedSpan]) -> tuple[list[Answer], list[int]]:
-        """Ask what differs, once.
+    def _ask(
+        self, questions: Sequence[AskedSpan], known: Mapping[str, Answer]
+    ) -> tuple[list[Answer], list[int]]:
+        """Ask what differs and is not known, once.
 
         Returns:
             The answers to distinct questions, and for each question the index of its answer.
@@ -94,7 +97,13 @@ class ClassifySpans:
             )
         place_of: dict[AskedSpan, int] = {}
         answer_of = [place_of.setdefault(question, len(place_of)) for question in questions]
-        return self.backend.ask(self._requests(list(place_of))), answer_of
+        requests = self._requests(list(place_of))
+        if not known:
+            return self.backend.ask(requests), answer_of
+        answers = [known.get(request.key) for request in requests]
+        unknown = [r for r, answer in zip(requests, answers, strict=True) if answer is None]
+        told = iter(self.backend.ask(unknown) if unknown else ())
+        return [answer or next(told) for answer in answers], answer_of
 
     def _requests(self, questions: Sequence[AskedSpan]) -> list[Request]:
         if self.demonstrations is None:
@@ -125,6 +134,24 @@ class ClassifySpans:
                 span=(start[place], end[place]),
                 size=self.context_size,
             )
+
+
+def _known_answers(batch: pa.Table) -> dict[str, Answer]:
+    """Answers of an earlier run about the documents of a table, by key; source `previous`."""
+    if "known_answers" not in batch.column_names:
+        return {}
+    kept = batch["known_answers"].combine_chunks().flatten().to_pylist()
+    return {
+        row["key"]: Answer(
+            verdict=Verdict(row["verdict"]),
+            label=row["label"],
+            probs=None if row["probs"] is None else tuple(row["probs"]),
+            key=row["key"],
+            source="previous",
+            prompt_tokens=row["prompt_tokens"],
+        )
+        for row in kept
+    }
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:

@@ -23,7 +23,8 @@ class RecognizeSpans:
     """`text`, `sentences` -> `candidates`: what the model calls an entity, and what it doubts.
 
     A document without sentences has no candidates. Sentences of all documents of a table are
-    batched together; the answer for one does not depend on the others.
+    batched together, or those of each document by themselves (`recognize.batch_scope`); the answer
+    for one does not depend on the others, but for the last digits of its probabilities.
 
     Args:
         config: What to estimate, what to doubt, and how to batch.
@@ -44,6 +45,7 @@ class RecognizeSpans:
     def __init__(self, config: RecognizeConfig, model: SpanNER | None = None) -> None:
         if config.num_threads > 0:
             torch.set_num_threads(config.num_threads)
+        self.by_document = config.batch_scope == "document"
         self.recognizer = load_recognizer(config) if model is None else Recognizer(model, config)
 
     @property
@@ -54,7 +56,12 @@ class RecognizeSpans:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add `candidates`, by sentence, then position."""
         tokens = _Tokens(batch)
-        table = self.recognizer.candidates(tokens.sentences())
+        sentences = tokens.sentences()
+        if self.by_document:
+            bounds = tokens.of_document.tolist()
+            table = self.recognizer.candidates_by_document(sentences, bounds)
+        else:
+            table = self.recognizer.candidates(sentences)
         return batch.append_column("candidates", _column(table, tokens, self.label_set))
 
 

@@ -5,9 +5,12 @@ import pyarrow.compute as pc
 
 from linkner_ray.schemas import ANSWER, STAGE_COLUMNS
 
+KEPT_SOURCES = ("ledger", "previous")
+"""What `answers.source` says of an answer that was not asked for now."""
+
 
 def settle_sources(table: pa.Table) -> pa.Table:
-    """Say `llm` of every answer, also of those that came from the ledger.
+    """Say `llm` of every answer, also of those from the ledger or from a previous run.
 
     Until here `answers.source` tells what was asked in this run from what was not, and it is
     counted. A file says whose word an answer is, and that is the LLM's either way; so a second run
@@ -16,10 +19,11 @@ def settle_sources(table: pa.Table) -> pa.Table:
     answers = table["answers"].combine_chunks()
     flat = answers.flatten()
     sources = flat.field("source")
-    if not pc.any(pc.equal(sources, "ledger")).as_py():
+    was_kept = pc.is_in(sources, pa.array(KEPT_SOURCES))
+    if not pc.any(was_kept).as_py():
         return table
     columns = [flat.field(index) for index in range(ANSWER.num_fields)]
-    columns[ANSWER.get_field_index("source")] = pc.replace_substring(sources, "ledger", "llm")
+    columns[ANSWER.get_field_index("source")] = pc.if_else(was_kept, "llm", sources)
     fields = [ANSWER.field(index) for index in range(ANSWER.num_fields)]
     settled = pa.StructArray.from_arrays(columns, fields=fields, mask=flat.is_null())
     offsets = pc.subtract(answers.offsets, answers.offsets[0])

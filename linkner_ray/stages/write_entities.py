@@ -4,13 +4,13 @@ Here the rule "stages add columns" ends: the output has its own columns, one row
 in the same order. Where the rows go is not known here.
 """
 
-import hashlib
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.errors import ContractError
+from linkner_ray.runs.row_index import document_digest
 from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT, require_columns
 
 
@@ -66,11 +66,6 @@ def candidates_rows(table: pa.Table) -> pa.Table:
     """
     require_columns(table, CANDIDATES_OUTPUT.names)
     return _conform({name: table[name] for name in CANDIDATES_OUTPUT.names}, CANDIDATES_OUTPUT)
-
-
-def document_digest(text: str) -> str:
-    """Name of a text: 16 hexadecimal digits of its UTF-8 bytes."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _check_texts(

@@ -229,6 +229,7 @@ def test_effort_counts_each_question_once_and_apart_from_what_was_kept():
     assert count_effort(unit_table()) == {
         "questions_asked": 4,  # k1, k2, k4, k5
         "questions_from_ledger": 1,  # k3
+        "questions_from_previous": 0,
         "prompt_tokens_asked": 30,
     }
 

@@ -4,11 +4,11 @@ import pyarrow as pa
 import pytest
 
 from linkner_ray.errors import ContractError
+from linkner_ray.runs.row_index import document_digest
 from linkner_ray.schemas import CANDIDATES_OUTPUT, DOCUMENTS, OUTPUT, STAGE_COLUMNS
 from linkner_ray.stages.write_entities import (
     WriteEntities,
     candidates_rows,
-    document_digest,
     output_schema,
 )
 
@@ -93,8 +93,8 @@ def test_the_text_is_kept_on_request_only():
 
 
 def test_the_digest_is_that_of_the_utf8_text():
-    # printf 'abc' | b2sum -l 64
-    assert document_digest("abc") == "d8bb14d833d59559"
+    # printf 'abc' | b2sum -l 128
+    assert document_digest("abc") == "cf4ab791c62b8d2b2109c90275287816"
     rows = WriteEntities(keep_text=False)(final_table())
     assert rows["doc_digest"][1].as_py() == document_digest("plain")
 

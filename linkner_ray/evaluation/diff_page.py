@@ -1,0 +1,113 @@
+"""A page to look at: what changed between two runs, why, and examples of it.
+
+Text from documents is hostile until shown otherwise: as in a preview, markup is escaped, control
+characters are made visible, and the page allows no script at all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from linkner_ray.evaluation.visible import make_visible
+from linkner_ray.runs.attribution import CAUSES
+from linkner_ray.runs.diff import KINDS, Change, Diff
+
+CONTEXT_CHARS = 80
+"""Characters of a document shown before and after an entity."""
+
+MEANINGS: Mapping[str, str] = {
+    "text": "the document is new, gone or edited",
+    "encoder": "the encoder sees it otherwise",
+    "calibration": "the encoder's scores are believed otherwise",
+    "llm": "the LLM was asked or answered otherwise",
+    "config": "sentences, routing or fusion",
+    "unexplained": "nothing known to differ reaches it",
+}
+"""What each cause means."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    change: Change
+    left: str
+    inside: str
+    right: str
+
+
+def render_diff(diff: Diff) -> str:
+    """Render the counts of a comparison and its examples as one HTML page."""
+    environment = Environment(
+        loader=PackageLoader("linkner_ray.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": make_visible, "count": "{:,}".format}
+    return environment.get_template("diff.html.j2").render(
+        diff=diff,
+        kinds=KINDS,
+        cause_rows=cause_rows(diff),
+        label_rows=label_rows(diff),
+        meanings=MEANINGS,
+        examples=[_example(change) for change in diff.examples],
+    )
+
+
+def cause_rows(diff: Diff) -> list[tuple[str, list[int]]]:
+    """Each cause there is, with its changes of each kind."""
+    rows = [(cause, [diff.causes[cause, kind] for kind in KINDS]) for cause in CAUSES]
+    return [(cause, counts) for cause, counts in rows if sum(counts)]
+
+
+def label_rows(diff: Diff) -> list[tuple[str, str, list[int]]]:
+    """Each label and source, with the entities of each kind and those that are the same."""
+    pairs = sorted({(label, source) for label, source, _ in diff.entities})
+    return [
+        (label, source, [diff.entities[label, source, kind] for kind in (*KINDS, "same")])
+        for label, source in pairs
+    ]
+
+
+def describe_diff(diff: Diff) -> str:
+    """The counts for a reader at a terminal."""
+    documents = {name: diff.documents[name] for name in ("same_text", "other_text")}
+    documents |= {name: diff.documents[name] for name in ("only_before", "only_after", "same_id")}
+    facts = [line for lines in diff.changed.values() for line in lines]
+    lines = [
+        f"{diff.before} -> {diff.after}",
+        *(f"  {make_visible(line, one_line=True)}" for line in facts or ["the plans agree"]),
+        "",
+        "documents  " + ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in documents.items()),
+        "",
+        *_table(["label", "source", *KINDS, "same"], [(*r[:2], *r[2]) for r in label_rows(diff)]),
+        "",
+        *_table(["cause", *KINDS, ""], [(c, *n, MEANINGS[c]) for c, n in cause_rows(diff)]),
+    ]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    cells = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in (head, *rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
+    return [
+        "  ".join(
+            cell.rjust(width) if isinstance(value, int) else cell.ljust(width)
+            for cell, width, value in zip(row, widths, rows[0] if rows else head, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _example(change: Change) -> _Example:
+    entity, text = change.entity, change.text
+    if text is None:
+        return _Example(change, "", entity["text"], "")
+    start, end = entity["start"], entity["end"]
+    return _Example(
+        change,
+        text[max(0, start - CONTEXT_CHARS) : start],
+        text[start:end],
+        text[end : end + CONTEXT_CHARS],
+    )

@@ -1,0 +1,129 @@
+"""A finished run, as a later one or a reader finds it."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.runs.row_index import RowIndex
+from linkner_ray.storage import Folder
+
+READ_THREADS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRun:
+    """What a finished run says of itself."""
+
+    url: str
+    facts: Mapping[str, Any]
+    """Of its plan."""
+
+    classes: tuple[str, ...]
+    """Label ids in the order of their set."""
+
+    config: Mapping[str, Any]
+    parts: tuple[str, ...]
+    """Names of its part files, as they stand in `entities/`."""
+
+    @classmethod
+    def open(cls, url: str) -> "FinishedRun":
+        """Read what a run left besides its rows.
+
+        Raises:
+            ConfigError: If there is no run, or it has not ended.
+        """
+        folder = Folder.at(url)
+        for name, meaning in (
+            ("_run.json", "the output of a run"),
+            ("_SUCCESS", "finished; run it to its end first"),
+            ("_manifest.json", "whole"),
+        ):
+            if not folder.exists(name):
+                raise ConfigError(f"{url} is not {meaning}: it has no {name}")
+        run = json.loads(folder.read_bytes("_run.json"))
+        manifest = json.loads(folder.read_bytes("_manifest.json"))
+        return cls(
+            url=url,
+            facts=run["plan"],
+            classes=tuple(label["id"] for label in run["label_set"]["labels"]),
+            config=run["config"],
+            parts=tuple(file["path"].rpartition("/")[2] for file in manifest["files"]),
+        )
+
+    @property
+    def keeps_candidates(self) -> bool:
+        """Whether it has the table `candidates/`."""
+        return bool(self.config["output"]["keep_candidates"])
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether its entities stand beside their text."""
+        return bool(self.config["output"]["keep_text"])
+
+    def index(
+        self, column: str, to_words: Callable[[pa.ChunkedArray], NDArray[np.uint64]]
+    ) -> RowIndex:
+        """Find its rows by a column of `entities/`, of which nothing else is read.
+
+        Args:
+            column: Such as `doc_digest`.
+            to_words: 64 bits of each value.
+        """
+        folder = Folder.at(self.url)
+
+        def words(part: str) -> NDArray[np.uint64]:
+            return to_words(read_part(folder, f"entities/{part}", [column])[column])
+
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            return RowIndex.of(list(pool.map(words, self.parts)))
+
+
+def read_part(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a part file.
+
+    Raises:
+        DataError: If it is not there or damaged.
+    """
+    try:
+        with folder.open(name) as stream:
+            return pq.ParquetFile(stream).read(columns=list(columns))
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise DataError(f"{folder.path(name)} is missing or damaged: {error}") from error
+
+
+class PartCache:
+    """The part files of a run that were read last, so that neighbours are read once."""
+
+    def __init__(self, url: str, *, size: int) -> None:
+        """Remember nothing yet.
+
+        Args:
+            url: Folder of the run.
+            size: Files that are remembered.
+        """
+        self._folder = Folder.at(url)
+        self._size = size
+        self._tables: OrderedDict[tuple[str, ...], pa.Table] = OrderedDict()
+
+    def table(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a part file.
+
+        Raises:
+            DataError: If it is not there or damaged.
+        """
+        key = (name, *columns)
+        if key not in self._tables:
+            self._tables[key] = read_part(self._folder, name, columns)
+        self._tables.move_to_end(key)
+        while len(self._tables) > self._size:
+            self._tables.popitem(last=False)
+        return self._tables[key]

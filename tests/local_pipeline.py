@@ -1,0 +1,53 @@
+"""The whole pipeline in this process: the same steps in the same order as on Ray, without it."""
+
+import json
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from linkner_ray.pipeline import Chain, _allotments, _encoder_stages, _llm_stages
+from linkner_ray.runs.folder import Receipt
+from linkner_ray.unit_steps import UNIT_ROW, apply_stages, read_sources, write_units
+
+
+def run_here(config, *, plan_digest, label_set, todo, sources, previous=None):
+    """Stands in for `pipeline.run_extraction`."""
+    chain = Chain.of(config, label_set)
+    allotments = _allotments(chain, sources)
+    items = [
+        {
+            "source": json.dumps(asdict(source)),
+            "done": done,
+            "allotment": json.dumps(asdict(allotments[source.path])) if allotments else None,
+        }
+        for source, done in todo
+    ]
+    stages = [
+        *_encoder_stages(
+            chain.recognize,
+            chain.routing,
+            has_llm=chain.has_llm,
+            when_needed=previous is not None,
+        ),
+        *_llm_stages(chain.llm, chain.ledger, label_set),
+    ]
+    units = read_sources(
+        pa.Table.from_pylist(items),
+        plan_digest=plan_digest,
+        config=config.input,
+        sentences=config.sentences,
+        raw_chars=config.errors.raw_chars,
+        previous=previous,
+    )
+    for unit in units:
+        rows = [apply_stages(row, stages) for row in unit.to_pylist()]
+        written = write_units(
+            pa.Table.from_pylist(rows, schema=UNIT_ROW),
+            output=config.output,
+            fusion=config.fusion,
+            label_set=label_set,
+        )
+        for row in written.to_pylist():
+            yield Receipt(**json.loads(row["receipt"]))
+    if stages[-1].backend is not None:
+        stages[-1].backend.close()
