@@ -18,11 +18,11 @@ from linkner_ray.evaluation.flips import (
     Flips,
     ProductFit,
     as_if_routed,
+    asking_advice,
     count_flips,
     fit_product,
     flip_facts,
     flips_table,
-    harmful_labels,
 )
 from linkner_ray.evaluation.plots import plot_reliability
 from linkner_ray.evaluation.scores import Scores, score_entities, scores_table
@@ -210,9 +210,8 @@ def _asking(result: SetResult) -> list[str]:
             "nothing there and neither have we.",
             "",
         ]
-    harmful = harmful_labels(result.routed)
-    if harmful:
-        lines += [f"Asking does harm: `routing.never_ask=[{','.join(harmful)}]` ends it.", ""]
+    for paragraph in asking_advice(result.routed, result.audited):
+        lines += [paragraph, ""]
     if result.product:
         fit = result.product
         lines += [
