@@ -170,8 +170,13 @@ def _score(loaded: _LoadedSet, table: pa.Table, chain: Chain) -> SetResult:
 
 
 def _count_verdicts(table: pa.Table) -> dict[str, int]:
-    answers = [answer for row in table["answers"].to_pylist() for answer in row if answer]
-    found = [answer["verdict"] for answer in answers]
+    rows = zip(table["routes"].to_pylist(), table["answers"].to_pylist(), strict=True)
+    found = [
+        answer["verdict"]
+        for routes, answers in rows
+        for route, answer in zip(routes, answers, strict=True)
+        if route == "llm"
+    ]
     return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 
@@ -191,8 +196,8 @@ def _report(results: Sequence[SetResult]) -> str:
     for result in results:
         parts += [f"## {result.name}: local", "", scores_table(result.local), ""]
         parts += [f"## {result.name}: linked", "", scores_table(result.linked), ""]
-        verdicts = ", ".join(f"{count} {name}" for name, count in result.verdicts.items())
-        parts += [f"Verdicts on {result.num_routed} routed candidates: {verdicts}.", ""]
+        verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
+        parts += [f"Verdicts on {result.num_routed:,} routed candidates: {verdicts}.", ""]
         parts += _asking(result)
     return "\n".join(parts)
 
@@ -216,7 +221,8 @@ def _asking(result: SetResult) -> list[str]:
         fit = result.product
         lines += [
             f"Fitted on these {fit.num_spans:,} answers: `fusion.weight={fit.weight:.3f}`; the LLM "
-            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`).",
+            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`). They come "
+            "from this set's gold and are for other sets: scored here, they flatter.",
             "",
         ]
     return lines
