@@ -6,21 +6,29 @@
 Every candidate is put to a recorded LLM once; then thresholds, strategies and weights are tried on
 the answers. Gold is looked at for scores alone. What a run would use is settled on dev, where there
 are no answers: the threshold that asks a wanted share of dev's candidates. Beside the recorded LLM
-stand an oracle that answers by gold, and a router that asks as many spans, but any.
+stand an oracle that answers by gold, and a router that asks as many spans, but any. A weight for
+the product needs answers with gold, which only this set has: it is fitted on half of the sentences
+and used on the other half, both ways.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks.linking_curve import (
+    OTHER_HALF,
+    SHARES,
+    Point,
+    curve,
+    fitted_on_the_other_half,
+)
 from benchmarks.measure import markdown_table, write_json
-from linkner_ray.benchmark import entity_triples
 from linkner_ray.config import (
     FusionConfig,
     LlmConfig,
@@ -30,7 +38,6 @@ from linkner_ray.config import (
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
-from linkner_ray.evaluation.flips import count_flips
 from linkner_ray.evaluation.plots import plot_gains
 from linkner_ray.evaluation.scores import score_entities
 from linkner_ray.labels import NON_ENTITY
@@ -46,40 +53,11 @@ from linkner_ray.stages.route_spans import RouteSpans
 
 Numbers = dict[str, object]
 
-SHARES = (0.0, 0.01, 0.02, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
-"""Shares of dev's candidates whose thresholds are tried."""
-
 STRATEGIES = {
     "override": FusionConfig(strategy="override"),
     "product": FusionConfig(strategy="product"),
     "veto": FusionConfig(strategy="veto"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One system at one threshold.
-
-    Attributes:
-        system: Strategy, or bound.
-        dev_share: Share of dev's candidates that the threshold would ask.
-        threshold: Uncertainty from which a candidate is asked about.
-        asked_share: Share of this set's candidates that were asked about.
-        asked_for_each_predicted: Asked candidates for each entity the local model predicts.
-        f1: Strict F1; `precision` and `recall` likewise.
-        wrong_to_right: Candidates that asking put right; `right_to_wrong` the reverse.
-    """
-
-    system: str
-    dev_share: float
-    threshold: float
-    asked_share: float
-    asked_for_each_predicted: float
-    f1: float
-    precision: float
-    recall: float
-    wrong_to_right: int
-    right_to_wrong: int
 
 
 def main(arguments: Sequence[str] | None = None) -> Numbers:
@@ -110,19 +88,22 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
         name: one.model_copy(update={"weight": options.weight, "reliability": options.reliability})
         for name, one in STRATEGIES.items()
     }
-    points = curve(
-        "oracle", with_oracle(candidates, gold), gold, thresholds, model, fusion["override"]
-    )
+    classes = model.label_set.classes
+    fuse = {name: FuseEntities(one, classes) for name, one in fusion.items()}
+    points = curve("oracle", with_oracle(candidates, gold), gold, thresholds, fuse["override"])
     numbers: Numbers = {"candidates": sum(map(len, candidates["candidates"].to_pylist()))}
     if options.replay:
         answered = with_replay(candidates, options.replay, model)
         numbers |= _alone(answered, gold)
         numbers["llm_alone_f1"] = extraction_f1(options.replay, sentences)
-        for name, config in fusion.items():
-            points += curve(name, answered, gold, thresholds, model, config)
-        points += curve(
-            "product, any spans", shuffled(answered), gold, thresholds, model, fusion["product"]
+        for name, one in fuse.items():
+            points += curve(name, answered, gold, thresholds, one)
+        points += curve("product, any spans", shuffled(answered), gold, thresholds, fuse["product"])
+        found, fitted = fitted_on_the_other_half(
+            answered, gold, thresholds, classes, fusion["product"]
         )
+        points += found
+        numbers |= fitted
     numbers["points"] = [asdict(point) for point in points]
     print(_report(numbers, points))
     if options.plot:
@@ -197,52 +178,6 @@ def shuffled(answered: pa.Table) -> pa.Table:
     return answered.set_column(place, "candidates", column)
 
 
-def curve(  # noqa: PLR0913, PLR0917 - what one curve is made of
-    system: str,
-    answered: pa.Table,
-    gold: Sequence[Sequence[GoldEntity]],
-    thresholds: Mapping[float, float],
-    model: SpanNER,
-    fusion: FusionConfig,
-) -> list[Point]:
-    """Scores of one system at every threshold."""
-    triples = [[(one.start, one.end, one.label) for one in row] for row in gold]
-    fuse = FuseEntities(fusion, model.label_set.classes)
-    points = []
-    for share, threshold in thresholds.items():
-        linked = apply_stage(fuse, _routed_from(answered, threshold))
-        routes = [route for row in linked["routes"].to_pylist() for route in row]
-        kinds = [one["kind"] for row in linked["candidates"].to_pylist() for one in row]
-        scores = score_entities(triples, entity_triples(linked)).micro
-        flips = count_flips(linked, triples).values()
-        points.append(
-            Point(
-                system=system,
-                dev_share=share,
-                threshold=threshold,
-                asked_share=routes.count("llm") / max(1, len(routes)),
-                asked_for_each_predicted=routes.count("llm") / max(1, kinds.count("predicted")),
-                f1=scores.f1,
-                precision=scores.precision,
-                recall=scores.recall,
-                wrong_to_right=sum(one.wrong_to_right for one in flips),
-                right_to_wrong=sum(one.right_to_wrong for one in flips),
-            )
-        )
-    return points
-
-
-def _routed_from(answered: pa.Table, threshold: float) -> pa.Table:
-    """The table as a run with this threshold would have it before fusion."""
-    table = answered.drop_columns(["routes", "answers"])
-    routed = apply_stage(RouteSpans(RoutingConfig(threshold=threshold)), table)
-    answers = [
-        [answer if route == "llm" else None for answer, route in zip(*pair, strict=True)]
-        for pair in zip(answered["answers"].to_pylist(), routed["routes"].to_pylist(), strict=True)
-    ]
-    return routed.append_column("answers", pa.array(answers, STAGE_COLUMNS["answers"]))
-
-
 def _answer(label: str | None) -> Answer:
     verdict = Verdict.NON_ENTITY if label is None else Verdict.LABEL
     return Answer(verdict=verdict, label=label, key="oracle")
@@ -285,7 +220,21 @@ def _report(numbers: Numbers, points: Sequence[Point]) -> str:
         for point in points
     ]
     facts = [f"{key:<32} {value}" for key, value in numbers.items() if key != "points"]
-    return "\n".join([*facts, "", markdown_table(rows)])
+    return "\n".join([*facts, "", markdown_table(rows), "", _strategies_table(points)])
+
+
+def _strategies_table(points: Sequence[Point]) -> str:
+    """F1 of the strategies side by side, a row a threshold."""
+    f1 = {(point.system, point.dev_share): point.f1 for point in points}
+    systems = [name for name in (*STRATEGIES, OTHER_HALF) if (name, SHARES[0]) in f1]
+    asked = {point.dev_share: point.asked_share for point in points}
+    return markdown_table(
+        [
+            {"asked of dev": f"{share:.1%}", "asked": f"{asked[share]:.1%}"}
+            | {name: f"{f1[name, share]:.4f}" for name in systems}
+            for share in SHARES
+        ]
+    )
 
 
 if __name__ == "__main__":

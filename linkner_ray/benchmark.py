@@ -18,11 +18,11 @@ from linkner_ray.evaluation.flips import (
     Flips,
     ProductFit,
     as_if_routed,
+    asking_advice,
     count_flips,
     fit_product,
     flip_facts,
     flips_table,
-    harmful_labels,
 )
 from linkner_ray.evaluation.plots import plot_reliability
 from linkner_ray.evaluation.scores import Scores, score_entities, scores_table
@@ -170,8 +170,13 @@ def _score(loaded: _LoadedSet, table: pa.Table, chain: Chain) -> SetResult:
 
 
 def _count_verdicts(table: pa.Table) -> dict[str, int]:
-    answers = [answer for row in table["answers"].to_pylist() for answer in row if answer]
-    found = [answer["verdict"] for answer in answers]
+    rows = zip(table["routes"].to_pylist(), table["answers"].to_pylist(), strict=True)
+    found = [
+        answer["verdict"]
+        for routes, answers in rows
+        for route, answer in zip(routes, answers, strict=True)
+        if route == "llm"
+    ]
     return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 
@@ -191,8 +196,8 @@ def _report(results: Sequence[SetResult]) -> str:
     for result in results:
         parts += [f"## {result.name}: local", "", scores_table(result.local), ""]
         parts += [f"## {result.name}: linked", "", scores_table(result.linked), ""]
-        verdicts = ", ".join(f"{count} {name}" for name, count in result.verdicts.items())
-        parts += [f"Verdicts on {result.num_routed} routed candidates: {verdicts}.", ""]
+        verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
+        parts += [f"Verdicts on {result.num_routed:,} routed candidates: {verdicts}.", ""]
         parts += _asking(result)
     return "\n".join(parts)
 
@@ -210,14 +215,14 @@ def _asking(result: SetResult) -> list[str]:
             "nothing there and neither have we.",
             "",
         ]
-    harmful = harmful_labels(result.routed)
-    if harmful:
-        lines += [f"Asking does harm: `routing.never_ask=[{','.join(harmful)}]` ends it.", ""]
+    for paragraph in asking_advice(result.routed, result.audited):
+        lines += [paragraph, ""]
     if result.product:
         fit = result.product
         lines += [
             f"Fitted on these {fit.num_spans:,} answers: `fusion.weight={fit.weight:.3f}`; the LLM "
-            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`).",
+            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`). They "
+            "come from this set's gold and are for other sets: scored here, they flatter.",
             "",
         ]
     return lines

@@ -18,7 +18,13 @@ from linkner_ray.config import ExtractConfig, LlmConfig
 from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.extraction import Plan
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends import endpoint, open_ledger, start_backend, vllm_engine
+from linkner_ray.llm.backends import (
+    endpoint,
+    engine_start,
+    open_ledger,
+    start_backend,
+    vllm_engine,
+)
 from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
 from linkner_ray.readers.sampling import ShardSample, draw_sample
@@ -125,10 +131,10 @@ class _Recorder:
         self.requests: list[Request] = []
         self._encoder: PromptEncoder | None = None
         if Path(config.model).is_dir():
-            tokenizer = vllm_engine.load_tokenizer(config)
+            tokenizer = engine_start.load_tokenizer(config)
             self._encoder = PromptEncoder(tokenizer, name=config.model)
             count = len(label_set.classes)
-            self.symbols = vllm_engine.choose_answer_symbols(config, self._encoder, count).symbols
+            self.symbols = engine_start.choose_answer_symbols(config, self._encoder, count).symbols
             if not self.symbols:
                 self.decoding = vllm_engine.DECODING_CHOICE
 

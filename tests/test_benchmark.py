@@ -77,12 +77,14 @@ def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
     assert flips.wrong_to_right + flips.stayed_wrong == uncertain.local.micro.false_positives
     assert flips.wrong_to_right > 0
     assert uncertain.product.num_spans == uncertain.num_routed
+    assert sum(uncertain.verdicts.values()) == uncertain.num_routed
     facts = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"][0]
     assert facts["routed"]["all"]["asked"] == uncertain.num_routed
     assert facts["product"]["weight"] == uncertain.product.weight
     audit = ["routing.threshold=1", "routing.audit_share=1"]
     [certain] = evaluate(config_of(tmp_path, SENTENCES, *llm, *audit))
     assert (certain.num_routed, certain.routed, certain.product) == (0, {}, None)
+    assert sum(certain.verdicts.values()) == 0  # audits are not routed
     assert certain.linked == certain.local == uncertain.local
     asked = sum(certain.audited.values(), Flips())
     assert asked.asked == certain.local.micro.num_predicted > 0

@@ -214,6 +214,40 @@ def harmful_labels(flips: Mapping[str, Flips]) -> list[str]:
     return [label for label, found in flips.items() if found.interval[1] < 0]
 
 
+def costly_labels(flips: Mapping[str, Flips]) -> list[str]:
+    """Labels whose net benefit is below zero, whether beyond doubt or not."""
+    return [label for label, found in flips.items() if found.net_per_1000 < 0]
+
+
+def asking_advice(routed: Mapping[str, Flips], audited: Mapping[str, Flips]) -> list[str]:
+    """What the net benefit of each label says is to be done, as paragraphs of a report.
+
+    Args:
+        routed: Flips of the candidates that were asked about, by local label.
+        audited: The same of certain candidates, as if their answers had counted.
+    """
+    costly, harmful = costly_labels(routed), harmful_labels(routed)
+    lines = []
+    for label in costly:
+        found = routed[label]
+        low, high = found.interval
+        doubt = "beyond doubt" if label in harmful else "which may be chance: the interval holds 0"
+        lines.append(
+            f"Asking about {label} puts more wrong than right, {found.net_per_1000:+.0f} for each "
+            f"1,000 asked ({low:+.0f} to {high:+.0f}), {doubt}. "
+            f"`routing.never_ask: [{label}]` switches it off."
+        )
+    if routed and not costly:
+        lines.append("No label loses by being asked about; `routing.never_ask` can stay empty.")
+    losing = harmful_labels(audited)
+    if losing:
+        lines.append(
+            f"Asking about certain spans of {', '.join(losing)} too would do harm beyond doubt: do "
+            "not lower `routing.threshold` for the sake of these."
+        )
+    return lines
+
+
 def flips_table(flips: Mapping[str, Flips]) -> str:
     """Flips as a Markdown table: a row for each label, then all."""
     lines = [

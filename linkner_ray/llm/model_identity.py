@@ -5,6 +5,7 @@ can change while the name stays. Every request therefore carries a revision that
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,25 @@ def known_content(config: LlmConfig) -> str | None:
     if config.backend == "openai" or not config.model or not Path(config.model).is_dir():
         return None
     return f"folder-{folder_digest(Path(config.model))}"
+
+
+def with_known_revision(config: LlmConfig) -> LlmConfig:
+    """The config with the commit that `model_revision` names requests by as the revision to load.
+
+    An engine may start hours after the first request was named, and the branch of the hub that the
+    name stands for may have moved on by then. Only the model's small `config.json` is fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if config.backend != "vllm" or Path(config.model).is_dir():
+        return config
+    # What cannot be fetched here has no known commit; the engine says what is wrong with it.
+    with suppress(OSError, ValueError):
+        hf_hub_download(config.model, "config.json", revision=config.revision)
+    commit = _hub_commit(config)
+    return (
+        config.model_copy(update={"revision": commit.removeprefix("commit-")}) if commit else config
+    )
 
 
 def read_recording(path: str) -> bytes:

@@ -1,27 +1,55 @@
-"""What the LLM is asked and how its reply is read, side by side: one contract in one file.
+"""What the LLM is asked: a closed question about one span.
 
-A request is a closed question: the fixed part offers every label and "non-entity" behind a symbol,
-and the reply is one symbol; or it offers their names alone, and the reply is a name. The fixed part
-comes first and is the same for a whole run, so an engine computes it once; the marked span comes
-last. `tests/llm/golden/` holds the whole of it for each label set that ships.
+The fixed part offers every label and "non-entity" behind a symbol, and the reply is one symbol; or
+it offers their names alone, and the reply is a name. The fixed part comes first and is the same for
+a whole run, so an engine computes it once; the marked span comes last. `tests/llm/golden/` holds
+the whole of it for each label set that ships.
+
+What is asked and how a reply is read are one contract, in three files: the questionnaire here, a
+request and its name in `requests`, replies and their reading in `answers`. All of it can be had
+from here.
 """
 
-import hashlib
-import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import NamedTuple, Self
 
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import NON_ENTITY, LabelSet
+from linkner_ray.llm.answers import (
+    NON_ENTITY_NAME,
+    Answer,
+    Verdict,
+    class_names,
+    read_probs,
+    read_text,
+)
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.option_order import OptionOrder
+from linkner_ray.llm.requests import SPAN_CLOSE, SPAN_OPEN, Request, render_question
 
-SPAN_OPEN, SPAN_CLOSE = "[[", "]]"
-"""Marks around the span in question; no text from `render_context` contains them."""
+__all__ = [
+    "NON_ENTITY_DESCRIPTION",
+    "NON_ENTITY_NAME",
+    "SPAN_CLOSE",
+    "SPAN_OPEN",
+    "SYMBOL_ALPHABETS",
+    "Answer",
+    "Arrangement",
+    "Demonstration",
+    "Option",
+    "Questionnaire",
+    "Request",
+    "Verdict",
+    "choose_symbols",
+    "class_names",
+    "read_probs",
+    "read_text",
+    "render_demonstrations",
+    "render_question",
+]
 
 SYMBOL_ALPHABETS = (
     tuple(string.ascii_uppercase + string.ascii_lowercase),
@@ -29,7 +57,6 @@ SYMBOL_ALPHABETS = (
 )
 """Symbols for options, the preferred alphabet first; each is one character."""
 
-NON_ENTITY_NAME = "non-entity"
 NON_ENTITY_DESCRIPTION = (
     "Not a name of any kind above, only part of a longer name, or a name together with other words."
 )
@@ -66,121 +93,6 @@ class Demonstration(NamedTuple):
     question: Question
     class_id: str
     """Label id, or `labels.NON_ENTITY`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """Everything that can change the LLM's reply, and nothing else."""
-
-    model: str
-    revision: str | None
-    fixed_part: str
-    """Instructions and options; the words are ours and those of the label set."""
-
-    fixed_demonstrations: str = ""
-    """Demonstrations that most requests share; the words are those of a corpus."""
-
-    near_demonstrations: str = ""
-    """Demonstrations chosen for this question; the words are those of a corpus."""
-
-    question: Question
-    options: tuple[tuple[str, str], ...]
-    """Symbol and class id of each option, in the order they are offered."""
-
-    classes: tuple[str, ...] = ()
-    """Class ids in the order of `LabelSet.classes`, in which an answer has its probabilities; by
-    default non-entity, then the labels as they are offered."""
-
-    decoding: str
-    """How the reply is produced, such as "one of the symbols, most probable"."""
-
-    variants: tuple["Request", ...] = ()
-    """The same question in several orders of its options, the first one this request's own. Where
-    there are any, they are asked and their answers averaged, see `backends.averaging`."""
-
-    @property
-    def messages(self) -> tuple[tuple[str, str], ...]:
-        """Role and content of each chat message."""
-        system = "\n\n".join(filter(None, (self.fixed_part, self.fixed_demonstrations)))
-        return (("system", system), ("user", self.user_message))
-
-    @property
-    def user_message(self) -> str:
-        """The question, which comes after the fixed part."""
-        return "\n\n".join(filter(None, (self.near_demonstrations, render_question(self.question))))
-
-    @property
-    def class_order(self) -> tuple[str, ...]:
-        """Class ids in the order in which an answer has its probabilities."""
-        return self.classes or _offered_classes(self.options)
-
-    @property
-    def key(self) -> str:
-        """Name of this request: equal for two requests only if any reply to one suits the other.
-
-        The prefix names the recipe, so a later change of recipe cannot match an older name.
-        """
-        content: tuple[object, ...] = (
-            self.model, self.revision, self.messages, self.options, self.decoding,
-        )  # fmt: skip
-        if self.class_order != _offered_classes(self.options):
-            content += self.class_order
-        if self.variants:
-            content += tuple(variant.key for variant in self.variants)
-        canonical = json.dumps(content, separators=(",", ":"))
-        return "k1:" + hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
-
-
-def _offered_classes(options: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    labels = (class_id for _, class_id in options if class_id != NON_ENTITY)
-    return (NON_ENTITY, *labels)
-
-
-def render_question(question: Question) -> str:
-    """Ask about a span: its text with the span marked, then the marked span alone.
-
-    A single bracket of the text that touches a mark is set apart from it by a space, so that the
-    marks are the only double brackets and their place is beyond doubt.
-    """
-    context, start, end = question
-    before, span, after = context[:start], question.span, context[end:]
-    marked = (
-        f"{SPAN_OPEN}{' ' if span.startswith('[') else ''}{span}"
-        f"{' ' if span.endswith(']') else ''}{SPAN_CLOSE}"
-    )
-    before += " " if before.endswith("[") else ""
-    after = f" {after}" if after.startswith("]") else after
-    return f"Text:\n{before}{marked}{after}\n\nWhat is {marked} in this text?"
-
-
-class Verdict(StrEnum):
-    """What came of asking; fusion treats each one differently and the report counts them."""
-
-    LABEL = "label"
-    NON_ENTITY = "non_entity"
-    UNREADABLE = "unreadable"  # a reply, but none of the options
-    FAILED = "failed"  # no reply after the last try
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The reading of one reply; all but the latency is what `schemas.ANSWER` stores."""
-
-    verdict: Verdict
-    label: str | None = None
-    """Label id; None unless the verdict is LABEL."""
-
-    probs: tuple[float, ...] | None = None
-    """Probability of each class in the order of `LabelSet.classes`, non-entity first; None where
-    the backend gives none."""
-
-    key: str
-    source: str = "llm"
-    """`llm`, or for an answer that was not asked for now `ledger` or `previous`, another run."""
-
-    prompt_tokens: int | None = None
-    latency_s: float | None = None
-    """Seconds from handing the request over to its answer, waiting for its turn included."""
 
 
 class Arrangement(NamedTuple):
@@ -348,68 +260,3 @@ def choose_symbols(count: int, alphabet: Sequence[str] = SYMBOL_ALPHABETS[0]) ->
             "token each; split the label set into coarser labels"
         )
     return tuple(alphabet[:count])
-
-
-def read_probs(
-    request: Request, weights: Mapping[str, float], *, prompt_tokens: int | None = None
-) -> Answer:
-    """Read the weight of each symbol as a distribution over the classes.
-
-    Args:
-        request: What was asked.
-        weights: Symbol to a weight of at least 0; a missing symbol weighs 0. Their sum need not
-            be 1, but must be above 0.
-        prompt_tokens: Tokens of the rendered prompt.
-
-    Returns:
-        The answer of the most probable class; equal classes go to the one offered first.
-    """
-    total = sum(weights.get(symbol, 0.0) for symbol, _ in request.options)
-    probs = {class_id: weights.get(symbol, 0.0) / total for symbol, class_id in request.options}
-    best = max(probs, key=probs.__getitem__)
-    return Answer(
-        verdict=Verdict.NON_ENTITY if best == NON_ENTITY else Verdict.LABEL,
-        label=None if best == NON_ENTITY else best,
-        probs=tuple(probs[class_id] for class_id in request.class_order),
-        key=request.key,
-        prompt_tokens=prompt_tokens,
-    )
-
-
-def read_text(
-    request: Request, reply: str, names: Mapping[str, str], *, prompt_tokens: int | None = None
-) -> Answer:
-    """Read a reply that has no probabilities.
-
-    The whole reply, but for outer punctuation, has to be one symbol, or one name or id of a class
-    in any case. A name inside a sentence is refused: "not a person" would read as a person.
-
-    Args:
-        request: What was asked.
-        reply: Text the LLM returned.
-        names: Names and ids of classes, casefolded, to class ids, as `class_names` gives them.
-        prompt_tokens: Tokens of the rendered prompt.
-
-    Returns:
-        The answer; UNREADABLE when the reply is none of the options.
-    """
-    word = reply.strip().strip(" .,:;\"'`*()[]")
-    symbols = dict(request.options)
-    class_id = symbols.get(reply.strip()) or symbols.get(word) or names.get(word.casefold())
-    if class_id is None:
-        verdict, label = Verdict.UNREADABLE, None
-    elif class_id == NON_ENTITY:
-        verdict, label = Verdict.NON_ENTITY, None
-    else:
-        verdict, label = Verdict.LABEL, class_id
-    return Answer(verdict=verdict, label=label, key=request.key, prompt_tokens=prompt_tokens)
-
-
-def class_names(label_set: LabelSet) -> dict[str, str]:
-    """Names and ids under which a written reply may name a class, casefolded, to class ids."""
-    names = {NON_ENTITY_NAME: NON_ENTITY, NON_ENTITY.casefold(): NON_ENTITY}
-    for label in label_set.labels:
-        names[label.id.casefold()] = label.id
-    for label in label_set.labels:
-        names[label.name.casefold()] = label.id
-    return names

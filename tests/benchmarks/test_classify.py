@@ -4,7 +4,9 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import classify
-from benchmarks.classify_ways import Pass, Work, time_stage
+from benchmarks.classify_numbers import compare
+from benchmarks.classify_ways import time_stage
+from benchmarks.classify_work import Pass, Work
 from benchmarks.questions import load_documents, make_questions, shared_length, with_candidates
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, ContractError, StartupError
@@ -135,7 +137,7 @@ def test_answers_that_failed_are_not_timed(questions):
 def test_parity_tells_ties_from_differences():
     one = [[0.5, 0.3, 0.2], [0.4, 0.399, 0.201], [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]]
     other = [[0.5, 0.3, 0.2], [0.398, 0.4, 0.202], [0.2, 0.6, 0.2]]
-    found = classify.compare(one, other, tie=0.01)
+    found = compare(one, other, tie=0.01)
     # the second differs by 0.002 at most; the third by 0.4; the fourth has no counterpart
     assert (found.num_compared, found.num_ties, found.num_different) == (3, 1, 1)
     assert found.max_difference == pytest.approx(0.4)
@@ -157,7 +159,7 @@ def measured_by(probs_of):
     """Stands for the processes: seconds and answers by way."""
     order = []
 
-    def in_own_process(way, work, _folder):
+    def in_own_process(way, work, _folder, **_limits):
         order.append(way)
         seconds = {"stage": 2.0, "raw_vllm": 1.0, "transformers": 4.0}[way]
         count = len(work.prompts)
@@ -197,6 +199,26 @@ def test_ways_that_disagree_are_not_reported(options, monkeypatch):
         classify.main(options)
 
 
+def test_both_sizes_are_kept_apart_in_one_file(options, monkeypatch, tmp_path, capsys):
+    fake, order = measured_by(lambda _way: [0.1, 0.9])
+    monkeypatch.setattr(classify, "in_own_process", fake)
+    corpus = options[options.index("--data") :]
+    numbers = classify.main(
+        [*corpus, "--sizes", "small,big", "--rounds", "1", "--json", str(tmp_path / "n.json")]
+    )
+    assert order == [*NAMES, *NAMES]
+    assert json.loads((tmp_path / "n.json").read_text()) == numbers
+    assert numbers["big_parameters"] > 20e6 > 2e6 > numbers["small_parameters"]
+    assert numbers["small_ratio_stage_to_raw_vllm"] == numbers["big_ratio_stage_to_raw_vllm"] == 0.5
+    printed = capsys.readouterr().out
+    assert printed.index("random, small") < printed.index("random, big")
+
+
+def test_a_way_that_hangs_is_ended_and_named(questions, tmp_path):
+    with pytest.raises(StartupError, match=r"stage took over 0\.01 s"):
+        classify.in_own_process("stage", work(questions), tmp_path, timeout_s=0.01)
+
+
 def test_an_unknown_way_is_refused_by_name(capsys):
     with pytest.raises(SystemExit):
         classify.main(["--ways", "stage,hope"])
@@ -220,3 +242,16 @@ def test_a_real_engine_gives_the_stage_what_raw_vllm_and_transformers_get(option
         assert numbers[f"max_probability_difference_{way}"] < 1e-3
     assert 0 < numbers["engine_busy_share"] <= 1
     assert numbers["ratio_stage_to_raw_vllm"] > 0
+
+
+@pytest.mark.vllm
+@pytest.mark.ray
+def test_rays_processor_is_given_the_same_and_answers_the_same(options):
+    numbers = classify.main(
+        [*options, "--rounds", "1", "--passes", "1", "--ways", "stage,ray_data_llm,stage_ledger"]
+    )
+    assert numbers["requests_ray_data_llm"] == 6
+    for way in ("ray_data_llm", "stage_ledger"):
+        assert numbers[f"max_probability_difference_{way}"] < 1e-3
+        assert numbers[f"requests_per_s_{way}"] > 0
+    assert numbers["ratio_stage_ledger_to_stage"] > 0

@@ -10,6 +10,8 @@ from linkner_ray.config import FusionConfig
 from linkner_ray.evaluation.flips import (
     Flips,
     as_if_routed,
+    asking_advice,
+    costly_labels,
     count_flips,
     fit_product,
     flip_facts,
@@ -124,6 +126,32 @@ def test_the_interval_holds_the_truth_about_19_times_of_20(up, down, total):
 def test_a_label_does_harm_only_beyond_doubt():
     few, many = Flips(right_to_wrong=1, stayed_right=3), Flips(right_to_wrong=30, stayed_right=70)
     assert harmful_labels({"PER": few, "ORG": many}) == ["ORG"]
+
+
+def test_a_label_that_loses_is_named_with_the_line_that_switches_it_off():
+    few, many = Flips(right_to_wrong=1, stayed_right=3), Flips(right_to_wrong=30, stayed_right=70)
+    routed = {
+        "PER": few,
+        "ORG": many,
+        "LOC": Flips(wrong_to_right=5),
+        "MISC": Flips(stayed_wrong=1),
+    }
+    assert costly_labels(routed) == ["PER", "ORG"]
+    chance, sure = asking_advice(routed, {})
+    # 1 of 4 and 30 of 100
+    assert "about PER puts more wrong than right, -250 for each 1,000" in chance
+    assert "may be chance" in chance
+    assert "`routing.never_ask: [PER]`" in chance
+    assert "about ORG puts more wrong than right, -300 for each 1,000" in sure
+    assert "beyond doubt. `routing.never_ask: [ORG]`" in sure
+
+
+def test_advice_tells_gain_from_audits_that_lose_and_is_silent_without_an_llm():
+    gains = {"LOC": Flips(wrong_to_right=5, stayed_right=5)}
+    none, audit = asking_advice(gains, {"ORG": Flips(right_to_wrong=30, stayed_right=70)})
+    assert "can stay empty" in none
+    assert "certain spans of ORG" in audit
+    assert asking_advice({}, {}) == []
 
 
 def test_the_table_and_the_facts_have_every_label_and_all():

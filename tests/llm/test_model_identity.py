@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from linkner_ray.config import LlmConfig
-from linkner_ray.llm.model_identity import folder_digest, model_revision
+from linkner_ray.llm.model_identity import folder_digest, model_revision, with_known_revision
 
 
 @pytest.fixture
@@ -83,3 +83,27 @@ def test_a_model_of_the_hub_has_the_commit_that_was_downloaded(tmp_path, monkeyp
     assert model_revision(config("other/llm")) is None
     assert model_revision(config("other/llm", revision="v2")) == "v2"
     assert model_revision(config("/no/such/folder")) is None
+
+
+def test_an_engine_loads_the_commit_that_requests_are_named_by(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    repository = tmp_path / "models--some--llm"
+    (repository / "refs").mkdir(parents=True)
+    for commit in ("a" * 40, "b" * 40):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / commit / "config.json").write_text("{}")
+    (repository / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    named = config("some/llm")
+    pinned = with_known_revision(named)
+    (repository / "refs" / "main").write_text("b" * 40)  # the branch moves on
+    assert pinned.revision == "a" * 40
+    assert model_revision(named) == "commit-" + "b" * 40
+    assert model_revision(pinned) == "commit-" + "a" * 40
+    assert with_known_revision(config("other/llm", revision="v2")).revision == "v2"
+
+
+def test_a_local_folder_has_no_revision_to_load(model):
+    assert with_known_revision(config(model, revision="mine")).revision == "mine"

@@ -1,5 +1,7 @@
 """Where answers come from, behind one protocol."""
 
+from typing import TYPE_CHECKING
+
 from linkner_ray.config import LedgerConfig, LlmConfig
 from linkner_ray.errors import StartupError
 from linkner_ray.labels import LabelSet
@@ -7,15 +9,22 @@ from linkner_ray.llm.backends.averaging import AveragingBackend
 from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.ledger import Ledger
 
+if TYPE_CHECKING:
+    from linkner_ray.llm.backends.endpoint import EndpointBackend
+    from linkner_ray.llm.backends.vllm_engine import VllmBackend
+
 __all__ = ["Backend", "open_ledger", "start_backend"]
 
 
 def start_backend(
     config: LlmConfig, label_set: LabelSet, ledger: LedgerConfig | None = None
 ) -> Backend:
-    """Start the backend a config names, behind its ledger, and see that it answers.
+    """Make the backend a config names, and see that it answers, or put it behind its ledger.
 
-    Where questions are asked in several orders of their options, it averages the answers.
+    Behind a ledger an engine starts, and an endpoint is asked whether it answers, with the first
+    question that the ledger does not know: a run that asks nothing new needs neither. What can be
+    wrong without them, such as a tokenizer, is found here all the same. Where questions are asked
+    in several orders of their options, the backend averages the answers.
 
     Args:
         config: The LLM's part of the config; its backend is not "none".
@@ -30,22 +39,18 @@ def start_backend(
     path = (ledger.path or None) if ledger is not None else None
     if config.backend == "replay":
         return _start_replay(config, label_set, path)
+    asked = _llm(config, label_set)
     if path is None:
-        return _start_averaging(config, label_set)
+        asked.start()
+    backend = AveragingBackend(asked) if config.option_order == "rotations" else asked
+    if path is None:
+        return backend
     from linkner_ray.llm.backends.ledger_backend import LedgerBackend
 
-    ledger_of_model = open_ledger(
-        path, config, label_set
-    )  # first: an engine takes minutes to start
-    return LedgerBackend(_start_averaging(config, label_set), ledger_of_model)
+    return LedgerBackend(backend, open_ledger(path, config, label_set))
 
 
-def _start_averaging(config: LlmConfig, label_set: LabelSet) -> Backend:
-    backend = _start_llm(config, label_set)
-    return AveragingBackend(backend) if config.option_order == "rotations" else backend
-
-
-def _start_llm(config: LlmConfig, label_set: LabelSet) -> Backend:
+def _llm(config: LlmConfig, label_set: LabelSet) -> "VllmBackend | EndpointBackend":
     match config.backend:
         case "vllm":
             from linkner_ray.llm.backends.vllm_engine import VllmBackend

@@ -16,7 +16,13 @@ from pydantic import BaseModel, Field, ValidationError
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends.protocol import Failures, LoopThread, ask_concurrently, first_request
+from linkner_ray.llm.backends.protocol import (
+    Failures,
+    LoopThread,
+    StartOnce,
+    ask_concurrently,
+    first_request,
+)
 from linkner_ray.llm.prompts import (
     Answer,
     Request,
@@ -73,17 +79,12 @@ class _Completion(BaseModel):
 
 
 class EndpointBackend:
-    """Asks a server that somebody else runs."""
+    """Asks a server that somebody else runs; whether it answers is seen at the first question."""
 
     decoding = DECODING
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
-        """Connect, and ask one question to see that the server answers.
-
-        Raises:
-            BackendError: If the server refuses the key or does not know the model.
-            StartupError: If it does not answer.
-        """
+        """Prepare; nobody is asked yet."""
         from openai import AsyncOpenAI
 
         self.symbols = choose_symbols(len(label_set.classes))
@@ -98,19 +99,30 @@ class EndpointBackend:
             timeout=config.request_timeout_s,
             max_retries=config.max_retries,
         )
+        self._label_set = label_set
+        self._is_closed = False
         self._loop = LoopThread("endpoint-loop")
-        try:
-            self._loop.run(self._probe(label_set))
-        except (BackendError, StartupError):
-            self.close()
-            raise
+        self._started = StartOnce(self._start)
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer every request, in the order given.
+    def start(self) -> None:
+        """Ask one question to see that the server answers; once, whoever calls.
 
         Raises:
             BackendError: If the server refuses the key or does not know the model.
+            StartupError: If it does not answer.
         """
+        self._started()
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer every request, in the order given, after the question of `start`.
+
+        Raises:
+            BackendError: If the server refuses the key or does not know the model.
+            StartupError: If it does not answer the question of `start`.
+        """
+        if not requests:
+            return []
+        self.start()
         return self._loop.run(ask_concurrently(requests, self._ask_one))
 
     def describe(self) -> dict[str, str | int]:
@@ -126,13 +138,22 @@ class EndpointBackend:
 
     def close(self) -> None:
         """Close all connections."""
-        self._loop.run(self._client.close())
-        self._loop.close()
+        if not self._is_closed:
+            self._is_closed = True
+            self._loop.run(self._client.close())
+            self._loop.close()
 
-    async def _probe(self, label_set: LabelSet) -> None:
+    def _start(self) -> None:
+        try:
+            self._loop.run(self._probe())
+        except (BackendError, StartupError):
+            self.close()
+            raise
+
+    async def _probe(self) -> None:
         """Ask one question, without log-probabilities if the server refuses them."""
         request = first_request(
-            label_set, self.symbols, model=self._config.model, decoding=DECODING
+            self._label_set, self.symbols, model=self._config.model, decoding=DECODING
         )
         answer = await self._ask_one(request)
         if self._failures.counts.pop("rejected", 0):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from linkner_ray.errors import LinknerError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Answer, Questionnaire, Request, Verdict
@@ -90,6 +91,37 @@ async def _cancel_others() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+
+
+class StartOnce:
+    """Starts something when it is first needed; whoever comes later is told how that went."""
+
+    def __init__(self, start: Callable[[], None]) -> None:
+        self._start = start
+        self._lock = threading.Lock()
+        self._is_started = False
+        self._error: LinknerError | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it is started."""
+        return self._is_started
+
+    def __call__(self) -> None:
+        """Start it, or wait for the thread that does.
+
+        Raises:
+            LinknerError: What starting it raised; it is not tried again.
+        """
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if not self._is_started:
+                try:
+                    self._start()
+                except LinknerError as error:
+                    self._error = error
+                    raise
+                self._is_started = True
 
 
 async def ask_concurrently(

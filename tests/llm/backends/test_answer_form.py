@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import StartupError
-from linkner_ray.llm.backends.vllm_engine import choose_answer_symbols
+from linkner_ray.llm.backends.engine_start import choose_answer_symbols
 from linkner_ray.llm.chat import PromptEncoder
 from tests.llm.tiny import tokenizer
 

@@ -216,19 +216,39 @@ def test_a_ledger_stands_in_front_of_the_backend_that_a_config_names(tmp_path, m
     config = LlmConfig(backend="openai", model="some-llm", base_url=server.url)
     ledger = LedgerConfig(path=str(tmp_path / "ledger"))
     asked = [replace(request(span), decoding="one token, most probable") for span in ("Ada", "Bo")]
-    told = []
+    told, asked_of_server = [], []
     for _ in range(2):
         server.bodies.clear()
         backend = start_backend(config, LABELS, ledger)
         told.append(backend.ask(asked))
         backend.close()
+        asked_of_server.append(len(server.bodies))
     server.close()
-    assert len(server.bodies) == 1  # the question at the start
+    assert asked_of_server == [3, 0]  # the question at the start and the two; then nothing at all
     assert facts(told[0]) == facts(told[1])
     rows = pq.read_table(tmp_path / "ledger")
     assert rows.num_rows == 2
     assert all(0 < latency < 60 for latency in rows["latency_s"].to_pylist())
     assert rows["prompt_tokens"].to_pylist() == [42, 42]
+
+
+def test_a_server_that_refuses_the_key_ends_the_run_at_the_first_new_question(tmp_path):
+    server = Server()
+    server.reply = lambda *_: (401, {"error": {"message": "bad key"}})
+    config = LlmConfig(backend="openai", model="some-llm", base_url=server.url)
+    backend = start_backend(config, LABELS, LedgerConfig(path=str(tmp_path / "ledger")))
+    for _ in range(2):
+        with pytest.raises(BackendError, match="refuses the key"):
+            backend.ask([request("Ada")])
+    assert len(server.bodies) == 1
+    backend.close()
+    server.close()
+
+
+def test_a_model_that_is_not_there_is_found_out_although_no_engine_starts(tmp_path):
+    config = LlmConfig(model=str(tmp_path / "nowhere"))
+    with pytest.raises(StartupError, match=r"tokenizer of .*nowhere cannot be loaded"):
+        start_backend(config, LABELS, LedgerConfig(path=str(tmp_path / "ledger")))
 
 
 def test_a_ledger_that_cannot_be_read_is_named_before_the_run(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from linkner_ray.errors import BackendError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import protocol
-from linkner_ray.llm.backends.protocol import Failures, LoopThread, ask_concurrently
+from linkner_ray.llm.backends.protocol import Failures, LoopThread, StartOnce, ask_concurrently
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Answer, Questionnaire, Verdict
 
@@ -109,3 +110,30 @@ def test_failures_are_counted_by_reason_and_each_reason_is_logged_once(caplog):
     assert answers[0] == Answer(verdict=Verdict.FAILED, key=REQUEST.key)
     assert failures.counts == {"timeout": 3, "rejected": 1}
     assert [record.args[2] for record in caplog.records] == ["timeout", "rejected"]
+
+
+@pytest.mark.parametrize("error", [None, BackendError("refused", retryable=False)])
+def test_threads_that_need_a_start_at_once_start_once_and_are_told_the_same(error):
+    everybody, starts = threading.Barrier(4), []
+
+    def start():
+        starts.append(1)
+        time.sleep(0.05)  # the others come meanwhile
+        if error:
+            raise error
+
+    once = StartOnce(start)
+
+    def need(_):
+        everybody.wait()
+        try:
+            once()
+        except BackendError as raised:
+            return raised
+        return None
+
+    assert not once
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(need, range(4)))
+    assert (len(starts), told) == (1, [error] * 4)
+    assert bool(once) is (error is None)

@@ -113,6 +113,7 @@ def start(model):
 
     def start(*engines, **settings):
         backends.append(Backend(engines, model, **settings))
+        backends[-1].start()
         return backends[-1]
 
     yield start
@@ -240,3 +241,35 @@ def test_an_engine_silent_from_the_start_is_a_start_up_error(start):
     with pytest.raises(StartupError, match="did not answer a first question: TimeoutError"):
         start(silent)
     assert silent.is_shut
+
+
+def test_no_engine_is_built_before_the_first_question(model):
+    backend = Backend([answers_all()], model)
+    try:
+        assert backend.symbols
+        assert backend.ask([]) == []
+        assert (backend.num_built, backend.describe()["engine"]) == (0, "not started")
+        assert [answer.label for answer in backend.ask(requests(backend, *WORDS))] == ["PER"] * 8
+        backend.ask(requests(backend, "Nr9"))
+        assert backend.num_built == 1
+        assert backend.describe()["engine"].startswith("vllm ")
+    finally:
+        backend.close()
+
+
+def test_a_failed_start_is_not_tried_again(model):
+    backend = Backend([MemoryError("no memory")] * 2, model)
+    for _ in range(2):
+        with pytest.raises(StartupError, match="no memory"):
+            backend.ask(requests(backend, "Nr1"))
+    assert backend.num_built == 1
+
+
+def test_a_model_that_changed_before_its_engine_came_up_is_not_asked(tmp_path):
+    tokenizer("chatml").save_pretrained(tmp_path)
+    engine = answers_all()
+    backend = Backend([engine], str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(StartupError, match="files of the model changed"):
+        backend.ask(requests(backend, "Nr1"))
+    assert (engine.num_asked, engine.is_shut) == (0, True)

@@ -1,0 +1,155 @@
+"""Starting a vLLM engine: what its processes read, its arguments, its tokenizer, how it samples.
+
+Importing this module does not import vllm. What vllm reads when it is imported has to be set
+before, see `set_environment`.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from linkner_ray.config import LlmConfig
+from linkner_ray.errors import StartupError
+from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
+
+if TYPE_CHECKING:
+    from vllm import AsyncLLMEngine
+
+logger = logging.getLogger(__name__)
+
+START_ERRORS = (
+    RuntimeError,
+    ValueError,
+    OSError,
+    ImportError,
+    AssertionError,
+    TypeError,
+    LookupError,
+    MemoryError,
+)
+"""What building an engine is seen to raise: its own checks, files, memory, a dead process."""
+
+
+def choose_answer_symbols(config: LlmConfig, encoder: PromptEncoder, count: int) -> AnswerSymbols:
+    """Find symbols for the options, or none where replies are to be names.
+
+    Args:
+        config: Says which form answers may have.
+        encoder: Of the model.
+        count: Number of options.
+
+    Raises:
+        StartupError: If symbols are wanted and the tokenizer has none that suit.
+    """
+    if config.answer_form == "choice":
+        return AnswerSymbols((), ())
+    try:
+        return encoder.choose_symbols(count)
+    except StartupError as error:
+        if config.answer_form == "symbol":
+            raise
+        logger.warning("%s; replies are names now, without probabilities", error)
+        return AnswerSymbols((), ())
+
+
+def set_environment() -> None:
+    """Set what vllm reads at import and what its processes inherit."""
+    # A forked engine inherits locks that other threads of this process hold.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+def _set_cpu_environment(config: LlmConfig) -> None:
+    """Set what the engine's processes read on a machine without a GPU."""
+    # Left to itself, every engine of a machine binds its threads to the same cores.
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    os.environ["OMP_NUM_THREADS"] = str(config.num_threads)
+    if config.tensor_parallel_size == 1:
+        # The model runs in the engine's process: a process less to start, and the same speed.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    if config.enforce_eager:
+        # A helper for log-probabilities would still be compiled, which needs a C++ compiler.
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
+
+
+def load_tokenizer(config: LlmConfig) -> Any:  # noqa: ANN401 - a class that depends on the model
+    """Tokenizer of the configured model.
+
+    Raises:
+        StartupError: If it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise StartupError(f"tokenizer of {config.model} cannot be loaded: {error}") from error
+
+
+def symbol_sampling(token_ids: Sequence[int]) -> Any:  # noqa: ANN401 - a class of vllm
+    """One token out of some, with the probability of each."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        allowed_token_ids=list(token_ids),
+        logprobs=len(token_ids),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def choice_sampling(names: Sequence[str]) -> Any:  # noqa: ANN401 - a class of vllm
+    """One of some names, token by token."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=1 + max(len(name.encode()) for name in names),  # a byte a token, then the end
+        structured_outputs=StructuredOutputsParams(choice=list(names)),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def build_engine(config: LlmConfig, num_symbols: int) -> "AsyncLLMEngine":
+    """Start the engine's processes and load the model; blocks until they are ready."""
+    from vllm import AsyncEngineArgs, AsyncLLMEngine
+
+    arguments = AsyncEngineArgs(**engine_arguments(config, num_symbols), enable_log_requests=False)
+    return AsyncLLMEngine.from_engine_args(arguments)
+
+
+def engine_arguments(config: LlmConfig, num_symbols: int) -> dict[str, Any]:
+    """Arguments of an engine as a config wants it; also sets what its processes read at start."""
+    from vllm.platforms import current_platform
+
+    given: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
+    if current_platform.is_cpu():
+        _set_cpu_environment(config)
+        given = {"kv_cache_memory_bytes": config.kv_cache_bytes}
+    if config.max_model_len is not None:
+        given["max_model_len"] = config.max_model_len
+    if config.tensor_parallel_size > 1:
+        given["distributed_executor_backend"] = "mp"
+    return {
+        "model": config.model,
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "max_num_seqs": config.max_num_seqs,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "enforce_eager": config.enforce_eager,
+        "enable_prefix_caching": config.prefix_caching,
+        # Prompts are token ids and replies are not made text; only names need a grammar.
+        "skip_tokenizer_init": num_symbols > 0,
+        "logprobs_mode": "processed_logprobs",
+        "max_logprobs": num_symbols,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **given,
+    }
