@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from linkner_ray.cli import main
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.extraction import extract, plan_extraction
 from linkner_ray.runs.previous import open_previous
@@ -376,3 +377,38 @@ def test_documents_reused_and_redone_are_all_there_are(yesterday, checkpoint, tm
         assert parts == counts["documents_entities"] + counts["documents_empty"]
         by_shard[receipt.source.rpartition("/")[2]] += receipt.effort["documents_reused"]
     assert by_shard["renamed.parquet"] == 8 + 2 + 1  # b's rows, two moved, one copied
+
+
+def command(capsys, *arguments):
+    """Exit code, standard output and standard error of `linkner extract ...`."""
+    return main(["extract", *map(str, arguments)]), *capsys.readouterr()
+
+
+def test_the_command_explains_each_shard(yesterday, checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("linkner_ray.pipeline.start_ray", lambda: None)
+    _, previous = yesterday
+    crawl = tmp_path / "crawl"
+    crawl.mkdir()
+    write_parquet(crawl / "a.parquet", [text_of(number) for number in range(3)])
+    write_parquet(crawl / "b.parquet", [text_of(1), text_of(99)], first=50)
+    settings = overrides(crawl, tmp_path / "out", checkpoint, EXACT, "routing.threshold=0.2")
+    on_top = ["--incremental", previous, "--explain", *settings]
+    code, said, _ = command(capsys, "--dry-run", *on_top)
+    assert code == 0
+    assert "routing.threshold was 0.1, is 0.2" in said
+    assert "encoder      as before" in said
+    assert not (tmp_path / "out").exists()
+    code, said, _ = command(capsys, *on_top)
+    assert code == 0
+    assert "a.parquet: 3 documents: 3 reused" in said
+    assert "b.parquet: 2 documents: 1 reused, 1 redone (new or edited text)" in said
+    assert "taken over         4 documents" in said
+    assert "were taken over: 4 documents" in (tmp_path / "out" / "report.md").read_text()
+    code, said, _ = command(capsys, *on_top)
+    assert "a.parquet: 1 units found done" in said
+
+
+def test_explaining_nothing_is_refused(capsys):
+    code, _, said = command(capsys, "--explain")
+    assert code == 2
+    assert "--incremental" in said

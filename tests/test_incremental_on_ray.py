@@ -1,8 +1,6 @@
 """Incremental runs on a real Ray: the index in the object store, encoders that are not loaded."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -69,19 +67,3 @@ def test_on_ray_another_threshold_loads_no_encoder(tmp_path):
     known = open_previous(str(tmp_path / "before"), plan.facts, output=str(output))
     result = extract(plan, previous=known)
     assert result.effort["documents_reused"] == result.totals["documents_read"] == 8
-
-
-def test_the_job_explains_each_shard(tmp_path):
-    checkpoint = write_checkpoint(tmp_path / "checkpoint")
-    crawl = tmp_path / "crawl"
-    crawl.mkdir()
-    write_parquet(crawl / "a.parquet", [text_of(number) for number in range(4)])
-    base = [sys.executable, "jobs/extract.py"]
-    subprocess.run([*base, *overrides(crawl, tmp_path / "0", checkpoint)], check=True)
-    write_parquet(crawl / "b.parquet", [text_of(1), text_of(99)], first=50)
-    arguments = overrides(crawl, tmp_path / "1", checkpoint, "routing.threshold=0.2")
-    job = [*base, "--incremental", str(tmp_path / "0"), "--explain", *arguments]
-    said = subprocess.run(job, check=True, capture_output=True, text=True).stdout
-    assert "routing.threshold was 0.1, is 0.2" in said
-    assert "a.parquet: 4 documents: 4 reused" in said
-    assert "b.parquet: 2 documents: 1 reused, 1 redone (new or edited text)" in said
