@@ -82,7 +82,7 @@ def calibrate(
 
 
 @app.command()
-def extract(
+def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     overrides: Overrides = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -95,6 +95,12 @@ def extract(
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what was reused, and why the rest was not.")
+    ] = False,
+    trust_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-code", help="With --incremental: take over what other code or libraries found."
+        ),
     ] = False,
 ) -> None:
     """Extract entities from shards of documents into Parquet.
@@ -115,7 +121,9 @@ def extract(
         print(describe_plan(plan))
     previous = None
     if incremental is not None:
-        previous = open_previous(incremental, plan.facts, output=resolved.output.path)
+        previous = open_previous(
+            incremental, plan.facts, output=resolved.output.path, trust_code=trust_code
+        )
         print(describe_previous(previous))
     if dry_run:
         return

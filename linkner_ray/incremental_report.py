@@ -10,6 +10,7 @@ from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import REASONS, REDONE_PREFIX, REUSED, PreviousRun
 
 _CONSEQUENCES = {
+    "code": "every document is redone; --trust-code if the two find the same",
     "sentences": "every text is split anew, and an encoder runs over it",
     "encoder": "an encoder runs over every document",
     "calibration": "an encoder runs over every document, since other spans are doubted",

@@ -412,3 +412,24 @@ def test_explaining_nothing_is_refused(capsys):
     code, _, said = command(capsys, "--explain")
     assert code == 2
     assert "--incremental" in said
+
+
+def test_what_other_code_found_is_redone_unless_it_is_trusted(checkpoint, tmp_path):
+    crawl = write_crawl(tmp_path / "crawl")
+    run(crawl, tmp_path / "before", checkpoint)
+    path = tmp_path / "before" / "_run.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "code": {**facts["code"], "pyarrow": "0.1"}}))
+    plan = plan_extraction(config_of(*overrides(crawl, tmp_path / "out", checkpoint, EXACT)))
+    wary, trusting = (
+        open_previous(
+            str(tmp_path / "before"), plan.facts, output=str(tmp_path / "out"), trust_code=trusted
+        )
+        for trusted in (False, True)
+    )
+    assert wary.obstacle == "code"
+    assert "pyarrow" in str(wary.changed)
+    assert trusting.obstacle is None
+    done = extract(plan, previous=wary)
+    assert done.effort["redone_code"] == rows_of(done.totals)
+    assert "documents_reused" not in done.effort or done.effort["documents_reused"] == 0

@@ -12,6 +12,7 @@ CAUSES = ("text", "encoder", "calibration", "llm", "config", "unexplained")
 known to differ reaches this span, as with the last digits of a probability."""
 
 _CAUSE_OF_STEP = {
+    "code": "unexplained",  # of a diff, which compares plans alone
     "sentences": "config",
     "encoder": "encoder",
     "calibration": "calibration",

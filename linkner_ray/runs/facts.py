@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 STEPS: dict[str, tuple[str, ...]] = {
+    "code": ("code",),
     "sentences": ("config.sentences",),
     "encoder": ("encoder", "labels", "config.recognize"),
     "calibration": (
@@ -21,7 +22,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 The longest name that a fact begins with is the one that counts. Facts that are named nowhere decide
 how documents are read and cut into units, or what is kept, and no step over a given text."""
 
-LOCAL_STEPS = ("sentences", "encoder", "calibration")
+LOCAL_STEPS = ("code", "sentences", "encoder", "calibration")
 """Steps before the candidates: where one of them differs, the encoder has to run."""
 
 

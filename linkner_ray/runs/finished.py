@@ -31,6 +31,9 @@ class FinishedRun:
     """Label ids in the order of their set."""
 
     config: Mapping[str, Any]
+    code: Mapping[str, str]
+    """`code_version` of what wrote it."""
+
     parts: tuple[str, ...]
     """Names of its part files, as they stand in `entities/`."""
 
@@ -56,6 +59,7 @@ class FinishedRun:
             facts=run["plan"],
             classes=tuple(label["id"] for label in run["label_set"]["labels"]),
             config=run["config"],
+            code=run.get("code", {}),
             parts=tuple(file["path"].rpartition("/")[2] for file in manifest["files"]),
         )
 

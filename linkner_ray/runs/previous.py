@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from linkner_ray.errors import ConfigError
+from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.facts import LOCAL_STEPS, changed_steps
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.row_index import RowIndex, digest_words
@@ -20,6 +21,7 @@ NEW_TEXT = "text_new"
 
 REASONS: Mapping[str, str] = {
     NEW_TEXT: "new or edited text",
+    "code": "written by other code",
     "sentences": "text is split otherwise",
     "encoder": "another encoder",
     "calibration": "another calibration",
@@ -45,13 +47,17 @@ class PreviousRun:
         return next((step for step in LOCAL_STEPS if step in self.changed), None)
 
 
-def open_previous(url: str, facts: Mapping[str, Any], *, output: str) -> PreviousRun:
+def open_previous(
+    url: str, facts: Mapping[str, Any], *, output: str, trust_code: bool = False
+) -> PreviousRun:
     """Compare an earlier run with a plan, and find its documents.
 
     Args:
         url: Its folder.
         facts: What decides the output of the plan.
         output: Where the plan writes.
+        trust_code: Whether what other code found is as good as what this code would find; else
+            another version of the package, of Python or of a library holds nothing.
 
     Raises:
         ConfigError: If there is no such run, it has not ended, it is the plan's own output, it kept
@@ -74,9 +80,10 @@ def open_previous(url: str, facts: Mapping[str, Any], *, output: str) -> Previou
             f"{url} was run with output.keep_candidates=false, so there is nothing to take over; "
             "run without --incremental once, with output.keep_candidates=true"
         )
+    codes = ({}, {}) if trust_code else (run.code, code_version())
     return PreviousRun(
         url=url,
         parts=run.parts,
         index=run.index("doc_digest", digest_words),
-        changed=changed_steps(run.facts, facts),
+        changed=changed_steps({**run.facts, "code": codes[0]}, {**facts, "code": codes[1]}),
     )
