@@ -99,11 +99,11 @@ def extract(
         print(describe_plan(plan))
         return
     from linkner_ray.pipeline import start_ray
-    from linkner_ray.stopping import stop_on_sigterm
+    from linkner_ray.stopping import exit_on_sigterm
 
     start_ray()
-    with stop_on_sigterm():
-        result = run_extraction(plan, progress=_say)
+    with exit_on_sigterm() as stopping:
+        result = run_extraction(plan, progress=_say, stopping=stopping)
     if result.has_finished:
         write_run_report(plan, result)
     print(summarise(plan, result))
