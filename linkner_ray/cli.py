@@ -128,11 +128,11 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if dry_run:
         return
     from linkner_ray.pipeline import start_ray
-    from linkner_ray.stopping import stop_on_sigterm
+    from linkner_ray.stopping import exit_on_sigterm
 
     start_ray()
-    with stop_on_sigterm():
-        result = run_extraction(plan, previous=previous, progress=_say)
+    with exit_on_sigterm() as stopping:
+        result = run_extraction(plan, previous=previous, progress=_say, stopping=stopping)
     if result.has_finished:
         write_run_report(plan, result)
     if explain:

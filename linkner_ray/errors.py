@@ -53,9 +53,3 @@ class BackendError(LinknerError):
 
 class LockLostError(LinknerError):
     """Another run took over the output while this one was silent; it stops before it finishes."""
-
-
-class StoppedError(LinknerError):
-    """SIGTERM ended the run: what is done stays, and the same command goes on."""
-
-    exit_code = 143

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Self
 
 from linkner_ray.config import ErrorsConfig, ExtractConfig, LlmConfig
 from linkner_ray.demonstration_source import corpus_digest, fixed_demonstrations
-from linkner_ray.errors import ConfigError, ContractError, StoppedError
+from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
@@ -34,7 +35,7 @@ from linkner_ray.spanner.checkpoint import (
     local_checkpoint,
     read_parts,
 )
-from linkner_ray.stopping import StopSignal
+from linkner_ray.stopping import Stopping
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +165,7 @@ def extract(
     *,
     previous: PreviousRun | None = None,
     progress: Callable[[str], None] = logger.info,
+    stopping: Stopping | None = None,
 ) -> ExtractionResult:
     """Run a plan to its end, from wherever an earlier run of it stopped.
 
@@ -171,13 +173,13 @@ def extract(
         plan: From `plan_extraction`.
         previous: Run from which what is known of a text is taken over; the output does not tell.
         progress: Called with a line every few seconds.
+        stopping: Told how to end when SIGTERM comes.
 
     Raises:
         ConfigError: If the output folder belongs to another run or code, or another run is
             writing into it.
         ContractError: If documents or characters do not add up.
         LockLostError: If another run took the output over while this one hung.
-        StoppedError: If SIGTERM came, under `stop_on_sigterm`.
         LinknerError: What a stage raised.
     """
     started = time.perf_counter()
@@ -186,25 +188,39 @@ def extract(
     receipts = run.receipts()
     if run.is_complete and not _remaining(plan, receipts, run.url):
         return _result(plan, receipts, started=started)
-    with OutputLock(
+    lock = OutputLock(
         run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
-    ) as lock:
+    )
+    receipts.clear()
+    if stopping is not None:
+        stopping.end = partial(_stop, run.url, lock, receipts)
+    with lock:
         return _extract_alone(
-            plan, run, lock, previous=previous, started=started, progress=progress
+            plan, lock, receipts, previous=previous, started=started, progress=progress
         )
+
+
+def _stop(output: str, lock: OutputLock, receipts: Sequence[Receipt]) -> str:
+    """Let the output go in the middle of a run."""
+    lock.release()
+    return (
+        f"stopped by SIGTERM: {len(receipts)} units are done and stay in {output}; the same "
+        "command goes on from there"
+    )
 
 
 def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     plan: Plan,
-    run: RunFolder,
     lock: OutputLock,
+    receipts: list[Receipt],
     *,
     previous: PreviousRun | None,
     started: float,
     progress: Callable[[str], None],
 ) -> ExtractionResult:
-    """The work of `extract` by the one who holds the lock."""
+    """The work of `extract` by the one who holds the lock; `receipts` grow with every unit."""
     config = plan.config
+    run = RunFolder(config.output.path)
     run.begin(
         {
             "plan": plan.facts,
@@ -215,42 +231,34 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     )
     run.abort_uploads()
     done = run.receipts()
-    receipts = list(done)
+    receipts += done
     files: list[FileFacts] = []
     todo = _remaining(plan, done, run.url)
-    try:
-        if todo:
-            progress(
-                f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before"
-            )
-            tidy(config.ledger)
-            units = run_extraction(
-                config,
-                plan_digest=plan.digest,
-                label_set=plan.label_set,
-                todo=todo,
-                sources=plan.sources,
-                previous=previous,
-            )
-            with _Progress(progress, shards=len(todo)) as tracker:
-                for receipt in units:
-                    receipts.append(receipt)
-                    files += [FileFacts(**file) for file in receipt.files]
-                    tracker.add(receipt)
-                    lock.check()
-        if len({receipt.unit for receipt in receipts}) != len(receipts):
-            raise ContractError(f"{run.url}: a unit was written twice in one run")
-        known = {file.path for file in files}
-        unknown = [path for path in written_files(run.folder) if path not in known]
-        files += read_all(run.folder, unknown)
-        result = _result(plan, receipts, done=len(done), started=started, has_finished=True)
-        lock.confirm()
-        run.finish(receipts, files, _manifest_facts(plan, result.totals))
-    except StopSignal:
-        raise StoppedError(
-            f"stopped by SIGTERM: {len(receipts)} units are done, {len(receipts) - len(done)} of "
-            f"them by this run, and stay in {run.url}; the same command goes on from there"
-        ) from None
+    if todo:
+        progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
+        tidy(config.ledger)
+        units = run_extraction(
+            config,
+            plan_digest=plan.digest,
+            label_set=plan.label_set,
+            todo=todo,
+            sources=plan.sources,
+            previous=previous,
+        )
+        with _Progress(progress, shards=len(todo)) as tracker:
+            for receipt in units:
+                receipts.append(receipt)
+                files += [FileFacts(**file) for file in receipt.files]
+                tracker.add(receipt)
+                lock.check()
+    if len({receipt.unit for receipt in receipts}) != len(receipts):
+        raise ContractError(f"{run.url}: a unit was written twice in one run")
+    known = {file.path for file in files}
+    unknown = [path for path in written_files(run.folder) if path not in known]
+    files += read_all(run.folder, unknown)
+    result = _result(plan, receipts, done=len(done), started=started, has_finished=True)
+    lock.confirm()
+    run.finish(receipts, files, _manifest_facts(plan, result.totals))
     return result
 
 

@@ -1,38 +1,70 @@
-"""SIGTERM, as `ray job stop` sends it, ends what a process is doing in good order."""
+"""SIGTERM, as `ray job stop` sends it, ends a run in good order and at once.
 
+`ray job stop` waits 3 seconds by default before it kills. A handler in Python runs in the main
+thread, which may be inside Ray's C++ for longer, and an error raised there comes out as another
+one. So the signal's number goes into a pipe, and a thread that waits for it ends the process. What
+other processes are writing then is whole or not there, as after a kill.
+"""
+
+import os
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from dataclasses import dataclass
 
-from linkner_ray.errors import StoppedError
+EXIT_CODE = 143
+"""128 + SIGTERM, what shells say."""
 
 
-class StopSignal(BaseException):
-    """SIGTERM came. No `Exception`, so that whoever retries or counts failures does not hold it."""
+def _say_nothing_more() -> str:
+    return "stopped by SIGTERM"
+
+
+@dataclass(slots=True)
+class Stopping:
+    """What is to be done when SIGTERM comes."""
+
+    end: Callable[[], str] = _say_nothing_more
+    """Puts away what must not stay, from another thread than the main one, and says a sentence."""
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """Inside, the first SIGTERM raises `StopSignal` in the main thread; later ones do nothing.
+def exit_on_sigterm() -> Iterator[Stopping]:
+    """Inside, SIGTERM calls `Stopping.end` and ends the process with code 143.
 
-    To be entered in the main thread, after `ray.init`, which has a handler of its own.
-
-    Raises:
-        StoppedError: If the signal came and nobody inside said more about it.
+    To be entered in the main thread, after `ray.init`, which sets a handler of its own.
     """
+    stopping = Stopping()
+    receiving, sending = os.pipe()
+    os.set_blocking(sending, False)
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        # `ray job stop` signals a job's whole family, and a shell may pass its signal on besides.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise StopSignal
+    def wait() -> None:
+        while number := os.read(receiving, 1):
+            if number[0] == signal.SIGTERM:
+                _exit(stopping)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    # Without a handler in Python no number goes into the pipe.
+    handler = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    wakeup = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
     try:
-        yield
-    except StopSignal:
-        raise StoppedError("stopped by SIGTERM") from None
+        yield stopping
     finally:
-        # After a signal comes the end of the process, which a second one must not disturb.
-        if signal.getsignal(signal.SIGTERM) is stop:
-            signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGTERM, handler)
+        os.close(sending)
+        waiting.join()
+        os.close(receiving)
+
+
+def _exit(stopping: Stopping) -> None:
+    try:
+        sentence = stopping.end()
+        sys.stdout.flush()
+        sys.stderr.write(f"linkner: {sentence}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(EXIT_CODE)

@@ -13,10 +13,10 @@ import time
 import pytest
 
 from linkner_ray.crash_points import POINTS, VARIABLE, arm
-from linkner_ray.errors import ConfigError, StoppedError
+from linkner_ray.errors import ConfigError
 from linkner_ray.extraction import extract
 from linkner_ray.runs import code_version as code
-from linkner_ray.stopping import stop_on_sigterm
+from linkner_ray.stopping import EXIT_CODE, exit_on_sigterm
 from linkner_ray.storage import Folder
 from tests.crawl import write_checkpoint, write_crawl
 from tests.in_process import (
@@ -133,7 +133,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
     assert killed
 
 
-def test_sigterm_says_what_is_done_and_lets_the_output_go(run, monkeypatch):
+def test_sigterm_says_what_is_done_and_lets_the_output_go(run, monkeypatch, capfd):
     plan, output = run
     extract_in_process(monkeypatch, plan)
     wanted = every_file(output)
@@ -144,14 +144,17 @@ def test_sigterm_says_what_is_done_and_lets_the_output_go(run, monkeypatch):
             yield receipt
             if number == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(300)
 
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("linkner_ray.extraction.run_extraction", stopped)
-    done = r"3 units are done, 3 of them by this run"
-    with pytest.raises(StoppedError, match=done) as error, stop_on_sigterm():
-        extract(plan)
-    signal.signal(signal.SIGTERM, before)
-    assert error.value.exit_code == 143
+    def stop():
+        monkeypatch.setattr("linkner_ray.extraction.run_extraction", stopped)
+        with exit_on_sigterm() as stopping:
+            extract(plan, stopping=stopping)
+
+    assert status_of_child(stop) == EXIT_CODE == 143
+    assert f"linkner: stopped by SIGTERM: 3 units are done and stay in {output}" in (
+        capfd.readouterr().err
+    )
     assert Folder.at(output).names("_lock") == []
     assert not Folder.at(output).exists("_SUCCESS")
     assert extract_in_process(monkeypatch, plan).units_written == 5

@@ -1,45 +1,50 @@
+import hashlib
 import os
 import signal
+import threading
 
 import pytest
 
-from linkner_ray.errors import StoppedError
-from linkner_ray.stopping import stop_on_sigterm
+from linkner_ray.stopping import exit_on_sigterm
+from tests.in_process import status_of_child
 
 
-@pytest.fixture(autouse=True)
-def handler():
-    """What SIGTERM did before."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield before
-    signal.signal(signal.SIGTERM, before)
+def stopped_while(work, end):
+    """Exit code of a process that gets SIGTERM a moment after it began to work."""
+
+    def child():
+        with exit_on_sigterm() as stopping:
+            stopping.end = end
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            work()
+
+    return status_of_child(child)
 
 
-def test_the_first_sigterm_stops_and_a_second_does_not_disturb_the_end():
-    steps = []
+def busy_in_c():
+    """Minutes in which no handler of Python runs."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 
-    def work():
-        with stop_on_sigterm():
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-            except Exception:  # noqa: BLE001 - what retries catches no more than this
-                steps.append("held")
-            finally:
-                os.kill(os.getpid(), signal.SIGTERM)
-                steps.append("ended")
 
-    with pytest.raises(StoppedError):
-        work()
-    assert steps == ["ended"]
+def test_a_process_ends_at_once_though_its_main_thread_is_not_in_python(capfd):
+    assert stopped_while(busy_in_c, lambda: "all is put away") == 143
+    assert capfd.readouterr().err == "linkner: all is put away\n"
+
+
+def test_a_process_ends_though_putting_away_fails():
+    assert stopped_while(busy_in_c, lambda: str(1 // 0)) == 143
 
 
 @pytest.mark.parametrize("error", [None, ValueError])
-def test_without_a_signal_the_handler_before_is_back(handler, error):
+def test_without_a_signal_the_handler_before_is_back(error):
+    before = signal.getsignal(signal.SIGTERM)
+    threads = threading.active_count()
     try:
-        with stop_on_sigterm():
-            assert signal.getsignal(signal.SIGTERM) is not handler
+        with exit_on_sigterm():
+            assert signal.getsignal(signal.SIGTERM) is not before
             if error:
                 raise error
     except ValueError:
         pass
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert threading.active_count() == threads

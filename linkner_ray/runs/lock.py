@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 LOCKS = "_lock"
 
+MOST_WAIT_S = 1.0
+"""For a heartbeat that is being written when the lock is released."""
+
 BEATS = 6
 """Beats of an owner within the time after which it counts as dead."""
 
@@ -98,8 +101,13 @@ class OutputLock:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let the output go; from any thread, and more than once does no harm."""
         self._ended.set()
-        self._beating.join()
+        if self._beating.is_alive():
+            self._beating.join(MOST_WAIT_S)
         self._let_go()
 
     def check(self) -> None:
