@@ -242,7 +242,7 @@ def run_extraction(
         write, batch_format="pyarrow", num_cpus=config.resources.write_cpus
     )
     for row in _rows(receipts):
-        yield Receipt(**json.loads(str(row["receipt"])))
+        yield Receipt.from_facts(json.loads(str(row["receipt"])))
 
 
 def _allotments(chain: Chain, sources: Sequence[Source]) -> dict[str, Allotment]:
