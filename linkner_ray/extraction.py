@@ -20,7 +20,8 @@ from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, choose_symb
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.accounts import add_counts, check_accounts, num_asked, num_failed
-from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.runs.failures import remove_leftovers
+from linkner_ray.runs.folder import Receipt, RunFolder, plan_digest
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.spanner.checkpoint import checkpoint_digest, local_checkpoint, read_parts
@@ -44,8 +45,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Name of `facts`."""
-        canonical = json.dumps(self.facts, sort_keys=True)
-        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+        return plan_digest(self.facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,8 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
         }
     )
     done = run.receipts()
-    todo = _remaining(plan, done, config.output.path)
+    remove_leftovers(run, done)
+    todo = remaining(plan, done, config.output.path)
     receipts = list(done)
     if todo:
         progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
@@ -185,6 +186,10 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
                 tracker.add(receipt)
     if len({receipt.unit for receipt in receipts}) != len(receipts):
         raise ContractError(f"{config.output.path}: a unit was written twice in one run")
+    if missing := [source.path for source, _ in remaining(plan, receipts, run.url)]:
+        raise ContractError(
+            f"{run.url}: {len(missing)} shards were not read to their end, such as {missing[0]}"
+        )
     totals: dict[str, int] = {}
     effort: dict[str, int] = {}
     for receipt in receipts:
@@ -211,7 +216,7 @@ def extract(plan: Plan, *, progress: Callable[[str], None] = logger.info) -> Ext
     )
 
 
-def _remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[Source, list[int]]]:
+def remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[Source, list[int]]]:
     """Shards with work left, each with the first records of its finished units."""
     finished: dict[str, list[Receipt]] = {}
     for receipt in done:
@@ -225,7 +230,8 @@ def _remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[S
         gone = sorted({receipts[0].source for receipts in finished.values()})
         raise ConfigError(
             f"{output} holds entities of shards that have changed or are no longer in the input: "
-            f"{', '.join(gone[:5])}{' ...' if len(gone) > 5 else ''}; choose another output.path"
+            f"{', '.join(gone[:5])}{' ...' if len(gone) > 5 else ''}; choose another output.path, "
+            f"or, if they had failures and were repaired, run `linkner failures requeue {output}`"
         )
     return todo
 
