@@ -175,7 +175,8 @@ def _groups(rows: pa.Table) -> list[tuple[tuple[str, str], tuple[int, dict[str, 
 
 def _place(row: Mapping[str, Any]) -> str:
     if row["record"] is None:
-        return "the file"
+        offset = row["byte_offset"]
+        return "the file" if offset is None else f"the file from byte {offset:,} on"
     place = f"record {row['record']}"
     return place if row["byte_offset"] is None else f"{place}, byte {row['byte_offset']:,}"
 

@@ -1,13 +1,15 @@
 """What is done about bad input the morning after, from the command line."""
 
+import gzip
 import json
 
 import pyarrow.dataset as ds
 import pytest
 
 from linkner_ray.cli import main
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, ContractError
 from linkner_ray.extraction import extract, plan_extraction
+from linkner_ray.extraction_report import write_run_report
 from tests.crawl import (
     config_of,
     files_of,
@@ -168,3 +170,54 @@ def test_failures_are_listed_by_reason_and_file_without_reaching_the_terminal(fa
     [row] = map(json.loads, out.splitlines())
     assert row["raw"] == r'{"text": "\x1b[31m red\n'
     assert failures(capsys, "list", output / "entities")[0] == 2
+
+
+def test_the_report_adds_up_the_records_of_all_shards(tmp_path, checkpoint):
+    crawl, output = tmp_path / "crawl", tmp_path / "out"
+    write_good(crawl)
+    damage(crawl)
+    with (crawl / "c.wet").open("ab") as stream:
+        stream.write(b"WARC/1.0\r\nWARC-Type: warcinfo\r\nContent-Length: 0\r\n\r\n\r\n\r\n")
+    plan = plan_extraction(config_of(*overrides(crawl, output, checkpoint)))
+    result = extract(plan)
+    write_run_report(plan, result)
+    page = (output / "report.md").read_text()
+    # b: 6 lines of which one is bad; c: 3 pages and a warcinfo; a: a file without a footer
+    for line in (
+        "records of all shards | 11",
+        "- documents | 9",
+        "- no documents: warcinfo | 1",
+        "- files not read to their end, one each | 1",
+        "bad\\_json | 1",
+        "unreadable\\_file | 1",
+    ):
+        assert f"| {line} |" in page
+    assert "`linkner failures list`" in page
+    units = json.loads((output / "report.json").read_text())["units"]
+    assert all(unit["seconds"]["ReadDocuments"] >= 0 for unit in units)
+
+
+def test_a_shard_that_was_not_read_to_its_end_fails_the_run(tmp_path, checkpoint, monkeypatch):
+    crawl, output = tmp_path / "crawl", tmp_path / "out"
+    write_good(crawl)
+
+    def loses_a_unit(*arguments, **named):
+        yield from list(run_here(*arguments, **named))[:-1]
+
+    monkeypatch.setattr("linkner_ray.extraction.run_extraction", loses_a_unit)
+    with pytest.raises(ContractError, match="1 shards were not read to their end"):
+        run(crawl, output, checkpoint)
+    assert not (output / "_SUCCESS").exists()
+
+
+def test_a_file_that_breaks_off_counts_as_one_that_was_not_read_to_its_end(tmp_path, checkpoint):
+    crawl, output = tmp_path / "crawl", tmp_path / "out"
+    crawl.mkdir()
+    lines = [json.dumps({"doc_id": f"j{n}", "text": text_of(n)}) for n in range(400)]
+    packed = gzip.compress("\n".join(lines).encode(), mtime=0)
+    (crawl / "b.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    result = run(crawl, output, checkpoint, "input.unit_documents=100")
+    assert result.totals["files_quarantined"] == 1
+    assert 50 < result.totals["documents_read"] < 400
+    [problem] = result.problems  # no share of the documents tells how many are missing
+    assert "1 files could not be read to their end" in problem

@@ -163,7 +163,7 @@ def test_a_word_of_a_hundred_thousand_letters_is_read(tmp_path, checkpoint, lett
     assert {entity["text"] for entity in row["entities"]} & {"Ada", "Berlin"}
 
 
-FILES_OF_A_RUN = 3 * len(PACKINGS)
+FILES_OF_A_RUN = 2 * len(PACKINGS)
 
 
 @pytest.mark.ray
@@ -173,7 +173,7 @@ def test_a_run_over_damaged_files_ends_with_its_accounts_in_order(tmp_path, chec
     crawl = tmp_path / "crawl"
     crawl.mkdir()
     texts = {str(i): text for i, text in enumerate(hostile_texts(len(KINDS), seed=SEED))}
-    for index, packing in enumerate([*PACKINGS.values()] * 3):
+    for index, packing in enumerate([*PACKINGS.values()] * 2):
         content = packing.pack(texts)
         if index >= len(PACKINGS):  # the first of each kind is sound
             content = mutate(content, random.Random(index))

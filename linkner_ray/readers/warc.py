@@ -126,7 +126,7 @@ def _stretch(byte_offset: int, line: bytes, num_bytes: int) -> StreamRecord:
     def collect(unit: UnitCollector) -> None:
         if byte_offset == 0 and line.startswith(b"filedesc:"):
             detail = "ARC file; convert it to WARC, for instance with `warcio recompress`"
-            unit.quarantine(reason="unsupported_arc", detail=detail, byte_offset=0, raw=line)
+            unit.quarantine_file(reason="unsupported_arc", detail=detail, byte_offset=0, raw=line)
             return
         detail = f"{num_bytes} bytes where a record should begin"
         unit.quarantine(reason="malformed_record", detail=detail, byte_offset=byte_offset, raw=line)
@@ -147,7 +147,7 @@ def _damaged_header(byte_offset: int, header: bytes) -> StreamRecord:
 def _broken_end(failure: str, byte_offset: int) -> StreamRecord:
     def collect(unit: UnitCollector) -> None:
         detail = f"{failure}; readable up to byte {byte_offset} of the uncompressed stream"
-        unit.quarantine(reason="corrupt_stream", detail=detail, byte_offset=byte_offset)
+        unit.quarantine_file(reason="corrupt_stream", detail=detail, byte_offset=byte_offset)
 
     return StreamRecord(num_bytes=0, may_be_document=True, collect=collect)
 
