@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 import time
+from functools import cache
 
 from benchmarks.measure import MEBIBYTE
 from linkner_ray.config import ExtractConfig
@@ -84,6 +85,16 @@ def _plan(num_shards: int) -> Plan:
 
 def _receipt(source: Source, digest: str, place: int) -> str:
     """What a worker sends for a unit."""
+    return (
+        _template(place)
+        .replace("UNIT", unit_name(digest, place * 512))
+        .replace("SOURCE", source.path)
+    )
+
+
+@cache
+def _template(place: int) -> str:
+    """A receipt without its names."""
     bins = {
         uncertainty_counter(kind, index): 37 * index + place
         for kind in ("predicted", "doubted")
@@ -102,8 +113,8 @@ def _receipt(source: Source, digest: str, place: int) -> str:
     stages = ("ReadDocuments", "SplitSentences", "RecognizeSpans", "WriteEntities")
     return json.dumps(
         {
-            "unit": unit_name(digest, place * 512),
-            "source": source.path,
+            "unit": "UNIT",
+            "source": "SOURCE",
             "first_record": place * 512,
             "num_records": 512,
             "is_last": place == UNITS_PER_SHARD - 1,

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -42,7 +44,12 @@ UNITS = [
 
 @pytest.fixture
 def run(tmp_path):
-    folder = RunFolder(str(tmp_path / "out"))
+    return finished(str(tmp_path / "out"))
+
+
+def finished(url):
+    """The output of a run that ended."""
+    folder = RunFolder(url)
     folder.begin({"plan": {}})
     for receipt in UNITS:
         rows = [
@@ -73,13 +80,8 @@ def find(wanted=ALL, now=source):
 
 
 def names(run):
-    return sorted(p.relative_to(run.url).as_posix() for p in map_files(run))
-
-
-def map_files(run):
-    from pathlib import Path
-
-    return [path for path in Path(run.url).rglob("*") if path.is_file()]
+    files = (path for path in Path(run.url).rglob("*") if path.is_file())
+    return sorted(path.relative_to(run.url).as_posix() for path in files)
 
 
 def test_of_a_shard_that_is_as_it_was_only_units_with_failures_are_chosen():
@@ -174,3 +176,17 @@ def test_an_output_that_a_run_holds_is_left_alone(run):
     with pytest.raises(ConfigError, match=r"_lock/000001.json says that a run writes"):
         requeue(run, find_failed_shards(UNITS, ALL, plan_digest="plan", source_now=source))
     assert names(run) == before
+
+
+@pytest.mark.usefixtures("s3")
+def test_units_on_an_object_store_are_taken_out():
+    import s3fs
+
+    s3fs.S3FileSystem().mkdir("failures")
+    run = finished("s3://failures/out")
+    assert read_failures(run, run.receipts(), ALL).num_rows == 4
+    requeue(run, find_failed_shards(UNITS, ALL, plan_digest="plan", source_now=source))
+    assert [receipt.unit for receipt in run.receipts()] == [UNITS[0].unit]
+    assert not run.is_complete
+    assert run.folder.names("_quarantine") == []
+    assert run.folder.names("candidates") == [f"part-{UNITS[0].unit}.parquet"]
