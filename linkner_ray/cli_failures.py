@@ -25,6 +25,7 @@ from linkner_ray.runs.folder import RunFolder, plan_digest
 from linkner_ray.runs.units import Source
 
 RAW_SHOWN = 60
+SHOWN = 50
 
 app = typer.Typer(
     help="What a run could not read: list it, and have it done again once it is repaired.",
@@ -47,7 +48,10 @@ def list_failures(
     output: Output,
     reason: Reasons = None,
     file: Files = None,
-    limit: Annotated[int, typer.Option(min=1, help="Lines of the table, or rows of JSON.")] = 50,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Most entries; {SHOWN} by default, with --json all."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
 ) -> None:
     """Say what is in quarantine, by reason and file, with a first example of each.
@@ -69,13 +73,14 @@ def list_failures(
         + (f"; {unanswered:,} spans without an answer of the LLM" if unanswered else "")
     )
     groups = _groups(rows)
-    for (why, path), (count, first) in groups[:limit]:
+    shown = limit or SHOWN
+    for (why, path), (count, first) in groups[:shown]:
         typer.echo(f"\n{count:,} {why}  {make_visible(path, one_line=True)}")
         typer.echo(f"  {_place(first)}: {make_visible(first['detail'], one_line=True)}")
         if first["raw"]:
             typer.echo(f"  {make_visible(first['raw'][:RAW_SHOWN], one_line=True)}")
-    if len(groups) > limit:
-        typer.echo(f"\n... and {len(groups) - limit:,} more; see --limit, --reason and --file")
+    if len(groups) > shown:
+        typer.echo(f"\n... and {len(groups) - shown:,} more; see --limit, --reason and --file")
 
 
 @app.command(name="requeue")

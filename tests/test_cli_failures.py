@@ -169,6 +169,10 @@ def test_failures_are_listed_by_reason_and_file_without_reaching_the_terminal(fa
     _, out = failures(capsys, "list", output, "--reason", "bad_json", "--json")
     [row] = map(json.loads, out.splitlines())
     assert row["raw"] == r'{"text": "\x1b[31m red\n'
+    assert len(failures(capsys, "list", output, "--json")[1].splitlines()) == 2
+    assert len(failures(capsys, "list", output, "--json", "--limit", 1)[1].splitlines()) == 1
+    _, out = failures(capsys, "list", output, "--limit", 1)
+    assert "... and 1 more; see --limit" in out
     assert failures(capsys, "list", output / "entities")[0] == 2
 
 
