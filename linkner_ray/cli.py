@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from linkner_ray import cli_labels, cli_ledger, cli_verify
+from linkner_ray import cli_failures, cli_labels, cli_ledger, cli_verify
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
@@ -24,6 +24,7 @@ app = typer.Typer(
     add_completion=True,
 )
 
+app.add_typer(cli_failures.app, name="failures")
 app.add_typer(cli_labels.app, name="labels")
 app.add_typer(cli_ledger.app, name="ledger")
 app.command()(cli_verify.verify)

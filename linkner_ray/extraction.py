@@ -22,7 +22,8 @@ from linkner_ray.pipeline import run_extraction
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.accounts import add_counts, check_accounts, num_asked, num_failed
 from linkner_ray.runs.code_version import code_version
-from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.runs.failures import remove_leftovers
+from linkner_ray.runs.folder import Receipt, RunFolder, plan_digest
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import FileFacts, read_all, written_files
 from linkner_ray.runs.previous import PreviousRun
@@ -56,7 +57,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Name of `facts`."""
-        return _digest(self.facts)
+        return plan_digest(self.facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +187,7 @@ def extract(
     run = RunFolder(plan.config.output.path)
     run.check(plan.facts)
     receipts = run.receipts()
-    if run.is_complete and not _remaining(plan, receipts, run.url):
+    if run.is_complete and not remaining(plan, receipts, run.url):
         return _result(plan, receipts, started=started)
     lock = OutputLock(
         run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
@@ -231,9 +232,10 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     )
     run.abort_uploads()
     done = run.receipts()
+    remove_leftovers(run, done)
     receipts += done
     files: list[FileFacts] = []
-    todo = _remaining(plan, done, run.url)
+    todo = remaining(plan, done, run.url)
     if todo:
         progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
         tidy(config.ledger)
@@ -253,6 +255,10 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
                 lock.check()
     if len({receipt.unit for receipt in receipts}) != len(receipts):
         raise ContractError(f"{run.url}: a unit was written twice in one run")
+    if missing := [source.path for source, _ in remaining(plan, receipts, run.url)]:
+        raise ContractError(
+            f"{run.url}: {len(missing)} shards were not read to their end, such as {missing[0]}"
+        )
     known = {file.path for file in files}
     unknown = [path for path in written_files(run.folder) if path not in known]
     files += read_all(run.folder, unknown)
@@ -316,7 +322,7 @@ def _result(
     )
 
 
-def _remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[Source, list[int]]]:
+def remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[Source, list[int]]]:
     """Shards with work left, each with the first records of its finished units."""
     finished: dict[str, list[Receipt]] = {}
     for receipt in done:
@@ -330,7 +336,8 @@ def _remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[S
         gone = sorted({receipts[0].source for receipts in finished.values()})
         raise ConfigError(
             f"{output} holds entities of shards that have changed or are no longer in the input: "
-            f"{', '.join(gone[:5])}{' ...' if len(gone) > 5 else ''}; choose another output.path"
+            f"{', '.join(gone[:5])}{' ...' if len(gone) > 5 else ''}; choose another output.path, "
+            f"or, if they had failures and were repaired, run `linkner failures requeue {output}`"
         )
     return todo
 

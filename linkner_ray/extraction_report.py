@@ -88,7 +88,7 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
                 source=receipt.source,
                 documents=receipt.counts["documents_read"],
                 characters=receipt.counts["characters_total"],
-                seconds=receipt.seconds,
+                seconds=dict(receipt.seconds),
             )
             for receipt in result.receipts
         ],

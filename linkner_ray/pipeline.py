@@ -268,7 +268,7 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
         write, batch_format="pyarrow", num_cpus=config.resources.write_cpus
     )
     for row in _rows(receipts):
-        yield Receipt(**json.loads(str(row["receipt"])))
+        yield Receipt.from_facts(json.loads(str(row["receipt"])))
 
 
 def _read_beside(

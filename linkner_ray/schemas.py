@@ -106,7 +106,9 @@ CANDIDATES_OUTPUT = pa.schema(
 QUARANTINE = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
-        pa.field("record", pa.int64()),  # row or record index in the file; null: the file itself
+        pa.field(
+            "record", pa.int64()
+        ),  # row or record index in the file; null: the file from here on
         pa.field("byte_offset", pa.int64()),  # where known
         pa.field("doc_id", pa.string()),
         pa.field("reason", pa.string(), nullable=False),  # a short word to count by

@@ -42,6 +42,7 @@ LAYERS = {
     "planning": 6,
     "planning_report": 7,
     "demo": 7,
+    "cli_failures": 7,
     "cli_labels": 7,
     "cli_ledger": 7,
     "cli_verify": 7,

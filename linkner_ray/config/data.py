@@ -68,7 +68,7 @@ class ErrorsConfig(Config):
     """Share of documents that may be quarantined; over it the run finishes and exits 3."""
 
     max_failed_files: int = Field(0, ge=0)
-    """Shards that may be unreadable; over it the run finishes and exits 3."""
+    """Shards that may be unreadable, or not to their end; over it the run finishes and exits 3."""
 
     max_failed_answers_share: float = Field(0.05, ge=0, le=1)
     """Share of LLM questions that may fail; over it the run finishes and exits 3."""

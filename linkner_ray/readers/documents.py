@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 from linkner_ray import schemas
 from linkner_ray.runs.units import UnitDocuments
 
+MAX_DETAIL_CHARS = 1_000
+"""Some details list what was found, and that may be any number of columns or keys."""
+
 
 class QuarantineRow(NamedTuple):
     """A row of `schemas.QUARANTINE` without its path."""
@@ -194,6 +197,7 @@ def quarantine_table(rows: Sequence[QuarantineRow], path: str) -> pa.Table:
     """Quarantined rows of one shard as a table of `schemas.QUARANTINE`."""
     columns: Iterator[tuple[object, ...]] = zip(*rows, strict=True) if rows else iter(())
     by_name = dict(zip(QuarantineRow._fields, columns, strict=False))
+    by_name["detail"] = tuple(map(_cut, by_name.get("detail", ())))
     arrays = [
         pa.array([path] * len(rows) if field.name == "path" else by_name.get(field.name, ())).cast(
             field.type
@@ -203,9 +207,23 @@ def quarantine_table(rows: Sequence[QuarantineRow], path: str) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schemas.QUARANTINE)
 
 
-def whole_shard_unit(checks: Checks, *, reason: str, detail: str) -> UnitDocuments:
-    """The only unit of a shard that cannot be read at all; it counts as one record."""
-    row = QuarantineRow(None, None, None, reason, detail, None, 0)
+def _cut(detail: object) -> str:
+    text = str(detail)
+    return text if len(text) <= MAX_DETAIL_CHARS else f"{text[: MAX_DETAIL_CHARS - 4]} ..."
+
+
+def whole_shard_unit(
+    checks: Checks, *, reason: str, detail: str, begin: bytes = b""
+) -> UnitDocuments:
+    """The only unit of a shard that cannot be read at all; it counts as one record.
+
+    Args:
+        checks: Of the shard.
+        reason: A short word to count by.
+        detail: What was found.
+        begin: First bytes of the shard, which often say what it is instead.
+    """
+    row = QuarantineRow(None, None, None, reason, detail, checks.raw(begin) if begin else None, 0)
     return UnitDocuments(
         first_record=0,
         num_records=1,

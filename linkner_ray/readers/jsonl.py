@@ -46,7 +46,7 @@ def _broken_end(failure: str, byte_offset: int, line: bytes) -> StreamRecord:
         detail = (
             f"{failure}; readable up to byte {byte_offset + len(line)} of the uncompressed text"
         )
-        unit.quarantine(
+        unit.quarantine_file(
             reason="corrupt_stream", detail=detail, byte_offset=byte_offset, raw=line or None
         )
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -23,6 +23,8 @@ from linkner_ray.runs.units import UnitDocuments
 
 _MAX_ARRAY_BYTES = 2**31 - 1
 """Bytes that 32-bit offsets can reach."""
+
+_BEGIN_BYTES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,7 @@ def open_parquet(file: IO[bytes] | str) -> Iterator[pq.ParquetFile]:
         parquet = pq.ParquetFile(file, pre_buffer=True)
     except (ConnectionError, TimeoutError):
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names may be damaged
         raise DataError(str(error)) from error
     with parquet:
         yield parquet
@@ -157,7 +159,16 @@ def read_parquet(
     except DataError as error:
         reason, detail = "unreadable_file", str(error)
     if not is_done(0):
-        yield whole_shard_unit(checks, reason=reason, detail=detail)
+        begin = _begin(file) if reason == "unreadable_file" else b""
+        yield whole_shard_unit(checks, reason=reason, detail=detail, begin=begin)
+
+
+def _begin(file: IO[bytes] | str) -> bytes:
+    """First bytes of an open file: an error page of a store, an archive, or Parquet after all."""
+    if isinstance(file, str):
+        return b""
+    file.seek(0)
+    return file.read(_BEGIN_BYTES)
 
 
 def _read_units(
@@ -167,8 +178,8 @@ def _read_units(
     checks: Checks,
     is_done: Callable[[int], bool],
 ) -> Iterator[UnitDocuments]:
-    row_group_rows = _row_group_rows(parquet.metadata)
-    units = plan_row_ranges(row_group_rows, config.unit_documents)
+    num_rows_of = row_group_rows(parquet.metadata)
+    units = plan_row_ranges(num_rows_of, config.unit_documents)
     wanted = [not is_done(parts[0].first_row if parts else 0) for parts in units]
     read_until = {  # row group -> the last unit that needs it
         part.group: index for index, parts in enumerate(units) if wanted[index] for part in parts
@@ -183,18 +194,19 @@ def _read_units(
                 continue
             if part.group != group:
                 group = part.group
-                size = min(config.unit_documents, row_group_rows[group])
-                slices = _slices(parquet, group, columns, num_rows=row_group_rows[group], size=size)
+                size = min(config.unit_documents, num_rows_of[group])
+                slices = _slices(parquet, group, columns, num_rows=num_rows_of[group], size=size)
             pieces.append((part, next(slices)))
         if wanted[index]:
             is_last = index == len(units) - 1
-            unit = _build_unit(pieces, config, checks=checks, is_last=is_last)
-            first, num_rows = unit.first_record, max(sum(row_group_rows), 1)
+            offsets = {part.group: _byte_offset(parquet.metadata, part.group) for part in parts}
+            unit = _build_unit(pieces, config, checks=checks, is_last=is_last, offsets=offsets)
+            first, num_rows = unit.first_record, max(sum(num_rows_of), 1)
             ends = 1.0 if is_last else (first + unit.num_records) / num_rows
             yield replace(unit, begins=first / num_rows, ends=ends)
 
 
-def _row_group_rows(metadata: pq.FileMetaData) -> list[int]:
+def row_group_rows(metadata: pq.FileMetaData) -> list[int]:
     """Rows of each row group.
 
     Raises:
@@ -204,6 +216,13 @@ def _row_group_rows(metadata: pq.FileMetaData) -> list[int]:
     if sum(rows) != metadata.num_rows or min(rows, default=0) < 0:
         raise DataError(f"the footer counts {metadata.num_rows} rows, its row groups {sum(rows)}")
     return rows
+
+
+def _byte_offset(metadata: pq.FileMetaData, group: int) -> int | None:
+    """Where the pages of a row group begin in the file; None if the footer says nothing usable."""
+    columns = metadata.row_group(group)
+    pages = [columns.column(index).data_page_offset for index in range(columns.num_columns)]
+    return min((offset for offset in pages if offset > 0), default=None)
 
 
 def _columns(schema: pa.Schema, config: InputConfig) -> list[str]:
@@ -256,6 +275,7 @@ def _build_unit(
     *,
     checks: Checks,
     is_last: bool,
+    offsets: Mapping[int, int | None],
 ) -> UnitDocuments:
     tables = [schemas.DOCUMENTS.empty_table()]
     rows: list[QuarantineRow] = []
@@ -264,7 +284,9 @@ def _build_unit(
         if isinstance(piece, DataError):
             detail = f"row group {part.group}: {piece}"
             rows += (
-                QuarantineRow(record, None, None, "corrupt_row_group", detail, None, 0)
+                QuarantineRow(
+                    record, offsets[part.group], None, "corrupt_row_group", detail, None, 0
+                )
                 for record in records
             )
             continue

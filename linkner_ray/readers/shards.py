@@ -15,6 +15,7 @@ from linkner_ray.readers.parquet import (
     open_parquet,
     plan_row_ranges,
     read_parquet,
+    row_group_rows,
 )
 from linkner_ray.readers.streams import ShardStream, group_records
 from linkner_ray.readers.warc import read_warc
@@ -98,8 +99,7 @@ def unit_ranges(source: Source, config: InputConfig) -> list[tuple[int, int]] | 
         return None
     try:
         with _open(source) as file, open_parquet(file) as parquet:
-            metadata = parquet.metadata
-            rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+            rows = row_group_rows(parquet.metadata)
     except (DataError, FileNotFoundError, PermissionError):
         return None
     return [

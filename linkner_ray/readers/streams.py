@@ -1,6 +1,7 @@
 """Shards that are read from front to back: decompression, and records grouped into units."""
 
 import io
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -211,6 +212,17 @@ class UnitCollector:
         self._quarantined.append(row)
         self._num_records += 1
 
+    def quarantine_file(
+        self, *, reason: str, detail: str, byte_offset: int, raw: bytes | None = None
+    ) -> None:
+        """Take a fault of the file, after which nothing of it can be read; no document of its own.
+
+        Counted apart: one such row may stand for any number of documents.
+        """
+        kept = None if raw is None else self.checks.raw(raw)
+        self._quarantined.append(QuarantineRow(None, byte_offset, None, reason, detail, kept, 0))
+        self._num_records += 1
+
     def skip(self, reason: str) -> None:
         """Count a record that is no document."""
         self._skipped[reason] += 1
@@ -224,7 +236,7 @@ class UnitCollector:
         documents, rows = check_documents(
             table, self._records, checks=self.checks, byte_offsets=self._byte_offsets
         )
-        rows = sorted([*self._quarantined, *rows], key=lambda row: row.record or 0)
+        rows = sorted([*self._quarantined, *rows], key=_place_of)
         return UnitDocuments(
             first_record=self.first_record,
             num_records=self._num_records,
@@ -233,6 +245,11 @@ class UnitCollector:
             skipped=dict(self._skipped),
             is_last=is_last,
         )
+
+
+def _place_of(row: QuarantineRow) -> float:
+    """Records in order; what ends a file comes last."""
+    return math.inf if row.record is None else row.record
 
 
 def _encode(value: str | bytes | None) -> bytes | None:

@@ -20,6 +20,7 @@ _MAX_LINE_BYTES = 1 << 16
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_BYTES_PER_CHAR = 4
 _DOCUMENT_TYPES = frozenset({"conversion", "response", "resource"})
+_OTHER_TYPES = frozenset({"warcinfo", "request", "metadata", "revisit", "continuation"})
 _VERSION_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
 
 
@@ -125,7 +126,7 @@ def _stretch(byte_offset: int, line: bytes, num_bytes: int) -> StreamRecord:
     def collect(unit: UnitCollector) -> None:
         if byte_offset == 0 and line.startswith(b"filedesc:"):
             detail = "ARC file; convert it to WARC, for instance with `warcio recompress`"
-            unit.quarantine(reason="unsupported_arc", detail=detail, byte_offset=0, raw=line)
+            unit.quarantine_file(reason="unsupported_arc", detail=detail, byte_offset=0, raw=line)
             return
         detail = f"{num_bytes} bytes where a record should begin"
         unit.quarantine(reason="malformed_record", detail=detail, byte_offset=byte_offset, raw=line)
@@ -146,7 +147,7 @@ def _damaged_header(byte_offset: int, header: bytes) -> StreamRecord:
 def _broken_end(failure: str, byte_offset: int) -> StreamRecord:
     def collect(unit: UnitCollector) -> None:
         detail = f"{failure}; readable up to byte {byte_offset} of the uncompressed stream"
-        unit.quarantine(reason="corrupt_stream", detail=detail, byte_offset=byte_offset)
+        unit.quarantine_file(reason="corrupt_stream", detail=detail, byte_offset=byte_offset)
 
     return StreamRecord(num_bytes=0, may_be_document=True, collect=collect)
 
@@ -154,7 +155,11 @@ def _broken_end(failure: str, byte_offset: int) -> StreamRecord:
 def _collect(unit: UnitCollector, *, frame: _Frame, reader: BinaryIO, config: InputConfig) -> None:
     """Add the document of a record, or say why it is none."""
     if frame.record_type not in _DOCUMENT_TYPES:
-        unit.skip(frame.record_type or "no_type")
+        # A run has a counter for each reason, so a damaged archive must not name them.
+        known = frame.record_type in _OTHER_TYPES
+        unit.skip(
+            frame.record_type if known else "unknown_type" if frame.record_type else "no_type"
+        )
         return
     max_bytes = _MAX_BYTES_PER_CHAR * config.max_document_chars
     if frame.content_length > max_bytes + _MAX_HEADER_BYTES:

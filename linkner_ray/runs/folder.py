@@ -1,12 +1,14 @@
 """The folder of a run: what is finished, what the run was, and the marks that it is complete."""
 
+import hashlib
 import io
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from linkner_ray.crash_points import crash_point
 from linkner_ray.errors import ConfigError, ContractError, DataError
 from linkner_ray.runs.facts import differences
 from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileFacts, list_files
+from linkner_ray.runs.packed_counts import PackedCounts
 from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,16 @@ class Receipt:
     def source_digest(self) -> str:
         """Name of the shard under the run's plan."""
         return self.unit.rpartition("-")[0]
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """A receipt as it was sent or stored, in little memory: a driver holds all of a run."""
+        packed = {
+            name: PackedCounts(facts[name])
+            for name in ("counts", "seconds", "effort")
+            if name in facts
+        }
+        return cls(**{**facts, **packed, "source": sys.intern(facts["source"])})
 
     def to_metadata(self) -> dict[bytes, bytes]:
         """As the metadata of a part file's schema."""
@@ -175,7 +188,7 @@ class RunFolder:
             ) from error
         if RECEIPT_KEY not in metadata:
             raise ContractError(f"{self.url}/entities/{name} carries no receipt; remove it")
-        return Receipt(**json.loads(metadata[RECEIPT_KEY]))
+        return Receipt.from_facts(json.loads(metadata[RECEIPT_KEY]))
 
     def commit(
         self,
@@ -230,6 +243,12 @@ class RunFolder:
         self.folder.write_whole(MANIFEST, as_json({**facts, **list_files(files, sources)}))
         crash_point("success")
         self.folder.write_whole("_SUCCESS", b"")
+
+
+def plan_digest(facts: Mapping[str, Any]) -> str:
+    """Name of what decides a run's output."""
+    canonical = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -3,6 +3,7 @@
 Gold labels have no way in: a span becomes a candidate by its own probabilities alone.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,13 +73,14 @@ def choose_candidates(spans: Sequence[ScoredSpan], rules: DoubtRules) -> Choice:
     certain = [
         spans[index] for index in predicted if spans[index].probability >= rules.certain_confidence
     ]
+    certain_starts = [span.start_token for span in certain]
     kept = set(predicted)
     doubted = [
         index
         for index, span in enumerate(spans)
         if index not in kept
         and span.entity_probability >= rules.floor
-        and not any(_overlap(span, other) for other in certain)
+        and not _overlaps_any(span, certain, certain_starts)
     ]
     doubted.sort(key=lambda index: _doubt_preference(spans[index]))
     return Choice(
@@ -87,8 +89,14 @@ def choose_candidates(spans: Sequence[ScoredSpan], rules: DoubtRules) -> Choice:
     )
 
 
-def _overlap(one: ScoredSpan, other: ScoredSpan) -> bool:
-    return one.start_token < other.end_token and other.start_token < one.end_token
+def _overlaps_any(span: ScoredSpan, others: Sequence[ScoredSpan], starts: Sequence[int]) -> bool:
+    """Whether a span overlaps one of others, which are flat and by position.
+
+    Only the last that begins before the span's end can: a page of one sentence may have thousands
+    of each, and to compare all with all took minutes.
+    """
+    place = bisect_left(starts, span.end_token)
+    return place > 0 and others[place - 1].end_token > span.start_token
 
 
 def _doubt_preference(span: ScoredSpan) -> tuple[float, int, int, str]:

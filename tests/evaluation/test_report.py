@@ -76,7 +76,7 @@ def test_the_page_says_what_came_in_what_came_out_and_what_was_asked():
     assert "| PER | 650 | 600 | 50 |" in page
     assert "| ORG | 0 | 0 | 0 |" in page
     assert "| label | 150 | 75.0 % |" in page
-    assert "| records that are no documents: warcinfo | 4 |" in page
+    assert "| - no documents: warcinfo | 4 |" in page
 
 
 def test_audits_are_reported_by_label_with_what_could_be_read_as_the_whole():

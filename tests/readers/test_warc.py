@@ -93,7 +93,7 @@ def test_a_record_without_length_is_quarantined_with_its_block(tmp_path, read, l
 
 def test_an_arc_file_says_how_to_convert_it(tmp_path, read):
     shard = read(write(tmp_path / "a.arc", b"filedesc://a.arc 0.0.0.0 2024 text/plain 0\n"), "warc")
-    assert shard.reasons == [(0, "unsupported_arc")]
+    assert shard.reasons == [(None, "unsupported_arc")]
     assert "warcio recompress" in shard.quarantine[0]["detail"]
 
 

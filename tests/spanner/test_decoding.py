@@ -91,3 +91,21 @@ def test_candidates_keep_the_rules(spans):
             and other.start_token < one.end_token
             for other in predicted
         )
+
+
+@given(spans_of_a_sentence)
+def test_every_likely_span_that_touches_no_certain_entity_is_doubted(spans):
+    rules = DoubtRules(floor=0.1, max_spans=len(spans), certain_confidence=0.9)
+    choice = choose_candidates(spans, rules)
+    certain = [spans[index] for index in choice.predicted if spans[index].probability >= 0.9]
+    expected = {
+        index
+        for index, one in enumerate(spans)
+        if index not in choice.predicted
+        and one.entity_probability >= 0.1
+        and not any(
+            one.start_token < other.end_token and other.start_token < one.end_token
+            for other in certain
+        )
+    }
+    assert set(choice.doubted) == expected

@@ -1,0 +1,209 @@
+"""What a run could not read or got no answer to: listed, and taken out to be done again.
+
+A unit's receipt says what failed in it, so nothing else is needed to find the units. Taking units
+out goes from the marks of a complete run over the part files, which say that a unit is done, to
+the files beside them. Wherever that is cut off, the next run does what is missing and removes
+what is left over.
+"""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.runs.accounts import num_failed
+from linkner_ray.runs.folder import FOOTER_THREADS, Receipt, RunFolder
+from linkner_ray.runs.units import Source
+from linkner_ray.schemas import QUARANTINE
+
+FAILED_ANSWER = "failed_answer"
+"""Reason of a span that was asked about and got no answer; all others are of the quarantine."""
+
+_QUARANTINE_COUNTER = "quarantine_"
+_BESIDE = ("candidates", "_quarantine")
+"""Folders with files of a unit besides `entities/`."""
+
+State = Literal["unchanged", "changed", "gone"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which failures are meant; empty means all."""
+
+    reasons: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    """Paths of shards, `*` and `?` standing for anything."""
+
+    def has_reason(self, reason: str) -> bool:
+        """Whether failures of a reason are meant."""
+        return not self.reasons or reason in self.reasons
+
+    def has_file(self, path: str) -> bool:
+        """Whether failures of a shard are meant."""
+        return not self.files or any(
+            path == pattern or fnmatch.fnmatchcase(path, pattern) for pattern in self.files
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedShard:
+    """A shard with failures, and what is to be done again of it."""
+
+    path: str
+    state: State
+    """Of its file, compared with the one that was read."""
+
+    reasons: Mapping[str, int]
+    """Failures by reason; a file as a whole counts as one."""
+
+    units: tuple[Receipt, ...]
+    """Those with failures; all of the shard where it has changed or gone, since nothing of a
+    shard may stay beside units of another version of it."""
+
+
+def failures_of(receipt: Receipt) -> dict[str, int]:
+    """What failed in a unit, by reason."""
+    found = {
+        name.removeprefix(_QUARANTINE_COUNTER): count
+        for name, count in receipt.counts.items()
+        if name.startswith(_QUARANTINE_COUNTER) and count
+    }
+    unanswered = num_failed({"verdict_failed": 0, **receipt.counts})
+    return {**found, FAILED_ANSWER: unanswered} if unanswered else found
+
+
+def read_failures(run: RunFolder, receipts: Sequence[Receipt], wanted: Wanted) -> pa.Table:
+    """Quarantined rows of the finished units, by path and record.
+
+    Args:
+        run: The output.
+        receipts: Of its finished units. Rows of a unit that is not finished do not count yet.
+        wanted: Which rows to take.
+
+    Returns:
+        Schema `schemas.QUARANTINE`.
+
+    Raises:
+        DataError: If a file cannot be read; names it.
+    """
+    there = set(run.folder.names("_quarantine", "part-*.parquet"))
+    names = [
+        name
+        for receipt in receipts
+        if (name := f"part-{receipt.unit}.parquet") in there and wanted.has_file(receipt.source)
+    ]
+
+    def read(name: str) -> pa.Table:
+        try:
+            table = pq.read_table(pa.BufferReader(run.folder.read_bytes(f"_quarantine/{name}")))
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{run.url}/_quarantine/{name} is damaged ({error})") from error
+        keep = [wanted.has_reason(reason) for reason in table["reason"].to_pylist()]
+        return table.filter(pa.array(keep, pa.bool_()))
+
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        tables = list(pool.map(read, names))
+    rows = pa.concat_tables([QUARANTINE.empty_table(), *tables])
+    return rows.sort_by([("path", "ascending"), ("record", "ascending")])
+
+
+def find_failed_shards(
+    receipts: Sequence[Receipt],
+    wanted: Wanted,
+    *,
+    plan_digest: str,
+    source_now: Callable[[str], Source | None],
+) -> list[FailedShard]:
+    """Shards with failures, by path.
+
+    Args:
+        receipts: Of all finished units.
+        wanted: Which failures are meant.
+        plan_digest: Of the run.
+        source_now: A shard as it is now, given its path; None if there is no such file.
+    """
+    units_of: dict[str, list[Receipt]] = {}
+    for receipt in receipts:
+        if wanted.has_file(receipt.source):
+            units_of.setdefault(receipt.source, []).append(receipt)
+    shards = []
+    for path, units in sorted(units_of.items()):
+        failed = [unit for unit in units if any(map(wanted.has_reason, failures_of(unit)))]
+        if not failed:
+            continue
+        reasons: Counter[str] = Counter()
+        for unit in failed:
+            reasons.update({r: n for r, n in failures_of(unit).items() if wanted.has_reason(r)})
+        state = _state(units, source_now(path), plan_digest)
+        chosen = failed if state == "unchanged" else units
+        shards.append(
+            FailedShard(path=path, state=state, reasons=dict(reasons), units=tuple(chosen))
+        )
+    return shards
+
+
+def _state(units: Sequence[Receipt], source: Source | None, plan_digest: str) -> State:
+    if source is None:
+        return "gone"
+    digest = source.digest(plan_digest)
+    return "unchanged" if all(unit.source_digest == digest for unit in units) else "changed"
+
+
+def check_not_running(run: RunFolder) -> None:
+    """Check that no run holds the output.
+
+    Raises:
+        ConfigError: If there is a lock; names it.
+    """
+    locks = run.folder.names("_lock", "*.json")
+    if locks:
+        raise ConfigError(
+            f"{run.url}/_lock/{locks[-1]} says that a run writes into this output; wait for its "
+            "end. If it died, start it again and let it end first"
+        )
+
+
+def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
+    """Take units out of an output, so that the next run of the same command does them again.
+
+    The marks of a complete run go first: from then on nobody takes the output for whole. A unit's
+    `entities` go before what lies beside them, since they say that it is done.
+    """
+    check_not_running(run)
+    names = [f"part-{unit.unit}.parquet" for shard in shards for unit in shard.units]
+    if not names:
+        return
+    run.folder.remove("_SUCCESS")
+    run.folder.remove("_manifest.json")
+    for below in ("entities", *_BESIDE):
+        with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+            list(pool.map(run.folder.remove, (f"{below}/{name}" for name in names)))
+
+
+def remove_leftovers(run: RunFolder, receipts: Sequence[Receipt]) -> int:
+    """Remove files of units that are not finished; to be called when no unit is under way.
+
+    A requeue or a run that was cut off leaves some. Most would be written again, but not those of
+    a shard that has changed, nor a quarantine that has become empty.
+
+    Returns:
+        How many there were.
+    """
+    finished = {f"part-{receipt.unit}.parquet" for receipt in receipts}
+    leftovers = list(_leftovers(run, finished))
+    for name in leftovers:
+        run.folder.remove(name)
+    return len(leftovers)
+
+
+def _leftovers(run: RunFolder, finished: set[str]) -> Iterator[str]:
+    for below in _BESIDE:
+        for name in run.folder.names(below, "part-*.parquet"):
+            if name not in finished:
+                yield f"{below}/{name}"

@@ -1,0 +1,44 @@
+import json
+import os
+
+import pytest
+
+from benchmarks import scale
+from benchmarks.scale_plan import simulate_plan
+
+
+def test_the_rate_of_a_run_leaves_out_what_came_before_its_first_file(tmp_path):
+    (tmp_path / "entities").mkdir()
+    files = []
+    # 10 documents until second 100, then 20 within 4 s and 30 within 6 more.
+    for name, at, rows in (("a", 100, 10), ("b", 104, 20), ("c", 110, 30)):
+        path = tmp_path / "entities" / name
+        path.touch()
+        os.utime(path, (at, at))
+        files.append({"path": f"entities/{name}", "rows": rows})
+    files.append({"path": "_quarantine/a", "rows": 7})
+    (tmp_path / "_manifest.json").write_text(json.dumps({"files": files}))
+    rate = scale.steady_rate(tmp_path)
+    assert (rate.documents, rate.docs_per_s, rate.first_at) == (60, 5.0, 100.0)
+
+
+def test_a_simulated_driver_plans_what_is_left(capsys):
+    numbers = simulate_plan(2_000)
+    assert numbers["planned_shards"] == 200
+    assert numbers["planned_shards_left"] == 2  # every hundredth
+    assert "planned_kib_per_unit" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")
+def test_two_sizes_are_run_and_compared(tmp_path, capsys):
+    scale.main(["--sizes", "150", "300", "--json", str(tmp_path / "numbers.json")])
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert (numbers["documents_150"], numbers["documents_300"]) == (150, 300)
+    expected = numbers["docs_per_s_300"] / numbers["docs_per_s_150"]
+    assert numbers["docs_per_s_ratio"] == pytest.approx(expected)
+    for part in ("driver", "worker"):
+        assert numbers[f"{part}_mib_150"] > 50
+        expected = numbers[f"{part}_mib_300"] / numbers[f"{part}_mib_150"]
+        assert numbers[f"peak_memory_ratio_{part}"] == pytest.approx(expected)
+    assert "| 300 |" in capsys.readouterr().out
