@@ -112,7 +112,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
         raise ConfigError("--explain tells what of --incremental PREVIOUS was reused; give both")
     resolved = load_config(ExtractConfig, config, overrides or [])
     from linkner_ray.extraction import extract as run_extraction
-    from linkner_ray.extraction import plan_extraction
+    from linkner_ray.extraction_plan import plan_extraction
     from linkner_ray.extraction_report import describe_plan, summarise, write_run_report
     from linkner_ray.incremental_report import describe_previous, explain_shards
     from linkner_ray.runs.previous import open_previous
@@ -164,7 +164,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
     Example: linkner plan --config jobs/configs/extract.yaml input.paths=[crawl/] --documents 500
     """
     resolved = load_config(ExtractConfig, config, overrides or [])
-    from linkner_ray.extraction import plan_extraction
+    from linkner_ray.extraction_plan import plan_extraction
     from linkner_ray.planning import SampleSettings, estimate_run, known_answers
     from linkner_ray.planning_report import describe_estimate
 

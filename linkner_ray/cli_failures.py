@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
-from linkner_ray.config import InputConfig
+from linkner_ray.config import InputConfig, OutputConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.readers import list_sources
@@ -16,12 +16,12 @@ from linkner_ray.runs.accounts import num_failed
 from linkner_ray.runs.failures import (
     FailedShard,
     Wanted,
-    check_not_running,
     find_failed_shards,
     read_failures,
     requeue,
 )
-from linkner_ray.runs.folder import RunFolder, plan_digest
+from linkner_ray.runs.folder import RunFolder, facts_digest
+from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.units import Source
 
 RAW_SHOWN = 60
@@ -105,11 +105,25 @@ def requeue_failures(
     """
     run = RunFolder(output)
     facts = _read_run(run)
-    check_not_running(run)
+    if dry_run:
+        _find(run, facts, _wanted(reason, file), drop_gone=drop_gone)
+        return
+    settings = OutputConfig.model_validate(facts["config"]["output"])
+    with OutputLock(run.folder, url=output, timeout_s=settings.lock_timeout_s, say=typer.echo):
+        shards = _find(run, facts, _wanted(reason, file), drop_gone=drop_gone)
+        requeue(run, shards)
+    if shards:
+        typer.echo("run the same command again to have them done")
+
+
+def _find(
+    run: RunFolder, facts: Mapping[str, Any], wanted: Wanted, *, drop_gone: bool
+) -> list[FailedShard]:
+    """Shards to do again, each with a line about it."""
     found = find_failed_shards(
         run.receipts(),
-        _wanted(reason, file),
-        plan_digest=plan_digest(facts["plan"]),
+        wanted,
+        plan_digest=facts_digest(facts["plan"]),
         source_now=lambda path: _source_now(path, facts["config"]),
     )
     shards = [shard for shard in found if drop_gone or shard.state != "gone"]
@@ -117,14 +131,8 @@ def requeue_failures(
         typer.echo(_line(shard, is_left=shard not in shards))
     _check_budget(shards, facts["plan"])
     units = sum(len(shard.units) for shard in shards)
-    if dry_run or not units:
-        typer.echo(f"{units:,} units would be done again" if units else "nothing to do again")
-        return
-    requeue(run, shards)
-    typer.echo(
-        f"{units:,} units of {len(shards):,} shards are taken out of {output}; run the same "
-        "command again to have them done"
-    )
+    typer.echo(f"{units:,} units to do again" if units else "nothing to do again")
+    return shards
 
 
 def _wanted(reason: list[str] | None, file: list[str] | None) -> Wanted:

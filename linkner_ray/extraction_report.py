@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 import yaml
 
 from linkner_ray.evaluation.report import ReportScores, RunReport, UnitReport, write_report
-from linkner_ray.extraction import ExtractionResult, Plan
+from linkner_ray.extraction import ExtractionResult
+from linkner_ray.extraction_plan import Plan
 from linkner_ray.readers import count_units
 from linkner_ray.runs.accounts import routed_share
 from linkner_ray.runs.folder import RunFolder

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from linkner_ray.config import ExtractConfig, LlmConfig
 from linkner_ray.demonstration_source import load_demonstrations
-from linkner_ray.extraction import Plan
+from linkner_ray.extraction_plan import Plan
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import (
     endpoint,

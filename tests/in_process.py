@@ -1,23 +1,18 @@
 """The steps of a run one after the other in this process: all of it but Ray."""
 
 import hashlib
-import json
 import os
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-
 import linkner_ray.extraction
-from linkner_ray.extraction import extract, plan_extraction
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.extraction import extract
+from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.stages.classify_spans import ClassifySpans
-from linkner_ray.stages.recognize_spans import RecognizeSpans
-from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.storage import Folder
-from linkner_ray.unit_steps import UNIT_ROW, apply_stages, read_sources, write_units
 from tests.crawl import config_of, overrides
 from tests.fakes import ScriptedBackend
+from tests.local_pipeline import run_here
 
 
 def by_digest(request):
@@ -30,33 +25,8 @@ def by_digest(request):
     }
 
 
-def run_in_process(config, *, plan_digest, label_set, todo, sources):
-    """What `pipeline.run_extraction` does, unit after unit."""
-    del sources  # only a budget of calls is divided among them
-    stages = [
-        RecognizeSpans(config.recognize),
-        RouteSpans(config.routing, has_llm=True),
-        ClassifySpans(ScriptedBackend(label_set, by_digest), label_set, config=config.llm),
-    ]
-    for source, done in todo:
-        item = {"source": json.dumps(asdict(source)), "done": done, "allotment": None}
-        units = read_sources(
-            pa.Table.from_pylist([item]),
-            plan_digest=plan_digest,
-            config=config.input,
-            sentences=config.sentences,
-            raw_chars=config.errors.raw_chars,
-        )
-        for unit in units:
-            rows = [apply_stages(row, stages) for row in unit.to_pylist()]
-            written = write_units(
-                pa.Table.from_pylist(rows, schema=UNIT_ROW),
-                output=config.output,
-                fusion=config.fusion,
-                label_set=label_set,
-            )
-            for row in written.to_pylist():
-                yield Receipt(**json.loads(row["receipt"]))
+def _llm_stages(llm, _ledger, label_set):
+    return [ClassifySpans(ScriptedBackend(label_set, by_digest), label_set, config=llm)]
 
 
 def plan_of(crawl, output, checkpoint, *more):
@@ -68,7 +38,8 @@ def plan_of(crawl, output, checkpoint, *more):
 
 def extract_in_process(monkeypatch, plan):
     """`extract` without Ray."""
-    monkeypatch.setattr(linkner_ray.extraction, "run_extraction", run_in_process)
+    run = partial(run_here, make_llm_stages=_llm_stages)
+    monkeypatch.setattr(linkner_ray.extraction, "run_extraction", run)
     return extract(plan)
 
 

@@ -10,7 +10,9 @@ from linkner_ray.runs.folder import Receipt
 from linkner_ray.unit_steps import UNIT_ROW, apply_stages, read_sources, write_units
 
 
-def run_here(config, *, plan_digest, label_set, todo, sources, previous=None):
+def run_here(
+    config, *, plan_digest, label_set, todo, sources, previous=None, make_llm_stages=_llm_stages
+):
     """Stands in for `pipeline.run_extraction`."""
     chain = Chain.of(config, label_set)
     allotments = _allotments(chain, sources)
@@ -29,7 +31,7 @@ def run_here(config, *, plan_digest, label_set, todo, sources, previous=None):
             has_llm=chain.has_llm,
             when_needed=previous is not None,
         ),
-        *_llm_stages(chain.llm, chain.ledger, label_set),
+        *make_llm_stages(chain.llm, chain.ledger, label_set),
     ]
     units = read_sources(
         pa.Table.from_pylist(items),
@@ -48,6 +50,6 @@ def run_here(config, *, plan_digest, label_set, todo, sources, previous=None):
             label_set=label_set,
         )
         for row in written.to_pylist():
-            yield Receipt(**json.loads(row["receipt"]))
+            yield Receipt.from_facts(json.loads(row["receipt"]))
     if stages[-1].backend is not None:
         stages[-1].backend.close()

@@ -8,7 +8,8 @@ import pytest
 
 from linkner_ray.cli import main
 from linkner_ray.errors import ConfigError, ContractError
-from linkner_ray.extraction import extract, plan_extraction
+from linkner_ray.extraction import extract
+from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.extraction_report import write_run_report
 from tests.crawl import (
     config_of,
@@ -19,7 +20,7 @@ from tests.crawl import (
     write_checkpoint,
     write_parquet,
 )
-from tests.without_ray import run_here
+from tests.local_pipeline import run_here
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 
 from linkner_ray import pipeline
 from linkner_ray.errors import ConfigError, LockLostError, StartupError
-from linkner_ray.extraction import extract, plan_extraction
+from linkner_ray.extraction import extract
+from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.extraction_report import describe_plan, summarise, write_run_report
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import verify_output

@@ -14,8 +14,8 @@ from linkner_ray.readers import list_sources
 from linkner_ray.runs.accounts import add_counts, check_accounts
 from tests.crawl import config_of, overrides, write_checkpoint
 from tests.hostile import KINDS, PACKINGS, doc_id_of, hostile_texts, mutate
+from tests.local_pipeline import run_here
 from tests.spanner.tiny import LABELS
-from tests.without_ray import run_here
 
 PLACES = ("parquet", "jsonl", "jsonl_gz", "wet_gz", "warc")
 """A way of each kind in which shards come."""

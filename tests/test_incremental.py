@@ -14,7 +14,8 @@ import pytest
 
 from linkner_ray.cli import main
 from linkner_ray.errors import ConfigError, StartupError
-from linkner_ray.extraction import extract, plan_extraction
+from linkner_ray.extraction import extract
+from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.runs.previous import open_previous
 from tests.crawl import (
     config_of,

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from linkner_ray.extraction import extract, plan_extraction
+from linkner_ray.extraction import extract
+from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.extraction_report import summarise, write_run_report
 from linkner_ray.runs.previous import open_previous
 from tests.crawl import (

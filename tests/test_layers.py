@@ -35,6 +35,7 @@ LAYERS = {
     "pipeline": 4,
     "show": 4,
     "predict_text": 4,
+    "extraction_plan": 4,
     "extraction": 5,
     "benchmark": 5,
     "extraction_report": 6,

@@ -7,7 +7,7 @@ import pytest
 
 from linkner_ray.cli import main
 from linkner_ray.config import LlmConfig, RoutingConfig
-from linkner_ray.extraction import plan_extraction
+from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.planning import SampleSettings, estimate_run
 from linkner_ray.planning_report import describe_estimate
 from linkner_ray.readers import read_units

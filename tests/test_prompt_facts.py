@@ -5,7 +5,7 @@ import pytest
 from linkner_ray.config import ExtractConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError
-from linkner_ray.extraction import plan_extraction
+from linkner_ray.extraction_plan import plan_extraction
 from tests.crawl import write_checkpoint, write_parquet
 
 

@@ -18,7 +18,8 @@ from linkner_ray.demo.world import DemoWorld, make_demo
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.evaluation.preview import render_preview
 from linkner_ray.evaluation.report import ReportScores
-from linkner_ray.extraction import ExtractionResult, Plan, extract, plan_extraction
+from linkner_ray.extraction import ExtractionResult, extract
+from linkner_ray.extraction_plan import Plan, plan_extraction
 from linkner_ray.extraction_report import Context, write_run_report
 from linkner_ray.pipeline import start_ray
 from linkner_ray.runs.accounts import VERDICTS, routed_share

@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 from linkner_ray.errors import ContractError
 from linkner_ray.evaluation.report import ReportScores
 from linkner_ray.evaluation.scores import score_entities
-from linkner_ray.extraction import Plan
+from linkner_ray.extraction_plan import Plan
 from linkner_ray.pipeline import Chain, without_llm
 
 Triples = list[set[tuple[int, int, str]]]

@@ -16,7 +16,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import DataError
 from linkner_ray.runs.accounts import num_failed
 from linkner_ray.runs.folder import FOOTER_THREADS, Receipt, RunFolder
 from linkner_ray.runs.units import Source
@@ -155,27 +155,13 @@ def _state(units: Sequence[Receipt], source: Source | None, plan_digest: str) ->
     return "unchanged" if all(unit.source_digest == digest for unit in units) else "changed"
 
 
-def check_not_running(run: RunFolder) -> None:
-    """Check that no run holds the output.
-
-    Raises:
-        ConfigError: If there is a lock; names it.
-    """
-    locks = run.folder.names("_lock", "*.json")
-    if locks:
-        raise ConfigError(
-            f"{run.url}/_lock/{locks[-1]} says that a run writes into this output; wait for its "
-            "end. If it died, start it again and let it end first"
-        )
-
-
 def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
     """Take units out of an output, so that the next run of the same command does them again.
 
-    The marks of a complete run go first: from then on nobody takes the output for whole. A unit's
-    `entities` go before what lies beside them, since they say that it is done.
+    To be called by whoever holds the output's lock. The marks of a complete run go first: from
+    then on nobody takes the output for whole. A unit's `entities` go before what lies beside them,
+    since they say that it is done.
     """
-    check_not_running(run)
     names = [f"part-{unit.unit}.parquet" for shard in shards for unit in shard.units]
     if not names:
         return

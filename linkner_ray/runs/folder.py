@@ -245,8 +245,8 @@ class RunFolder:
         self.folder.write_whole("_SUCCESS", b"")
 
 
-def plan_digest(facts: Mapping[str, Any]) -> str:
-    """Name of what decides a run's output."""
+def facts_digest(facts: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Name of what decides a run's output, or of a part of it."""
     canonical = json.dumps(facts, sort_keys=True)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 

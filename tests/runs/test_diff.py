@@ -11,7 +11,8 @@ import torch
 from linkner_ray.cli import main
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.diff_page import describe_diff, render_diff
-from linkner_ray.extraction import extract, plan_extraction
+from linkner_ray.extraction import extract
+from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.runs.attribution import CAUSES
 from linkner_ray.runs.diff import NUM_EXAMPLES, Diff, compare_runs
 from linkner_ray.spanner.calibration import Calibration

@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import DataError
 from linkner_ray.runs.failures import (
     Wanted,
     failures_of,
@@ -168,14 +168,6 @@ def test_a_requeue_that_is_cut_off_leaves_a_run_that_goes_on(run, monkeypatch, n
         has_rows = any(reason != "failed_answer" for reason in failures_of(receipt))
         whole = 2 + has_rows
         assert len(files) == (whole if receipt.unit in finished else 0)
-
-
-def test_an_output_that_a_run_holds_is_left_alone(run):
-    run.folder.write_whole("_lock/000001.json", b"{}")
-    before = names(run)
-    with pytest.raises(ConfigError, match=r"_lock/000001.json says that a run writes"):
-        requeue(run, find_failed_shards(UNITS, ALL, plan_digest="plan", source_now=source))
-    assert names(run) == before
 
 
 @pytest.mark.usefixtures("s3")
