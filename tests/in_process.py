@@ -29,6 +29,10 @@ def _llm_stages(llm, _ledger, label_set):
     return [ClassifySpans(ScriptedBackend(label_set, by_digest), label_set, config=llm)]
 
 
+run_in_process = partial(run_here, make_llm_stages=_llm_stages)
+"""What `pipeline.run_extraction` does, unit after unit, with an LLM that `by_digest` plays."""
+
+
 def plan_of(crawl, output, checkpoint, *more):
     """A plan with an LLM that `by_digest` plays."""
     llm = ["llm.backend=openai", "llm.model=digest", "llm.base_url=http://127.0.0.1:9/v1"]
@@ -38,8 +42,7 @@ def plan_of(crawl, output, checkpoint, *more):
 
 def extract_in_process(monkeypatch, plan):
     """`extract` without Ray."""
-    run = partial(run_here, make_llm_stages=_llm_stages)
-    monkeypatch.setattr(linkner_ray.extraction, "run_extraction", run)
+    monkeypatch.setattr(linkner_ray.extraction, "run_extraction", run_in_process)
     return extract(plan)
 
 
