@@ -42,7 +42,7 @@ PASSINGS = {"write": 24, "rename": 24, "written": 10, "manifest": 1, "success": 
 """From how many passings of a point the fatal one is drawn; a run has 13 units."""
 
 DEADLINE_S = 1800.0
-"""A run that takes longer hangs; on a machine with 8 others a processor, actors took 400 to load."""
+"""A run that takes longer hangs. Actors that share a processor with eight others load for 400."""
 
 
 @dataclass(slots=True)
