@@ -3,6 +3,7 @@
 `benchmarks/chaos.py` does the same on a real Ray, a run in minutes; here a run takes a second.
 """
 
+import json
 import os
 import random
 import shutil
@@ -13,9 +14,10 @@ import time
 import pytest
 
 from linkner_ray.crash_points import POINTS, VARIABLE, arm
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, LockLostError
 from linkner_ray.extraction import extract
 from linkner_ray.runs import code_version as code
+from linkner_ray.runs.lock import OutputLock
 from linkner_ray.stopping import EXIT_CODE, exit_on_sigterm
 from linkner_ray.storage import Folder
 from tests.crawl import write_checkpoint, write_crawl
@@ -188,3 +190,41 @@ def test_a_shard_that_comes_later_takes_the_mark_away_until_it_is_done(
     assert not (output / "_SUCCESS").exists()
     assert extract_in_process(monkeypatch, both).has_finished
     assert (output / "_SUCCESS").exists()
+
+
+def lock_of(output):
+    return OutputLock(Folder.at(str(output)), url=str(output), timeout_s=60, say=pytest.fail)
+
+
+def test_an_output_that_another_run_holds_is_refused_and_left_alone(run, monkeypatch):
+    plan, output = run
+    with lock_of(output):
+        with pytest.raises(ConfigError, match=r"out is being written by .*process"):
+            extract_in_process(monkeypatch, plan)
+        assert list(every_file(output)) == ["_lock/000001.json"]
+
+
+def test_a_finished_output_is_looked_at_without_a_lock(tmp_path, crawl, checkpoint, monkeypatch):
+    plan = plan_of(crawl, tmp_path / "out", checkpoint)
+    extract_in_process(monkeypatch, plan)
+    with lock_of(tmp_path / "out"):
+        assert extract_in_process(monkeypatch, plan).units_written == 0
+
+
+def test_a_run_that_is_taken_over_stops_before_it_finishes(run, monkeypatch):
+    plan, output = run
+
+    def taken_over(*arguments, **settings):
+        yield from run_in_process(*arguments, **settings)
+        folder = Folder.at(output)
+        owner = json.loads(folder.read_bytes("_lock/000001.json"))
+        other = json.dumps({**owner, "name": "eve@far-away, process 7", "token": "other"})
+        assert folder.create_whole("_lock/000002.json", other.encode())
+
+    monkeypatch.setattr("linkner_ray.extraction.run_extraction", taken_over)
+    with pytest.raises(LockLostError, match=r"taken over by eve@far-away, process 7"):
+        extract(plan)
+    left = Folder.at(output)
+    assert not left.exists("_manifest.json")
+    assert not left.exists("_SUCCESS")
+    assert "000002.json" in left.names("_lock")

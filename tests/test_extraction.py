@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray import pipeline
-from linkner_ray.errors import ConfigError, LockLostError, StartupError
+from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.extraction import extract
 from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.extraction_report import describe_plan, summarise, write_run_report
-from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import verify_output
 from linkner_ray.storage import Folder
 from tests.crawl import (
@@ -173,37 +172,6 @@ def test_block_layouts_worker_counts_and_orders_leave_no_trace(
 TWO_ENCODERS = [
     "resources.encoder_actors=2", "resources.encoder_cpus=0.6", "resources.write_cpus=0.2",
 ]  # fmt: skip
-
-
-def test_an_output_that_another_run_holds_is_refused_and_a_finished_one_is_not_locked(
-    finished, checkpoint, crawl, tmp_path
-):
-    plan, _, output = finished
-    held = [
-        OutputLock(Folder.at(str(path)), url=str(path), timeout_s=60, say=print)
-        for path in (output, tmp_path / "out")
-    ]
-    with held[0], held[1]:
-        assert extract(plan).units_written == 0
-        with pytest.raises(ConfigError, match=r"out is being written by .*process"):
-            run(crawl, tmp_path / "out", checkpoint)
-    assert not (tmp_path / "out" / "_run.json").exists()
-
-
-def test_a_run_that_is_taken_over_stops_before_it_finishes(
-    checkpoint, crawl, tmp_path, monkeypatch
-):
-    output = tmp_path / "out"
-
-    def taken_over(*arguments, **settings):
-        yield from pipeline.run_extraction(*arguments, **settings)
-        Folder.at(str(output)).write_whole("_lock/000009.json", b"{}")
-
-    monkeypatch.setattr("linkner_ray.extraction.run_extraction", taken_over)
-    with pytest.raises((LockLostError, ConfigError)):
-        run(crawl, output, checkpoint)
-    assert not (output / "_manifest.json").exists()
-    assert not (output / "_SUCCESS").exists()
 
 
 def strip_scores(row):
