@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from linkner_ray.errors import ConfigError
 from linkner_ray.runs.attribution import CAUSES, Attribution
 from linkner_ray.runs.finished import FinishedRun, PartCache
 from linkner_ray.runs.row_index import Place, RowIndex, name_words
@@ -144,10 +145,16 @@ def compare_runs(before: str, after: str) -> Diff:
         after: Folder of the later one.
 
     Raises:
-        ConfigError: If one is no finished run.
+        ConfigError: If one is no finished run, or they wrote tables of different versions.
         DataError: If a file is missing or damaged.
     """
     runs = FinishedRun.open(before), FinishedRun.open(after)
+    versions = [run.facts.get("schema_version") for run in runs]
+    if versions[0] != versions[1]:
+        raise ConfigError(
+            f"{before} has tables of version {versions[0]}, {after} of version {versions[1]}; "
+            "only runs of one version can be compared"
+        )
     return _Comparison(*runs).run()
 
 

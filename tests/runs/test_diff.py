@@ -291,3 +291,12 @@ def test_the_command_writes_page_and_numbers(world, tmp_path, capsys):
 def test_a_folder_that_is_no_finished_run_is_refused(world, tmp_path):
     with pytest.raises(ConfigError, match=r"no _run.json"):
         compare_runs(world(), str(tmp_path))
+
+
+def test_runs_of_two_table_versions_are_not_compared(world, tmp_path):
+    shutil.copytree(world(), tmp_path / "old")
+    tree = json.loads((tmp_path / "old" / "_run.json").read_text())
+    tree["plan"]["schema_version"] = 2
+    (tmp_path / "old" / "_run.json").write_text(json.dumps(tree))
+    with pytest.raises(ConfigError, match="only runs of one version"):
+        compare_runs(str(tmp_path / "old"), world())

@@ -137,3 +137,22 @@ def test_a_checkpoint_that_answers_otherwise_than_its_canary_does_not_start(mode
     (tmp_path / "calibration.json").write_text('{"temperature": 2.0}')
     with pytest.raises(StartupError, match="does not answer as it did"):
         RecognizeSpans(config)
+
+
+def test_in_batches_of_a_document_its_candidates_are_those_it_has_alone(model):
+    config = CONFIG.model_copy(update={"batch_scope": "document"})
+    stage, texts = RecognizeSpans(config, model), [*TEXTS, TEXTS[0] * 9]
+    split = SplitSentences(SentencesConfig())
+    together = apply_stage(stage, apply_stage(split, documents(texts)))["candidates"]
+    alone = [
+        apply_stage(stage, apply_stage(split, documents([text])))["candidates"][0].as_py()
+        for text in texts
+    ]
+    assert together.to_pylist() == alone
+    assert sum(map(len, alone)) > 10
+
+
+def test_documents_without_sentences_need_no_batch(model):
+    stage = RecognizeSpans(CONFIG.model_copy(update={"batch_scope": "document"}), model)
+    table = apply_stage(SplitSentences(SentencesConfig()), documents(["", " "]))
+    assert apply_stage(stage, table)["candidates"].to_pylist() == [[], []]
