@@ -34,7 +34,8 @@ MEASURES = {
     "open_s": "opened in s",
     "two_writers_per_s": "two writers, added/s",
     "disk_bytes_per_entry": "bytes on disk",
-    "memory_bytes_per_entry": "bytes in memory",
+    "memory_bytes_per_entry": "bytes of memory at the peak of opening",
+    "held_bytes_per_entry": "bytes of memory held",
 }
 
 
@@ -122,6 +123,7 @@ def _measure_one(name: str, folder: Path, made: Sequence[Sequence], count: int) 
     memory = peak_memory_mib(reopen)
     numbers["open_s"] = seconds[0]
     numbers["memory_bytes_per_entry"] = None if memory is None else memory * 2**20 / count
+    numbers["held_bytes_per_entry"] = getattr(held[0], "num_bytes", 0) / count
     numbers["found_per_s"] = _found_per_s(held[0], count)
     held[0].close()
     files = [path for path in (folder / "one").rglob("*") if path.is_file()]

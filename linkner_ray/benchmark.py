@@ -221,8 +221,8 @@ def _asking(result: SetResult) -> list[str]:
         fit = result.product
         lines += [
             f"Fitted on these {fit.num_spans:,} answers: `fusion.weight={fit.weight:.3f}`; the LLM "
-            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`). They "
-            "come from this set's gold and are for other sets: scored here, they flatter.",
+            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`). "
+            "Both come from this set's gold and are for other sets: scored here, they flatter.",
             "",
         ]
     return lines
