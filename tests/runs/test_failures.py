@@ -51,6 +51,7 @@ def finished(url):
     """The output of a run that ended."""
     folder = RunFolder(url)
     folder.begin({"plan": {}})
+    files = []
     for receipt in UNITS:
         rows = [
             {
@@ -64,13 +65,13 @@ def finished(url):
             if reason != "failed_answer"
             for index in range(count)
         ]
-        folder.commit(
+        files += folder.commit(
             receipt,
             entities=OUTPUT.empty_table(),
             quarantine=pa.Table.from_pylist(rows, schema=QUARANTINE),
             candidates=CANDIDATES_OUTPUT.empty_table(),
         )
-    folder.finish(folder.receipts(), {})
+    folder.finish(folder.receipts(), files, {})
     return folder
 
 
