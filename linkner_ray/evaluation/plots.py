@@ -31,6 +31,7 @@ SYSTEM_COLOURS = {"local": BLUE, "linked": VERMILION}
 
 _DPI = 144
 _WIDTH = 7.0  # inches
+_LEGEND_COLUMNS = 3  # more do not fit the width
 
 
 def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
@@ -143,7 +144,7 @@ def plot_gains(curves: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
     Args:
         curves: System to points of asked share and F1, both in [0, 1].
     """
-    figure, axes = _figure(4.2)
+    figure, axes = _figure(4.6)
     colours = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
     for (name, points), colour, marker in zip(curves.items(), cycle(colours), cycle("osD^vx")):
         shares, scores = zip(*sorted(points), strict=True)
@@ -176,7 +177,8 @@ def _png(figure: Figure, axes: Axes, title: str) -> bytes:
     axes.set_axisbelow(True)
     handles, _ = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(loc="outside lower center", ncols=len(handles), frameon=False)
+        columns = min(len(handles), _LEGEND_COLUMNS)
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()
