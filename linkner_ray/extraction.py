@@ -257,13 +257,13 @@ def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:
     if quarantined > limits.max_share * documents:
         problems.append(
             f"{quarantined} of {documents} documents are quarantined, over errors.max_share = "
-            f"{limits.max_share:g}; see _quarantine/"
+            f"{limits.max_share:g}; see `linkner failures list`"
         )
     files = totals["files_quarantined"]
     if files > limits.max_failed_files:
         problems.append(
             f"{files} files could not be read to their end, over errors.max_failed_files = "
-            f"{limits.max_failed_files}; see _quarantine/"
+            f"{limits.max_failed_files}; see `linkner failures list`"
         )
     asked, failed = num_asked(totals), num_failed(totals)
     if failed > limits.max_failed_answers_share * asked:
