@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
+from s3fs import S3FileSystem
 
 from benchmarks.chaos_parts import HashedLlm, TwoNodes, write_checkpoint, write_corpus
 from benchmarks.measure import write_json
@@ -248,7 +250,7 @@ def surroundings(folder: Path) -> Iterator[Chaos]:
     store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     store.start()
     host, port = store.get_host_and_port()
-    os.environ |= {
+    environment = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "chaos",
         "AWS_SECRET_ACCESS_KEY": "chaos",
@@ -258,14 +260,17 @@ def surroundings(folder: Path) -> Iterator[Chaos]:
         "RAY_USAGE_STATS_ENABLED": "0",
         VARIABLE: str(folder / "points"),
     }
-    Folder.at("s3://bucket").filesystem.mkdir("bucket")
-    cluster = TwoNodes()
-    try:
-        yield Chaos(folder, cluster, llm.url)
-    finally:
-        cluster.close()
-        store.stop()
-        llm.close()
+    with patch.dict(os.environ, environment):
+        S3FileSystem.clear_instance_cache()  # its instances remember other servers
+        Folder.at("s3://bucket").filesystem.mkdir("bucket")
+        cluster = TwoNodes()
+        try:
+            yield Chaos(folder, cluster, llm.url)
+        finally:
+            cluster.close()
+            store.stop()
+            llm.close()
+            S3FileSystem.clear_instance_cache()
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, object]:
