@@ -83,7 +83,7 @@ class Chaos:
 
     def output(self, store: str) -> str:
         """Where runs of a store write."""
-        return "s3://bucket/out" if store == "s3" else str(self.folder / "out")
+        return "s3://chaos/out" if store == "s3" else str(self.folder / "out")
 
     def learn(self, store: str) -> None:
         """Run once without a kill, to know what bytes are wanted and how long it takes."""
@@ -262,7 +262,7 @@ def surroundings(folder: Path) -> Iterator[Chaos]:
     }
     with patch.dict(os.environ, environment):
         S3FileSystem.clear_instance_cache()  # its instances remember other servers
-        Folder.at("s3://bucket").filesystem.mkdir("bucket")
+        Folder.at("s3://chaos").filesystem.makedirs("chaos", exist_ok=True)
         cluster = TwoNodes()
         try:
             yield Chaos(folder, cluster, llm.url)
