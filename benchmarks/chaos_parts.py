@@ -100,7 +100,11 @@ class HashedLlm:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                try:
+                    body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                except json.JSONDecodeError:  # whoever asked was killed while asking
+                    self.close_connection = True
+                    return
                 time.sleep(delay_s)
                 raw = json.dumps(_completion(body["messages"])).encode()
                 self.send_response(200)

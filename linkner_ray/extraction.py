@@ -13,7 +13,13 @@ from linkner_ray.errors import ContractError
 from linkner_ray.extraction_plan import Plan, remaining
 from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
 from linkner_ray.pipeline import run_extraction
-from linkner_ray.runs.accounts import add_counts, check_accounts, num_asked, num_failed
+from linkner_ray.runs.accounts import (
+    NO_EFFORT,
+    add_counts,
+    check_accounts,
+    num_asked,
+    num_failed,
+)
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.failures import remove_leftovers
 from linkner_ray.runs.folder import Receipt, RunFolder, facts_digest
@@ -192,7 +198,7 @@ def _result(
         has_finished: Whether this run finishes the output.
     """
     totals: dict[str, int] = {}
-    effort: dict[str, int] = {}
+    effort = dict(NO_EFFORT)
     for receipt in receipts:
         totals = add_counts(totals, receipt.counts)
         effort = add_counts(effort, receipt.effort)

@@ -16,6 +16,7 @@ import pytest
 from linkner_ray.crash_points import POINTS, VARIABLE, arm
 from linkner_ray.errors import ConfigError, LockLostError
 from linkner_ray.extraction import extract
+from linkner_ray.extraction_report import summarise, write_run_report
 from linkner_ray.runs import code_version as code
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.stopping import EXIT_CODE, exit_on_sigterm
@@ -60,6 +61,19 @@ def run(request, tmp_path, crawl, checkpoint):
         Folder.at("s3://bucket").filesystem.mkdir("bucket")
         output = "s3://bucket/out"
     return plan_of(crawl, output, checkpoint), output
+
+
+def test_a_run_whose_last_marks_alone_are_missing_ends_with_a_report(run, monkeypatch):
+    plan, output = run
+    extract_in_process(monkeypatch, plan)
+    wanted = every_file(output)
+    for name in ("_SUCCESS", "_manifest.json"):
+        Folder.at(output).remove(name)
+    again = extract_in_process(monkeypatch, plan)
+    assert (again.units_written, again.effort["questions_asked"]) == (0, 0)
+    assert every_file(output) == wanted
+    write_run_report(plan, again)
+    assert "asked now" in summarise(plan, again)
 
 
 def clear(output):

@@ -96,6 +96,14 @@ def count_unit(
     return {**counts, "dropped_by_llm": dropped, "dropped_in_fusion": in_fusion}
 
 
+NO_EFFORT: Mapping[str, int] = {
+    "questions_asked": 0,
+    "questions_from_ledger": 0,
+    "prompt_tokens_asked": 0,
+}
+"""Of a run that finds every unit done."""
+
+
 def count_effort(table: pa.Table) -> dict[str, int]:
     """Counters of what a unit's answers took in this run; they are not the same in every run.
 
