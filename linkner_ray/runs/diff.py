@@ -69,7 +69,7 @@ class Diff:
     """Steps that the two plans decide differently, with the facts that differ."""
 
     documents: Counter[str] = field(default_factory=Counter)
-    """same_text, other_text, only_before, only_after; and same_id, those whose id an earlier
+    """same_text, other_text, only_before, only_after; and repeated_id, those whose id an earlier
     document of their run has, or is without a partner for that reason."""
 
     entities: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -173,7 +173,7 @@ class _Comparison:
 
     def run(self) -> Diff:
         is_matched = np.zeros(len(self.index), np.bool_)
-        self.diff.documents["same_id"] += int((self.index.words[1:] == self.index.words[:-1]).sum())
+        self.diff.documents["repeated_id"] += int((self.index.words[1:] == self.index.words[:-1]).sum())
         for later, part in enumerate(self.after.parts):
             table = self.later_files.table(f"entities/{part}", _columns(self.after))
             found = self.index.find(name_words(table["doc_id"]))
@@ -197,7 +197,7 @@ class _Comparison:
 
     def _match(self, doc_id: str, places: Sequence[Place], is_matched: np.ndarray) -> Place | None:
         """The first document of the earlier run with this id that has no partner yet."""
-        same_id = False
+        repeated_id = False
         for place in places:
             position = int(self.index.starts[place.file]) + place.row
             if self._value(place, "doc_id") != doc_id:
@@ -205,8 +205,8 @@ class _Comparison:
             if not is_matched[position]:
                 is_matched[position] = True
                 return place
-            same_id = True
-        self.diff.documents["same_id"] += same_id
+            repeated_id = True
+        self.diff.documents["repeated_id"] += repeated_id
         return None
 
     def _value(self, place: Place, column: str) -> Any:  # noqa: ANN401 - of any column

@@ -184,7 +184,7 @@ def test_an_llm_that_answers_otherwise_behind_the_same_name_is_found_out(world, 
 
 def test_a_run_and_itself_are_all_the_same(world):
     diff = compare_runs(world(), world())
-    assert diff.documents == {"same_id": 0, "same_text": NUM_DOCUMENTS}
+    assert diff.documents == {"repeated_id": 0, "same_text": NUM_DOCUMENTS}
     assert {kind for _, _, kind in diff.entities} == {"same"}
     assert not diff.examples
     assert "the plans agree" in describe_diff(diff)
@@ -242,7 +242,7 @@ def test_of_two_documents_with_one_id_the_first_is_matched_with_the_first(world,
             pq.write_table(same, part)
     documents = compare_runs(str(tmp_path / "one"), str(tmp_path / "two")).documents
     assert documents["same_text"] == NUM_DOCUMENTS
-    assert documents["same_id"] == NUM_DOCUMENTS - 1
+    assert documents["repeated_id"] == NUM_DOCUMENTS - 1
 
 
 def test_examples_are_spread_over_the_causes_and_drawn_the_same_each_time(world):
