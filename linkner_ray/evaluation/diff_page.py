@@ -72,8 +72,8 @@ def label_rows(diff: Diff) -> list[tuple[str, str, list[int]]]:
 
 def describe_diff(diff: Diff) -> str:
     """The counts for a reader at a terminal."""
-    documents = {name: diff.documents[name] for name in ("same_text", "other_text")}
-    documents |= {name: diff.documents[name] for name in ("only_before", "only_after", "repeated_id")}
+    names = ("same_text", "other_text", "only_before", "only_after", "repeated_id")
+    documents = {name: diff.documents[name] for name in names}
     facts = [line for lines in diff.changed.values() for line in lines]
     lines = [
         f"{diff.before} -> {diff.after}",

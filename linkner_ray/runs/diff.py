@@ -173,7 +173,8 @@ class _Comparison:
 
     def run(self) -> Diff:
         is_matched = np.zeros(len(self.index), np.bool_)
-        self.diff.documents["repeated_id"] += int((self.index.words[1:] == self.index.words[:-1]).sum())
+        repeated = self.index.words[1:] == self.index.words[:-1]
+        self.diff.documents["repeated_id"] += int(repeated.sum())
         for later, part in enumerate(self.after.parts):
             table = self.later_files.table(f"entities/{part}", _columns(self.after))
             found = self.index.find(name_words(table["doc_id"]))
