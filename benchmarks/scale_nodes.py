@@ -43,10 +43,10 @@ class SleepInsteadOfRecognizing:
 
 
 def sleeping_stages(
-    recognize: RecognizeConfig, routing: RoutingConfig, *, has_llm: bool
+    recognize: RecognizeConfig, routing: RoutingConfig, *, has_llm: bool, when_needed: bool
 ) -> Sequence[Stage]:
     """In place of the encoder's stages."""
-    del recognize
+    del recognize, when_needed
     return [SleepInsteadOfRecognizing(), RouteSpans(routing, has_llm=has_llm)]
 
 

@@ -108,8 +108,11 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     Example: linkner extract --config jobs/configs/extract.yaml input.paths=[crawl/] output.path=out
     """
-    if explain and incremental is None:
-        raise ConfigError("--explain tells what of --incremental PREVIOUS was reused; give both")
+    if incremental is None and (explain or trust_code):
+        raise ConfigError(
+            f"{'--explain' if explain else '--trust-code'} is about what --incremental PREVIOUS "
+            "takes over; give both"
+        )
     resolved = load_config(ExtractConfig, config, overrides or [])
     from linkner_ray.extraction import extract as run_extraction
     from linkner_ray.extraction_plan import plan_extraction

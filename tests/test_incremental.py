@@ -409,9 +409,11 @@ def test_the_command_explains_each_shard(yesterday, checkpoint, tmp_path, capsys
     assert "a.parquet: 1 units found done" in said
 
 
-def test_explaining_nothing_is_refused(capsys):
-    code, _, said = command(capsys, "--explain")
+@pytest.mark.parametrize("option", ["--explain", "--trust-code"])
+def test_an_option_about_nothing_is_refused(option, capsys):
+    code, _, said = command(capsys, option)
     assert code == 2
+    assert option in said
     assert "--incremental" in said
 
 

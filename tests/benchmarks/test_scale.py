@@ -1,10 +1,13 @@
+import inspect
 import json
 import os
 
 import pytest
 
 from benchmarks import scale
+from benchmarks.scale_nodes import sleeping_stages
 from benchmarks.scale_plan import simulate_plan
+from linkner_ray import pipeline
 
 
 def test_the_rate_of_a_run_leaves_out_what_came_before_its_first_file(tmp_path):
@@ -27,6 +30,11 @@ def test_a_simulated_driver_plans_what_is_left(capsys):
     assert numbers["planned_shards"] == 200
     assert numbers["planned_shards_left"] == 2  # every hundredth
     assert "planned_kib_per_unit" in capsys.readouterr().out
+
+
+def test_sleeping_encoders_are_made_as_the_pipeline_makes_its_own():
+    ours, theirs = map(inspect.signature, (sleeping_stages, pipeline._encoder_stages))
+    assert list(ours.parameters) == list(theirs.parameters)
 
 
 @pytest.mark.ray
