@@ -34,7 +34,8 @@ LAYERS = {
     "training": 5,
     "pipeline": 4,
     "show": 4,
-    "predict_text": 4,
+    "predict_text": 5,
+    "preview": 5,
     "extraction_plan": 4,
     "extraction": 5,
     "benchmark": 5,
@@ -42,12 +43,17 @@ LAYERS = {
     "incremental_report": 6,
     "planning": 6,
     "planning_report": 7,
+    "nightly_report": 7,
+    "nightly": 8,
+    "linkner": 4,
     "demo": 7,
     "cli_failures": 7,
     "cli_labels": 7,
     "cli_ledger": 7,
     "cli_verify": 7,
-    "cli": 8,
+    "cli_preview": 7,
+    "cli_nightly": 9,
+    "cli": 10,
 }
 """A module imports from its own part or a lower layer."""
 
