@@ -10,19 +10,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from linkner_ray.config import NightlyConfig, RecognizeConfig
+from linkner_ray.config import NightlyConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.diff_page import render_diff
 from linkner_ray.extraction import ExtractionResult, extract
 from linkner_ray.extraction_plan import Plan, plan_extraction, remaining
 from linkner_ray.extraction_report import write_run_report
 from linkner_ray.incremental_report import describe_previous
+from linkner_ray.nightly_checks import check_canary_of, check_limits
 from linkner_ray.nightly_report import describe_night
 from linkner_ray.pipeline import start_ray
-from linkner_ray.planning import RunEstimate, SampleSettings, estimate_run, known_answers
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.diff import Diff, compare_runs
 from linkner_ray.runs.drift import Drift, DriftReport, measure_drift
@@ -33,8 +33,6 @@ from linkner_ray.runs.manifest import verify_output
 from linkner_ray.runs.nights import RECORD, move_latest, read_latest, read_record, write_record
 from linkner_ray.runs.previous import PreviousRun, open_previous
 from linkner_ray.schemas import SCHEMA_VERSION
-from linkner_ray.spanner.canary import Canary, load_recognizer
-from linkner_ray.spanner.checkpoint import local_checkpoint
 from linkner_ray.stopping import Stopping, exit_on_sigterm
 from linkner_ray.storage import Folder
 
@@ -226,58 +224,6 @@ def _run_alone(
         problems=result.problems,
         alerts=alerts if held else (),
     )
-
-
-def check_canary_of(config: RecognizeConfig, notes: list[str]) -> int:
-    """Ask the checkpoint here what it was asked where it was trained.
-
-    Returns:
-        Sentences of the canary; 0 if the checkpoint has none, which becomes a note.
-
-    Raises:
-        StartupError: If it answers otherwise.
-    """
-    canary = Canary.read(local_checkpoint(config.checkpoint))
-    if canary is None:
-        notes.append(f"{config.checkpoint} has no canary, so nobody asked it.")
-        return 0
-    load_recognizer(_anywhere(config))
-    return len(canary.sentences)
-
-
-def check_limits(plan: Plan, config: NightlyConfig) -> RunEstimate:
-    """Estimate what the night would ask and take, from a sample.
-
-    Raises:
-        ConfigError: If that is over a limit of `night`.
-    """
-    here = plan.config.model_copy(update={"recognize": _anywhere(plan.config.recognize)})
-    settings = SampleSettings(documents=config.night.sample_documents, thresholds=())
-    estimate = estimate_run(
-        replace(plan, config=here), settings, is_known=known_answers(here, plan.label_set)
-    )
-    [row] = estimate.rows
-    limits = (
-        ("max_questions", config.night.max_questions, row.questions - (row.known or 0)),
-        ("max_llm_hours", config.night.max_llm_hours, row.llm_hours),
-        ("max_encoder_hours", config.night.max_encoder_hours, estimate.encoder_hours),
-    )
-    over = [
-        f"{found:,.6g} over night.{name} = {limit:,.6g}"
-        for name, limit, found in limits
-        if limit is not None and found is not None and found > limit
-    ]
-    if over:
-        raise ConfigError(
-            f"night {config.night.name} is not started, its estimate is {', '.join(over)}; set "
-            "routing.budget or a higher routing.threshold, or raise the limit"
-        )
-    return estimate
-
-
-def _anywhere(config: RecognizeConfig) -> RecognizeConfig:
-    """The same for a driver that may have no GPU."""
-    return config.model_copy(update={"device": "auto"})
 
 
 def _extract(night: _Night, lock: OutputLock, stopping: Stopping | None) -> ExtractionResult:

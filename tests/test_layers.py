@@ -43,6 +43,7 @@ LAYERS = {
     "incremental_report": 6,
     "planning": 6,
     "planning_report": 7,
+    "nightly_checks": 7,
     "nightly_report": 7,
     "nightly": 8,
     "linkner": 4,
