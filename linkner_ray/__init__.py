@@ -1,3 +1,19 @@
 """LinkNER on Ray: named-entity recognition over web crawls, with an LLM for the uncertain spans."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from linkner_ray.linkner import Entity, LinkNER
+
 __version__ = "0.1.0"
+
+__all__ = ["Entity", "LinkNER", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the Python API when it is asked for: a command that needs no model loads no torch."""
+    if name not in {"Entity", "LinkNER"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from linkner_ray import linkner
+
+    return getattr(linkner, name)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from linkner_ray import cli_failures, cli_labels, cli_ledger, cli_verify
+from linkner_ray import cli_failures, cli_labels, cli_ledger, cli_nightly, cli_preview, cli_verify
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
@@ -27,6 +27,8 @@ app = typer.Typer(
 app.add_typer(cli_failures.app, name="failures")
 app.add_typer(cli_labels.app, name="labels")
 app.add_typer(cli_ledger.app, name="ledger")
+app.command()(cli_nightly.nightly)
+app.command()(cli_preview.preview)
 app.command()(cli_verify.verify)
 
 ConfigFile = Annotated[
@@ -221,19 +223,20 @@ def predict(
 
     Example: linkner predict checkpoints/conll03 "Angela Merkel visited Paris." --doubted
     """
-    from linkner_ray.predict_text import TextPredictor, render, to_json
+    from linkner_ray.linkner import LinkNER
+    from linkner_ray.predict_text import predict_text, render, to_json
 
-    predictor = TextPredictor(checkpoint)
+    linkner = LinkNER.from_pretrained(checkpoint)
     colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for index, text in enumerate(texts):
         raw = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
-        prediction = predictor(raw.decode("utf-8", errors="replace"))
+        prediction = predict_text(linkner, raw.decode("utf-8", errors="replace"))
         if as_json:
             print(to_json(prediction, doubted=doubted))
             continue
         if index:
             print()
-        print(render(prediction, predictor.labels, doubted=doubted, colored=colored))
+        print(render(prediction, linkner.label_set.ids, doubted=doubted, colored=colored))
 
 
 @app.command()

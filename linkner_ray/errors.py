@@ -27,6 +27,12 @@ class ErrorLimitError(LinknerError):
     exit_code = 3
 
 
+class DriftError(LinknerError):
+    """The night finished and is kept, but differs too much from the one before to be published."""
+
+    exit_code = 3
+
+
 class StartupError(LinknerError):
     """A model or engine did not come up, or does not answer as it should."""
 

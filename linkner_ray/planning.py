@@ -130,7 +130,7 @@ class _Recorder:
         self.symbols = choose_symbols(len(label_set.classes))
         self.requests: list[Request] = []
         self._encoder: PromptEncoder | None = None
-        if Path(config.model).is_dir():
+        if config.model and Path(config.model).is_dir():  # "" would be the working directory
             tokenizer = engine_start.load_tokenizer(config)
             self._encoder = PromptEncoder(tokenizer, name=config.model)
             count = len(label_set.classes)

@@ -2,17 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import pyarrow as pa
 import typer
 
-from linkner_ray.config import RecognizeConfig, SentencesConfig
 from linkner_ray.evaluation.visible import make_visible
+from linkner_ray.linkner import LinkNER
 from linkner_ray.schemas import DOCUMENTS
-from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.recognize_spans import RecognizeSpans
-from linkner_ray.stages.split_sentences import SplitSentences
 
 COLORS = ("green", "cyan", "yellow", "magenta", "blue", "red")
 """Of the labels in their order, from the beginning again when there are more."""
@@ -20,7 +17,7 @@ COLORS = ("green", "cyan", "yellow", "magenta", "blue", "red")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundSpan:
-    """A candidate as a reader wants it.
+    """An entity or a doubted span as a reader wants it.
 
     Attributes:
         start: First code point in the text.
@@ -54,36 +51,18 @@ class TextPrediction:
     doubted: tuple[FoundSpan, ...]
 
 
-class TextPredictor:
-    """Runs texts through sentence splitting and recognition, each by itself.
-
-    Args:
-        checkpoint: Folder that training wrote, local or with a scheme.
-
-    Raises:
-        ConfigError: If there is no such folder.
-        StartupError: If it is incomplete or damaged, or its canary does not pass.
-    """
-
-    def __init__(self, checkpoint: str) -> None:
-        self._split = SplitSentences(SentencesConfig())
-        self._recognize = RecognizeSpans(RecognizeConfig(checkpoint=checkpoint))
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Label ids of the model, in its order."""
-        return self._recognize.label_set.ids
-
-    def __call__(self, text: str) -> TextPrediction:
-        """Find the entities of a text, and the spans that are in doubt."""
-        document = {"doc_id": "text", "url": None, "lang": None, "text": text}
-        table = pa.Table.from_pylist([document], schema=DOCUMENTS)
-        table = apply_stage(self._recognize, apply_stage(self._split, table))
-        (candidates,) = table["candidates"].to_pylist()
-        classes = self._recognize.label_set.classes
-        found: dict[str, list[FoundSpan]] = {"predicted": [], "doubted": []}
-        for one in candidates:
-            span = FoundSpan(
+def predict_text(linkner: LinkNER, text: str) -> TextPrediction:
+    """Find the entities of a text, and the spans that are in doubt."""
+    document = {"doc_id": "text", "url": None, "lang": None, "text": text}
+    table = linkner.run(pa.Table.from_pylist([document], schema=DOCUMENTS))
+    [entities], [candidates] = table["entities"].to_pylist(), table["candidates"].to_pylist()
+    classes = linkner.label_set.classes
+    shown = tuple(field.name for field in fields(FoundSpan))
+    return TextPrediction(
+        text=text,
+        entities=tuple(FoundSpan(**{name: one[name] for name in shown}) for one in entities),
+        doubted=tuple(
+            FoundSpan(
                 start=one["start"],
                 end=one["end"],
                 text=text[one["start"] : one["end"]],
@@ -91,10 +70,10 @@ class TextPredictor:
                 score=one["label_probs"][classes.index(one["label"])],
                 uncertainty=one["uncertainty"],
             )
-            found[one["kind"]].append(span)
-        return TextPrediction(
-            text=text, entities=tuple(found["predicted"]), doubted=tuple(found["doubted"])
-        )
+            for one in candidates
+            if one["kind"] == "doubted"
+        ),
+    )
 
 
 def to_json(prediction: TextPrediction, *, doubted: bool) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from linkner_ray.errors import ContractError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Goes up with any change of the output; a run refuses to continue one of another version."""
 
 TOKEN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
@@ -84,6 +84,7 @@ OUTPUT = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("url", pa.string()),
+        pa.field("lang", pa.string()),  # as the input says, if it does
         pa.field("doc_digest", pa.string(), nullable=False),  # of the text, 32 digits
         pa.field("status", pa.string(), nullable=False),  # "entities" or "empty"
         pa.field("num_chars", pa.int64(), nullable=False),

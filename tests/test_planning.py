@@ -154,6 +154,13 @@ def test_an_input_without_documents_is_planned_too(checkpoint, tmp_path):
     assert {row.asked for row in estimate.rows} == {0}
 
 
+def test_a_run_without_an_llm_is_planned_too(crawl, checkpoint):
+    """Its model is "", which as a folder would be the working directory."""
+    plan = plan_extraction(config_of(*overrides(crawl, "out", checkpoint)))
+    assert plan.config.llm.model == ""
+    assert estimate_run(plan, SampleSettings(documents=5)).words > 0
+
+
 def test_the_command_prints_a_table_and_writes_json(crawl, checkpoint, tmp_path, capsys):
     target = tmp_path / "plan.json"
     arguments = overrides(crawl, "/nowhere", checkpoint, *LLM, "routing.budget=10%")

@@ -8,11 +8,12 @@ import pytest
 
 from linkner_ray.cli import main
 from linkner_ray.config import RecognizeConfig
+from linkner_ray.linkner import LinkNER
 from linkner_ray.predict_text import (
     COLORS,
     FoundSpan,
     TextPrediction,
-    TextPredictor,
+    predict_text,
     render,
     to_json,
 )
@@ -90,7 +91,7 @@ def test_json_has_the_text_as_it_is_and_acts_on_no_terminal():
 
 def test_a_text_gets_what_the_model_says_of_its_sentences(checkpoint):
     text = "Paris and London\n\u6771 Microsoft in New York"
-    prediction = TextPredictor(checkpoint)(text)
+    prediction = predict_text(LinkNER.from_pretrained(checkpoint), text)
     recognizer = Recognizer(
         SpanNER.from_pretrained(checkpoint), RecognizeConfig(checkpoint=checkpoint)
     )
@@ -110,7 +111,8 @@ def test_a_text_gets_what_the_model_says_of_its_sentences(checkpoint):
 
 
 def test_a_text_without_words_has_no_entities(checkpoint):
-    assert TextPredictor(checkpoint)(" \n") == TextPrediction(text=" \n", entities=(), doubted=())
+    prediction = predict_text(LinkNER.from_pretrained(checkpoint), " \n")
+    assert prediction == TextPrediction(text=" \n", entities=(), doubted=())
 
 
 def test_the_command_takes_texts_and_standard_input(checkpoint, capsys, monkeypatch):

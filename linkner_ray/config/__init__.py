@@ -14,6 +14,7 @@ from linkner_ray.config.llm import (
     check_replay,
 )
 from linkner_ray.config.local import RecognizeConfig, RoutingConfig, Uncertainty
+from linkner_ray.config.nightly import DriftConfig, NightConfig, NightlyConfig
 from linkner_ray.config.training import (
     CorpusConfig,
     ModelConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "Config",
     "CorpusConfig",
     "DemonstrationsConfig",
+    "DriftConfig",
     "ErrorsConfig",
     "EvaluateConfig",
     "EvaluateSet",
@@ -36,6 +38,8 @@ __all__ = [
     "LedgerConfig",
     "LlmConfig",
     "ModelConfig",
+    "NightConfig",
+    "NightlyConfig",
     "OutputConfig",
     "RecognizeConfig",
     "ResourcesConfig",

@@ -48,7 +48,8 @@ def render_preview(
     """Render documents with their entities as one HTML page that needs nothing else.
 
     Args:
-        documents: Rows of `entities/part-*.parquet` written with `output.keep_text`.
+        documents: Rows with `doc_id`, `url`, `text`, `num_routed` and `entities`, such as those of
+            `entities/part-*.parquet` written with `output.keep_text`.
         labels: Label ids in the order of their set.
         title: Heading of the page.
         notes: Sentences above the documents.

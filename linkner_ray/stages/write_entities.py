@@ -22,7 +22,7 @@ def output_schema(*, keep_text: bool) -> pa.Schema:
 class WriteEntities:
     """Maps the table after the last stage to output rows."""
 
-    reads = ("doc_id", "url", "text", "sentences", "candidates", "routes", "entities")
+    reads = ("doc_id", "url", "lang", "text", "sentences", "candidates", "routes", "entities")
 
     def __init__(self, *, keep_text: bool) -> None:
         """Take the rules of one run.
@@ -46,6 +46,7 @@ class WriteEntities:
         columns = {
             "doc_id": table["doc_id"],
             "url": table["url"],
+            "lang": table["lang"],
             "doc_digest": pa.array([document_digest(text) for text in texts], pa.string()),
             "status": pc.if_else(has_entities, "entities", "empty"),
             "num_chars": pa.array(map(len, texts), pa.int64()),

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from linkner_ray.config import ExtractConfig
+from linkner_ray.config import NightlyConfig
 from linkner_ray.config_files import load_config
 from tests.cluster.repository import IMAGE_TAG, RAY_VERSION, ROOT, images
 
@@ -226,10 +226,10 @@ def node_of(group):
 def job_config(rayjob):
     """The config of the job, from its own entry point and variables."""
     words = shlex.split(rayjob["spec"]["entrypoint"])
-    assert words[:3] == ["python", "/opt/linkner/jobs/extract.py", "--config"]
+    assert words[:3] == ["python", "/opt/linkner/jobs/nightly.py", "--config"]
     path = ROOT / words[3].removeprefix("/opt/linkner/")
     variables = yaml.safe_load(rayjob["spec"]["runtimeEnvYAML"])["env_vars"]
-    return load_config(ExtractConfig, str(path), words[4:], environment=variables)
+    return load_config(NightlyConfig, str(path), words[4:], environment=variables)
 
 
 def test_groups_start_at_zero_and_grow(rayjob):
@@ -273,7 +273,7 @@ def test_the_night_names_the_job_its_input_and_its_output(rayjob):
     config = job_config(rayjob)
     assert rayjob["metadata"]["name"] == "linkner-2026-11-23"
     assert config.input.paths == ("s3://linkner-example/crawl/2026-11-23/",)
-    assert config.output.path == "s3://linkner-example/entities/2026-11-23/"
+    assert config.extraction().output.path == "s3://linkner-example/entities/2026-11-23"
 
 
 def test_the_cluster_launcher_and_kuberay_offer_the_same_pools(rayjob):

@@ -127,7 +127,8 @@ def test_the_template_is_filled_in_everywhere():
     rayjob = start_night.rayjob_of(TEMPLATE, NIGHT)
     assert rayjob["metadata"]["name"] == NAME
     assert "NIGHT" not in json.dumps(rayjob)
-    assert "entities/2026-11-23/" in rayjob["spec"]["runtimeEnvYAML"]
+    assert "crawl/2026-11-23/" in rayjob["spec"]["runtimeEnvYAML"]
+    assert "night.name=2026-11-23" in rayjob["spec"]["entrypoint"]
 
 
 def test_a_template_with_a_fixed_name_is_refused():

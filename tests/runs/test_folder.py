@@ -26,7 +26,8 @@ def receipt(first_record=0, **changes):
 
 def output_rows():
     row = dict.fromkeys(OUTPUT.names, 0) | {
-        "doc_id": "1", "url": None, "doc_digest": "", "status": "empty", "entities": [],
+        "doc_id": "1", "url": None, "lang": None, "doc_digest": "", "status": "empty",
+        "entities": [],
     }  # fmt: skip
     return pa.Table.from_pylist([row], schema=OUTPUT)
 

@@ -1,0 +1,93 @@
+"""`jobs/nightly.py`: a night of extraction, its limits, and what keeps it from being published."""
+
+from datetime import date
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from linkner_ray.config.base import Config
+from linkner_ray.config.jobs import ExtractConfig
+
+
+class NightConfig(Config):
+    """One night among others."""
+
+    name: date
+    """The date of the night, such as 2026-11-23; its folder under `output.path` is called so."""
+
+    sample_documents: int = Field(200, ge=1)
+    """Documents that the estimate before the start looks at."""
+
+    max_questions: int | None = Field(None, ge=0)
+    """Most questions that the estimate may foresee; a night that would ask more is not started.
+    The estimate takes every document for a new one, so it is what the night asks at most."""
+
+    max_llm_hours: float | None = Field(None, gt=0)
+    """The same in hours of all engines at work together; needs `routing.requests_per_s`."""
+
+    max_encoder_hours: float | None = Field(None, gt=0)
+    """The same in hours of all encoder actors, each at the speed of the driver."""
+
+    trust_code: bool = False
+    """Take over what other code or libraries found, too."""
+
+    accept_drift: bool = False
+    """Publish the night whatever its drift: the word of a person who has looked at it."""
+
+
+class DriftConfig(Config):
+    """How far a night may differ from the published one before it."""
+
+    warn: float = Field(0.1, gt=0)
+    """Population stability index from which a difference is reported."""
+
+    alert: float = Field(0.25, gt=0)
+    """From here on the night is not published; 0.1 and 0.25 are the customary bounds (Siddiqi
+    2006)."""
+
+    min_count: int = Field(1000, ge=1)
+    """Candidates (for labels: entities) that both nights must have for a verdict. Where nothing has
+    changed, an index over B bins is (B - 1)(1/n + 1/m) on average: 0.038 over the 20 bins of
+    uncertainty and 1,000 candidates in each night, 0.19 over 200."""
+
+    hosts: int = Field(20, ge=0)
+    """Hosts that are looked at one by one: those with most documents tonight."""
+
+    languages: int = Field(20, ge=0)
+    """Languages, likewise."""
+
+    gate: Literal["any", "overall"] = "any"
+    """Whose alert keeps a night back: any host's and language's too, or that of the whole alone."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.warn > self.alert:
+            raise ValueError(f"drift.warn = {self.warn:g} is above drift.alert = {self.alert:g}")
+        return self
+
+
+class NightlyConfig(ExtractConfig):
+    """An extraction whose `output.path` is the folder of all nights."""
+
+    night: NightConfig
+    drift: DriftConfig = DriftConfig()
+
+    @model_validator(mode="after")
+    def _can_follow(self) -> Self:
+        if not self.output.keep_candidates:
+            raise ValueError(
+                "a night is what the next one takes candidates over from; set "
+                "output.keep_candidates = true"
+            )
+        if self.night.max_llm_hours is not None and self.routing.requests_per_s is None:
+            raise ValueError(
+                "night.max_llm_hours needs routing.requests_per_s, what one engine answers in a "
+                "second; `linkner plan --measure-llm` measures it"
+            )
+        return self
+
+    def extraction(self) -> ExtractConfig:
+        """The extraction of this night, into a folder of its own."""
+        tree = self.model_dump(exclude={"night", "drift"})
+        tree["output"]["path"] = f"{self.output.path.rstrip('/')}/{self.night.name.isoformat()}"
+        return ExtractConfig.model_validate(tree)
