@@ -34,6 +34,7 @@ from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
+from linkner_ray.runs.actor_sizes import check_engine_gpus
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.resources import check_resources
@@ -343,6 +344,8 @@ def without_llm(table: pa.Table, chain: Chain) -> pa.Table:
 
 def _prepare(chain: Chain) -> None:
     resources = chain.resources
+    if chain.llm.backend == "vllm":
+        check_engine_gpus(resources, parts=chain.llm.tensor_parallel_size)
     if resources.check:
         known = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = [node["Resources"] for node in known if node["Alive"]]

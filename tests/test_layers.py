@@ -42,6 +42,7 @@ LAYERS = {
     "incremental_report": 6,
     "planning": 6,
     "planning_report": 7,
+    "pools_report": 7,
     "demo": 7,
     "cli_failures": 7,
     "cli_labels": 7,
