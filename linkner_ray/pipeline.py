@@ -147,11 +147,13 @@ def _encoder_stages(
     return [first, RouteSpans(routing, has_llm=has_llm)]
 
 
-def _llm_stages(llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet) -> list[Stage]:
+def _llm_stages(
+    llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet, *, own_cores: bool = False
+) -> list[Stage]:
     if llm.backend == "none":
         return [ClassifySpans(None, label_set, config=llm)]
     demonstrations = load_demonstrations(llm, label_set)
-    backend = start_backend(llm, label_set, ledger)
+    backend = start_backend(llm, label_set, ledger, own_cores=own_cores)
     return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
@@ -171,7 +173,14 @@ def add_model_stages(units: Dataset, chain: Chain, *, when_needed: bool = False)
         has_llm=chain.has_llm,
         when_needed=when_needed,
     )
-    make_llm_stages = partial(_llm_stages, chain.llm, chain.ledger, chain.label_set)
+    make_llm_stages = partial(
+        _llm_stages,
+        chain.llm,
+        chain.ledger,
+        chain.label_set,
+        # One alone may use what others leave idle; several would crowd the same cores.
+        own_cores=resources.llm_actors > 1,
+    )
     units = units.map_batches(
         RunStages,
         fn_constructor_args=(make_encoder_stages,),

@@ -282,7 +282,7 @@ def _concurrent_units(config: ExtractConfig, rates: Rates) -> Choice:
     wanted = min(MAX_CONCURRENT_UNITS, max(2, math.ceil(2 * at_once / asked)))
     return Choice(
         wanted,
-        f"a unit asks about {asked:.3g} questions, an engine works on {at_once} at once: twice as "
+        f"a unit asks about {asked:,.0f} questions, an engine works on {at_once} at once: twice as "
         "many are at hand when a unit ends",
     )
 
