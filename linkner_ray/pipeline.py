@@ -34,6 +34,7 @@ from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
+from linkner_ray.runs.actor_sizes import check_engine_gpus
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.resources import check_resources
@@ -146,11 +147,13 @@ def _encoder_stages(
     return [first, RouteSpans(routing, has_llm=has_llm)]
 
 
-def _llm_stages(llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet) -> list[Stage]:
+def _llm_stages(
+    llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet, *, own_cores: bool = False
+) -> list[Stage]:
     if llm.backend == "none":
         return [ClassifySpans(None, label_set, config=llm)]
     demonstrations = load_demonstrations(llm, label_set)
-    backend = start_backend(llm, label_set, ledger)
+    backend = start_backend(llm, label_set, ledger, own_cores=own_cores)
     return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
@@ -170,7 +173,14 @@ def add_model_stages(units: Dataset, chain: Chain, *, when_needed: bool = False)
         has_llm=chain.has_llm,
         when_needed=when_needed,
     )
-    make_llm_stages = partial(_llm_stages, chain.llm, chain.ledger, chain.label_set)
+    make_llm_stages = partial(
+        _llm_stages,
+        chain.llm,
+        chain.ledger,
+        chain.label_set,
+        # One alone may use what others leave idle; several would crowd the same cores.
+        own_cores=resources.llm_actors > 1,
+    )
     units = units.map_batches(
         RunStages,
         fn_constructor_args=(make_encoder_stages,),
@@ -343,6 +353,8 @@ def without_llm(table: pa.Table, chain: Chain) -> pa.Table:
 
 def _prepare(chain: Chain) -> None:
     resources = chain.resources
+    if chain.llm.backend == "vllm":
+        check_engine_gpus(resources, parts=chain.llm.tensor_parallel_size)
     if resources.check:
         known = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = [node["Resources"] for node in known if node["Alive"]]

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from linkner_ray.config import ResourcesConfig
 from linkner_ray.errors import ConfigError
+from linkner_ray.runs.cluster_shape import Node
+from linkner_ray.runs.packing import ActorSize, num_fitting
 
 
 def check_resources(
@@ -12,7 +14,7 @@ def check_resources(
     has_llm: bool,
     nodes: Sequence[dict[str, float]],
 ) -> None:
-    """Check that all actors and one task fit the cluster at the same time.
+    """Check that all actors and one task fit the cluster at the same time, each on one node.
 
     Ray starts actors first and lets them hold their CPUs; if nothing is left for a reading task,
     a run waits for ever (ray-project/ray#44687).
@@ -42,13 +44,20 @@ def check_resources(
                 f"{f' and one task of {task:g}' if kind == 'CPU' else ''}), the cluster has "
                 f"{there:g}; lower resources.*_actors or resources.*_{kind.lower()}s"
             )
-    for name, _, cpus, gpus in pools:
-        if not any(_fits(node, {"CPU": cpus, "GPU": gpus}) for node in nodes):
+    shapes = [Node(node.get("CPU", 0.0), int(node.get("GPU", 0.0))) for node in nodes]
+    for name, count, cpus, gpus in pools:
+        size = ActorSize(cpus, gpus)
+        if not cpus and not gpus:
+            continue
+        fitting = sum(num_fitting(node, size, other=size) for node in shapes)
+        if not fitting:
             raise ConfigError(
                 f"no node can hold one {name} actor of {cpus:g} CPUs and {gpus:g} GPUs; nodes "
                 f"have {[dict(node) for node in nodes]}"
             )
-
-
-def _fits(node: dict[str, float], asked: dict[str, float]) -> bool:
-    return all(node.get(kind, 0.0) + 1e-6 >= amount for kind, amount in asked.items())
+        if fitting < count:
+            raise ConfigError(
+                f"{count} {name} actors of {cpus:g} CPUs and {gpus:g} GPUs each are asked for, "
+                f"and the nodes hold {fitting}: an actor never spans nodes. Lower "
+                f"resources.{name}_actors, or what one of them holds"
+            )

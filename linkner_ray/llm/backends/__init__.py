@@ -17,7 +17,11 @@ __all__ = ["Backend", "open_ledger", "start_backend"]
 
 
 def start_backend(
-    config: LlmConfig, label_set: LabelSet, ledger: LedgerConfig | None = None
+    config: LlmConfig,
+    label_set: LabelSet,
+    ledger: LedgerConfig | None = None,
+    *,
+    own_cores: bool = False,
 ) -> Backend:
     """Make the backend a config names, and see that it answers, or put it behind its ledger.
 
@@ -30,6 +34,8 @@ def start_backend(
         config: The LLM's part of the config; its backend is not "none".
         label_set: Labels the questions will offer.
         ledger: Where answers are kept, if anywhere.
+        own_cores: Whether an engine that works on CPUs keeps to cores that no other engine of the
+            machine has.
 
     Raises:
         StartupError: If it does not come up, or does not answer as it should.
@@ -39,7 +45,7 @@ def start_backend(
     path = (ledger.path or None) if ledger is not None else None
     if config.backend == "replay":
         return _start_replay(config, label_set, path)
-    asked = _llm(config, label_set)
+    asked = _llm(config, label_set, own_cores=own_cores)
     if path is None:
         asked.start()
     backend = AveragingBackend(asked) if config.option_order == "rotations" else asked
@@ -50,12 +56,14 @@ def start_backend(
     return LedgerBackend(backend, open_ledger(path, config, label_set))
 
 
-def _llm(config: LlmConfig, label_set: LabelSet) -> "VllmBackend | EndpointBackend":
+def _llm(
+    config: LlmConfig, label_set: LabelSet, *, own_cores: bool
+) -> "VllmBackend | EndpointBackend":
     match config.backend:
         case "vllm":
             from linkner_ray.llm.backends.vllm_engine import VllmBackend
 
-            return VllmBackend(config, label_set)
+            return VllmBackend(config, label_set, own_cores=own_cores)
         case "openai":
             from linkner_ray.llm.backends.endpoint import EndpointBackend
 

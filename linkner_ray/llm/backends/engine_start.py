@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import StartupError
+from linkner_ray.llm.backends.cores import Cores, started_on
 from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
 
 if TYPE_CHECKING:
@@ -61,10 +62,15 @@ def set_environment() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
-def _set_cpu_environment(config: LlmConfig) -> None:
+def _set_cpu_environment(config: LlmConfig, cores: Sequence[int]) -> None:
     """Set what the engine's processes read on a machine without a GPU."""
     # Left to itself, every engine of a machine binds its threads to the same cores.
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    bind = "nobind"
+    if cores and config.tensor_parallel_size > 1:
+        share = len(cores) // config.tensor_parallel_size
+        parts = [cores[first : first + share] for first in range(0, len(cores), share)]
+        bind = "|".join(",".join(map(str, part)) for part in parts)
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = bind
     os.environ["OMP_NUM_THREADS"] = str(config.num_threads)
     if config.tensor_parallel_size == 1:
         # The model runs in the engine's process: a process less to start, and the same speed.
@@ -117,21 +123,41 @@ def choice_sampling(names: Sequence[str]) -> Any:  # noqa: ANN401 - a class of v
     )
 
 
-def build_engine(config: LlmConfig, num_symbols: int) -> "AsyncLLMEngine":
-    """Start the engine's processes and load the model; blocks until they are ready."""
+def build_engine(config: LlmConfig, num_symbols: int, cores: Cores | None) -> "AsyncLLMEngine":
+    """Start the engine's processes and load the model; blocks until they are ready.
+
+    Args:
+        config: Of the engine.
+        num_symbols: Options that replies are held to.
+        cores: Where the engine works on CPUs, its processes run on some of these, one for each
+            thread; None for any.
+    """
     from vllm import AsyncEngineArgs, AsyncLLMEngine
+    from vllm.platforms import current_platform
 
-    arguments = AsyncEngineArgs(**engine_arguments(config, num_symbols), enable_log_requests=False)
-    return AsyncLLMEngine.from_engine_args(arguments)
+    held: Sequence[int] = ()
+    if cores is not None and current_platform.is_cpu():
+        held = cores.claim(config.num_threads * config.tensor_parallel_size)
+    given = engine_arguments(config, num_symbols, cores=held)
+    with started_on(held):
+        return AsyncLLMEngine.from_engine_args(AsyncEngineArgs(**given, enable_log_requests=False))
 
 
-def engine_arguments(config: LlmConfig, num_symbols: int) -> dict[str, Any]:
-    """Arguments of an engine as a config wants it; also sets what its processes read at start."""
+def engine_arguments(
+    config: LlmConfig, num_symbols: int, *, cores: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Arguments of an engine as a config wants it; also sets what its processes read at start.
+
+    Args:
+        config: Of the engine.
+        num_symbols: Options that replies are held to.
+        cores: Cores of its own; none for any.
+    """
     from vllm.platforms import current_platform
 
     given: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
     if current_platform.is_cpu():
-        _set_cpu_environment(config)
+        _set_cpu_environment(config, cores)
         given = {"kv_cache_memory_bytes": config.kv_cache_bytes}
     if config.max_model_len is not None:
         given["max_model_len"] = config.max_model_len

@@ -27,6 +27,7 @@ from linkner_ray.llm.answers import (
     read_probs,
     read_text,
 )
+from linkner_ray.llm.backends.cores import Cores
 from linkner_ray.llm.backends.engine_start import (
     START_ERRORS,
     build_engine,
@@ -65,8 +66,13 @@ class VllmBackend:
     _sampling: "SamplingParams"
     _max_model_len: int
 
-    def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
+    def __init__(self, config: LlmConfig, label_set: LabelSet, *, own_cores: bool = False) -> None:
         """Load the tokenizer and choose the symbols; the engine comes later.
+
+        Args:
+            config: Of the engine.
+            label_set: Labels the questions will offer.
+            own_cores: Whether an engine that works on CPUs keeps to cores of its own.
 
         Raises:
             StartupError: If there is no such model, or its tokenizer does not suit.
@@ -85,6 +91,7 @@ class VllmBackend:
         self._symbol_of = dict(zip(self._token_ids, self.symbols, strict=True))
         self._names = class_names(label_set)
         self._failures = Failures()
+        self._cores = Cores() if own_cores else None
         self._numbers = itertools.count()
         self._live = LiveEngine(
             config,
@@ -141,6 +148,8 @@ class VllmBackend:
         """End the engine's processes."""
         self._live.shutdown()
         self._loop.close()
+        if self._cores is not None:
+            self._cores.release()
 
     def _start(self) -> None:
         set_environment()
@@ -191,7 +200,7 @@ class VllmBackend:
 
     async def _build(self) -> "AsyncLLMEngine":
         """Build an engine on the loop it will live on; nothing else runs there meanwhile."""
-        return build_engine(self._engine_config, len(self._token_ids))
+        return build_engine(self._engine_config, len(self._token_ids), self._cores)
 
     async def _warm_up(self) -> None:
         """Ask one question: the first one is slow, and shows whether answers are distributions."""

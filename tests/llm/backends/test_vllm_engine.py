@@ -11,6 +11,7 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import start_backend
+from linkner_ray.llm.backends.cores import Cores
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Questionnaire, Verdict
@@ -52,7 +53,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def backend(config):
-    backend = start_backend(config, LABELS)
+    backend = start_backend(config, LABELS, own_cores=True)
     yield backend
     backend.close()
 
@@ -214,3 +215,14 @@ def test_a_model_without_weights_is_a_start_up_error(tmp_path):
     config = LlmConfig(model=str(tmp_path))
     with pytest.raises(StartupError, match="vLLM could not load"):
         start_backend(config, LABELS)
+
+
+def test_the_processes_of_an_engine_run_on_cores_of_its_own(backend):
+    held = set(backend._cores.held)
+    assert len(held) == 1
+    children = psutil.Process().children(recursive=True)
+    bound = [child for child in children if set(child.cpu_affinity()) == held]
+    assert bound, "no process of the engine is bound"
+    other = Cores()
+    assert not held & set(other.claim(1))
+    other.release()
