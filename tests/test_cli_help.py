@@ -43,11 +43,12 @@ def commands():
 COMMANDS = commands()
 
 
-def example_of(command):
-    """Words of the example in a command's help."""
-    lines = re.findall(r"^ *Example: (.*)$", command.help or "", flags=re.MULTILINE)
-    assert len(lines) == 1, "a command has one line `Example: linkner ...`"
-    return shlex.split(lines[0])
+def examples_of(command):
+    """Words of each example in a command's help; an example ends with its paragraph."""
+    pattern = r"^ *Example: (.*?)(?=\n\s*\n|\Z)"
+    found = re.findall(pattern, command.help or "", flags=re.MULTILINE | re.DOTALL)
+    assert found, "a command has a paragraph `Example: linkner ...`"
+    return [shlex.split(words) for words in found]
 
 
 def test_all_commands_are_found():
@@ -60,12 +61,12 @@ def test_help_shows_an_example_whose_words_the_command_takes(name, capsys):
     command = COMMANDS[name]
     assert main([*name.split(), "--help"]) == 0
     assert "Example: linkner " + name in " ".join(capsys.readouterr().out.split())
-    words = example_of(command)
-    assert words[: 1 + len(name.split())] == ["linkner", *name.split()]
-    # The parser refuses what is no option, lacks a value or an argument, or has one too many.
-    given = command.make_context(name, words[1 + len(name.split()) :]).params
-    if given.get("config"):
-        assert (ROOT / given["config"]).is_file()
+    for words in examples_of(command):
+        assert words[: 1 + len(name.split())] == ["linkner", *name.split()]
+        # The parser refuses what is no option, lacks a value or an argument, or has one too many.
+        given = command.make_context(name, words[1 + len(name.split()) :]).params
+        if given.get("config"):
+            assert (ROOT / given["config"]).is_file()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -75,10 +76,11 @@ def test_keys_in_an_example_exist(name):
     assert takes_overrides == (name in CONFIGS)
     if takes_overrides:
         known = dict(_keys(CONFIGS[name]))
-        words = example_of(command)[2:]
-        keys = [word.partition("=")[0] for word in words if "=" in word]
-        assert keys or "--config" in words
-        assert set(keys) <= set(known)
+        for words in examples_of(command):
+            given = command.make_context(name, words[1 + len(name.split()) :]).params
+            keys = [word.partition("=")[0] for word in given["overrides"] or ()]
+            assert keys or "--config" in words
+            assert set(keys) <= set(known)
 
 
 def in_a_shell(code, **environment):
