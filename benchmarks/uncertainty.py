@@ -99,7 +99,7 @@ def run(  # noqa: PLR0913 - the options of the command
         candidates = RecognizeSpans(config, model)(documents)["candidates"]
         numbers[f"{name}_seconds_{estimate}"] = time.perf_counter() - started
         figures = judge_candidates(candidates, triples)
-        numbers[f"{name}_auroc_{estimate}"] = figures.auroc
+        numbers[f"{name}_auroc_{estimate}"] = figures.detection.auroc
         if estimate == "confidence":
             numbers |= _figures(name, figures, candidates, triples)
             if plots:

@@ -224,7 +224,7 @@ def evaluate(
         _print_yaml(resolved.model_dump(mode="json"))
         return
     from linkner_ray.benchmark import evaluate as run_evaluation
-    from linkner_ray.benchmark import summary_table
+    from linkner_ray.evaluation.benchmark_report import summary_table
     from linkner_ray.pipeline import start_ray
 
     start_ray()

@@ -43,19 +43,16 @@ _Part = TypeVar("_Part", bound=Config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entity:
-    """An entity of a text.
+class FoundSpan:
+    """A span of a text with a label.
 
     Attributes:
         start: First code point in the text.
         end: Code point after the last.
         text: What stands there.
-        label: Its type.
+        label: Its type; of a doubted span the most probable one that is not non-entity.
         score: Probability of the label, by whoever gave it.
         uncertainty: Of the local model, in [0, 1].
-        source: Whose word it is: "local" or "llm".
-        local_label: What the local model called it; None for a span that it only doubted.
-        llm_label: What the LLM called it, "O" for non-entity; None if it was not asked or not read.
     """
 
     start: int
@@ -64,6 +61,18 @@ class Entity:
     label: str
     score: float
     uncertainty: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity(FoundSpan):
+    """An entity of a text.
+
+    Attributes:
+        source: Whose word it is: "local" or "llm".
+        local_label: What the local model called it; None for a span that it only doubted.
+        llm_label: What the LLM called it, "O" for non-entity; None if it was not asked or not read.
+    """
+
     source: str
     local_label: str | None
     llm_label: str | None

@@ -124,7 +124,7 @@ def run_night(
         if latest == config.night.name or (record is not None and record["publish"]):
             return _again(night, record, is_done=done)
         if latest is not None:
-            night.previous = f"{config.output.path.rstrip('/')}/{latest.isoformat()}"
+            night.previous = config.folder_of(latest)
         return _run_alone(night, lock, is_done=done, stopping=stopping)
 
 
@@ -139,7 +139,7 @@ def describe_start(config: NightlyConfig) -> str:
     latest = read_latest(night.nights)
     if latest is None or latest == config.night.name:
         return "full: there is no earlier night to build on" if latest is None else "published"
-    night.previous = f"{config.output.path.rstrip('/')}/{latest.isoformat()}"
+    night.previous = config.folder_of(latest)
     previous = _open_previous(night)
     return "\n".join(
         [*night.notes, *([describe_previous(previous)] if previous is not None else [])]
@@ -246,7 +246,7 @@ def _open_previous(night: _Night) -> PreviousRun | None:
     if night.previous is None:
         night.notes.append("There is no earlier night: everything was done, nothing compared.")
         return None
-    found = FinishedRun.open(night.previous).facts.get("schema_version")
+    found = _version_of(night.previous)
     if found != SCHEMA_VERSION:
         night.notes.append(
             f"{night.previous} has tables of version {found}, this is version {SCHEMA_VERSION}: "
@@ -261,6 +261,11 @@ def _open_previous(night: _Night) -> PreviousRun | None:
     )
 
 
+def _version_of(previous: str) -> object:
+    """Version of the tables of a finished night."""
+    return FinishedRun.open(previous).facts.get("schema_version")
+
+
 def _verify(output: Folder) -> int:
     num_files, faults = verify_output(output)
     if faults:
@@ -271,7 +276,7 @@ def _verify(output: Folder) -> int:
 def _compare(night: _Night) -> tuple[Diff | None, DriftReport | None]:
     """Diff and drift against the night before, written beside the entities."""
     previous = night.previous
-    if previous is None or FinishedRun.open(previous).facts.get("schema_version") != SCHEMA_VERSION:
+    if previous is None or _version_of(previous) != SCHEMA_VERSION:
         return None, None
     url = night.plan.config.output.path
     with night.step("diff"):

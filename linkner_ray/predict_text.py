@@ -8,32 +8,11 @@ import pyarrow as pa
 import typer
 
 from linkner_ray.evaluation.visible import make_visible
-from linkner_ray.linkner import LinkNER
+from linkner_ray.linkner import FoundSpan, LinkNER
 from linkner_ray.schemas import DOCUMENTS
 
 COLORS = ("green", "cyan", "yellow", "magenta", "blue", "red")
 """Of the labels in their order, from the beginning again when there are more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundSpan:
-    """An entity or a doubted span as a reader wants it.
-
-    Attributes:
-        start: First code point in the text.
-        end: Code point after the last.
-        text: What stands there.
-        label: Most probable label that is not non-entity.
-        score: Probability of that label.
-        uncertainty: In [0, 1].
-    """
-
-    start: int
-    end: int
-    text: str
-    label: str
-    score: float
-    uncertainty: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

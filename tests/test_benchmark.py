@@ -5,10 +5,11 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from linkner_ray.benchmark import evaluate, summary_table
+from linkner_ray.benchmark import evaluate
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.evaluation.benchmark_report import summary_table
 from linkner_ray.evaluation.flips import Flips
 from tests.crawl import write_checkpoint
 from tests.endpoint_server import Server, completion
@@ -58,6 +59,8 @@ def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
     assert result.local.micro.num_predicted > 0
     assert result.linked.micro.num_predicted == 0
     assert result.linked.micro.support == result.local.micro.support == 5
+    assert result.gain.difference == pytest.approx(-result.local.micro.f1)
+    assert result.gain.low <= result.gain.difference <= result.gain.high <= 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["sets"][0]["num_gold"] == 5
     predictions = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet")
@@ -90,6 +93,23 @@ def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
     assert asked.asked == certain.local.micro.num_predicted > 0
     assert asked == flips
     assert "## mine: audited" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_each_further_set_is_held_against_the_first(tmp_path):
+    (tmp_path / "other.conll").write_text("Globex B-ORG\nsued O\nOslo B-LOC\n. O\n\n")
+    config = config_of(tmp_path, SENTENCES, "llm.backend=none")
+    other = config.sets[0].model_copy(
+        update={"name": "other", "path": str(tmp_path / "other.conll")}
+    )
+    results = evaluate(config.model_copy(update={"sets": (*config.sets, other)}))
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["ood"]
+    assert list(found) == ["other"]
+    assert (found["other"]["num_in"], found["other"]["num_out"]) == tuple(
+        result.candidates.num_predicted for result in results
+    )
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "## Text unlike mine" in page
+    assert f"| other | {found['other']['num_out']:,} |" in page
 
 
 def test_a_budget_of_calls_holds_over_all_sets(tmp_path, refuser):

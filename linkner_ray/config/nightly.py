@@ -89,5 +89,9 @@ class NightlyConfig(ExtractConfig):
     def extraction(self) -> ExtractConfig:
         """The extraction of this night, into a folder of its own."""
         tree = self.model_dump(exclude={"night", "drift"})
-        tree["output"]["path"] = f"{self.output.path.rstrip('/')}/{self.night.name.isoformat()}"
+        tree["output"]["path"] = self.folder_of(self.night.name)
         return ExtractConfig.model_validate(tree)
+
+    def folder_of(self, night: date) -> str:
+        """Where a night is, this one or another."""
+        return f"{self.output.path.rstrip('/')}/{night.isoformat()}"

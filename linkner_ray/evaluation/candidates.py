@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from linkner_ray.evaluation.detection import ErrorDetection, detect_errors
 from linkner_ray.spanner.reliability import (
     ReliabilityBin,
     brier_score,
-    error_auroc,
     expected_calibration_error,
     reliability_bins,
 )
@@ -32,8 +33,7 @@ class CandidateFigures:
         reach_predicted: The same with predicted candidates only.
         ece: Expected calibration error of predicted candidates, bins of equal mass.
         brier: Brier score of the same.
-        auroc: Chance that a wrong predicted candidate is more uncertain than a right one; positive
-            are the errors. None where there is nothing to tell apart.
+        detection: How well uncertainty tells wrong predicted candidates from right ones.
         bins: Reliability diagram of the predicted candidates.
     """
 
@@ -43,7 +43,7 @@ class CandidateFigures:
     reach_predicted: float
     ece: float
     brier: float
-    auroc: float | None
+    detection: ErrorDetection
     bins: tuple[ReliabilityBin, ...]
 
     @property
@@ -87,10 +87,14 @@ def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigure
         reach_predicted=reached_predicted / num_gold,
         ece=expected_calibration_error(believed, right),
         brier=brier_score(believed, right),
-        auroc=_auroc(np.array(uncertainty), right),
+        detection=detect_errors(np.array(uncertainty), right),
         bins=tuple(reliability_bins(believed, right)),
     )
 
 
-def _auroc(uncertainty: NDArray[np.float64], right: NDArray[np.bool_]) -> float | None:
-    return error_auroc(uncertainty, right) if len(right) else None
+def predicted_uncertainty(candidates: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Uncertainty of every predicted candidate, document after document. Shape (N,)."""
+    flat = candidates.combine_chunks().flatten()
+    is_predicted = pc.equal(pc.struct_field(flat, "kind"), "predicted")
+    values = pc.struct_field(flat, "uncertainty").filter(is_predicted)
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 Entity = tuple[int, int, str]
 """Start, end, label; half-open offsets of any unit, the same in gold and predicted."""
 
@@ -119,6 +122,22 @@ def score_entities(
             for label in sorted({*found, *invented, *missed})
         }
     )
+
+
+def document_counts(
+    gold: Sequence[Collection[Entity]], predicted: Sequence[Collection[Entity]]
+) -> NDArray[np.int64]:
+    """Strict true positives, false positives and false negatives of each of D documents.
+
+    Returns:
+        Shape (D, 3); the columns sum to those of `score_entities`.
+    """
+    rows = []
+    for gold_document, predicted_document in zip(gold, predicted, strict=True):
+        gold_entities, predicted_entities = _distinct(gold_document), _distinct(predicted_document)
+        found = len(gold_entities & predicted_entities)
+        rows.append((found, len(predicted_entities) - found, len(gold_entities) - found))
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
 def scores_table(scores: Scores) -> str:

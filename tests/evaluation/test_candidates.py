@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from linkner_ray.evaluation.candidates import judge_candidates
+from linkner_ray.evaluation.candidates import judge_candidates, predicted_uncertainty
 from linkner_ray.schemas import STAGE_COLUMNS
 
 
@@ -40,12 +40,12 @@ def test_reach_calibration_and_detection_by_hand():
     # right 0.9, wrong (label) 0.6: gaps 0.1 and 0.6 in bins of one; squares 0.01 and 0.36
     assert found.ece == pytest.approx(0.35)
     assert found.brier == pytest.approx(0.185)
-    assert found.auroc == 1.0
+    assert found.detection.auroc == 1.0
 
 
 def test_other_boundaries_do_not_reach():
     found = judge_candidates(column([candidate(0, 3, "PER", 0.9)], [], []), GOLD)
-    assert (found.reach, found.auroc) == (0.0, None)
+    assert (found.reach, found.detection.auroc) == (0.0, None)
 
 
 def test_two_candidates_of_one_gold_reach_it_once():
@@ -56,3 +56,13 @@ def test_two_candidates_of_one_gold_reach_it_once():
 def test_no_candidates_and_no_gold():
     found = judge_candidates(column([]), [[]])
     assert (found.reach, found.ece, found.brier, found.extra_share, found.bins) == (0, 0, 0, 0, ())
+
+
+def test_uncertainties_of_predicted_candidates_are_in_the_order_of_the_documents():
+    rows = column(
+        [candidate(0, 4, "PER", 0.75), candidate(9, 12, "LOC", 0.25, "doubted")],
+        [],
+        [candidate(0, 3, "LOC", 0.5)],
+    )
+    assert predicted_uncertainty(rows).tolist() == [0.25, 0.5]
+    assert predicted_uncertainty(column([])).shape == (0,)

@@ -7,7 +7,12 @@ from nervaluate.evaluator import Evaluator
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
-from linkner_ray.evaluation.scores import Counts, score_entities, scores_table
+from linkner_ray.evaluation.scores import (
+    Counts,
+    document_counts,
+    score_entities,
+    scores_table,
+)
 
 LABELS = ["LOC", "ORG", "PER"]
 
@@ -34,6 +39,17 @@ def test_the_same_offsets_in_another_document_do_not_match():
     assert score_entities([{(0, 1, "PER")}, set()], [set(), {(0, 1, "PER")}]).micro == Counts(
         false_positives=1, false_negatives=1
     )
+
+
+def test_counts_of_documents_sum_to_those_of_the_set():
+    gold = [{(0, 4, "PER"), (9, 14, "LOC")}, {(0, 3, "ORG")}, set()]
+    predicted = [{(0, 4, "PER"), (9, 15, "LOC")}, set(), {(1, 2, "PER")}]
+    counts = document_counts(gold, predicted)
+    assert counts.tolist() == [[1, 1, 1], [0, 0, 1], [0, 1, 0]]
+    micro = score_entities(gold, predicted).micro
+    expected = [micro.true_positives, micro.false_positives, micro.false_negatives]
+    assert counts.sum(axis=0).tolist() == expected
+    assert document_counts([], []).shape == (0, 3)
 
 
 def test_an_entity_given_twice_counts_once():

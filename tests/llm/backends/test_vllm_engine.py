@@ -11,7 +11,7 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import start_backend
-from linkner_ray.llm.backends.cores import Cores
+from linkner_ray.llm.backends.cores import Cores, usable_cores
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Questionnaire, Verdict
@@ -217,6 +217,7 @@ def test_a_model_without_weights_is_a_start_up_error(tmp_path):
         start_backend(config, LABELS)
 
 
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="a share of this machine's time, no cores")
 def test_the_processes_of_an_engine_run_on_cores_of_its_own(backend):
     held = set(backend._cores.held)
     assert len(held) == 1
