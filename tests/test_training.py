@@ -147,7 +147,11 @@ def first_state(run):
 def kill_worker():
     """Kill the training worker of this process's own Ray."""
     for process in psutil.Process().children(recursive=True):
-        if any("RayTrainWorker" in part for part in process.cmdline()):
+        try:
+            is_worker = any("RayTrainWorker" in part for part in process.cmdline())
+        except psutil.NoSuchProcess:  # ended meanwhile, or a zombie of another test
+            continue
+        if is_worker:
             process.send_signal(signal.SIGKILL)
             return True
     return False
