@@ -104,6 +104,20 @@ CANDIDATES_OUTPUT = pa.schema(
 )
 """`candidates/part-*.parquet`, written with `output.keep_candidates`."""
 
+GOLD = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())])
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("gold", pa.list_(GOLD), nullable=False),
+        pa.field("local", pa.list_(ENTITY), nullable=False),  # of the local model alone
+        pa.field("entities", pa.list_(ENTITY), nullable=False),  # of both
+        *(pa.field(name, STAGE_COLUMNS[name]) for name in ("candidates", "routes", "answers")),
+    ]
+)
+"""`predictions/NAME.parquet` of an evaluation, a row a sentence."""
+
 QUARANTINE = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
