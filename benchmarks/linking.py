@@ -12,7 +12,6 @@ and used on the other half, both ways.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,14 +35,12 @@ from linkner_ray.config import (
     RoutingConfig,
 )
 from linkner_ray.corpora.corpus import read_corpus
-from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
-from linkner_ray.evaluation.plots import plot_gains
-from linkner_ray.evaluation.scores import score_entities
+from linkner_ray.evaluation.benchmark_plots import plot_gains
+from linkner_ray.evaluation.linking import answered_by_gold, shuffled
+from linkner_ray.evaluation.recorded import extraction_f1
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.backends import start_backend
-from linkner_ray.llm.prompts import Answer, Verdict
-from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import apply_stage
@@ -90,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     }
     classes = model.label_set.classes
     fuse = {name: FuseEntities(one, classes) for name, one in fusion.items()}
-    points = curve("oracle", with_oracle(candidates, gold), gold, thresholds, fuse["override"])
+    triples = [[(one.start, one.end, one.label) for one in row] for row in gold]
+    oracle = answered_by_gold(candidates, triples)
+    points = curve("oracle", oracle, gold, thresholds, fuse["override"])
     numbers: Numbers = {"candidates": sum(map(len, candidates["candidates"].to_pylist()))}
     if options.replay:
         answered = with_replay(candidates, options.replay, model)
@@ -98,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
         numbers["llm_alone_f1"] = extraction_f1(options.replay, sentences)
         for name, one in fuse.items():
             points += curve(name, answered, gold, thresholds, one)
-        points += curve("product, any spans", shuffled(answered), gold, thresholds, fuse["product"])
+        dealt = shuffled(answered, seed=0)
+        points += curve("product, any spans", dealt, gold, thresholds, fuse["product"])
         found, fitted = fitted_on_the_other_half(
             answered, gold, thresholds, classes, fusion["product"]
         )
@@ -141,46 +141,6 @@ def with_replay(candidates: pa.Table, path: str, model: SpanNER) -> pa.Table:
     backend = start_backend(config, model.label_set)
     routed = apply_stage(RouteSpans(RoutingConfig(threshold=0.0)), candidates)
     return apply_stage(ClassifySpans(backend, model.label_set, config=config), routed)
-
-
-def with_oracle(candidates: pa.Table, gold: Sequence[Sequence[GoldEntity]]) -> pa.Table:
-    """Every candidate answered by gold: its label there, else non-entity."""
-    routed = apply_stage(RouteSpans(RoutingConfig(threshold=0.0)), candidates)
-    rows = []
-    for found, golden in zip(candidates["candidates"].to_pylist(), gold, strict=True):
-        label_of = {(one.start, one.end): one.label for one in golden}
-        labels = [label_of.get((one["start"], one["end"])) for one in found]
-        rows.append([asdict(_answer(label)) for label in labels])
-    return routed.append_column("answers", pa.array(rows, STAGE_COLUMNS["answers"]))
-
-
-def extraction_f1(path: str, sentences: Sequence[LabelledSentence]) -> float:
-    """Strict F1 of what the recorded LLM extracted from whole sentences, without a local model."""
-    recorded = {}
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        one = json.loads(line)
-        recorded.setdefault(tuple(one["tokens"]), one["entities"] or [])
-    found = [{tuple(entity) for entity in recorded.get(one.tokens, [])} for one in sentences]
-    gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in sentences]
-    return score_entities(gold, found).micro.f1
-
-
-def shuffled(answered: pa.Table) -> pa.Table:
-    """The same candidates and answers, their uncertainties dealt out anew."""
-    rows = answered["candidates"].to_pylist()
-    values = np.array([one["uncertainty"] for row in rows for one in row])
-    dealt = iter(np.random.default_rng(0).permutation(values).tolist())
-    column = pa.array(
-        [[{**one, "uncertainty": next(dealt)} for one in row] for row in rows],
-        STAGE_COLUMNS["candidates"],
-    )
-    place = answered.schema.get_field_index("candidates")
-    return answered.set_column(place, "candidates", column)
-
-
-def _answer(label: str | None) -> Answer:
-    verdict = Verdict.NON_ENTITY if label is None else Verdict.LABEL
-    return Answer(verdict=verdict, label=label, key="oracle")
 
 
 def _alone(answered: pa.Table, gold: Sequence[Sequence[GoldEntity]]) -> Numbers:

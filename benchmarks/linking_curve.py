@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from linkner_ray.benchmark import entity_triples
-from linkner_ray.config import FusionConfig, RoutingConfig
+from linkner_ray.config import FusionConfig
 from linkner_ray.corpora.tables import GoldEntity
+from linkner_ray.errors import ContractError
 from linkner_ray.evaluation.flips import count_flips, fit_product
+from linkner_ray.evaluation.linking import entity_triples, routed_from
 from linkner_ray.evaluation.scores import score_entities
-from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.route_spans import RouteSpans
 
 Gold = Sequence[Sequence[GoldEntity]]
 
@@ -67,7 +66,7 @@ def curve(
     """
     points = []
     for share, threshold in thresholds.items():
-        linked = apply_stage(fuse, routed_from(answered, threshold))
+        linked = apply_stage(fuse, _routed(answered, threshold))
         points.append(score_point(system, linked, gold, share=share, threshold=threshold))
     return points
 
@@ -95,15 +94,11 @@ def score_point(
     )
 
 
-def routed_from(answered: pa.Table, threshold: float) -> pa.Table:
-    """The table as a run with this threshold would have it before fusion."""
-    table = answered.drop_columns(["routes", "answers"])
-    routed = apply_stage(RouteSpans(RoutingConfig(threshold=threshold)), table)
-    answers = [
-        [answer if route == "llm" else None for answer, route in zip(*pair, strict=True)]
-        for pair in zip(answered["answers"].to_pylist(), routed["routes"].to_pylist(), strict=True)
-    ]
-    return routed.append_column("answers", pa.array(answers, STAGE_COLUMNS["answers"]))
+def _routed(answered: pa.Table, threshold: float) -> pa.Table:
+    routed = routed_from(answered, threshold)
+    if routed is None:
+        raise ContractError("a candidate has no answer; put every one to the LLM first")
+    return routed
 
 
 def fitted_on_the_other_half(
@@ -133,7 +128,7 @@ def fitted_on_the_other_half(
     gold_of = {name: [gold[row] for row in rows] for name, rows in halves.items()}
     points, fitted = [], {}
     for share, threshold in thresholds.items():
-        routed = routed_from(answered, threshold)
+        routed = _routed(answered, threshold)
         tables = {name: routed.take(pa.array(rows)) for name, rows in halves.items()}
         linked = []
         for name, other in (("even", "odd"), ("odd", "even")):

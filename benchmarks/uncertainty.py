@@ -21,8 +21,8 @@ from benchmarks.measure import markdown_table, write_json
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.tables import corpus_documents
+from linkner_ray.evaluation.benchmark_plots import plot_reliability
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
-from linkner_ray.evaluation.plots import plot_reliability
 from linkner_ray.evaluation.scores import score_entities
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.stages.recognize_spans import RecognizeSpans

@@ -212,14 +212,36 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 
 @app.command()
-def evaluate(
-    overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False
+def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Folder that training wrote; recognize.checkpoint.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=PATH[:FORMAT[:LABEL_MAP]]",
+            help="Labelled set; repeatable. The first counts as like training.",
+        ),
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="Folder for the report.")] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Score a checkpoint, alone and with an LLM, on labelled sets.
 
     Example: linkner evaluate --config jobs/configs/evaluate_conll03.yaml llm.backend=none
+
+    Example: linkner evaluate --checkpoint checkpoints/conll03 --set test=test.conll
+    --set wnut=wnut17.conll:conll:wnut17_to_conll03 --output scores
     """
-    resolved = load_config(EvaluateConfig, config, overrides or [])
+    # Without a config there is nobody to ask until an override says who.
+    options = [] if config else ["llm.backend=none"]
+    options += [f"recognize.checkpoint={json.dumps(checkpoint)}"] if checkpoint else []
+    options += [f"sets={json.dumps(sets)}"] if sets else []
+    options += [f"output.path={json.dumps(output)}"] if output else []
+    resolved = load_config(EvaluateConfig, config, [*options, *(overrides or [])])
     if dry_run:
         _print_yaml(resolved.model_dump(mode="json"))
         return
@@ -228,7 +250,7 @@ def evaluate(
     from linkner_ray.pipeline import start_ray
 
     start_ray()
-    print(summary_table(run_evaluation(resolved)))
+    print(summary_table(run_evaluation(resolved).results))
     print(f"\nwritten to {resolved.output.path}")
 
 

@@ -301,31 +301,50 @@ def _allotments(chain: Chain, sources: Sequence[Source]) -> dict[str, Allotment]
     }
 
 
-def run_documents(tables: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
-    """Send tables of documents with sentences through the model stages.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedDocuments:
+    """Documents at hand after all stages."""
 
-    Returns:
-        The tables with all stage columns, in the order given.
+    tables: tuple[pa.Table, ...]
+    """With all stage columns, in the order given; `answers.source` says where each came from."""
+
+    seconds: dict[str, float]
+    """Seconds of each stage, summed over the tables."""
+
+
+def run_documents(tables: Sequence[pa.Table], chain: Chain) -> StagedDocuments:
+    """Send tables of documents with sentences through the model stages; nothing is written.
 
     Raises:
         LinknerError: What a stage or an actor's start raised.
     """
     _prepare(chain)
-    calls = chain.routing.max_calls
-    if calls is not None:
-        # Documents at hand have no size; each counts as one byte.
-        ends = list(accumulate((table.num_rows for table in tables), initial=0))
-        allotment = Allotment(calls=calls, total_bytes=ends[-1])
-        parts = map(allotment.between, ends, ends[1:])
-        tables = [allot(table, part) for table, part in zip(tables, parts, strict=True)]
-    items = [unit_of(table, f"{index:010d}") for index, table in enumerate(tables)]
+    items = [
+        unit_of(table, f"{index:010d}")
+        for index, table in enumerate(allot_documents(tables, chain.routing))
+    ]
     fused = add_model_stages(_blocks_of(items, UNIT_ROW), chain).map_batches(
         partial(fuse_units, fusion=chain.fusion, label_set=chain.label_set),
         batch_format="pyarrow",
         num_cpus=chain.resources.write_cpus,
     )
     rows = sorted(_rows(fused), key=lambda row: str(row["unit"]))
-    return [unpack(row["documents"]) for row in rows]
+    seconds: dict[str, float] = {}
+    for row in rows:
+        for stage, spent in json.loads(str(row["seconds"])).items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+    return StagedDocuments(tables=tuple(unpack(row["documents"]) for row in rows), seconds=seconds)
+
+
+def allot_documents(tables: Sequence[pa.Table], routing: RoutingConfig) -> list[pa.Table]:
+    """Documents at hand, each table marked with its part of a budget in calls, if there is one."""
+    if routing.max_calls is None:
+        return list(tables)
+    # They have no size; each document counts as one byte.
+    ends = list(accumulate((table.num_rows for table in tables), initial=0))
+    allotment = Allotment(calls=routing.max_calls, total_bytes=ends[-1])
+    parts = map(allotment.between, ends, ends[1:])
+    return [allot(table, part) for table, part in zip(tables, parts, strict=True)]
 
 
 def without_llm(table: pa.Table, chain: Chain) -> pa.Table:

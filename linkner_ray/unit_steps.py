@@ -169,9 +169,10 @@ def write_units(
 
 
 def fuse_units(batch: pa.Table, *, fusion: FusionConfig, label_set: LabelSet) -> pa.Table:
-    """Units with entities, nothing written."""
+    """Units with entities, nothing written, and so the sources of answers left as they are."""
     fuse = FuseEntities(fusion, label_set.classes)
-    return pa.Table.from_pylist([_fuse(row, fuse)[0] for row in batch.to_pylist()], schema=UNIT_ROW)
+    rows = [apply_stages(row, [fuse]) for row in batch.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=UNIT_ROW)
 
 
 def _fuse(row: Row, fuse: FuseEntities) -> tuple[Row, dict[str, int]]:

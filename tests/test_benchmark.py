@@ -11,8 +11,10 @@ from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.benchmark_report import summary_table
 from linkner_ray.evaluation.flips import Flips
+from linkner_ray.labels import load_label_map
 from tests.crawl import write_checkpoint
 from tests.endpoint_server import Server, completion
+from tests.spanner.tiny import model
 
 pytestmark = [
     pytest.mark.ray,
@@ -52,7 +54,7 @@ def config_of(tmp_path, corpus, *more):
 
 def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
     llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
-    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0"))
+    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0")).results
     assert (result.num_sentences, result.num_gold, result.num_unreachable) == (2, 5, 0)
     assert result.num_routed == result.num_candidates > 0
     # All candidates are asked about and all are refused, so nothing is left of the local model's.
@@ -71,7 +73,7 @@ def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
 def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
     llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
     llm += ["recognize.max_doubted=0"]
-    [uncertain] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0"))
+    [uncertain] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0")).results
     flips = sum(uncertain.routed.values(), Flips())
     assert flips.asked == uncertain.num_routed
     # Everything is refused: what was right is lost, an invention put right, and an entity under
@@ -85,14 +87,14 @@ def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
     assert facts["routed"]["all"]["asked"] == uncertain.num_routed
     assert facts["product"]["weight"] == uncertain.product.weight
     audit = ["routing.threshold=1", "routing.audit_share=1"]
-    [certain] = evaluate(config_of(tmp_path, SENTENCES, *llm, *audit))
+    [certain] = evaluate(config_of(tmp_path, SENTENCES, *llm, *audit)).results
     assert (certain.num_routed, certain.routed, certain.product) == (0, {}, None)
     assert sum(certain.verdicts.values()) == 0  # audits are not routed
     assert certain.linked == certain.local == uncertain.local
+    assert certain.cost.num_questions > 0  # audits are paid for, too
     asked = sum(certain.audited.values(), Flips())
     assert asked.asked == certain.local.micro.num_predicted > 0
     assert asked == flips
-    assert "## mine: audited" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_each_further_set_is_held_against_the_first(tmp_path):
@@ -101,21 +103,81 @@ def test_each_further_set_is_held_against_the_first(tmp_path):
     other = config.sets[0].model_copy(
         update={"name": "other", "path": str(tmp_path / "other.conll")}
     )
-    results = evaluate(config.model_copy(update={"sets": (*config.sets, other)}))
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["ood"]
-    assert list(found) == ["other"]
-    assert (found["other"]["num_in"], found["other"]["num_out"]) == tuple(
+    results = evaluate(config.model_copy(update={"sets": (*config.sets, other)})).results
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["ood"]["other"]
+    assert list(found) == ["confidence"]
+    assert (found["confidence"]["num_in"], found["confidence"]["num_out"]) == tuple(
         result.candidates.num_predicted for result in results
     )
     page = (tmp_path / "out" / "report.md").read_text()
     assert "## Text unlike mine" in page
-    assert f"| other | {found['other']['num_out']:,} |" in page
+    assert f"| other | confidence | {found['confidence']['num_out']:,} |" in page
+
+
+def test_all_candidates_can_be_asked_and_the_run_stays_as_configured(tmp_path, refuser):
+    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
+    llm += ["routing.threshold=0.3", "routing.budget=4 calls", "routing.audit_share=0.3"]
+    estimates = ["study.estimates=[entropy, evidential]", "study.shares=[0, 0.5, 1]"]
+    plain = evaluate(config_of(tmp_path, SENTENCES, *llm))
+    rows = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet").to_pylist()
+    full = evaluate(config_of(tmp_path, SENTENCES, *llm, *estimates, "study.ask_all=true"))
+    again = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet").to_pylist()
+    assert rows == again
+    [before], [after] = plain.results, full.results
+    assert (before.linked, before.num_routed) == (after.linked, after.num_routed)
+    assert before.cost.num_questions == after.cost.num_questions
+    # Without all answers only the oracle reaches every share.
+    assert [list(one.points) for one in before.study.systems if one.answers == "llm"] != []
+    assert all(1.0 not in one.points for one in before.study.systems if one.answers == "llm")
+    systems = {(one.answers, one.strategy, one.estimate): one for one in after.study.systems}
+    assert {estimate for _, _, estimate in systems} == {"confidence", "entropy"}
+    for one in systems.values():
+        assert list(one.points) == [0.0, 0.5, 1.0]
+        assert one.points[0.0].f1 == after.local.micro.f1
+    assert after.study.llm_alone == systems["llm", "override", "entropy"].points[1.0].f1 == 0
+    assert systems["oracle", "override", "confidence"].points[1.0].precision == 1
+    assert list(after.detections) == ["confidence", "entropy"]
+    assert "evidential is left out" in (tmp_path / "out" / "report.md").read_text()
+    for name in ("f1", "reliability-mine", "risk-coverage-mine", "asking-mine", "estimates-mine"):
+        assert (tmp_path / "out" / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"</svg>" in (tmp_path / "out" / "plots" / f"{name}.svg").read_bytes()
+    page = (tmp_path / "out" / "errors.html").read_text()
+    assert "Confusion on equal boundaries" in page
+    assert "Blackburn" in page
+
+
+def test_a_set_in_other_labels_is_scored_under_its_map(tmp_path):
+    corpus = "Ada B-person\nmet O\nAcme B-corporation\nin O\nOslo B-location\n. O\n\n"
+    config = config_of(tmp_path, corpus, "llm.backend=none")
+    [entry] = config.sets
+    with pytest.raises(DataError, match="person"):
+        evaluate(config)
+    named = entry.model_copy(update={"label_map": "wnut17_to_conll03"})
+    checkpoint = load_label_map("wnut17_to_conll03").target
+    model(label_set=checkpoint, max_width=3).save_pretrained(tmp_path / "conll03")
+    recognize = config.recognize.model_copy(update={"checkpoint": str(tmp_path / "conll03")})
+    mapped = config.model_copy(update={"sets": (named,), "recognize": recognize})
+    [result] = evaluate(mapped).results
+    assert result.num_gold == 3
+    assert result.renamed == {"person -> PER": 1, "corporation -> ORG": 1, "location -> LOC": 1}
+    assert "person -> PER 1" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_map_that_leads_elsewhere_is_refused(tmp_path):
+    (tmp_path / "map.yaml").write_text(
+        "name: mine\nfrom: conll03\nto: wnut17\n"
+        "map: {PER: person, ORG: corporation, LOC: location, MISC: product}\n"
+    )
+    config = config_of(tmp_path, SENTENCES, "llm.backend=none")
+    named = config.sets[0].model_copy(update={"label_map": str(tmp_path / "map.yaml")})
+    with pytest.raises(ConfigError, match="corporation"):
+        evaluate(config.model_copy(update={"sets": (named,)}))
 
 
 def test_a_budget_of_calls_holds_over_all_sets(tmp_path, refuser):
     llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
     budget = ["routing.threshold=0", "routing.budget=3 calls"]
-    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, *budget))
+    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, *budget)).results
     assert result.num_routed == 3 < result.num_candidates
     assert len(refuser.bodies) <= 4  # one of them is the request at the start
 
@@ -133,7 +195,8 @@ def test_gold_changes_no_prediction(tmp_path):
         folder.mkdir()
         evaluate(config_of(folder, corpus.replace("I-LOC", "I-ORG"), "llm.backend=none"))
         texts.append(pq.read_table(folder / "out" / "predictions" / "mine.parquet"))
-    assert texts[0].equals(texts[1])
+    assert not texts[0]["gold"].equals(texts[1]["gold"])
+    assert texts[0].drop_columns(["gold"]).equals(texts[1].drop_columns(["gold"]))
 
 
 def test_a_label_that_the_checkpoint_lacks_is_named(tmp_path):
@@ -150,9 +213,9 @@ def test_a_recorded_llm_needs_no_engine_and_what_it_lacks_is_counted(tmp_path):
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in recorded))
     replay = ["llm.backend=replay", f"llm.replay_path={tmp_path / 'r.jsonl'}"]
     settings = [*replay, "routing.threshold=0", "resources.llm_gpus=1"]
-    [result] = evaluate(config_of(tmp_path, SENTENCES, *settings))
+    [result] = evaluate(config_of(tmp_path, SENTENCES, *settings)).results
     first, second = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet").to_pylist()
-    assert result.verdicts["failed"] == second["num_routed"] > 0
+    assert result.verdicts["failed"] == second["routes"].count("llm") > 0
     assert sum(result.verdicts.values()) == result.num_routed
     linked = {(entity["text"], entity["label"]) for entity in first["entities"]}
     assert linked <= {("Peter Blackburn", "PER"), ("Microsoft", "ORG")}

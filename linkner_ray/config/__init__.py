@@ -5,7 +5,13 @@ A part of the program is given its own piece, never the whole.
 
 from linkner_ray.config.base import Config
 from linkner_ray.config.data import ErrorsConfig, InputConfig, OutputConfig, SentencesConfig
-from linkner_ray.config.jobs import EvaluateConfig, EvaluateSet, ExtractConfig, ResourcesConfig
+from linkner_ray.config.jobs import (
+    EvaluateConfig,
+    EvaluateSet,
+    ExtractConfig,
+    ResourcesConfig,
+    StudyConfig,
+)
 from linkner_ray.config.llm import (
     DemonstrationsConfig,
     FusionConfig,
@@ -45,6 +51,7 @@ __all__ = [
     "ResourcesConfig",
     "RoutingConfig",
     "SentencesConfig",
+    "StudyConfig",
     "TrainConfig",
     "TrainOutputConfig",
     "TrainingConfig",

@@ -1,13 +1,14 @@
 """The jobs that send documents through the stages, and what they take from a cluster."""
 
-from typing import Literal, Self
+import re
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from linkner_ray.config.base import Config
 from linkner_ray.config.data import ErrorsConfig, InputConfig, OutputConfig, SentencesConfig
 from linkner_ray.config.llm import FusionConfig, LedgerConfig, LlmConfig, check_replay
-from linkner_ray.config.local import RecognizeConfig, RoutingConfig
+from linkner_ray.config.local import RecognizeConfig, RoutingConfig, Uncertainty
 
 
 class ResourcesConfig(Config):
@@ -58,12 +59,73 @@ class ExtractConfig(Config):
         return self
 
 
-class EvaluateSet(Config):
-    """One labelled set to score on."""
+CorpusFormatName = Literal["auto", "conll", "spanner_json"]
 
-    name: str
+_SET = re.compile(
+    r"(?P<name>[^=/:]+)=(?P<path>.+?)"
+    r"(:(?P<format>auto|conll|spanner_json)(:(?P<label_map>.+))?)?"
+)
+
+
+class EvaluateSet(Config):
+    """One labelled set to score on; in a config also as `name=path[:format[:label_map]]`."""
+
+    name: str = Field(pattern=r"^[^/\\]+$")
+    """What its files and tables are called."""
+
     path: str
-    format: Literal["auto", "conll", "spanner_json"] = "auto"
+    format: CorpusFormatName = "auto"
+
+    label_map: str | None = None
+    """What the set's labels are called in the checkpoint: a shipped map such as
+    `wnut17_to_conll03`, or a YAML file. Needed where they differ."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:  # noqa: ANN401 - as pydantic gives it
+        if not isinstance(value, str):
+            return value
+        parts = _SET.fullmatch(value)
+        if parts is None:
+            raise ValueError(
+                f"'{value}' is no labelled set; expected NAME=PATH, NAME=PATH:FORMAT or "
+                "NAME=PATH:FORMAT:LABEL_MAP, such as test=wnut17.conll:auto:wnut17_to_conll03"
+            )
+        return {name: part for name, part in parts.groupdict().items() if part is not None}
+
+
+class StudyConfig(Config):
+    """What an evaluation tries beside the run as configured. Gold has no say in any of it."""
+
+    estimates: tuple[Uncertainty, ...] = ()
+    """Further estimates of uncertainty to route by. Each costs a pass of the encoder; those that
+    the checkpoint cannot give are left out, and said."""
+
+    strategies: tuple[Literal["override", "product", "veto"], ...] = (
+        "override",
+        "product",
+        "veto",
+    )
+    """Ways of fusion to try."""
+
+    shares: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    """Shares of a set's candidates that are asked about, the most uncertain first."""
+
+    ask_all: bool = False
+    """Whether every candidate is put to the LLM, one question each. Without, only what the run
+    itself asks is known, and a share that needs more answers than that is left out."""
+
+    random_routers: int = Field(5, ge=1)
+    """Random orders of the candidates, whose mean is the bound from below."""
+
+    resamples: int = Field(1000, ge=100)
+    """Draws of the bootstrap behind each interval."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if list(self.shares) != sorted({min(max(share, 0.0), 1.0) for share in self.shares}):
+            raise ValueError(f"study.shares = {self.shares} are not ascending shares in [0, 1]")
+        return self
 
 
 class EvaluateConfig(Config):
@@ -76,10 +138,18 @@ class EvaluateConfig(Config):
     llm: LlmConfig
     ledger: LedgerConfig = LedgerConfig()
     fusion: FusionConfig = FusionConfig()
+    study: StudyConfig = StudyConfig()
     resources: ResourcesConfig = ResourcesConfig()
     unit_sentences: int = Field(512, ge=1)
 
     @model_validator(mode="after")
     def _replayable(self) -> Self:
         check_replay(self.llm, self.ledger)
+        return self
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [one.name for one in self.sets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"sets are called {names}; give each a name of its own")
         return self

@@ -1,98 +1,235 @@
-"""What a benchmark says of each labelled set, and the page that says it."""
+"""The page of an evaluation: what each labelled set says of the local model and of asking."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 
 from linkner_ray.evaluation.bootstrap import Interval
-from linkner_ray.evaluation.candidates import CandidateFigures
 from linkner_ray.evaluation.detection import OodDetection
-from linkner_ray.evaluation.flips import (
-    Flips,
-    ProductFit,
-    asking_advice,
-    flip_facts,
-    flips_table,
-)
-from linkner_ray.evaluation.scores import Scores, scores_table
+from linkner_ray.evaluation.flips import asking_advice, flips_table
+from linkner_ray.evaluation.linking import Point
+from linkner_ray.evaluation.matching import KINDS
+from linkner_ray.evaluation.scores import Counts, scores_table
+from linkner_ray.evaluation.set_result import SetResult, SystemScores
+from linkner_ray.evaluation.study import LLM, SystemCurve
+
+Row = Mapping[str, str]
+
+Ood = Mapping[str, Mapping[str, OodDetection]]
+"""What tells each set but the first from that: by set, then by estimate."""
+
+_GAIN_LEGEND = """\
+F1 with the interval of 95 % in which it lies, and linked less local F1 with its own: bootstrap over
+sentences, paired for the difference. A difference whose interval holds 0 may be chance. Too wide
+are gold entities longer than any span the model looks at; they count as missed."""
+
+_ASKING_LEGEND = """\
+Strict F1 where a share of the set's candidates is put to the LLM, the most uncertain first; no gold
+chooses them. In brackets, points gained over the local model, `~` where that may be chance. The
+oracle answers by gold and is the bound from above; a random router asks as many candidates, but
+any (mean over orders). What dev chose is a threshold fixed before this set was seen."""
+
+_CANDIDATES_LEGEND = """\
+Reach is the share of gold entities whose boundaries a candidate has, and so what an LLM could still
+put right; extra are doubted candidates for each predicted one. Calibration error (15 bins of equal
+mass) and Brier score are of predicted candidates."""
+
+_DETECTION_LEGEND = """\
+Whether uncertainty finds the wrong ones among predicted entities. AUROC is the chance that a wrong
+one is more uncertain than a right one; AUPR the average precision of finding wrong ones (their
+share, if uncertainty says nothing); AURC the mean share of wrong ones among the surest, and its
+excess is over an order that knows which are wrong."""
+
+_OOD_LEGEND = """\
+Uncertainty of predicted entities against those of the first set; positive are the other set's.
+FPR@95 is the share of the first set that is taken for the other where 95 % of the other are
+found."""
+
+_MATCH_LEGEND = """\
+strict: boundaries and label; boundaries: whatever the label; label: overlaps an entity of that
+label; partial: any overlap, worth a half unless the boundaries are right. Of a label, the value
+under boundaries is a recall: the share of its gold entities whose boundaries were found, whatever
+they were called."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetResult:
-    """Scores of one labelled set."""
-
-    name: str
-    num_sentences: int
-    num_gold: int
-    num_unreachable: int
-    """Gold entities longer than the model's maximum width; they count as missed."""
-
-    num_candidates: int
-    num_routed: int
-    candidates: CandidateFigures
-    """Reach, calibration and error detection of the local model's candidates."""
-    verdicts: Mapping[str, int]
-    """Routed candidates by what came of asking."""
-
-    local: Scores
-    """The local model alone, on the same candidates."""
-
-    linked: Scores
-    """Local and LLM together."""
-
-    gain: Interval
-    """Linked F1 less local F1."""
-
-    routed: Mapping[str, Flips]
-    """What asking did to the routed candidates, by local label."""
-
-    audited: Mapping[str, Flips]
-    """What it would have done to the audited ones."""
-
-    product: ProductFit | None
-    """Fusion by product, fitted on this set; None where no answer could be read."""
-
-    def facts(self) -> dict[str, object]:
-        """As JSON values."""
-        flips = {"routed": flip_facts(self.routed), "audited": flip_facts(self.audited)}
-        return {**asdict(self), **flips}
-
-
-def describe_benchmark(results: Sequence[SetResult], ood: Mapping[str, OodDetection]) -> str:
-    """A report as Markdown.
+def describe_benchmark(results: Sequence[SetResult], ood: Ood, notes: Sequence[str] = ()) -> str:
+    """A report as Markdown, beside its pictures.
 
     Args:
         results: Of each set, in order.
         ood: What tells each set but the first from that.
+        notes: Sentences for the reader, such as what was left out.
     """
-    parts = ["# Evaluation", "", "Strict entity scores: boundaries and label must be right.", ""]
-    parts += [summary_table(results), "", _GAIN_LEGEND, ""]
-    parts += ["## Candidates of the local model", ""]
-    parts += [_CANDIDATES_LEGEND, "", candidates_table(results), ""]
+    parts = ["# Evaluation", "", summary_table(results), "", _GAIN_LEGEND, ""]
+    parts += [line for note in notes for line in (note, "")]
+    parts += ["![F1 of each set](plots/f1.png)", ""]
+    parts += ["## What asking gains", "", _ASKING_LEGEND, ""]
+    for result in results:
+        parts += [f"### {result.name}", "", asking_table(result), "", *_beside_curves(result)]
+        parts += [f"![{result.name}](plots/asking-{result.name}.png)", ""]
+    parts += ["## Candidates of the local model", "", _CANDIDATES_LEGEND, ""]
+    parts += [candidates_table(results), "", _DETECTION_LEGEND, "", detection_table(results), ""]
     if ood:
         parts += [f"## Text unlike {results[0].name}", "", _OOD_LEGEND, "", ood_table(ood), ""]
-    parts += [f"![{r.name}](reliability-{r.name}.png)\n" for r in results]
     for result in results:
-        parts += [f"## {result.name}: local", "", scores_table(result.local), ""]
-        parts += [f"## {result.name}: linked", "", scores_table(result.linked), ""]
-        verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
-        parts += [f"Verdicts on {result.num_routed:,} routed candidates: {verdicts}.", ""]
-        parts += _asking(result)
+        parts += _set_section(result)
     return "\n".join(parts)
 
 
-def _asking(result: SetResult) -> list[str]:
-    """What asking did, as lines of the report; nothing for a run without an LLM."""
-    lines = []
-    for title, flips in (("asked", result.routed), ("audited", result.audited)):
-        if flips:
-            lines += [f"## {result.name}: {title}", "", flips_table(flips)]
-    if lines:
+def summary_table(results: Sequence[SetResult]) -> str:
+    """One Markdown row for each set."""
+    return _markdown(
+        [
+            {
+                "set": _cell(result.name),
+                "sentences": f"{result.num_sentences:,}",
+                "gold": f"{result.num_gold:,}",
+                "too wide": str(result.num_unreachable),
+                "local F1": _f1(result.local),
+                "linked F1": _f1(result.linked),
+                "gain": _gain(result.gain) if result.num_routed else "-",
+                "asked": f"{result.routed_share:.1%}",
+                "questions": f"{result.cost.num_questions:,}",
+                "points per 1,000": _signed(result.cost.gain_per_1000),
+            }
+            for result in results
+        ]
+    )
+
+
+def asking_table(result: SetResult) -> str:
+    """A row for each system: F1 at each share, and at the threshold that dev chose."""
+    study = result.study
+    shares = sorted({share for one in study.systems for share in one.points})
+    has_dev = any(one.at_dev is not None for one in study.systems)
+    rows: list[Row] = []
+    for one in study.systems:
+        cells = {f"{share:.0%}": _point(one.points.get(share)) for share in shares}
+        rows.append({"system": one.name, **cells, **_dev_cells(one, has_dev=has_dev)})
+    for who, found in study.random.items():
+        name = "random router" if who == LLM else "random router, oracle"
+        cells = {f"{s:.0%}": f"{found[s]:.4f}" if s in found else "-" for s in shares}
+        rows.append(
+            {"system": name, **cells, **({"dev chose": "", "asked": ""} if has_dev else {})}
+        )
+    return _markdown(rows)
+
+
+def candidates_table(results: Sequence[SetResult]) -> str:
+    """One Markdown row for each set: what its candidates are worth."""
+    return _markdown(
+        [
+            {
+                "set": _cell(result.name),
+                "predicted": f"{figures.num_predicted:,}",
+                "extra": f"{figures.extra_share:.3f}",
+                "reach": f"{figures.reach:.4f}",
+                "of predicted": f"{figures.reach_predicted:.4f}",
+                "calibration error": f"{figures.ece:.4f}",
+                "Brier": f"{figures.brier:.4f}",
+            }
+            for result in results
+            for figures in [result.candidates]
+        ]
+    )
+
+
+def detection_table(results: Sequence[SetResult]) -> str:
+    """One Markdown row for each set and estimate: whether uncertainty finds the errors."""
+    return _markdown(
+        [
+            {
+                "set": _cell(result.name),
+                "estimate": estimate,
+                "wrong": f"{found.num_errors:,} of {found.num_entities:,}",
+                "AUROC": _figure(found.auroc),
+                "AUPR": _figure(found.aupr),
+                "AURC": _figure(found.aurc),
+                "excess AURC": _figure(found.excess_aurc),
+            }
+            for result in results
+            for estimate, found in result.detections.items()
+        ]
+    )
+
+
+def ood_table(ood: Ood) -> str:
+    """One Markdown row for each set but the first and each estimate."""
+    return _markdown(
+        [
+            {
+                "set": _cell(name),
+                "estimate": estimate,
+                "entities": f"{found.num_out:,}",
+                "of the first": f"{found.num_in:,}",
+                "AUROC": _figure(found.auroc),
+                "FPR@95": _figure(found.fpr_at_95),
+            }
+            for name, estimates in ood.items()
+            for estimate, found in estimates.items()
+        ]
+    )
+
+
+def _beside_curves(result: SetResult) -> list[str]:
+    """What the LLM does alone, as paragraphs."""
+    study, lines = result.study, []
+    if study.llm_alone is not None:
+        lines += [f"Every candidate decided by the LLM alone: F1 {study.llm_alone:.4f}.", ""]
+    if study.llm_extraction is not None:
         lines += [
-            "Candidates by local label, before and after; the audited ones as if their answers had "
-            "counted. A span is right if gold has it with these boundaries and this label, or has "
-            "nothing there and neither have we.",
+            f"What the LLM extracted from the sentences without a local model: F1 "
+            f"{study.llm_extraction:.4f}.",
             "",
         ]
+    return lines
+
+
+def _set_section(result: SetResult) -> list[str]:
+    """All about one set."""
+    name = _cell(result.name)
+    systems = {"local": result.local} | ({"linked": result.linked} if result.num_routed else {})
+    parts = [f"## {name}", "", *_mapped(result)]
+    for system, scores in systems.items():
+        parts += [f"### {name}: {system}", "", scores_table(scores.strict), ""]
+    parts += [f"### {name}: how nearly right", "", _MATCH_LEGEND, "", _match_table(systems), ""]
+    parts += [f"### {name}: seen in training, and length", "", _slice_table(systems), ""]
+    parts += [f"### {name}: who decided", "", _source_table(result), ""]
+    parts += [f"### {name}: by predicted label", "", _label_table(result), ""]
+    parts += [f"![reliability](plots/reliability-{result.name}.png)", ""]
+    parts += [f"![risk and coverage](plots/risk-coverage-{result.name}.png)", ""]
+    if result.num_routed:
+        parts += _asking(result)
+    return parts
+
+
+def _mapped(result: SetResult) -> list[str]:
+    if not result.renamed and not result.dropped:
+        return []
+    renamed = ", ".join(f"{name} {count:,}" for name, count in result.renamed.items())
+    dropped = ", ".join(f"{name} {count:,}" for name, count in result.dropped.items()) or "none"
+    return [f"Labels were mapped: {renamed}. Dropped from gold: {dropped}.", ""]
+
+
+def _asking(result: SetResult) -> list[str]:
+    """What asking did, as lines of the report."""
+    cost = result.cost
+    verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
+    lines = [
+        f"### {_cell(result.name)}: asking",
+        "",
+        f"{cost.num_questions:,} questions, of them {cost.num_asked:,} asked now and "
+        f"{cost.num_from_ledger:,} from the ledger; {cost.prompt_tokens:,} prompt tokens. Verdicts "
+        f"on {result.num_routed:,} routed candidates: {verdicts}.",
+        "",
+    ]
+    for title, flips in (("asked", result.routed), ("audited", result.audited)):
+        if flips:
+            lines += [f"#### {_cell(result.name)}: {title}", "", flips_table(flips)]
+    lines += [
+        "Candidates by local label, before and after; audited ones as if their answers had "
+        "counted. A span is right if gold has it with these boundaries and this label, or has "
+        "nothing there and neither have we.",
+        "",
+    ]
     for paragraph in asking_advice(result.routed, result.audited):
         lines += [paragraph, ""]
     if result.product:
@@ -106,78 +243,100 @@ def _asking(result: SetResult) -> list[str]:
     return lines
 
 
-def summary_table(results: Sequence[SetResult]) -> str:
-    """One Markdown row for each set."""
-    rows: list[Mapping[str, str]] = [
-        {
-            "set": result.name,
-            "sentences": f"{result.num_sentences:,}",
-            "gold": f"{result.num_gold:,}",
-            "too wide": str(result.num_unreachable),
-            "local F1": f"{result.local.micro.f1:.4f}",
-            "linked F1": f"{result.linked.micro.f1:.4f}",
-            "gain": _gain(result.gain) if result.num_routed else "-",
-            "routed share": f"{result.num_routed / max(1, result.num_candidates):.3f}",
-        }
-        for result in results
-    ]
+def _match_table(systems: Mapping[str, SystemScores]) -> str:
+    """F1 under each kind of match, all labels and each."""
+    rows: list[Row] = []
+    for system, scores in systems.items():
+        rows.append(
+            {
+                "system": system,
+                "label": "**all**",
+                **{kind: f"{scores.matches[kind].f1:.4f}" for kind in KINDS},
+            }
+        )
+        for label, matches in scores.matches_by_label.items():
+            cells = {kind: f"{matches[kind].f1:.4f}" for kind in KINDS}
+            cells["boundaries"] = f"{matches['boundaries'].recall:.4f} (recall)"
+            rows.append({"system": system, "label": _cell(label), **cells})
     return _markdown(rows)
 
 
-_CANDIDATES_LEGEND = """\
-Reach is the share of gold entities whose boundaries a candidate has, and so what an LLM could still
-put right; extra are doubted candidates for each predicted one. Calibration error (bins of equal
-mass) and Brier score are of predicted candidates; AUROC is the chance that a wrong one is more
-uncertain than a right one, AUPR the average precision of finding wrong ones (their share, if
-uncertainty says nothing), AURC the mean share of wrong ones among the surest, and its excess is
-over an order that knows which are wrong."""
-
-_GAIN_LEGEND = """\
-Gain is linked less local F1, with its interval of 95 % (paired bootstrap over sentences)."""
-
-_OOD_LEGEND = """\
-Uncertainty of predicted entities against those of the first set; positive are the other set's.
-FPR@95 is the share of the first set that is taken for the other where 95 % of the other are
-found."""
-
-
-def candidates_table(results: Sequence[SetResult]) -> str:
-    """One Markdown row for each set: what its candidates are worth."""
+def _slice_table(systems: Mapping[str, SystemScores]) -> str:
+    """P, R and F1 by what training held and by length."""
     return _markdown(
         [
-            {
-                "set": result.name,
-                "predicted": f"{figures.num_predicted:,}",
-                "extra": f"{figures.extra_share:.3f}",
-                "reach": f"{figures.reach:.4f}",
-                "of predicted": f"{figures.reach_predicted:.4f}",
-                "calibration error": f"{figures.ece:.4f}",
-                "Brier": f"{figures.brier:.4f}",
-                "AUROC": _figure(figures.detection.auroc),
-                "AUPR": _figure(figures.detection.aupr),
-                "AURC": _figure(figures.detection.aurc),
-                "excess AURC": _figure(figures.detection.excess_aurc),
-            }
-            for result in results
-            for figures in [result.candidates]
+            {"system": system, "entities": name, **_counts_cells(counts)}
+            for system, scores in systems.items()
+            for kind, slices in (("", scores.seen), (" tokens", scores.lengths))
+            for name, counts in (
+                (f"{name}{kind}".replace("1 tokens", "1 token"), one)
+                for name, one in slices.items()
+            )
         ]
     )
 
 
-def ood_table(ood: Mapping[str, OodDetection]) -> str:
-    """One Markdown row for each set but the first: how well uncertainty tells it from that."""
+def _source_table(result: SetResult) -> str:
     return _markdown(
         [
             {
-                "set": name,
-                "entities": f"{found.num_out:,}",
-                "of the first": f"{found.num_in:,}",
-                "AUROC": _figure(found.auroc),
-                "FPR@95": _figure(found.fpr_at_95),
+                "source": source,
+                "entities": f"{one.num_entities:,}",
+                "right": f"{one.num_right:,}",
+                "precision": f"{one.precision:.4f}",
             }
-            for name, found in ood.items()
+            for source, one in result.sources.items()
         ]
     )
+
+
+def _label_table(result: SetResult) -> str:
+    return _markdown(
+        [
+            {
+                "label": _cell(label),
+                "predicted": f"{found.detection.num_entities:,}",
+                "wrong": f"{found.detection.num_errors:,}",
+                "calibration error": f"{found.ece:.4f}",
+                "Brier": f"{found.brier:.4f}",
+                "AUROC": _figure(found.detection.auroc),
+                "AUPR": _figure(found.detection.aupr),
+            }
+            for label, found in result.candidates.by_label.items()
+        ]
+    )
+
+
+def _counts_cells(counts: Counts) -> Row:
+    return {
+        "precision": f"{counts.precision:.4f}",
+        "recall": f"{counts.recall:.4f}",
+        "F1": f"{counts.f1:.4f}",
+        "gold": f"{counts.support:,}",
+        "predicted": f"{counts.num_predicted:,}",
+    }
+
+
+def _dev_cells(system: SystemCurve, *, has_dev: bool) -> Row:
+    if not has_dev:
+        return {}
+    point = system.at_dev
+    asked = "-" if point is None else f"{point.asked_share:.1%}"
+    return {"dev chose": _point(point), "asked": asked}
+
+
+def _point(point: Point | None) -> str:
+    if point is None:
+        return "-"
+    if not point.num_asked:
+        return f"{point.f1:.4f}"
+    mark = "~" if point.gain.is_inside else ""
+    return f"{point.f1:.4f} ({100 * point.gain.difference:+.2f}{mark})"
+
+
+def _f1(scores: SystemScores) -> str:
+    low, high = scores.interval
+    return f"{scores.micro.f1:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _gain(gain: Interval) -> str:
@@ -190,8 +349,18 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows of the same keys as a table."""
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    """Rows of the same keys as a table; a dash where there are none."""
+    if not rows:
+        return "-"
     header = list(rows[0])
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     lines += ["| " + " | ".join(row.values()) + " |" for row in rows]

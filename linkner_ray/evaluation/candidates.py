@@ -1,6 +1,6 @@
 """What the local model's candidates are worth: reach, calibration, detection of its own errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from linkner_ray.evaluation.detection import ErrorDetection, detect_errors
+from linkner_ray.evaluation.detection import ErrorDetection, detect_errors, risk_coverage
 from linkner_ray.spanner.reliability import (
     ReliabilityBin,
     brier_score,
@@ -18,6 +18,25 @@ from linkner_ray.spanner.reliability import (
 
 Gold = Sequence[Sequence[tuple[int, int, str]]]
 """Start, end and label of each entity, document by document."""
+
+
+CURVE_POINTS = 200
+"""Places at which a curve is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFigures:
+    """Predicted candidates of one label.
+
+    Attributes:
+        ece: Expected calibration error, bins of equal mass.
+        brier: Brier score.
+        detection: How well uncertainty tells wrong ones from right ones.
+    """
+
+    ece: float
+    brier: float
+    detection: ErrorDetection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +54,8 @@ class CandidateFigures:
         brier: Brier score of the same.
         detection: How well uncertainty tells wrong predicted candidates from right ones.
         bins: Reliability diagram of the predicted candidates.
+        by_label: Calibration and detection by predicted label.
+        risk_coverage: Coverage and risk, each at up to `CURVE_POINTS` places.
     """
 
     num_predicted: int
@@ -45,6 +66,8 @@ class CandidateFigures:
     brier: float
     detection: ErrorDetection
     bins: tuple[ReliabilityBin, ...]
+    by_label: Mapping[str, LabelFigures]
+    risk_coverage: tuple[tuple[float, float], ...]
 
     @property
     def extra_share(self) -> float:
@@ -62,6 +85,7 @@ def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigure
     label_of = [{(start, end): label for start, end, label in one} for one in gold]
     reached: set[tuple[int, int, int]] = set()
     reached_predicted = 0
+    label_of_row: list[str] = []
     confidence: list[float] = []
     uncertainty: list[float] = []
     correct: list[bool] = []
@@ -75,10 +99,13 @@ def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigure
                 num_doubted += 1
                 continue
             reached_predicted += place in labels
+            label_of_row.append(one["label"])
             confidence.append(max(one["label_probs"][1:]))
             uncertainty.append(one["uncertainty"])
             correct.append(labels.get(place) == one["label"])
     believed, right = np.array(confidence), np.array(correct, dtype=np.bool_)
+    unsure = np.array(uncertainty, dtype=np.float64)
+    predicted = np.array(label_of_row, dtype=object)
     num_gold = max(1, sum(map(len, label_of)))
     return CandidateFigures(
         num_predicted=len(right),
@@ -87,9 +114,35 @@ def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigure
         reach_predicted=reached_predicted / num_gold,
         ece=expected_calibration_error(believed, right),
         brier=brier_score(believed, right),
-        detection=detect_errors(np.array(uncertainty), right),
+        detection=detect_errors(unsure, right),
         bins=tuple(reliability_bins(believed, right)),
+        by_label={
+            label: _label_figures(believed[rows], unsure[rows], right[rows])
+            for label in sorted(set(label_of_row))
+            for rows in [predicted == label]
+        },
+        risk_coverage=_thinned(*risk_coverage(unsure, right)),
     )
+
+
+def _label_figures(
+    believed: NDArray[np.float64], unsure: NDArray[np.float64], right: NDArray[np.bool_]
+) -> LabelFigures:
+    return LabelFigures(
+        ece=expected_calibration_error(believed, right),
+        brier=brier_score(believed, right),
+        detection=detect_errors(unsure, right),
+    )
+
+
+def _thinned(
+    coverage: NDArray[np.float64], risk: NDArray[np.float64]
+) -> tuple[tuple[float, float], ...]:
+    """A curve at no more than `CURVE_POINTS` places, its last one among them."""
+    if not len(coverage):
+        return ()
+    places = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).round().astype(int))
+    return tuple(zip(coverage[places].tolist(), risk[places].tolist(), strict=True))
 
 
 def predicted_uncertainty(candidates: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -1,18 +1,19 @@
-"""The pictures of a report, as PNG bytes.
+"""The pictures of a run's report, as PNG bytes."""
 
-Colours are those of Okabe and Ito, told apart with any colour vision; a source, a kind and a model
-have the same colour wherever they appear.
-"""
-
-import io
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from linkner_ray.evaluation.figures import (
+    GREY,
+    KIND_COLOURS,
+    SOURCE_COLOURS,
+    SYSTEM_COLOURS,
+    as_png,
+    finish,
+    label_rows,
+    new_figure,
+)
 from linkner_ray.runs.accounts import (
     KINDS,
     SOURCES,
@@ -20,23 +21,11 @@ from linkner_ray.runs.accounts import (
     label_source_counter,
     uncertainty_counter,
 )
-from linkner_ray.spanner.reliability import ReliabilityBin
-
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#999999"
-
-SOURCE_COLOURS = {"local": BLUE, "llm": ORANGE}
-KIND_COLOURS = {"predicted": SKY, "doubted": PURPLE}
-SYSTEM_COLOURS = {"local": BLUE, "linked": VERMILION}
-
-_DPI = 144
-_WIDTH = 7.0  # inches
-_LEGEND_COLUMNS = 3  # more do not fit the width
 
 
 def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
     """Entities of each label, stacked by who decided."""
-    figure, axes = _figure(1.5 + 0.38 * len(labels))
+    figure, axes = new_figure(1.5 + 0.38 * len(labels))
     rows = range(len(labels))
     left = [0] * len(labels)
     for source in SOURCES:
@@ -46,12 +35,12 @@ def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
         left = [before + count for before, count in zip(left, counts, strict=True)]
     for row, total in zip(rows, left, strict=True):
         axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center")
-    _label_rows(axes, labels)
+    label_rows(axes, labels)
     axes.set_xlim(0, max([*left, 1]) * 1.12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("entities")
-    return _png(figure, axes, "Entities by label, and who decided")
+    return as_png(finish(figure, axes, "Entities by label, and who decided"))
 
 
 def plot_uncertainty(totals: Mapping[str, int], threshold: float) -> bytes:
@@ -61,7 +50,7 @@ def plot_uncertainty(totals: Mapping[str, int], threshold: float) -> bytes:
         totals: Counters of a run.
         threshold: Uncertainty from which a predicted candidate is asked about, in [0, 1].
     """
-    figure, axes = _figure(3.2)
+    figure, axes = new_figure(3.2)
     bar = 1 / UNCERTAINTY_BINS / len(KINDS)
     for place, kind in enumerate(KINDS):
         counts = [totals.get(uncertainty_counter(kind, i), 0) for i in range(UNCERTAINTY_BINS)]
@@ -75,22 +64,22 @@ def plot_uncertainty(totals: Mapping[str, int], threshold: float) -> bytes:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("uncertainty of the local model")
     axes.set_ylabel("candidates (log scale)")
-    return _png(figure, axes, "How sure the local model was")
+    return as_png(finish(figure, axes, "How sure the local model was"))
 
 
 def plot_seconds(seconds: Mapping[str, float]) -> bytes:
     """Seconds spent in each stage, summed over units, in the order given."""
-    figure, axes = _figure(1.3 + 0.38 * len(seconds))
+    figure, axes = new_figure(1.3 + 0.38 * len(seconds))
     rows, values = range(len(seconds)), list(seconds.values())
     axes.barh(rows, values, color=GREY)
     for row, value in zip(rows, values, strict=True):
         axes.annotate(
             f"{value:,.1f}", (value, row), (4, 0), textcoords="offset points", va="center"
         )
-    _label_rows(axes, list(seconds))
+    label_rows(axes, list(seconds))
     axes.set_xlim(0, max([*values, 0.1]) * 1.12)
     axes.set_xlabel("seconds, summed over units")
-    return _png(figure, axes, "Where the time went")
+    return as_png(finish(figure, axes, "Where the time went"))
 
 
 def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
@@ -99,7 +88,7 @@ def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
     Args:
         f1: Label or "all" to local and linked F1, both in [0, 1].
     """
-    figure, axes = _figure(1.5 + 0.55 * len(f1))
+    figure, axes = new_figure(1.5 + 0.55 * len(f1))
     for place, system in enumerate(SYSTEM_COLOURS):
         values = [pair[place] for pair in f1.values()]
         rows = [row + (place - 0.5) * 0.38 for row in range(len(f1))]
@@ -108,77 +97,8 @@ def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
             axes.annotate(
                 f"{value:.3f}", (value, row), (4, 0), textcoords="offset points", va="center"
             )
-    _label_rows(axes, list(f1))
+    label_rows(axes, list(f1))
     axes.set_xlim(0, 1.12)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.set_xlabel("strict entity F1")
-    return _png(figure, axes, "Local model alone, and linked with the LLM")
-
-
-def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> bytes:
-    """Share of right entities against what the model believed, in bins of equal mass.
-
-    Args:
-        bins: Of predicted entities.
-        name: Of the set, for the title.
-        ece: Expected calibration error of the same bins, in [0, 1].
-    """
-    figure, axes = _figure(5.2)
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="believed = right")
-    confidence = [one.confidence for one in bins]
-    accuracy = [one.accuracy for one in bins]
-    counts = f"{bins[0].size:,} entities a point" if bins else "no entities"
-    axes.plot(confidence, accuracy, color=BLUE, marker="o", label=counts)
-    low = min([*confidence, *accuracy, 0.95])
-    axes.set_xlim(max(0.0, low - 0.05), 1.005)
-    axes.set_ylim(max(0.0, low - 0.05), 1.005)
-    axes.set_aspect("equal")
-    axes.set_xlabel("confidence of the local model")
-    axes.set_ylabel("share with the right boundaries and label")
-    return _png(figure, axes, f"Reliability on {name}: calibration error {ece:.3f}")
-
-
-def plot_gains(curves: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
-    """F1 of several systems against the share of candidates they ask an LLM about.
-
-    Args:
-        curves: System to points of asked share and F1, both in [0, 1].
-    """
-    figure, axes = _figure(4.6)
-    colours = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
-    for (name, points), colour, marker in zip(curves.items(), cycle(colours), cycle("osD^vx")):
-        shares, scores = zip(*sorted(points), strict=True)
-        axes.plot(shares, scores, color=colour, marker=marker, markersize=4, label=name)
-    axes.set_xscale("symlog", linthresh=0.01)
-    ticks = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
-    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
-    axes.set_xlim(0, 1.05)
-    axes.set_xlabel("share of candidates asked about")
-    axes.set_ylabel("strict entity F1")
-    return _png(figure, axes, "What asking gains")
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    """A figure apart from pyplot's global state; height in inches."""
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _label_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names on the vertical axis, the first on top; a dollar sign is one and starts no formula."""
-    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-
-
-def _png(figure: Figure, axes: Axes, title: str) -> bytes:
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-    handles, _ = axes.get_legend_handles_labels()
-    if handles:
-        columns = min(len(handles), _LEGEND_COLUMNS)
-        figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
+    return as_png(finish(figure, axes, "Local model alone, and linked with the LLM"))

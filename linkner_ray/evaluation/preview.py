@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linkner_ray.errors import DataError
-from linkner_ray.evaluation.plots import (
+from linkner_ray.evaluation.figures import (
     BLUE,
     GREEN,
     GREY,

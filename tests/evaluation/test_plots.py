@@ -4,14 +4,11 @@ import struct
 
 import pytest
 
+from linkner_ray.evaluation.benchmark_plots import plot_gains, plot_reliability
+from linkner_ray.evaluation.figures import KIND_COLOURS, SOURCE_COLOURS, SYSTEM_COLOURS
 from linkner_ray.evaluation.plots import (
-    KIND_COLOURS,
-    SOURCE_COLOURS,
-    SYSTEM_COLOURS,
     plot_entities,
     plot_f1,
-    plot_gains,
-    plot_reliability,
     plot_seconds,
     plot_uncertainty,
 )

@@ -1,0 +1,220 @@
+"""The pictures of an evaluation."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linkner_ray.evaluation.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SYSTEM_COLOURS,
+    VERMILION,
+    as_png,
+    as_svg,
+    finish,
+    label_rows,
+    new_figure,
+    plain,
+)
+from linkner_ray.evaluation.set_result import SetResult
+from linkner_ray.evaluation.study import LLM, ORACLE, Study
+from linkner_ray.spanner.reliability import ReliabilityBin
+
+Curve = Sequence[tuple[float, float]]
+
+STRATEGY_COLOURS = {"override": VERMILION, "product": PURPLE, "veto": ORANGE}
+ESTIMATE_LINES = {
+    "confidence": (SKY, ":"),
+    "entropy": (SKY, "-"),
+    "margin": (SKY, "--"),
+    "energy": (BLACK, "-"),
+    "mc_dropout": (BLACK, "--"),
+    "evidential": (BLACK, ":"),
+}
+"""Colour and line of an estimate that is not the run's own, which has that of its system."""
+
+ORACLE_COLOUR, RANDOM_COLOUR = GREEN, GREY
+
+_SHARE_TICKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+
+
+def benchmark_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
+    """Every picture as PNG and SVG, by the name of its file."""
+    figures = {"f1": draw_f1(results)}
+    for result in results:
+        name, found = result.name, result.candidates
+        figures[f"reliability-{name}"] = draw_reliability(found.bins, name=name, ece=found.ece)
+        figures[f"risk-coverage-{name}"] = draw_risk_coverage(found.risk_coverage, name=name)
+        figures[f"asking-{name}"] = draw_study(result.study, name=name)
+        if len(result.detections) > 1:
+            figures[f"estimates-{name}"] = draw_estimates(result.study, name=name)
+    pictures = {}
+    for name, figure in figures.items():
+        pictures[f"{name}.png"] = as_png(figure)
+        pictures[f"{name}.svg"] = as_svg(figure)
+    return pictures
+
+
+def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> bytes:
+    """`draw_reliability` as PNG."""
+    return as_png(draw_reliability(bins, name=name, ece=ece))
+
+
+def plot_gains(curves: Mapping[str, Curve]) -> bytes:
+    """`draw_gains` as PNG."""
+    return as_png(draw_gains(curves))
+
+
+def draw_f1(results: Sequence[SetResult]) -> Figure:
+    """Strict F1 of the local model beside that of both, with intervals, for each set."""
+    figure, axes = new_figure(1.5 + 0.6 * len(results))
+    for place, (system, colour) in enumerate(SYSTEM_COLOURS.items()):
+        scores = [result.local if system == "local" else result.linked for result in results]
+        rows = [row + (place - 0.5) * 0.38 for row in range(len(results))]
+        values = [one.micro.f1 for one in scores]
+        # A value lies within its interval but for the luck of the draws.
+        below = [max(0.0, one.micro.f1 - one.interval[0]) for one in scores]
+        above = [max(0.0, one.interval[1] - one.micro.f1) for one in scores]
+        axes.barh(rows, values, 0.36, color=colour, label=system)
+        axes.errorbar(values, rows, xerr=(below, above), fmt="none", ecolor="black", capsize=2)
+        for row, value, more in zip(rows, values, above, strict=True):
+            axes.annotate(
+                f"{value:.3f}",
+                (value + more, row),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+            )
+    label_rows(axes, [result.name for result in results])
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes.set_xlabel("strict entity F1, with its interval of 95 %")
+    return finish(figure, axes, "Local model alone, and linked with the LLM")
+
+
+def draw_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> Figure:
+    """Share of right entities against what the model believed, in bins of equal mass.
+
+    Args:
+        bins: Of predicted entities.
+        name: Of the set, for the title.
+        ece: Expected calibration error of the same bins, in [0, 1].
+    """
+    figure, axes = new_figure(5.2)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="believed = right")
+    confidence = [one.confidence for one in bins]
+    accuracy = [one.accuracy for one in bins]
+    counts = f"{bins[0].size:,} entities a point" if bins else "no entities"
+    axes.plot(confidence, accuracy, color=BLUE, marker="o", label=counts)
+    low = min([*confidence, *accuracy, 0.95])
+    axes.set_xlim(max(0.0, low - 0.05), 1.005)
+    axes.set_ylim(max(0.0, low - 0.05), 1.005)
+    axes.set_aspect("equal")
+    axes.set_xlabel("confidence of the local model")
+    axes.set_ylabel("share with the right boundaries and label")
+    return finish(figure, axes, f"Reliability on {name}: calibration error {ece:.3f}")
+
+
+def draw_risk_coverage(curve: Curve, *, name: str) -> Figure:
+    """Share of wrong ones among the surest entities, beside an order that knows which are wrong."""
+    figure, axes = new_figure(3.8)
+    if curve:
+        coverage, risk = zip(*curve, strict=True)
+        share = risk[-1]
+        # The best order has no error until only errors are left.
+        best = [max(0.0, 1 - (1 - share) / place) for place in coverage]
+        axes.plot(coverage, risk, color=BLUE, label="by uncertainty")
+        axes.plot(coverage, best, color=ORACLE_COLOUR, linestyle="-.", label="best order")
+        axes.axhline(share, color=RANDOM_COLOUR, linestyle="--", linewidth=1, label="any order")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("share of predicted entities kept, the surest first")
+    axes.set_ylabel("share of wrong ones among them")
+    return finish(figure, axes, f"Risk and coverage on {name}")
+
+
+def draw_study(study: Study, *, name: str) -> Figure:
+    """F1 against the share asked: each fusion, the oracle, and random routers of both."""
+    figure, axes = new_figure(4.6)
+    own = study.systems[0].estimate
+    for one in study.systems:
+        if one.estimate != own or not one.points:
+            continue
+        points = sorted((point.asked_share, point.f1) for point in one.points.values())
+        if one.answers == LLM:
+            colour, label = STRATEGY_COLOURS[one.strategy], one.strategy
+            _line(axes, points, colour=colour, label=label, marker="o")
+            if one.at_dev is not None:
+                axes.plot(one.at_dev.asked_share, one.at_dev.f1, "*", color=colour, markersize=12)
+        else:
+            _line(axes, points, colour=ORACLE_COLOUR, label="oracle", marker="^", style="-.")
+    for who, found in study.random.items():
+        marker = "x" if who == LLM else "+"
+        label = "any spans" if who == LLM else "any spans, oracle"
+        points = sorted(found.items())
+        _line(axes, points, colour=RANDOM_COLOUR, label=label, marker=marker, style="--")
+    if study.llm_extraction is not None:
+        axes.axhline(study.llm_extraction, color="black", linestyle=":", label="LLM alone")
+    _share_axes(axes)
+    return finish(figure, axes, f"What asking gains on {name} (by {own})")
+
+
+def draw_estimates(study: Study, *, name: str) -> Figure:
+    """F1 against the share asked for each estimate: answers of the LLM, or else of the oracle."""
+    figure, axes = new_figure(4.6)
+    own = study.systems[0].estimate
+    who = LLM if any(one.answers == LLM and one.points for one in study.systems) else ORACLE
+    for one in study.systems:
+        if one.answers == who and one.strategy == "override" and one.points:
+            points = sorted((point.asked_share, point.f1) for point in one.points.values())
+            colour, style = ESTIMATE_LINES[one.estimate]
+            if one.estimate == own:
+                colour, style = STRATEGY_COLOURS["override"] if who == LLM else ORACLE_COLOUR, "-"
+            _line(axes, points, colour=colour, label=one.estimate, marker="o", style=style)
+    _share_axes(axes)
+    answers = "the LLM" if who == LLM else "an oracle"
+    return finish(figure, axes, f"Whom to ask on {name}: estimates, answers of {answers}")
+
+
+def draw_gains(curves: Mapping[str, Curve]) -> Figure:
+    """F1 of several systems against the share of candidates they ask an LLM about.
+
+    Args:
+        curves: System to points of asked share and F1, both in [0, 1].
+    """
+    figure, axes = new_figure(4.6)
+    colours = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
+    for (name, points), colour, marker in zip(curves.items(), cycle(colours), cycle("osD^vx")):
+        _line(axes, sorted(points), colour=colour, label=name, marker=marker)
+    _share_axes(axes)
+    return finish(figure, axes, "What asking gains")
+
+
+def _line(  # noqa: PLR0913 - how a line looks
+    axes: Axes, points: Curve, *, colour: str, label: str, marker: str, style: str = "-"
+) -> None:
+    shares, scores = zip(*points, strict=True)
+    axes.plot(
+        shares,
+        scores,
+        color=colour,
+        linestyle=style,
+        marker=marker,
+        markersize=4,
+        label=plain(label),
+    )
+
+
+def _share_axes(axes: Axes) -> None:
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set_xticks(_SHARE_TICKS, [f"{100 * tick:g} %" for tick in _SHARE_TICKS])
+    axes.set_xlim(0, 1.05)
+    axes.set_xlabel("share of candidates asked about")
+    axes.set_ylabel("strict entity F1")

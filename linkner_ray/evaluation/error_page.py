@@ -1,0 +1,199 @@
+"""A page of what went wrong: confusion, boundaries, the surest errors, and what the LLM spoilt.
+
+Text from corpora is hostile until shown otherwise: as in a preview, markup is escaped, control
+characters are made visible, and the page allows no script at all.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from linkner_ray.evaluation.matching import boundary_errors
+from linkner_ray.evaluation.scores import Entity
+from linkner_ray.evaluation.visible import make_visible
+from linkner_ray.labels import NON_ENTITY
+
+NUM_LISTED = 50
+"""Examples of each kind on the page; how many there are is said beside them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A sentence with one error in it.
+
+    Attributes:
+        doc_id: Of the sentence.
+        text: Whole.
+        start: First character of the span in question.
+        end: Character after its last.
+        ours: Label in the output; the non-entity class where it has none there.
+        gold: Labels of gold on the same boundaries, or what it has instead.
+        uncertainty: Of the local model, in [0, 1]; None for a span that is no candidate.
+        source: Whose word it is.
+        note: Anything else, such as gold's boundaries.
+    """
+
+    doc_id: str
+    text: str
+    start: int
+    end: int
+    ours: str
+    gold: str
+    uncertainty: float | None = None
+    source: str = ""
+    note: str = ""
+
+    @property
+    def pieces(self) -> tuple[str, str, str]:
+        """Text before the span, the span, and text after it."""
+        return self.text[: self.start], self.text[self.start : self.end], self.text[self.end :]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetErrors:
+    """What went wrong on one set.
+
+    Attributes:
+        name: Of the set.
+        confusion: Of the output by (gold label, label here).
+        num_boundary: Entities of the output that overlap one of gold in other boundaries.
+        boundary: The first of them.
+        num_wrong: Entities of the output that are not gold.
+        surest: Those of the lowest uncertainty, the surest first.
+        num_spoilt: Candidates that the LLM turned from right to wrong.
+        spoilt: The surest of them.
+    """
+
+    name: str
+    confusion: Mapping[tuple[str, str], int]
+    num_boundary: int
+    boundary: Sequence[Example]
+    num_wrong: int
+    surest: Sequence[Example]
+    num_spoilt: int
+    spoilt: Sequence[Example]
+
+
+def find_errors(
+    name: str, predictions: pa.Table, confusion: Mapping[tuple[str, str], int]
+) -> SetErrors:
+    """Collect the errors of one set.
+
+    Args:
+        name: Of the set.
+        predictions: Rows of `schemas.PREDICTIONS`.
+        confusion: Of the output.
+    """
+    boundary: list[Example] = []
+    wrong: list[Example] = []
+    spoilt: list[Example] = []
+    for row in predictions.to_pylist():
+        gold = [(one["start"], one["end"], one["label"]) for one in row["gold"]]
+        labels = _labels_by_place(gold)
+        boundary += _boundary(row, gold)
+        wrong += [
+            _example(row, entity, gold=_named(labels.get(_place(entity))))
+            for entity in row["entities"]
+            if entity["label"] not in labels.get(_place(entity), ())
+        ]
+        spoilt += _spoilt(row, labels)
+    wrong.sort(key=_by_certainty)
+    spoilt.sort(key=_by_certainty)
+    return SetErrors(
+        name=name,
+        confusion=confusion,
+        num_boundary=len(boundary),
+        boundary=boundary[:NUM_LISTED],
+        num_wrong=len(wrong),
+        surest=wrong[:NUM_LISTED],
+        num_spoilt=len(spoilt),
+        spoilt=spoilt[:NUM_LISTED],
+    )
+
+
+def render_errors(sets: Sequence[SetErrors], labels: Sequence[str]) -> str:
+    """Render the errors of all sets as one HTML page.
+
+    Args:
+        sets: In the order of the report.
+        labels: Label ids in the order of their set.
+    """
+    environment = Environment(
+        loader=PackageLoader("linkner_ray.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": make_visible, "count": "{:,}".format}
+    return environment.get_template("errors.html.j2").render(
+        sets=sets, classes=(*labels, NON_ENTITY), none=NON_ENTITY
+    )
+
+
+def _boundary(row: Mapping[str, Any], gold: Collection[Entity]) -> list[Example]:
+    """Entities of the output that overlap one of gold in other boundaries."""
+    ours = {(one["start"], one["end"], one["label"]): one for one in row["entities"]}
+    return [
+        _example(
+            row,
+            ours[found],
+            gold=golden[2],
+            note=f"gold: {row['text'][golden[0] : golden[1]]}",
+        )
+        for golden, found in boundary_errors(gold, list(ours))
+    ]
+
+
+def _spoilt(row: Mapping[str, Any], labels: Mapping[tuple[int, int], set[str]]) -> list[Example]:
+    """Candidates that were right locally, and are no longer after asking."""
+    final = _labels_by_place([(one["start"], one["end"], one["label"]) for one in row["entities"]])
+    found = []
+    for candidate, route in zip(row["candidates"], row["routes"], strict=True):
+        place = _place(candidate)
+        truth = labels.get(place, {NON_ENTITY})
+        local = candidate["label"] if candidate["kind"] == "predicted" else NON_ENTITY
+        after = final.get(place, {NON_ENTITY})
+        if route == "llm" and local in truth and not after <= truth:
+            example = {**candidate, "label": _named(after), "source": "llm"}
+            found.append(_example(row, example, gold=_named(truth), note=f"local: {local}"))
+    return found
+
+
+def _example(
+    row: Mapping[str, Any], span: Mapping[str, Any], *, gold: str, note: str = ""
+) -> Example:
+    return Example(
+        doc_id=row["doc_id"],
+        text=row["text"],
+        start=span["start"],
+        end=span["end"],
+        ours=span["label"],
+        gold=gold,
+        uncertainty=span["uncertainty"],
+        source=span["source"],
+        note=note,
+    )
+
+
+def _by_certainty(example: Example) -> tuple[float, str, int]:
+    uncertainty = 1.0 if example.uncertainty is None else example.uncertainty
+    return uncertainty, example.doc_id, example.start
+
+
+def _labels_by_place(entities: Collection[Entity]) -> dict[tuple[int, int], set[str]]:
+    places: dict[tuple[int, int], set[str]] = {}
+    for start, end, label in entities:
+        places.setdefault((start, end), set()).add(label)
+    return places
+
+
+def _place(span: Mapping[str, Any]) -> tuple[int, int]:
+    return span["start"], span["end"]
+
+
+def _named(labels: Collection[str] | None) -> str:
+    return ", ".join(sorted(labels)) if labels else NON_ENTITY

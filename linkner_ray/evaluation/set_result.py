@@ -1,0 +1,331 @@
+"""What an evaluation says of one labelled set."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from linkner_ray.config import FusionConfig, StudyConfig
+from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.evaluation.bootstrap import Interval
+from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
+from linkner_ray.evaluation.detection import ErrorDetection
+from linkner_ray.evaluation.flips import (
+    Flips,
+    ProductFit,
+    as_if_routed,
+    count_flips,
+    fit_product,
+    flip_facts,
+)
+from linkner_ray.evaluation.linking import FloatArray, Judge, entity_triples, with_uncertainty
+from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
+from linkner_ray.evaluation.scores import Counts, Entity, Scores, score_entities
+from linkner_ray.evaluation.slices import (
+    SentenceTokens,
+    SourceScore,
+    by_familiarity,
+    by_length,
+    by_source,
+    confusion,
+)
+from linkner_ray.evaluation.study import Study, study_set
+from linkner_ray.labels import NON_ENTITY
+from linkner_ray.runs.accounts import VERDICTS, count_effort
+from linkner_ray.spanner.familiarity import Familiarity
+
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledSet:
+    """A labelled set, its gold apart from what the stages get.
+
+    Attributes:
+        name: What its files are called.
+        sentences: As they were read, in the checkpoint's labels.
+        gold: Entities of each sentence as characters of its text.
+        num_unreachable: Gold entities wider than the model's maximum; they count as missed.
+        renamed: Entities by "label -> label here", where a label map was used.
+        dropped: Entities by label that the map takes out of gold.
+    """
+
+    name: str
+    sentences: Sequence[LabelledSentence]
+    gold: Sequence[Sequence[Entity]]
+    num_unreachable: int
+    renamed: Mapping[str, int]
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the answers of one set took.
+
+    Attributes:
+        num_questions: Distinct questions, audits included.
+        num_asked: Of these, asked in this run.
+        num_from_ledger: Of these, kept from an earlier one.
+        prompt_tokens: Of those asked in this run.
+        gain_per_1000: Points of F1 for each 1,000 questions; None where nobody was asked.
+    """
+
+    num_questions: int
+    num_asked: int
+    num_from_ledger: int
+    prompt_tokens: int
+    gain_per_1000: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemScores:
+    """Scores of one system, local or linked.
+
+    Attributes:
+        strict: By label.
+        interval: Bounds of 95 % of strict micro F1, bootstrap over sentences.
+        matches: By kind of match, as `matching.KINDS`.
+        matches_by_label: The same by label.
+        seen: Strict counts by `slices.SEEN`; empty if the checkpoint does not know its training.
+        lengths: Strict counts by number of tokens.
+        confusion: By (gold label, predicted label).
+    """
+
+    strict: Scores
+    interval: Bounds
+    matches: Mapping[str, MatchScore]
+    matches_by_label: Mapping[str, Mapping[str, MatchScore]]
+    seen: Mapping[str, Counts]
+    lengths: Mapping[str, Counts]
+    confusion: Mapping[tuple[str, str], int]
+
+    @property
+    def micro(self) -> Counts:
+        """All labels together."""
+        return self.strict.micro
+
+    def facts(self) -> dict[str, object]:
+        """As JSON values."""
+        return {
+            "strict": {
+                label: _counts_facts(counts)
+                for label, counts in (("all", self.micro), *self.strict.by_label.items())
+            },
+            "macro": asdict(self.strict.macro),
+            "interval": list(self.interval),
+            "matches": {kind: _match_facts(one) for kind, one in self.matches.items()},
+            "matches_by_label": {
+                label: {kind: _match_facts(one) for kind, one in kinds.items()}
+                for label, kinds in self.matches_by_label.items()
+            },
+            "seen": {name: _counts_facts(one) for name, one in self.seen.items()},
+            "lengths": {name: _counts_facts(one) for name, one in self.lengths.items()},
+            "confusion": [[*pair, count] for pair, count in sorted(self.confusion.items())],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetResult:
+    """Scores of one labelled set."""
+
+    name: str
+    num_sentences: int
+    num_gold: int
+    num_unreachable: int
+    """Gold entities longer than the model's maximum width; they count as missed."""
+
+    renamed: Mapping[str, int]
+    dropped: Mapping[str, int]
+    num_candidates: int
+    num_routed: int
+    candidates: CandidateFigures
+    """Reach, calibration and error detection of the local model's candidates."""
+
+    detections: Mapping[str, ErrorDetection]
+    """Error detection by estimate, the run's own first."""
+
+    verdicts: Mapping[str, int]
+    """Routed candidates by what came of asking."""
+
+    local: SystemScores
+    """The local model alone, on the same candidates."""
+
+    linked: SystemScores
+    """Local and LLM together."""
+
+    sources: Mapping[str, SourceScore]
+    """Entities of the linked system by who decided them."""
+
+    gain: Interval
+    """Linked F1 less local F1."""
+
+    cost: Cost
+    study: Study
+    routed: Mapping[str, Flips]
+    """What asking did to the routed candidates, by local label."""
+
+    audited: Mapping[str, Flips]
+    """What it would have done to the audited ones."""
+
+    product: ProductFit | None
+    """Fusion by product, fitted on this set; None where no answer could be read."""
+
+    @property
+    def routed_share(self) -> float:
+        """Routed candidates as a share of all, in [0, 1]."""
+        return self.num_routed / max(1, self.num_candidates)
+
+    def facts(self) -> dict[str, object]:
+        """As JSON values."""
+        counts = {
+            name: getattr(self, name)
+            for name in ("num_sentences", "num_gold", "num_unreachable", "num_candidates")
+        }
+        return {
+            "name": self.name,
+            **counts,
+            "num_routed": self.num_routed,
+            "renamed": dict(self.renamed),
+            "dropped": dict(self.dropped),
+            "candidates": asdict(self.candidates),
+            "detections": {name: asdict(one) for name, one in self.detections.items()},
+            "verdicts": dict(self.verdicts),
+            "local": self.local.facts(),
+            "linked": self.linked.facts(),
+            "sources": {
+                name: {**asdict(one), "precision": one.precision}
+                for name, one in self.sources.items()
+            },
+            "gain": asdict(self.gain),
+            "cost": asdict(self.cost),
+            "study": self.study.facts(),
+            "routed": flip_facts(self.routed),
+            "audited": flip_facts(self.audited),
+            "product": None if self.product is None else asdict(self.product),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A set after the stages, in the forms that scoring needs.
+
+    Attributes:
+        local: As the local model alone has it.
+        linked: As the run has it.
+        answered: Candidates with every answer that is known, asked by the run or not.
+        estimates: Uncertainty of every candidate by estimate, the run's own first.
+    """
+
+    local: pa.Table
+    linked: pa.Table
+    answered: pa.Table
+    estimates: Mapping[str, FloatArray]
+
+
+def judge_set(  # noqa: PLR0913 - a set, and what decided its output
+    labelled: LabelledSet,
+    judged: Judged,
+    *,
+    study: StudyConfig,
+    dev_thresholds: Mapping[str, float],
+    fusion: FusionConfig,
+    classes: Sequence[str],
+    familiarity: Familiarity | None,
+) -> SetResult:
+    """Hold a set against its gold.
+
+    Args:
+        labelled: With gold.
+        judged: What the stages made of it.
+        study: What to try besides.
+        dev_thresholds: Threshold that dev chose, by estimate.
+        fusion: Of the run.
+        classes: `LabelSet.classes`.
+        familiarity: What training held; None if the checkpoint does not say.
+    """
+    gold, linked = labelled.gold, judged.linked
+    tokens = SentenceTokens(labelled.sentences)
+    local_entities, linked_entities = entity_triples(judged.local), entity_triples(linked)
+    judge = Judge(gold, local_entities, samples=study.resamples)
+    point = judge.point(linked)
+    routes = [route for row in linked["routes"].to_pylist() for route in row]
+    effort = count_effort(linked)
+    return SetResult(
+        name=labelled.name,
+        num_sentences=linked.num_rows,
+        num_gold=sum(map(len, gold)),
+        num_unreachable=labelled.num_unreachable,
+        renamed=labelled.renamed,
+        dropped=labelled.dropped,
+        num_candidates=len(routes),
+        num_routed=routes.count("llm"),
+        candidates=judge_candidates(linked["candidates"], gold),
+        detections={
+            name: judge_candidates(with_uncertainty(linked, values)["candidates"], gold).detection
+            for name, values in judged.estimates.items()
+        },
+        verdicts=_count_verdicts(linked),
+        local=_system_scores(gold, local_entities, tokens, judge, familiarity),
+        linked=_system_scores(gold, linked_entities, tokens, judge, familiarity),
+        sources=by_source(linked["entities"], gold),
+        gain=point.gain,
+        cost=Cost(
+            num_questions=point.num_questions,
+            num_asked=effort["questions_asked"],
+            num_from_ledger=effort["questions_from_ledger"],
+            prompt_tokens=effort["prompt_tokens_asked"],
+            gain_per_1000=point.gain_per_1000,
+        ),
+        study=study_set(
+            judged.answered,
+            gold,
+            estimates=judged.estimates,
+            dev_thresholds=dev_thresholds,
+            config=study,
+            fusion=fusion,
+            classes=classes,
+            judge=judge,
+        ),
+        routed=count_flips(linked, gold),
+        audited=count_flips(as_if_routed(linked, fusion, classes), gold, route="audit"),
+        product=fit_product(linked, gold, classes, reliability=fusion.reliability),
+    )
+
+
+def _system_scores(
+    gold: Sequence[Collection[Entity]],
+    found: Sequence[Collection[Entity]],
+    tokens: SentenceTokens,
+    judge: Judge,
+    familiarity: Familiarity | None,
+) -> SystemScores:
+    return SystemScores(
+        strict=score_entities(gold, found),
+        interval=judge.interval(found),
+        matches=match_scores(gold, found),
+        matches_by_label=matches_by_label(gold, found),
+        seen={} if familiarity is None else by_familiarity(gold, found, tokens, familiarity),
+        lengths=by_length(gold, found, tokens),
+        confusion=confusion(gold, found, NON_ENTITY),
+    )
+
+
+def _count_verdicts(table: pa.Table) -> dict[str, int]:
+    rows = zip(table["routes"].to_pylist(), table["answers"].to_pylist(), strict=True)
+    found = [
+        answer["verdict"]
+        for routes, answers in rows
+        for route, answer in zip(routes, answers, strict=True)
+        if route == "llm"
+    ]
+    return {verdict: found.count(verdict) for verdict in VERDICTS}
+
+
+def _counts_facts(counts: Counts) -> dict[str, float]:
+    ratios = {name: getattr(counts, name) for name in ("precision", "recall", "f1")}
+    return {**asdict(counts), **ratios}
+
+
+def _match_facts(score: MatchScore) -> dict[str, float]:
+    ratios = {name: getattr(score, name) for name in ("precision", "recall", "f1")}
+    return {**asdict(score), **ratios}

@@ -1,0 +1,186 @@
+"""Scores by what an entity is like: seen in training or not, how long it is, who decided it."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import pyarrow as pa
+
+from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.evaluation.scores import Counts, Entity
+from linkner_ray.spanner.familiarity import Familiarity
+
+LONGEST = 5
+"""Tokens from which all lengths are one slice."""
+
+SEEN = ("seen", "other label", "unseen")
+"""Whether training held the surface form under this label, only under others, or not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceScore:
+    """Entities of one source in the output.
+
+    Attributes:
+        num_entities: How many.
+        num_right: Those with gold's boundaries and label.
+    """
+
+    num_entities: int
+    num_right: int
+
+    @property
+    def precision(self) -> float:
+        """Share that is right, in [0, 1]."""
+        return self.num_right / self.num_entities if self.num_entities else 0.0
+
+
+class SentenceTokens:
+    """The tokens of documents that are a sentence each, found by character offsets.
+
+    Args:
+        sentences: Of the documents, in their order.
+    """
+
+    def __init__(self, sentences: Sequence[LabelledSentence]) -> None:
+        """Lay the tokens out as `corpora.tables.corpus_documents` does."""
+        self._tokens = [one.tokens for one in sentences]
+        self._first: list[dict[int, int]] = []
+        self._after: list[dict[int, int]] = []
+        for sentence in sentences:
+            start, first, after = 0, {}, {}
+            for index, token in enumerate(sentence.tokens):
+                first[start] = index
+                after[start + len(token)] = index + 1
+                start += len(token) + 1
+            self._first.append(first)
+            self._after.append(after)
+
+    def of(self, document: int, entity: Entity) -> tuple[str, ...]:
+        """The tokens of an entity, whose boundaries are those of tokens."""
+        first, after = self._first[document][entity[0]], self._after[document][entity[1]]
+        return self._tokens[document][first:after]
+
+
+def by_length(
+    gold: Sequence[Collection[Entity]],
+    predicted: Sequence[Collection[Entity]],
+    tokens: SentenceTokens,
+) -> dict[str, Counts]:
+    """Strict counts by number of tokens; `LONGEST` and more are one slice.
+
+    An entity, gold or predicted, counts under its own length.
+    """
+
+    def name(document: int, entity: Entity) -> str:
+        length = len(tokens.of(document, entity))
+        return f"{LONGEST}+" if length >= LONGEST else str(length)
+
+    names = [*map(str, range(1, LONGEST)), f"{LONGEST}+"]
+    return _sliced(gold, predicted, name, names)
+
+
+def by_familiarity(
+    gold: Sequence[Collection[Entity]],
+    predicted: Sequence[Collection[Entity]],
+    tokens: SentenceTokens,
+    familiarity: Familiarity,
+) -> dict[str, Counts]:
+    """Strict counts by `SEEN`, without regard to case."""
+    places = [
+        (document, entity)
+        for document, both in enumerate(zip(gold, predicted, strict=True))
+        for entity in {*both[0], *both[1]}
+    ]
+    features = familiarity.features(
+        [tokens.of(document, entity) for document, entity in places],
+        [entity[2] for _, entity in places],
+    )
+    seen = {
+        place: SEEN[2 if unseen else 1 if elsewhere else 0]
+        for place, (unseen, elsewhere, _) in zip(places, features, strict=True)
+    }
+    return _sliced(gold, predicted, lambda document, entity: seen[document, entity], SEEN)
+
+
+def by_source(
+    entities: pa.ChunkedArray, gold: Sequence[Collection[Entity]]
+) -> dict[str, SourceScore]:
+    """Precision of the entities of each source: "local", "llm", "ledger".
+
+    Recall has no source: nobody decided what is missing.
+
+    Args:
+        entities: Column `entities`, a row a document.
+        gold: Of the same documents.
+    """
+    found: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for row, golden in zip(entities.to_pylist(), gold, strict=True):
+        truth = set(golden)
+        for entity in row:
+            found[entity["source"]] += 1
+            right[entity["source"]] += (entity["start"], entity["end"], entity["label"]) in truth
+    return {
+        source: SourceScore(num_entities=count, num_right=right[source])
+        for source, count in sorted(found.items())
+    }
+
+
+def confusion(
+    gold: Sequence[Collection[Entity]], predicted: Sequence[Collection[Entity]], none: str
+) -> dict[tuple[str, str], int]:
+    """How often gold's label and the predicted one stand on the same boundaries.
+
+    Args:
+        gold: Gold entities of each document.
+        predicted: Predicted ones of the same documents.
+        none: What stands for no entity with these boundaries.
+
+    Returns:
+        By (gold label, predicted label); the pair of two nones is left out.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    for golden, found in zip(gold, predicted, strict=True):
+        truth, ours = _labels_by_place(golden), _labels_by_place(found)
+        for place in truth.keys() | ours.keys():
+            there, here = truth.get(place, set()), ours.get(place, set())
+            counts.update((label, label) for label in there & here)
+            # One of several labels on the same boundaries is confused with the next in order.
+            wrong, missing = sorted(here - there), sorted(there - here)
+            length = max(len(wrong), len(missing))
+            wrong += [none] * (length - len(wrong))
+            missing += [none] * (length - len(missing))
+            counts.update(zip(missing, wrong, strict=True))
+    return dict(counts)
+
+
+def _labels_by_place(entities: Collection[Entity]) -> dict[tuple[int, int], set[str]]:
+    ordered = sorted(entities)
+    return {
+        place: {label for _, _, label in group}
+        for place, group in groupby(ordered, key=lambda entity: entity[:2])
+    }
+
+
+def _sliced(
+    gold: Sequence[Collection[Entity]],
+    predicted: Sequence[Collection[Entity]],
+    name: Callable[[int, Entity], str],
+    names: Sequence[str],
+) -> dict[str, Counts]:
+    found: Counter[str] = Counter()
+    invented: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
+    for document, (golden, ours) in enumerate(zip(gold, predicted, strict=True)):
+        truth, seen = set(golden), set(ours)
+        found.update(name(document, entity) for entity in truth & seen)
+        invented.update(name(document, entity) for entity in seen - truth)
+        missed.update(name(document, entity) for entity in truth - seen)
+    return {
+        one: Counts(
+            true_positives=found[one], false_positives=invented[one], false_negatives=missed[one]
+        )
+        for one in names
+    }

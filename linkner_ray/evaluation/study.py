@@ -1,0 +1,152 @@
+"""Local model, LLM and both, over estimates, fusions and shares asked, for one labelled set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from linkner_ray.config import FusionConfig, StudyConfig
+from linkner_ray.evaluation.linking import (
+    FloatArray,
+    Gold,
+    Judge,
+    Point,
+    answered_by_gold,
+    curve,
+    random_curve,
+    thresholds_for,
+    with_uncertainty,
+)
+from linkner_ray.stages.fuse_entities import FuseEntities
+
+LLM, ORACLE = "llm", "oracle"
+"""Who answers: the model of the config, or gold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemCurve:
+    """One way to link, at every share.
+
+    Attributes:
+        answers: `LLM` or `ORACLE`.
+        strategy: Of fusion; an oracle always overrides.
+        estimate: Of uncertainty, which says who is asked about.
+        points: By wanted share of the set's candidates; a share that needs answers nobody has is
+            left out.
+        at_dev: At the threshold that dev chose; None where it chose none or answers are lacking.
+    """
+
+    answers: str
+    strategy: str
+    estimate: str
+    points: Mapping[float, Point]
+    at_dev: Point | None
+
+    @property
+    def name(self) -> str:
+        """As it stands in tables and legends."""
+        if self.answers == ORACLE:
+            return f"oracle, {self.estimate}"
+        return f"{self.strategy}, {self.estimate}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What asking gains on one set.
+
+    Attributes:
+        systems: The run's own estimate first.
+        random: Mean F1 of random routers by share, for each of `LLM` and `ORACLE` that answers.
+        llm_alone: F1 where the LLM decides every candidate; None where not all were asked.
+        llm_extraction: F1 of what a recorded LLM extracted from whole sentences; None without one.
+    """
+
+    systems: tuple[SystemCurve, ...]
+    random: Mapping[str, Mapping[float, float]]
+    llm_alone: float | None
+    llm_extraction: float | None = None
+
+    def facts(self) -> dict[str, object]:
+        """As JSON values."""
+        return {
+            "systems": [
+                {
+                    **{name: getattr(one, name) for name in ("answers", "strategy", "estimate")},
+                    "points": {f"{share:g}": _facts(p) for share, p in one.points.items()},
+                    "at_dev": None if one.at_dev is None else _facts(one.at_dev),
+                }
+                for one in self.systems
+            ],
+            "random": {
+                who: {f"{share:g}": f1 for share, f1 in found.items()}
+                for who, found in self.random.items()
+            },
+            "llm_alone_f1": self.llm_alone,
+            "llm_extraction_f1": self.llm_extraction,
+        }
+
+
+def study_set(  # noqa: PLR0913 - a set in its parts
+    answered: pa.Table,
+    gold: Gold,
+    *,
+    estimates: Mapping[str, FloatArray],
+    dev_thresholds: Mapping[str, float],
+    config: StudyConfig,
+    fusion: FusionConfig,
+    classes: Sequence[str],
+    judge: Judge,
+) -> Study:
+    """Try every estimate and strategy on the answers there are.
+
+    Args:
+        answered: Documents with candidates and `answers`, null where nobody was asked.
+        gold: Of the same documents; only the oracle and the scores look at it.
+        estimates: Uncertainty of every candidate by estimate, the run's own first.
+        dev_thresholds: Threshold that dev chose, by estimate.
+        config: What to try.
+        fusion: Of the run; its strategy is that of the random routers.
+        classes: `LabelSet.classes`.
+        judge: Of the set.
+    """
+    has_llm = any(answered["answers"].combine_chunks().flatten().is_valid().to_pylist())
+    oracle = answered_by_gold(answered, gold)
+    override = FuseEntities(fusion.model_copy(update={"strategy": "override"}), classes)
+    strategies = {
+        strategy: FuseEntities(fusion.model_copy(update={"strategy": strategy}), classes)
+        for strategy in config.strategies
+    }
+    systems = []
+    for estimate, values in estimates.items():
+        of_shares = thresholds_for(values, config.shares)
+        thresholds: dict[float | None, float] = {share: of_shares[share] for share in of_shares}
+        if estimate in dev_thresholds:
+            thresholds[None] = dev_thresholds[estimate]
+        tried = [(LLM, name, answered, fuse) for name, fuse in strategies.items() if has_llm]
+        for answers, strategy, table, fuse in [*tried, (ORACLE, "override", oracle, override)]:
+            points = curve(with_uncertainty(table, values), thresholds, fuse, judge)
+            systems.append(
+                SystemCurve(
+                    answers=answers,
+                    strategy=strategy,
+                    estimate=estimate,
+                    points={share: one for share, one in points.items() if share is not None},
+                    at_dev=points.get(None),
+                )
+            )
+    own = FuseEntities(fusion, classes)
+    tables = {LLM: (answered, own)} if has_llm else {}
+    tables[ORACLE] = (oracle, override)
+    everything = curve(answered, {1.0: 0.0}, override, judge) if has_llm else {}
+    return Study(
+        systems=tuple(systems),
+        random={
+            who: random_curve(table, config.shares, fuse, judge, routers=config.random_routers)
+            for who, (table, fuse) in tables.items()
+        },
+        llm_alone=everything[1.0].f1 if everything else None,
+    )
+
+
+def _facts(point: Point) -> dict[str, object]:
+    return {**asdict(point), "gain_per_1000": point.gain_per_1000}
