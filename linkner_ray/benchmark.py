@@ -33,6 +33,9 @@ from linkner_ray.pipeline import Chain, allot_documents, run_documents, without_
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
 from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
+from linkner_ray.spanner.estimates import missing_estimates
+from linkner_ray.spanner.named_threshold import with_threshold
+from linkner_ray.spanner.thresholds import Thresholds
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import RouteSpans
@@ -81,6 +84,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
+    config = with_threshold(config)
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
     config.routing.check_labels(checkpoint.label_set.ids)
     sets = [_load(entry, checkpoint) for entry in config.sets]
@@ -88,6 +92,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     started = time.perf_counter()
     chain = Chain.of(config, checkpoint.label_set)
     estimates, notes = _estimates(config, checkpoint)
+    dev_thresholds, said = _dev_thresholds(config, checkpoint)
     staged = _run([unit for own in units for unit in own], chain, config, estimates)
     results, pages, unsure = [], [], []
     output = Folder.at(config.output.path)
@@ -102,7 +107,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             answered=pa.concat_tables(staged.answered[rows]),
             estimates={n: np.concatenate(v[rows]) for n, v in staged.estimates.items()},
         )
-        results.append(_judge(loaded, judged, config, checkpoint))
+        results.append(_judge(loaded, judged, config, checkpoint, dev_thresholds))
         predictions = _predictions(loaded, judged)
         output.write_whole(f"predictions/{loaded.name}.parquet", parquet_bytes(predictions))
         pages.append(find_errors(loaded.name, predictions, results[-1].linked.confusion))
@@ -111,7 +116,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         results=tuple(results),
         ood=_ood([loaded.name for loaded in sets], unsure),
         seconds={**staged.seconds, "all": time.perf_counter() - started},
-        notes=tuple(notes),
+        notes=(*notes, *said),
     )
     _write(output, config, evaluation, pages, checkpoint.label_set)
     return evaluation
@@ -156,17 +161,9 @@ def _estimates(
 ) -> tuple[list[Uncertainty], list[str]]:
     """Estimates to try besides the run's own, and why others are left out."""
     wanted = [name for name in config.study.estimates if name != config.recognize.uncertainty]
-    notes = []
-    if "evidential" in wanted and checkpoint.loss != "evidential":
-        wanted.remove("evidential")
-        notes.append(
-            f"The estimate evidential is left out: the checkpoint was trained with loss "
-            f"{checkpoint.loss}."
-        )
-    if "mc_dropout" in wanted and checkpoint.model.dropout == 0:
-        wanted.remove("mc_dropout")
-        notes.append("The estimate mc_dropout is left out: the checkpoint has no dropout.")
-    return wanted, notes
+    missing = missing_estimates(loss=checkpoint.loss, dropout=checkpoint.model.dropout)
+    notes = [f"The estimate {n} is left out: {missing[n]}." for n in wanted if n in missing]
+    return [name for name in wanted if name not in missing], notes
 
 
 def _run(
@@ -221,14 +218,33 @@ def _check_same_spans(ours: pa.Table, theirs: pa.Table, estimate: str) -> None:
         raise ContractError(f"evaluate: candidates under the estimate {estimate} are others")
 
 
+def _dev_thresholds(
+    config: EvaluateConfig, checkpoint: CheckpointParts
+) -> tuple[dict[str, float], list[str]]:
+    """Threshold of each estimate that asks `study.dev_percent` of dev's candidates."""
+    percent = config.study.dev_percent
+    kept = Thresholds.read(checkpoint.folder)
+    if kept is None:
+        return {}, [
+            "What dev would choose is not known: the checkpoint keeps no thresholds; "
+            "`linkner calibrate` makes them."
+        ]
+    chosen = {n: e.asked[percent] for n, e in kept.estimates.items() if percent in e.asked}
+    return chosen, [f"What dev chose asks {percent} % of dev's candidates."]
+
+
 def _judge(
-    loaded: LabelledSet, judged: Judged, config: EvaluateConfig, checkpoint: CheckpointParts
+    loaded: LabelledSet,
+    judged: Judged,
+    config: EvaluateConfig,
+    checkpoint: CheckpointParts,
+    dev_thresholds: Mapping[str, float],
 ) -> SetResult:
     result = judge_set(
         loaded,
         judged,
         study=config.study,
-        dev_thresholds={},
+        dev_thresholds=dev_thresholds,
         fusion=config.fusion,
         classes=checkpoint.label_set.classes,
         familiarity=checkpoint.familiarity,

@@ -12,7 +12,15 @@ from typing import Annotated
 import typer
 import yaml
 
-from linkner_ray import cli_failures, cli_labels, cli_ledger, cli_nightly, cli_preview, cli_verify
+from linkner_ray import (
+    cli_compare,
+    cli_failures,
+    cli_labels,
+    cli_ledger,
+    cli_nightly,
+    cli_preview,
+    cli_verify,
+)
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
@@ -27,6 +35,7 @@ app = typer.Typer(
 app.add_typer(cli_failures.app, name="failures")
 app.add_typer(cli_labels.app, name="labels")
 app.add_typer(cli_ledger.app, name="ledger")
+app.command()(cli_compare.compare)
 app.command()(cli_nightly.nightly)
 app.command()(cli_preview.preview)
 app.command()(cli_verify.verify)
@@ -60,7 +69,7 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
 
 
 @app.command()
-def calibrate(
+def calibrate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
     ],
@@ -71,17 +80,40 @@ def calibrate(
             "--train", help="What it was trained on; for a checkpoint that does not know."
         ),
     ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-4, max=0.9, help="Promise this error among labels that stay local, at most."
+        ),
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(min=1e-4, max=0.9, help="Chance that the promise is broken.")
+    ] = 0.1,
+    uncertainty: Annotated[
+        str, typer.Option(help="Estimate that the promise is for.")
+    ] = "confidence",
 ) -> None:
     """Let a labelled set decide anew on temperature, belief and doubted spans of a checkpoint.
 
-    Training does this on its own dev set. The checkpoint is replaced; its weights stay.
+    Training does this on its own dev set. The checkpoint is replaced; its weights stay. Beside
+    these it keeps thresholds that `routing.threshold_for` names: for a share asked, for an error
+    left, and with --alpha one with a promise.
 
     Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll
-    """
-    from linkner_ray.dev_set import calibrate_checkpoint
 
-    counts, found = calibrate_checkpoint(checkpoint, dev, train=train_set)
-    _print_yaml({"f1": counts.f1, **dataclasses.asdict(found)})
+    Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll --alpha 0.05 --delta 0.1
+    """
+    from linkner_ray.dev_set import Promise, calibrate_checkpoint
+
+    promise = None if alpha is None else Promise(alpha=alpha, delta=delta, estimate=uncertainty)
+    found = calibrate_checkpoint(checkpoint, dev, train=train_set, promise=promise)
+    _print_yaml(
+        {
+            "f1": found.counts.f1,
+            **dataclasses.asdict(found.calibration),
+            "thresholds": dataclasses.asdict(found.thresholds),
+        }
+    )
 
 
 @app.command()
@@ -200,6 +232,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if threshold:
         settings = dataclasses.replace(settings, thresholds=tuple(threshold))
     planned = plan_extraction(resolved)
+    resolved = planned.config
     is_known = known_answers(resolved, planned.label_set)
     estimate = estimate_run(planned, settings, is_known=is_known)
     print(describe_estimate(estimate, resolved))

@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.scores import Counts, score_entities
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import choose_sentences, record_canary
 from linkner_ray.spanner.checkpoint import MODEL_CARD, local_checkpoint, publish_checkpoint
 from linkner_ray.spanner.decoding import DoubtRules
 from linkner_ray.spanner.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
+from linkner_ray.spanner.estimates import candidates_by_estimate
 from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.spanner.guarantee import guaranteed_threshold
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import with_calibration
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.span_table import SpanTable, choose_from_table, concatenate
+from linkner_ray.spanner.thresholds import Thresholds, choose_thresholds
 
 Sentences = Sequence[LabelledSentence]
 
@@ -98,10 +102,34 @@ def join(shares: Sequence[DevShare], tokens: Sequence[Sequence[str]]) -> tuple[C
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What a guaranteed threshold is to promise; see `guarantee.guaranteed_threshold`."""
+
+    alpha: float
+    delta: float
+    estimate: str = "confidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """What a labelled set decided about a checkpoint.
+
+    Attributes:
+        counts: Strict counts on the set.
+        calibration: Temperature, belief and doubt rules.
+        thresholds: For routing.
+    """
+
+    counts: Counts
+    calibration: Calibration
+    thresholds: Thresholds
+
+
 def calibrate_checkpoint(
-    checkpoint: str, dev: str, *, train: str | None = None
-) -> tuple[Counts, Calibration]:
-    """Let a labelled set decide anew on temperature, belief and doubt rules of a checkpoint.
+    checkpoint: str, dev: str, *, train: str | None = None, promise: Promise | None = None
+) -> Calibrated:
+    """Let a labelled set decide anew on temperature, belief, doubt rules and thresholds.
 
     The checkpoint is replaced by one that differs in these, in its canary and its model card.
 
@@ -110,13 +138,12 @@ def calibrate_checkpoint(
         dev: Labelled set in the checkpoint's labels.
         train: What the checkpoint was trained on; needed only if it does not know that itself, as
             checkpoints of earlier releases.
-
-    Returns:
-        Strict counts on the labelled set, and what it decided.
+        promise: Of a guaranteed threshold; None to make none.
 
     Raises:
         ConfigError: If there is no such checkpoint or file.
-        DataError: If a file is malformed or uses a label the checkpoint does not know.
+        DataError: If a file is malformed, uses a label the checkpoint does not know, or is too
+            small to decide.
         StartupError: If the checkpoint is incomplete or damaged.
     """
     folder = local_checkpoint(checkpoint)
@@ -129,16 +156,55 @@ def calibrate_checkpoint(
     model.calibration = decide_on_dev(
         seen, classes=model.label_set.classes, familiarity=model.familiarity
     )
+    thresholds = thresholds_on(model, sentences, promise=promise)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
         model.save_pretrained(staging)
         record_canary(model, choose_sentences(tokens)).write(staging)
+        thresholds.write(staging)
         card = folder / MODEL_CARD
         if card.is_file():
             text = with_calibration(card.read_text(encoding="utf-8"), model.calibration)
             (staging / MODEL_CARD).write_text(text, encoding="utf-8")
         publish_checkpoint(staging, checkpoint)
-    return counts, model.calibration
+    return Calibrated(counts=counts, calibration=model.calibration, thresholds=thresholds)
+
+
+def thresholds_on(
+    model: SpanNER, sentences: Sentences, *, promise: Promise | None = None
+) -> Thresholds:
+    """Thresholds that a labelled set chooses for a model as it is calibrated.
+
+    Args:
+        model: Calibrated.
+        sentences: Labelled.
+        promise: Of a guaranteed threshold; None to make none.
+
+    Raises:
+        ConfigError: If the promise is for an estimate that the model cannot give.
+        DataError: If the set is too small.
+    """
+    config = RecognizeConfig(device=model.device.type, dtype="float32")
+    found = candidates_by_estimate(model, [one.tokens for one in sentences], config)
+    spans, predicted = found.table.spans, found.table.predicted
+    gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in sentences]
+    correct = predicted & (_gold_of(spans, gold, model.label_set.classes) == spans.label)
+    thresholds = choose_thresholds(found.uncertainty, predicted, correct)
+    if promise is None:
+        return thresholds
+    if promise.estimate not in found.uncertainty:
+        raise ConfigError(
+            f"--uncertainty {promise.estimate}: the checkpoint gives {', '.join(found.uncertainty)}"
+        )
+    kept = guaranteed_threshold(
+        found.uncertainty[promise.estimate][predicted],
+        correct[predicted],
+        spans.sentence[predicted],
+        alpha=promise.alpha,
+        delta=promise.delta,
+    )
+    own = replace(thresholds.estimates[promise.estimate], guaranteed=kept)
+    return replace(thresholds, estimates={**thresholds.estimates, promise.estimate: own})
 
 
 def _rows(spans: SpanTable) -> Iterator[tuple[int, int, int, int]]:

@@ -23,6 +23,7 @@ from linkner_ray.spanner.checkpoint import (
     local_checkpoint,
     read_parts,
 )
+from linkner_ray.spanner.named_threshold import with_threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     """
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
+    config = with_threshold(config)
     label_set = read_parts(local_checkpoint(config.recognize.checkpoint)).label_set
     sources = tuple(list_sources(config.input))
     check_first_source(sources[0], config.input)
@@ -79,6 +81,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
             "output": {"keep_text", "keep_candidates"},
             "errors": {"raw_chars"},
         },
+        exclude={"routing": {"threshold_for"}},
     )  # fmt: skip
     config.routing.check_labels(label_set.ids)
     facts: dict[str, Any] = {

@@ -31,6 +31,7 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.schemas import DOCUMENTS
+from linkner_ray.spanner.named_threshold import resolved_routing
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
@@ -160,7 +161,9 @@ class LinkNER:
         fused = _part(FusionConfig, fusion, "fusion")
         split = _part(SentencesConfig, sentences, "sentences")
         settings, kept = _llm_part(llm, asked_as), _part(LedgerConfig, ledger, "ledger")
-        stage = RecognizeSpans(recognizing.model_copy(update={"checkpoint": folder}))
+        recognizing = recognizing.model_copy(update={"checkpoint": folder})
+        routes = resolved_routing(routes, recognizing)
+        stage = RecognizeSpans(recognizing)
         given = llm if not isinstance(llm, (LlmConfig, Mapping)) else None
         owned = None
         if given is not None and kept.path:

@@ -4,6 +4,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from linkner_ray.benchmark import evaluate
 from linkner_ray.config import EvaluateConfig
@@ -11,10 +12,9 @@ from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.benchmark_report import summary_table
 from linkner_ray.evaluation.flips import Flips
-from linkner_ray.labels import load_label_map
 from tests.crawl import write_checkpoint
 from tests.endpoint_server import Server, completion
-from tests.spanner.tiny import model
+from tests.spanner.tiny import LABELS
 
 pytestmark = [
     pytest.mark.ray,
@@ -152,12 +152,13 @@ def test_a_set_in_other_labels_is_scored_under_its_map(tmp_path):
     [entry] = config.sets
     with pytest.raises(DataError, match="person"):
         evaluate(config)
-    named = entry.model_copy(update={"label_map": "wnut17_to_conll03"})
-    checkpoint = load_label_map("wnut17_to_conll03").target
-    model(label_set=checkpoint, max_width=3).save_pretrained(tmp_path / "conll03")
-    recognize = config.recognize.model_copy(update={"checkpoint": str(tmp_path / "conll03")})
-    mapped = config.model_copy(update={"sets": (named,), "recognize": recognize})
-    [result] = evaluate(mapped).results
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(LABELS.model_dump(mode="json")))
+    (tmp_path / "map.yaml").write_text(
+        f"name: mine\nfrom: wnut17\nto: {tmp_path / 'labels.yaml'}\nmap: {{person: PER, "
+        "corporation: ORG, group: ORG, location: LOC, product: null, creative-work: null}\n"
+    )
+    named = entry.model_copy(update={"label_map": str(tmp_path / "map.yaml")})
+    [result] = evaluate(config.model_copy(update={"sets": (named,)})).results
     assert result.num_gold == 3
     assert result.renamed == {"person -> PER": 1, "corporation -> ORG": 1, "location -> LOC": 1}
     assert "person -> PER 1" in (tmp_path / "out" / "report.md").read_text()

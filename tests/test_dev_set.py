@@ -2,14 +2,17 @@ import numpy as np
 import pytest
 
 from linkner_ray.config import RecognizeConfig
+from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence, LabelledSpan
-from linkner_ray.dev_set import calibrate_checkpoint, familiarity_of, join, look_at
+from linkner_ray.dev_set import Promise, calibrate_checkpoint, familiarity_of, join, look_at
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.spanner.belief import Belief
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import load_recognizer
+from linkner_ray.spanner.estimates import candidates_by_estimate
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.thresholds import Thresholds
 from tests.spanner import tiny
 
 CORPUS = (
@@ -21,7 +24,7 @@ CORPUS = (
 @pytest.fixture
 def corpus(tmp_path):
     path = tmp_path / "dev.conll"
-    path.write_text(CORPUS)
+    path.write_text(CORPUS * 40)
     return str(path)
 
 
@@ -39,17 +42,103 @@ def labelled(tokens, *spans):
 
 def test_a_checkpoint_is_calibrated_in_place(checkpoint, corpus):
     weights = (checkpoint / "model.safetensors").read_bytes()
-    counts, found = calibrate_checkpoint(str(checkpoint), corpus, train=corpus)
+    calibrated = calibrate_checkpoint(str(checkpoint), corpus, train=corpus)
+    found = calibrated.calibration
     model = SpanNER.from_pretrained(str(checkpoint))
     assert model.calibration == found
     assert found.num_spans > 0
-    assert counts.support == 5
+    assert calibrated.counts.support == 5 * 40
+    kept = Thresholds.read(checkpoint)
+    assert kept == calibrated.thresholds
+    assert kept.num_predicted >= 100
+    assert set(kept.estimates) == {"confidence", "entropy", "margin", "energy", "mc_dropout"}
     assert (checkpoint / "model.safetensors").read_bytes() == weights
     card = (checkpoint / "README.md").read_text()
     assert "Old words" not in card
     assert f"Temperature {found.temperature:.3f}" in card
     assert card.endswith("## Limits\n\nx\n")
     load_recognizer(RecognizeConfig(checkpoint=str(checkpoint)))  # its canary is of now
+
+
+def test_thresholds_ask_the_share_of_dev_that_they_name(checkpoint, corpus):
+    thresholds = calibrate_checkpoint(str(checkpoint), corpus, train=corpus).thresholds
+    model = SpanNER.from_pretrained(str(checkpoint))
+    tokens = [one.tokens for one in read_corpus(corpus, label_set=model.label_set).sentences]
+    for name, found in thresholds.estimates.items():
+        config = RecognizeConfig(uncertainty=name, device="cpu", dtype="float32")
+        uncertainty = Recognizer(model, config).candidates(tokens).spans.uncertainty
+        # The corpus repeats two sentences, so uncertainties come in large groups of equals.
+        for percent, threshold in found.asked.items():
+            at_least = (uncertainty >= np.float32(threshold) - 1e-6).mean()
+            above = (uncertainty > np.float32(threshold) + 1e-6).mean()
+            assert above <= percent / 100 <= at_least + 1e-9, (name, percent)
+
+
+def test_every_estimate_is_that_of_its_own_run():
+    model = tiny.model()
+    sentences = [["Peter", "Blackburn", "met", "Microsoft", "."], ["in", "New", "York"]]
+    model.familiarity = familiarity_of([labelled(["Peter"], (0, 1, "PER"))])
+    model.calibration = Calibration(
+        belief=Belief(intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3)
+    )
+    config = RecognizeConfig(device="cpu", dtype="float32")
+    found = candidates_by_estimate(model, sentences, config)
+    assert set(found.uncertainty) == {"confidence", "entropy", "margin", "energy", "mc_dropout"}
+    for name, values in found.uncertainty.items():
+        own = Recognizer(model, config.model_copy(update={"uncertainty": name}))
+        np.testing.assert_allclose(
+            values, own.candidates(sentences).spans.uncertainty, atol=1e-6, err_msg=name
+        )
+
+
+def test_a_promise_is_kept_in_the_checkpoint_or_refused(checkpoint, corpus, tmp_path):
+    with pytest.raises(DataError, match=r"labels \d+ are wrong"):
+        calibrate_checkpoint(
+            str(checkpoint), corpus, train=corpus, promise=Promise(alpha=0.05, delta=0.1)
+        )
+    with pytest.raises(ConfigError, match="the checkpoint gives confidence"):
+        calibrate_checkpoint(
+            str(checkpoint),
+            corpus,
+            train=corpus,
+            promise=Promise(alpha=0.05, delta=0.1, estimate="evidential"),
+        )
+    assert Thresholds.read(checkpoint) is None  # nothing was replaced
+    agreeing = tmp_path / "agreeing.conll"
+    agreeing.write_text(as_the_model_says(checkpoint, corpus))
+    kept = calibrate_checkpoint(
+        str(checkpoint), str(agreeing), train=corpus, promise=Promise(alpha=0.05, delta=0.1)
+    ).thresholds
+    found = kept.estimates["confidence"].guaranteed
+    assert (found.alpha, found.delta, found.num_entities) == (0.05, 0.1, kept.num_predicted)
+    assert found.num_errors == 0
+    assert Thresholds.read(checkpoint).find("guaranteed", "confidence") == found.threshold
+
+
+def as_the_model_says(checkpoint, corpus):
+    """The corpus with the model's own entities for gold."""
+    model = SpanNER.from_pretrained(str(checkpoint))
+    tokens = [one.tokens for one in read_corpus(corpus, label_set=model.label_set).sentences]
+    found = Recognizer(model, RecognizeConfig(device="cpu", dtype="float32")).predict(tokens)
+    lines = []
+    for words, candidates in zip(tokens, found, strict=True):
+        tags = ["O"] * len(words)
+        for one in candidates:
+            if one.kind == "predicted":
+                tags[one.start_token : one.end_token] = [f"I-{one.label}"] * (
+                    one.end_token - one.start_token
+                )
+                tags[one.start_token] = f"B-{one.label}"
+        lines += [f"{word} {tag}\n" for word, tag in zip(words, tags, strict=True)] + ["\n"]
+    return "".join(lines)
+
+
+def test_too_small_a_set_is_refused(checkpoint, tmp_path):
+    (tmp_path / "small.conll").write_text(CORPUS)
+    before = (checkpoint / "calibration.json").read_bytes()
+    with pytest.raises(DataError, match="at least 100 predicted entities"):
+        calibrate_checkpoint(str(checkpoint), str(tmp_path / "small.conll"))
+    assert (checkpoint / "calibration.json").read_bytes() == before
 
 
 def test_familiarity_is_kept_without_the_training_set(checkpoint, corpus):

@@ -49,6 +49,7 @@ LAYERS = {
     "linkner": 4,
     "pools_report": 7,
     "demo": 7,
+    "cli_compare": 7,
     "cli_failures": 7,
     "cli_labels": 7,
     "cli_ledger": 7,

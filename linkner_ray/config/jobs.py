@@ -115,6 +115,9 @@ class StudyConfig(Config):
     """Whether every candidate is put to the LLM, one question each. Without, only what the run
     itself asks is known, and a share that needs more answers than that is left out."""
 
+    dev_percent: Literal[1, 2, 5, 10, 20, 50, 100] = 10
+    """Of the checkpoint's thresholds the one that asks so many percent of dev's candidates."""
+
     random_routers: int = Field(5, ge=1)
     """Random orders of the candidates, whose mean is the bound from below."""
 

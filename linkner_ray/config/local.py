@@ -1,5 +1,6 @@
 """The local model at work, and which of its candidates go to the LLM."""
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, Self
@@ -12,6 +13,22 @@ from linkner_ray.errors import ConfigError
 
 Uncertainty = Literal["confidence", "entropy", "margin", "energy", "mc_dropout", "evidential"]
 """Estimates of `spanner.uncertainty`."""
+
+_THRESHOLD_NAME = re.compile(r"(asked|risk)=(\d+)%|guaranteed")
+
+
+def parse_threshold_name(name: str) -> tuple[str, int]:
+    """The kind of a threshold in `routing.threshold_for`, and its percentage, 0 for "guaranteed".
+
+    Raises:
+        ValueError: If it is no such name.
+    """
+    parts = _THRESHOLD_NAME.fullmatch(name)
+    if parts is None:
+        raise ValueError(
+            f"'{name}' names no threshold; expected 'asked=5%', 'risk=2%' or 'guaranteed'"
+        )
+    return parts[1] or "guaranteed", int(parts[2] or 0)
 
 
 class RecognizeConfig(Config):
@@ -66,6 +83,11 @@ class RoutingConfig(Config):
     threshold: float = Field(0.1, ge=0, le=1)
     """Uncertainty from which a candidate goes to the LLM; 0 sends every one, up to a budget."""
 
+    threshold_for: str | None = None
+    """Instead of a number, one that dev chose and the checkpoint keeps: "asked=5%", which asks that
+    share of dev's candidates; "risk=2%", which leaves that share of wrong ones among dev's labels
+    that stay local; "guaranteed", from `linkner calibrate --alpha`."""
+
     route_doubted: bool = True
     """Whether doubted spans are asked about, from the same threshold; they enter the output only
     by the LLM's word."""
@@ -87,6 +109,18 @@ class RoutingConfig(Config):
 
     seed: int = 0
     """Of the choice of what is audited."""
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Self:
+        if self.threshold_for is None:
+            return self
+        if "threshold" in self.model_fields_set:
+            raise ValueError(
+                f"routing.threshold = {self.threshold:g} and routing.threshold_for = "
+                f"'{self.threshold_for}' both say who is asked; leave one of them out"
+            )
+        parse_threshold_name(self.threshold_for)
+        return self
 
     @model_validator(mode="after")
     def _budget_can_be_read(self) -> Self:

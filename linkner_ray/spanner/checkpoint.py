@@ -29,6 +29,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.familiarity import FAMILIARITY, Familiarity
 from linkner_ray.spanner.subwords import SpecialIds
+from linkner_ray.spanner.thresholds import THRESHOLDS
 
 FORMAT = "linkner-spanner"
 FORMAT_VERSION = 1
@@ -52,6 +53,9 @@ CANARY_TENSORS = "canary.safetensors"
 
 CANARY_FILES = (CANARY, CANARY_TENSORS)
 """Travel with a checkpoint and check it, but decide nothing, so its digest leaves them out."""
+
+ADVICE_FILES = (THRESHOLDS,)
+"""Travel with a checkpoint and decide nothing by themselves: a config names what it takes."""
 
 Loss = Literal["cross_entropy", "evidential"]
 
@@ -255,7 +259,10 @@ def publish_checkpoint(folder: Path, path: str) -> None:
 
 def _download(filesystem: Any, root: str, path: str) -> Path:  # noqa: ANN401 - an fsspec one
     """Fetch the decisive files and the canary to a folder named by what they are now."""
-    files = {name: f"{root}/{name}" for name in (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES)}
+    files = {
+        name: f"{root}/{name}"
+        for name in (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES, *ADVICE_FILES)
+    }
     present = {name: remote for name, remote in files.items() if filesystem.isfile(remote)}
     state = json.dumps(
         [path, [[name, filesystem.ukey(remote)] for name, remote in present.items()]]

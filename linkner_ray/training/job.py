@@ -1,5 +1,6 @@
 """The driver of a training: checks, starts the workers, publishes the best epoch."""
 
+import logging
 import shutil
 import tempfile
 from dataclasses import asdict, fields
@@ -19,7 +20,7 @@ from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import Corpus, unreachable_spans
 from linkner_ray.corpora.tables import corpus_table
-from linkner_ray.dev_set import familiarity_of
+from linkner_ray.dev_set import familiarity_of, thresholds_on
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.spanner.calibration import Calibration
@@ -36,6 +37,8 @@ from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import model_card
 from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> TrainingResult:
@@ -75,7 +78,7 @@ def train(config: TrainConfig) -> TrainingResult:
             train_unreachable=unreachable_spans(train_corpus.sentences, config.model.max_width),
             dev_unreachable=unreachable_spans(dev_corpus.sentences, config.model.max_width),
         )
-        _publish(Path(folder), finished, config=config, label_set=label_set)
+        _publish(Path(folder), finished, config=config, label_set=label_set, dev=dev_corpus)
     return finished
 
 
@@ -166,9 +169,14 @@ def _storage(path: str) -> tuple[str, pa.fs.FileSystem | None]:
 
 
 def _publish(
-    folder: Path, result: TrainingResult, *, config: TrainConfig, label_set: LabelSet
+    folder: Path,
+    result: TrainingResult,
+    *,
+    config: TrainConfig,
+    label_set: LabelSet,
+    dev: Corpus,
 ) -> None:
-    """Copy what makes a checkpoint out of an epoch's folder, and add the model card."""
+    """Copy what makes a checkpoint out of an epoch's folder; add thresholds and the model card."""
     counters = {
         "train sentences": result.train_sentences,
         "dev sentences": result.dev_sentences,
@@ -193,4 +201,8 @@ def _publish(
             counters=counters,
         )
         (Path(staging) / MODEL_CARD).write_text(card, encoding="utf-8")
+        try:
+            thresholds_on(SpanNER.from_pretrained(staging), dev.sentences).write(Path(staging))
+        except DataError as error:
+            logger.warning("%s: the checkpoint keeps no thresholds: %s", dev.path, error)
         publish_checkpoint(Path(staging), config.output.checkpoint)

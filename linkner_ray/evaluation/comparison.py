@@ -1,0 +1,177 @@
+"""Two evaluations of the same labelled sets, held against each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.evaluation.bootstrap import Interval, Resampler, f1_of
+from linkner_ray.evaluation.scores import Entity, document_counts
+from linkner_ray.storage import Folder
+
+SYSTEMS = {"local": "local", "linked": "entities"}
+"""Column of the predictions of each system."""
+
+_FOLDER = "predictions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """F1 of one system of both evaluations on one set.
+
+    Attributes:
+        set_name: Of the labelled set.
+        system: "local" or "linked".
+        label: Or "all".
+        num_gold: Gold entities of the label.
+        first: Strict F1 in the first evaluation.
+        second: In the second.
+        gain: The second less the first, bootstrap over documents, the same draws for both.
+    """
+
+    set_name: str
+    system: str
+    label: str
+    num_gold: int
+    first: float
+    second: float
+    gain: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        first: Folder.
+        second: Folder.
+        differences: By set, system and label.
+        only_first: Sets that the second does not have.
+        only_second: Sets that the first does not have.
+    """
+
+    first: str
+    second: str
+    differences: tuple[Difference, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+
+def compare_evaluations(first: str, second: str) -> Comparison:
+    """Compare the predictions of two folders that `linkner evaluate` wrote.
+
+    Raises:
+        ConfigError: If a folder holds no predictions, or they have no set in common.
+        DataError: If a set is not the same in both.
+    """
+    folders = [Folder.at(path) for path in (first, second)]
+    names = [_sets(folder, path) for folder, path in zip(folders, (first, second), strict=True)]
+    common = [name for name in names[0] if name in names[1]]
+    if not common:
+        raise ConfigError(
+            f"{first} has the sets {names[0]}, {second} has {names[1]}; they have none in common"
+        )
+    differences: list[Difference] = []
+    for name in common:
+        tables = [_read(folder, name) for folder in folders]
+        _check_same(name, *tables)
+        differences += _differences(name, *tables)
+    return Comparison(
+        first=first,
+        second=second,
+        differences=tuple(differences),
+        only_first=tuple(name for name in names[0] if name not in common),
+        only_second=tuple(name for name in names[1] if name not in common),
+    )
+
+
+def describe_comparison(found: Comparison) -> str:
+    """The differences as a Markdown table, and what could not be compared."""
+    lines = [
+        f"A: {found.first}",
+        f"B: {found.second}",
+        "",
+        "| set | system | label | gold | A | B | B - A, points | 95 % interval | |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for one in found.differences:
+        gain = one.gain
+        remark = "inside its interval: may be chance" if gain.is_inside else ""
+        label = "**all**" if one.label == "all" else one.label.replace("|", r"\|")
+        lines.append(
+            f"| {one.set_name} | {one.system} | {label} | {one.num_gold:,} | {one.first:.4f} "
+            f"| {one.second:.4f} | {100 * gain.difference:+.2f} "
+            f"| {100 * gain.low:+.2f} to {100 * gain.high:+.2f} | {remark} |"
+        )
+    for where, names in (("A", found.only_first), ("B", found.only_second)):
+        if names:
+            lines += ["", f"Only in {where}: {', '.join(names)}."]
+    return "\n".join(lines)
+
+
+def _sets(folder: Folder, path: str) -> list[str]:
+    found = folder.names(_FOLDER, "*.parquet")
+    names = sorted(name.rpartition("/")[2].removesuffix(".parquet") for name in found)
+    if not names:
+        raise ConfigError(
+            f"{path}: there is no {_FOLDER}/*.parquet; give a folder that `linkner evaluate` wrote"
+        )
+    return names
+
+
+def _read(folder: Folder, name: str) -> pa.Table:
+    columns = ["doc_id", "text", "gold", *SYSTEMS.values()]
+    content = folder.read_bytes(f"{_FOLDER}/{name}.parquet")
+    try:
+        return pq.read_table(pa.BufferReader(content), columns=columns)
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        where = folder.path(f"{_FOLDER}/{name}.parquet")
+        raise DataError(f"{where}: cannot be read: {error}") from error
+
+
+def _check_same(name: str, first: pa.Table, second: pa.Table) -> None:
+    for column in ("doc_id", "text", "gold"):
+        ours, theirs = first[column].to_pylist(), second[column].to_pylist()
+        if ours == theirs:
+            continue
+        if len(ours) != len(theirs):
+            what = f"{len(ours)} documents and {len(theirs)}"
+        else:
+            pairs = enumerate(zip(ours, theirs, strict=True))
+            row, (one, other) = next(found for found in pairs if found[1][0] != found[1][1])
+            what = f"{column} of document {row} is {str(one)[:80]!r} and {str(other)[:80]!r}"
+        raise DataError(f"set '{name}' is not the same in both: {what}; evaluate both on one file")
+
+
+def _differences(name: str, first: pa.Table, second: pa.Table) -> list[Difference]:
+    gold = _triples(first["gold"])
+    labels = sorted({label for row in gold for _, _, label in row})
+    resampler = Resampler(len(gold))
+    found = []
+    for system, column in SYSTEMS.items():
+        ours, theirs = _triples(first[column]), _triples(second[column])
+        for label in ("all", *labels):
+            golden, before, after = (_only(rows, label) for rows in (gold, ours, theirs))
+            counts = document_counts(golden, before), document_counts(golden, after)
+            found.append(
+                Difference(
+                    set_name=name,
+                    system=system,
+                    label=label,
+                    num_gold=sum(map(len, golden)),
+                    first=f1_of(counts[0]),
+                    second=f1_of(counts[1]),
+                    gain=resampler.difference(*counts),
+                )
+            )
+    return found
+
+
+def _only(rows: Sequence[set[Entity]], label: str) -> list[set[Entity]]:
+    return [row if label == "all" else {e for e in row if e[2] == label} for row in rows]
+
+
+def _triples(column: pa.ChunkedArray) -> list[set[Entity]]:
+    return [{(e["start"], e["end"], e["label"]) for e in row} for row in column.to_pylist()]

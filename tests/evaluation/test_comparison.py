@@ -1,0 +1,84 @@
+"""Two evaluations held against each other, from their files."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from linkner_ray.cli import main
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.evaluation.comparison import compare_evaluations
+from linkner_ray.runs.folder import parquet_bytes
+from linkner_ray.schemas import ENTITY, PREDICTIONS
+
+NUM_DOCUMENTS = 60
+
+
+def entity(start, end, label):
+    row = dict.fromkeys([field.name for field in ENTITY])
+    return row | {"start": start, "end": end, "label": label}
+
+
+def write(folder, *, name="test", linked_right=NUM_DOCUMENTS, gold_label="PER"):
+    """Each document has one PER, found locally in every other one."""
+    rows = [
+        {
+            "doc_id": f"d{number}",
+            "text": "Ada met Bob",
+            "gold": [{"start": 0, "end": 3, "label": gold_label}],
+            "local": [entity(0, 3, "PER")] if number % 2 else [entity(0, 3, "ORG")],
+            "entities": [entity(0, 3, "PER" if number < linked_right else "ORG")],
+            "candidates": [],
+            "routes": [],
+            "answers": [],
+        }
+        for number in range(NUM_DOCUMENTS)
+    ]
+    path = folder / "predictions" / f"{name}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=PREDICTIONS)))
+    return str(folder)
+
+
+def test_differences_with_their_intervals(tmp_path):
+    first = write(tmp_path / "a", linked_right=30)
+    second = write(tmp_path / "b", linked_right=60)
+    write(tmp_path / "b", name="more")
+    found = compare_evaluations(first, second)
+    assert (found.only_first, found.only_second) == ((), ("more",))
+    by_key = {(one.system, one.label): one for one in found.differences}
+    assert by_key.keys() == {(s, label) for s in ("local", "linked") for label in ("all", "PER")}
+    local, linked = by_key["local", "all"], by_key["linked", "all"]
+    assert (local.first, local.second) == (0.5, 0.5)
+    assert local.gain.is_inside
+    assert (linked.first, linked.second, linked.num_gold) == (0.5, 1.0, 60)
+    assert 0.35 < linked.gain.low < 0.5 < linked.gain.high < 0.65
+    # The ORG that should be PER is no prediction of PER: 30 of 60 found, none invented.
+    assert by_key["linked", "PER"].first == pytest.approx(2 / 3)
+    back = compare_evaluations(second, first)
+    assert {d.gain.difference for d in back.differences if d.system == "linked"} == {
+        -d.gain.difference for d in found.differences if d.system == "linked"
+    }
+
+
+def test_the_command(tmp_path, capsys):
+    first, second = write(tmp_path / "a", linked_right=30), write(tmp_path / "b")
+    numbers = tmp_path / "numbers.json"
+    assert main(["compare", first, second, "--json", str(numbers)]) == 0
+    page = capsys.readouterr().out
+    assert "| test | linked | **all** | 60 | 0.5000 | 1.0000 | +50.00 |" in page
+    assert page.count("inside its interval") == 2  # local, all and PER
+    assert len(json.loads(numbers.read_text())["differences"]) == 4
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    first = write(tmp_path / "a")
+    with pytest.raises(ConfigError, match="linkner evaluate"):
+        compare_evaluations(first, str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="none in common"):
+        compare_evaluations(first, write(tmp_path / "b", name="other"))
+    with pytest.raises(DataError, match="gold of document 0"):
+        compare_evaluations(first, write(tmp_path / "c", gold_label="ORG"))
+    (tmp_path / "a" / "predictions" / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="cannot be read"):
+        compare_evaluations(first, write(tmp_path / "d"))
