@@ -34,6 +34,7 @@ from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
+from linkner_ray.run_metrics import RunMetrics, count_rebuilds
 from linkner_ray.runs.actor_sizes import check_engine_gpus
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import PreviousRun
@@ -153,7 +154,9 @@ def _llm_stages(
     if llm.backend == "none":
         return [ClassifySpans(None, label_set, config=llm)]
     demonstrations = load_demonstrations(llm, label_set)
-    backend = start_backend(llm, label_set, ledger, own_cores=own_cores)
+    backend = start_backend(
+        llm, label_set, ledger, own_cores=own_cores, on_rebuild=count_rebuilds()
+    )
     return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
@@ -277,8 +280,11 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
     receipts = add_model_stages(units, chain, when_needed=previous is not None).map_batches(
         write, batch_format="pyarrow", num_cpus=config.resources.write_cpus
     )
+    metrics = RunMetrics(shards=len(todo))
     for row in _rows(receipts):
-        yield Receipt.from_facts(json.loads(str(row["receipt"])))
+        receipt = Receipt.from_facts(json.loads(str(row["receipt"])))
+        metrics.add(receipt)
+        yield receipt
 
 
 def _read_beside(
