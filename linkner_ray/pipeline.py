@@ -34,6 +34,7 @@ from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
+from linkner_ray.logs import is_json, log_as_json
 from linkner_ray.run_metrics import RunMetrics, count_rebuilds
 from linkner_ray.runs.actor_sizes import check_engine_gpus
 from linkner_ray.runs.folder import Receipt
@@ -113,7 +114,13 @@ def start_ray() -> None:
         os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(settings))
         # "local": what an earlier head left in /tmp/ray would be connected to, dead or alive.
         address = os.environ.get("RAY_ADDRESS", "local")
-        ray.init(address=address, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            logging_level=logging.WARNING,
+            runtime_env={"worker_process_setup_hook": log_as_json} if is_json() else None,
+        )
+    if is_json():
+        log_as_json()  # once more: Ray's import has put a handler of its own
 
 
 class RunStages:
