@@ -182,3 +182,48 @@ def _png(figure: Figure, axes: Axes, title: str) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()
+
+
+STAGE_COLOURS = {
+    "RecognizeSpans": SOURCE_COLOURS["local"],
+    "RecognizeWhenNeeded": SOURCE_COLOURS["local"],
+    "ClassifySpans": SOURCE_COLOURS["llm"],
+}
+"""Stages with a model have the colour of its entities; the others are grey."""
+
+
+def plot_timeline(
+    units: Mapping[str, Sequence[float]], seconds: float, *, stages: Sequence[str]
+) -> bytes:
+    """Units at work in each stage over the time of a run, one strip a stage.
+
+    Args:
+        units: Stage to the mean number of units at work, in bins of equal width.
+        seconds: Length of all bins together.
+        stages: The stages to show, from top to bottom.
+    """
+    figure = Figure(figsize=(_WIDTH, 1.1 + 0.62 * len(stages)), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    unit, length = _time_unit(seconds)
+    strips = figure.subplots(len(stages), sharex=True, squeeze=False)[:, 0]
+    for axes, stage in zip(strips, stages, strict=True):
+        values = units.get(stage, ())
+        edges = [length * place / max(len(values), 1) for place in range(len(values) + 1)]
+        highest = max(values, default=0.0)
+        if values:
+            axes.stairs(values, edges, fill=True, color=STAGE_COLOURS.get(stage, GREY))
+        axes.set_ylim(0, max(highest, 1e-9) * 1.1)
+        axes.set_yticks([highest] if highest else [], [f"{highest:.2g}"] if highest else [])
+        axes.set_ylabel(stage, rotation=0, ha="right", va="center")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.align_ylabels(strips)
+    strips[-1].set_xlim(0, length or 1.0)
+    strips[-1].set_xlabel(f"{unit} since the first unit was begun")
+    return _png(figure, strips[0], "Units at work in each stage, with the most at a time")
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    """The unit a length of time is best read in, and the length in it."""
+    if seconds < 300:
+        return "seconds", seconds
+    return ("minutes", seconds / 60) if seconds < 3 * 3600 else ("hours", seconds / 3600)
