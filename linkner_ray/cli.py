@@ -24,6 +24,7 @@ from linkner_ray import (
 from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
+from linkner_ray.logs import TEXT_FORMAT, say_last, set_up_logs
 
 app = typer.Typer(
     help="Named-entity recognition over web crawls: SpanNER on Ray, uncertain spans to an LLM.",
@@ -148,6 +149,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
             "takes over; give both"
         )
     resolved = load_config(ExtractConfig, config, overrides or [])
+    set_up_logs(resolved.logging)
     from linkner_ray.extraction import extract as run_extraction
     from linkner_ray.extraction_plan import plan_extraction
     from linkner_ray.extraction_report import describe_plan, summarise, write_run_report
@@ -166,11 +168,14 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if dry_run:
         return
     from linkner_ray.pipeline import start_ray
+    from linkner_ray.progress_views import progress_view
     from linkner_ray.stopping import exit_on_sigterm
 
     start_ray()
-    with exit_on_sigterm() as stopping:
-        result = run_extraction(plan, previous=previous, progress=_say, stopping=stopping)
+    with exit_on_sigterm() as stopping, progress_view(print) as view:
+        result = run_extraction(
+            plan, previous=previous, progress=view.say, show=view, stopping=stopping
+        )
     if result.has_finished:
         write_run_report(plan, result)
     if explain:
@@ -378,13 +383,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 wrong config or input; 3 finished over an error limit; 4 a model or engine did
         not start; 143 stopped by SIGTERM; 1 anything else.
     """
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
     try:
         app(args=None if arguments is None else list(arguments))
     except LinknerError as error:
-        print(f"linkner: {error}", file=sys.stderr)
+        say_last(str(error), exit_code=error.exit_code)
         return error.exit_code
     except SystemExit as stop:  # how typer ends a command and a wrong flag
         return stop.code if isinstance(stop.code, int) else 0

@@ -7,6 +7,7 @@ import typer
 from linkner_ray.config import NightlyConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import DriftError, ErrorLimitError
+from linkner_ray.logs import set_up_logs
 
 
 def nightly(
@@ -29,7 +30,9 @@ def nightly(
     Example: linkner nightly --config jobs/configs/nightly.yaml night.name=2026-11-23
     """
     resolved = load_config(NightlyConfig, config, overrides or [])
+    set_up_logs(resolved.logging)
     from linkner_ray.nightly import describe_start, run_night
+    from linkner_ray.progress_views import progress_view
     from linkner_ray.stopping import exit_on_sigterm
 
     if dry_run:
@@ -39,8 +42,8 @@ def nightly(
         typer.echo(describe_plan(plan_extraction(resolved.extraction())))
         typer.echo(describe_start(resolved))
         return
-    with exit_on_sigterm() as stopping:
-        result = run_night(resolved, say=_say, stopping=stopping)
+    with exit_on_sigterm() as stopping, progress_view(typer.echo) as view:
+        result = run_night(resolved, say=view.say, show=view, stopping=stopping)
     name = result.record["night"]
     if result.did_nothing:
         typer.echo(f"nothing to do: night {name} has ended, see {result.output}/night.md")
@@ -56,7 +59,3 @@ def nightly(
     typer.echo(
         f"latest names {name}" if result.has_moved else "latest stays: it names a later night"
     )
-
-
-def _say(line: str) -> None:
-    typer.echo(line)

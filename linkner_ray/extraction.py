@@ -1,18 +1,18 @@
 """A run of extraction: plan it, go on where it stopped, finish it, report it."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from linkner_ray.config import ErrorsConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.extraction_plan import Plan, remaining
 from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
 from linkner_ray.pipeline import run_extraction
+from linkner_ray.progress import Progress, Show, ShowLines
 from linkner_ray.runs.accounts import (
     NO_EFFORT,
     add_counts,
@@ -30,8 +30,6 @@ from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.stopping import Stopping
 
 logger = logging.getLogger(__name__)
-
-PROGRESS_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +63,7 @@ def extract(
     *,
     previous: PreviousRun | None = None,
     progress: Callable[[str], None] = logger.info,
+    show: Show | None = None,
     stopping: Stopping | None = None,
 ) -> ExtractionResult:
     """Run a plan to its end, from wherever an earlier run of it stopped.
@@ -72,7 +71,8 @@ def extract(
     Args:
         plan: From `plan_extraction`.
         previous: Run from which what is known of a text is taken over; the output does not tell.
-        progress: Called with a line every few seconds.
+        progress: Called with a sentence now and then.
+        show: Shown how far the run is every few seconds; default: `progress` is told as a line.
         stopping: Told how to end when SIGTERM comes.
 
     Raises:
@@ -96,7 +96,13 @@ def extract(
         stopping.end = partial(_stop, run.url, lock, receipts)
     with lock:
         return _extract_alone(
-            plan, lock, receipts, previous=previous, started=started, progress=progress
+            plan,
+            lock,
+            receipts,
+            previous=previous,
+            started=started,
+            say=progress,
+            show=show or ShowLines(progress),
         )
 
 
@@ -116,7 +122,8 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     *,
     previous: PreviousRun | None,
     started: float,
-    progress: Callable[[str], None],
+    say: Callable[[str], None],
+    show: Show,
 ) -> ExtractionResult:
     """The work of `extract` by the one who holds the lock; `receipts` grow with every unit."""
     config = plan.config
@@ -136,7 +143,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     files: list[FileFacts] = []
     todo = remaining(plan, done, run.url)
     if todo:
-        progress(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
+        say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
         tidy(config.ledger)
         units = run_extraction(
             config,
@@ -146,7 +153,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
             sources=plan.sources,
             previous=previous,
         )
-        with _Progress(progress, shards=len(todo)) as tracker:
+        with Progress(show, shards=len(todo)) as tracker:
             for receipt in units:
                 receipts.append(receipt)
                 files += [FileFacts(**file) for file in receipt.files]
@@ -213,47 +220,6 @@ def _result(
         notes=tuple(describe_faults(plan.config.ledger)),
         problems=_problems(totals, plan.config.errors),
     )
-
-
-class _Progress:
-    """A line every few seconds, also while nothing is finished: models take their time to load."""
-
-    def __init__(self, write: Callable[[str], None], *, shards: int) -> None:
-        self._write, self._shards = write, shards
-        self._started = time.monotonic()
-        self._finished_shards = 0
-        self._totals: dict[str, int] = {}
-        self._ended = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._ticker.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._ticker.join()
-        self._write(self._line())
-
-    def add(self, receipt: Receipt) -> None:
-        """Count a unit."""
-        self._totals = add_counts(self._totals, receipt.counts)
-        self._finished_shards += receipt.is_last
-
-    def _tick(self) -> None:
-        while not self._ended.wait(PROGRESS_INTERVAL_S):
-            self._write(self._line())
-
-    def _line(self) -> str:
-        seconds = time.monotonic() - self._started
-        if not self._totals:
-            return f"{seconds:.0f} s, starting actors and loading models"
-        documents = self._totals["documents_read"]
-        return (
-            f"{seconds:.0f} s, {self._finished_shards}/{self._shards} shards, {documents} documents"
-            f" ({documents / seconds:.1f}/s), {self._totals['entities']} entities, "
-            f"{self._totals['questions']} questions"
-        )
 
 
 def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:

@@ -7,13 +7,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 import yaml
 
-from linkner_ray.evaluation.report import ReportScores, RunReport, UnitReport, write_report
+from linkner_ray.evaluation.report import ReportScores, RunReport, write_report
+from linkner_ray.evaluation.unit_report import UnitReport, report_units
 from linkner_ray.extraction import ExtractionResult
 from linkner_ray.extraction_plan import Plan
 from linkner_ray.readers import count_units
 from linkner_ray.runs.accounts import routed_share
 from linkner_ray.runs.folder import RunFolder
 from linkner_ray.runs.previous import REUSED
+from linkner_ray.runs.timeline import measure_timeline
 
 LISTED_SHARDS = 20
 
@@ -83,7 +85,7 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
             "llm": plan.config.llm.model or "none",
         },
         seconds=context.seconds or {"extract": result.seconds},
-        units=[
+        units=report_units(
             UnitReport(
                 name=receipt.unit,
                 source=receipt.source,
@@ -92,11 +94,21 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
                 seconds=dict(receipt.seconds),
             )
             for receipt in result.receipts
-        ],
+        ),
+        timeline=measure_timeline(result.receipts, _actors(plan)),
         scores=context.scores,
         notes=[*context.notes, *result.notes, *result.problems],
     )
     write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
+
+
+def _actors(plan: Plan) -> dict[str, int]:
+    """Actors that each pool of a run has from the start."""
+    resources = plan.config.resources
+    encoders = {"encoder": resources.encoder_actors}
+    return (
+        encoders if plan.config.llm.backend == "none" else {**encoders, "llm": resources.llm_actors}
+    )
 
 
 def summarise(plan: Plan, result: ExtractionResult) -> str:

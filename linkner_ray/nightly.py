@@ -23,6 +23,7 @@ from linkner_ray.incremental_report import describe_previous
 from linkner_ray.nightly_checks import check_canary_of, check_limits
 from linkner_ray.nightly_report import describe_night
 from linkner_ray.pipeline import start_ray
+from linkner_ray.progress import Show
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.diff import Diff, compare_runs
 from linkner_ray.runs.drift import Drift, DriftReport, measure_drift
@@ -72,6 +73,7 @@ class _Night:
     plan: Plan
     nights: Folder
     say: Say
+    show: Show | None = None
     previous: str | None = None
     """Folder of the night that `latest` names."""
 
@@ -92,13 +94,18 @@ class _Night:
 
 
 def run_night(
-    config: NightlyConfig, *, say: Say = logger.info, stopping: Stopping | None = None
+    config: NightlyConfig,
+    *,
+    say: Say = logger.info,
+    show: Show | None = None,
+    stopping: Stopping | None = None,
 ) -> NightResult:
     """Run a night to its end, from wherever an earlier start of it stopped.
 
     Args:
         config: The night, its extraction and its bounds.
-        say: Called with a line for each step, and every few seconds of extraction.
+        say: Called with a line for each step.
+        show: Shown how far extraction is every few seconds; default: `say` is told as a line.
         stopping: Told how to end when SIGTERM comes; given by a main thread only.
 
     Raises:
@@ -112,6 +119,7 @@ def run_night(
         plan=plan_extraction(config.extraction()),
         nights=Folder.at(config.output.path),
         say=say,
+        show=show,
     )
     timeout_s = config.output.lock_timeout_s
     lock = OutputLock(night.nights, url=config.output.path, timeout_s=timeout_s, say=say)
@@ -233,12 +241,14 @@ def _extract(night: _Night, lock: OutputLock, stopping: Stopping | None) -> Extr
         night.say(describe_previous(previous))
     start_ray()
     if stopping is None:
-        return extract(night.plan, previous=previous, progress=night.say)
+        return extract(night.plan, previous=previous, progress=night.say, show=night.show)
     # `ray.init` has put a handler of its own in the place of ours.
     with exit_on_sigterm() as now:
         inner = Stopping()
         now.end = lambda: _let_go(lock, inner.end())
-        return extract(night.plan, previous=previous, progress=night.say, stopping=inner)
+        return extract(
+            night.plan, previous=previous, progress=night.say, show=night.show, stopping=inner
+        )
 
 
 def _open_previous(night: _Night) -> PreviousRun | None:

@@ -34,6 +34,8 @@ from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
+from linkner_ray.logs import is_json, log_as_json
+from linkner_ray.run_metrics import RunMetrics, count_rebuilds
 from linkner_ray.runs.actor_sizes import check_engine_gpus
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import PreviousRun
@@ -112,7 +114,13 @@ def start_ray() -> None:
         os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(settings))
         # "local": what an earlier head left in /tmp/ray would be connected to, dead or alive.
         address = os.environ.get("RAY_ADDRESS", "local")
-        ray.init(address=address, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            logging_level=logging.WARNING,
+            runtime_env={"worker_process_setup_hook": log_as_json} if is_json() else None,
+        )
+    if is_json():
+        log_as_json()  # once more: Ray's import has put a handler of its own
 
 
 class RunStages:
@@ -153,7 +161,9 @@ def _llm_stages(
     if llm.backend == "none":
         return [ClassifySpans(None, label_set, config=llm)]
     demonstrations = load_demonstrations(llm, label_set)
-    backend = start_backend(llm, label_set, ledger, own_cores=own_cores)
+    backend = start_backend(
+        llm, label_set, ledger, own_cores=own_cores, on_rebuild=count_rebuilds()
+    )
     return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
@@ -277,8 +287,11 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
     receipts = add_model_stages(units, chain, when_needed=previous is not None).map_batches(
         write, batch_format="pyarrow", num_cpus=config.resources.write_cpus
     )
+    metrics = RunMetrics(shards=len(todo))
     for row in _rows(receipts):
-        yield Receipt.from_facts(json.loads(str(row["receipt"])))
+        receipt = Receipt.from_facts(json.loads(str(row["receipt"])))
+        metrics.add(receipt)
+        yield receipt
 
 
 def _read_beside(

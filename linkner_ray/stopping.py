@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from linkner_ray.logs import say_last
+
 EXIT_CODE = 143
 """128 + SIGTERM, what shells say."""
 
@@ -64,7 +66,6 @@ def _exit(stopping: Stopping) -> None:
     try:
         sentence = stopping.end()
         sys.stdout.flush()
-        sys.stderr.write(f"linkner: {sentence}\n")
-        sys.stderr.flush()
+        say_last(sentence, exit_code=EXIT_CODE)
     finally:
         os._exit(EXIT_CODE)

@@ -4,10 +4,15 @@ A unit travels as one row, its documents an Arrow table inside a cell: whoever c
 regroup them, and a unit still arrives whole.
 """
 
+import hashlib
 import json
+import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -42,19 +47,53 @@ UNIT_ROW = pa.schema(
         ("documents", pa.large_binary()),  # Arrow IPC stream of the table so far
         ("quarantine", pa.large_binary()),
         ("seconds", pa.string()),  # JSON: seconds by stage
+        ("began", pa.string()),  # JSON: Unix time by stage
+        ("workers", pa.string()),  # JSON: number of the process by stage
     ]
 )
+
+TIMES = ("seconds", "began", "workers")
 
 
 def apply_stages(row: Row, stages: Sequence[Stage]) -> Row:
     """Add the stages' columns to a unit's documents, and what they took to its seconds."""
     table = unpack(row["documents"])
-    seconds = json.loads(str(row["seconds"]))
+    clock = _Clock(row)
     for stage in stages:
-        started = time.perf_counter()
-        table = apply_stage(stage, table)
-        seconds[type(stage).__name__] = time.perf_counter() - started
-    return {**row, "documents": pack(table), "seconds": json.dumps(seconds)}
+        with clock.stage(type(stage).__name__):
+            table = apply_stage(stage, table)
+    return {**row, "documents": pack(table), **clock.columns()}
+
+
+class _Clock:
+    """What a unit's stages took, when they began, and where."""
+
+    def __init__(self, row: Row | None = None) -> None:
+        self.times: dict[str, dict[str, float]] = {
+            name: {} if row is None else json.loads(str(row[name])) for name in TIMES
+        }
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began, started = time.time(), time.perf_counter()
+        yield
+        self.add(name, began=began, seconds=time.perf_counter() - started)
+
+    def add(self, name: str, *, began: float, seconds: float) -> None:
+        self.times["seconds"][name] = seconds
+        self.times["began"][name] = began
+        self.times["workers"][name] = _worker_number(os.getpid())
+
+    def columns(self) -> dict[str, str]:
+        """As cells of a unit's row."""
+        return {name: json.dumps(values) for name, values in self.times.items()}
+
+
+@lru_cache(maxsize=1)
+def _worker_number(pid: int) -> int:
+    """Number of a process that no other of the cluster has, but for a chance of 1 in 10^14."""
+    name = f"{socket.gethostname()} {pid}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest())
 
 
 def unit_of(table: pa.Table, name: str) -> Row:
@@ -68,7 +107,7 @@ def unit_of(table: pa.Table, name: str) -> Row:
         "skipped": "{}",
         "documents": pack(table),
         "quarantine": pack(QUARANTINE.empty_table()),
-        "seconds": "{}",
+        **_Clock().columns(),
     }
 
 
@@ -98,7 +137,7 @@ def read_sources(  # noqa: PLR0913 - what a run says to its readers
         source = Source(**json.loads(item["source"]))
         digest = source.digest(plan_digest)
         done = frozenset(item["done"])
-        started = time.perf_counter()
+        began, started = time.time(), time.perf_counter()
         for unit in read_units(
             source, config=config, errors_raw_chars=raw_chars, is_done=done.__contains__
         ):
@@ -107,6 +146,8 @@ def read_sources(  # noqa: PLR0913 - what a run says to its readers
                 allotment = Allotment(**json.loads(item["allotment"]))
                 first, end = (int(share * source.size) for share in (unit.begins, unit.ends))
                 documents = allot(documents, allotment.between(first, end))
+            clock = _Clock()
+            clock.add("ReadDocuments", began=began, seconds=time.perf_counter() - started)
             row = {
                 "unit": unit_name(digest, unit.first_record),
                 "source": source.path,
@@ -116,10 +157,10 @@ def read_sources(  # noqa: PLR0913 - what a run says to its readers
                 "skipped": json.dumps(unit.skipped),
                 "documents": pack(documents),
                 "quarantine": pack(unit.quarantine),
-                "seconds": json.dumps({"ReadDocuments": time.perf_counter() - started}),
+                **clock.columns(),
             }
             yield pa.Table.from_pylist([apply_stages(row, stages)], schema=UNIT_ROW)
-            started = time.perf_counter()
+            began, started = time.time(), time.perf_counter()
 
 
 def write_units(
@@ -135,7 +176,7 @@ def write_units(
         table = unpack(row["documents"])
         quarantine = unpack(row["quarantine"])
         skipped = json.loads(item["skipped"])
-        started = time.perf_counter()
+        began, started = time.time(), time.perf_counter()
         found = table.num_rows + quarantine.num_rows + sum(skipped.values())
         if found != item["num_records"]:
             raise ContractError(
@@ -157,10 +198,10 @@ def write_units(
             quarantine=quarantine,
             candidates=candidates_rows(table) if output.keep_candidates else None,
         )
-        seconds = json.loads(str(row["seconds"]))
-        seconds["WriteEntities"] = time.perf_counter() - started
+        clock = _Clock(row)
+        clock.add("WriteEntities", began=began, seconds=time.perf_counter() - started)
         spent = {
-            "seconds": seconds,
+            **clock.times,
             "effort": effort,
             "files": [asdict(file) for file in files],
         }

@@ -199,7 +199,7 @@ def test_the_report_adds_up_the_records_of_all_shards(tmp_path, checkpoint):
         assert f"| {line} |" in page
     assert "`linkner failures list`" in page
     units = json.loads((output / "report.json").read_text())["units"]
-    assert all(unit["seconds"]["ReadDocuments"] >= 0 for unit in units)
+    assert all(unit["seconds"]["ReadDocuments"] >= 0 for unit in units["slowest"])
 
 
 def test_a_shard_that_was_not_read_to_its_end_fails_the_run(tmp_path, checkpoint, monkeypatch):

@@ -4,7 +4,13 @@ A part of the program is given its own piece, never the whole.
 """
 
 from linkner_ray.config.base import Config
-from linkner_ray.config.data import ErrorsConfig, InputConfig, OutputConfig, SentencesConfig
+from linkner_ray.config.data import (
+    ErrorsConfig,
+    InputConfig,
+    LoggingConfig,
+    OutputConfig,
+    SentencesConfig,
+)
 from linkner_ray.config.jobs import (
     EvaluateConfig,
     EvaluateSet,
@@ -43,6 +49,7 @@ __all__ = [
     "InputConfig",
     "LedgerConfig",
     "LlmConfig",
+    "LoggingConfig",
     "ModelConfig",
     "NightConfig",
     "NightlyConfig",

@@ -75,3 +75,11 @@ class ErrorsConfig(Config):
 
     raw_chars: int = Field(200, ge=0)
     """Characters of a bad value kept in quarantine."""
+
+
+class LoggingConfig(Config):
+    """What a run says while it works."""
+
+    format: Literal["text", "json"] = "text"
+    """`text` is for people; `json` writes one object a line to standard error, workers' logs and
+    progress as well."""

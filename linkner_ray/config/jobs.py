@@ -6,7 +6,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from linkner_ray.config.base import Config
-from linkner_ray.config.data import ErrorsConfig, InputConfig, OutputConfig, SentencesConfig
+from linkner_ray.config.data import (
+    ErrorsConfig,
+    InputConfig,
+    LoggingConfig,
+    OutputConfig,
+    SentencesConfig,
+)
 from linkner_ray.config.llm import FusionConfig, LedgerConfig, LlmConfig, check_replay
 from linkner_ray.config.local import RecognizeConfig, RoutingConfig, Uncertainty
 
@@ -52,6 +58,7 @@ class ExtractConfig(Config):
     fusion: FusionConfig = FusionConfig()
     errors: ErrorsConfig = ErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    logging: LoggingConfig = LoggingConfig()
 
     @model_validator(mode="after")
     def _replayable(self) -> Self:

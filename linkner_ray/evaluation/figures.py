@@ -27,9 +27,15 @@ _LEGEND_COLUMNS = 3  # more do not fit the width
 
 def new_figure(height: float) -> tuple[Figure, Axes]:
     """A figure apart from pyplot's global state; height in inches."""
+    figure, [axes] = new_strips(height, 1)
+    return figure, axes
+
+
+def new_strips(height: float, count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of axes one below the other, which share the horizontal one."""
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure, list(figure.subplots(count, sharex=True, squeeze=False)[:, 0])
 
 
 def label_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from linkner_ray.evaluation.figures import (
     finish,
     label_rows,
     new_figure,
+    new_strips,
 )
 from linkner_ray.runs.accounts import (
     KINDS,
@@ -102,3 +103,47 @@ def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.set_xlabel("strict entity F1")
     return as_png(finish(figure, axes, "Local model alone, and linked with the LLM"))
+
+
+STAGE_COLOURS = {
+    "RecognizeSpans": SOURCE_COLOURS["local"],
+    "RecognizeWhenNeeded": SOURCE_COLOURS["local"],
+    "ClassifySpans": SOURCE_COLOURS["llm"],
+}
+"""Stages with a model have the colour of its entities; the others are grey."""
+
+
+def plot_timeline(
+    units: Mapping[str, Sequence[float]], seconds: float, *, stages: Sequence[str]
+) -> bytes:
+    """Units at work in each stage over the time of a run, one strip a stage.
+
+    Args:
+        units: Stage to the mean number of units at work, in bins of equal width.
+        seconds: Length of all bins together.
+        stages: The stages to show, from top to bottom.
+    """
+    figure, strips = new_strips(1.1 + 0.62 * len(stages), len(stages))
+    unit, length = _time_unit(seconds)
+    for axes, stage in zip(strips, stages, strict=True):
+        values = units.get(stage, ())
+        edges = [length * place / max(len(values), 1) for place in range(len(values) + 1)]
+        highest = max(values, default=0.0)
+        if values:
+            axes.stairs(values, edges, fill=True, color=STAGE_COLOURS.get(stage, GREY))
+        axes.set_ylim(0, max(highest, 1e-9) * 1.1)
+        axes.set_yticks([highest] if highest else [], [f"{highest:.2g}"] if highest else [])
+        axes.set_ylabel(stage, rotation=0, ha="right", va="center")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.align_ylabels(strips)
+    strips[-1].set_xlim(0, length or 1.0)
+    strips[-1].set_xlabel(f"{unit} since the first unit was begun")
+    title = "Units at work in each stage, with the most at a time"
+    return as_png(finish(figure, strips[0], title))
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    """The unit a length of time is best read in, and the length in it."""
+    if seconds < 300:
+        return "seconds", seconds
+    return ("minutes", seconds / 60) if seconds < 3 * 3600 else ("hours", seconds / 3600)

@@ -9,8 +9,15 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from linkner_ray.evaluation.plots import plot_entities, plot_f1, plot_seconds, plot_uncertainty
+from linkner_ray.evaluation.plots import (
+    plot_entities,
+    plot_f1,
+    plot_seconds,
+    plot_timeline,
+    plot_uncertainty,
+)
 from linkner_ray.evaluation.scores import Counts, Scores
+from linkner_ray.evaluation.unit_report import QUANTILES, UnitsReport, report_units
 from linkner_ray.runs.accounts import (
     AUDIT_OUTCOMES,
     SOURCES,
@@ -21,23 +28,10 @@ from linkner_ray.runs.accounts import (
     routed_share,
     source_counter,
 )
+from linkner_ray.runs.timeline import Timeline
 
 SLOWEST_UNITS = 5
-"""Units listed in the page; the JSON has all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitReport:
-    """What one unit took."""
-
-    name: str
-    source: str
-    """Path of the shard."""
-
-    documents: int
-    characters: int
-    seconds: Mapping[str, float]
-    """By stage, in the order of the pipeline; empty if an earlier run did the unit."""
+"""Units listed in the page; the JSON has more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,21 +67,13 @@ class RunReport:
     seconds: Mapping[str, float]
     """Wall-clock seconds of each step of the job, in order."""
 
-    units: Sequence[UnitReport] = ()
+    units: UnitsReport = field(default_factory=lambda: report_units(()))
+    timeline: Timeline | None = None
+    """Of the units this run did; None if it did none."""
+
     scores: Sequence[ReportScores] = ()
     notes: Sequence[str] = ()
     """Sentences for the reader, such as what the model was trained on."""
-
-    stage_seconds: Mapping[str, float] = field(init=False)
-    """Seconds of each stage, summed over units."""
-
-    def __post_init__(self) -> None:
-        """Sum up the stages."""
-        sums: dict[str, float] = {}
-        for unit in self.units:
-            for stage, seconds in unit.seconds.items():
-                sums[stage] = sums.get(stage, 0.0) + seconds
-        object.__setattr__(self, "stage_seconds", sums)
 
 
 def write_report(run: RunReport, *, write_bytes: Callable[[str, bytes], None]) -> None:
@@ -108,6 +94,9 @@ def report_json(run: RunReport) -> bytes:
     """All facts of the report, with stable keys."""
     facts = asdict(run)
     facts["routed_share"] = routed_share(run.totals)
+    if run.timeline is not None:
+        for name, pool in run.timeline.pools.items():
+            facts["timeline"]["pools"][name]["share"] = pool.share
     facts["scores"] = {
         scores.name: {"local": _score_facts(scores.local), "linked": _score_facts(scores.linked)}
         for scores in run.scores
@@ -143,7 +132,8 @@ def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
         skipped=_by_reason(run.totals, "records_skipped_"),
         quarantined=_by_reason(run.totals, "quarantine_"),
         score_tables=[(scores.name, _score_rows(scores)) for scores in run.scores],
-        slowest=sorted(run.units, key=lambda unit: -sum(unit.seconds.values()))[:SLOWEST_UNITS],
+        quantiles=QUANTILES,
+        slowest=run.units.slowest[:SLOWEST_UNITS],
         config_yaml=yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True),
     )
     return re.sub(r"\n{3,}", "\n\n", page)
@@ -154,8 +144,12 @@ def _pictures(run: RunReport) -> dict[str, bytes]:
         "entities_by_source": plot_entities(run.totals, run.labels),
         "uncertainty": plot_uncertainty(run.totals, run.routing_threshold),
     }
-    if run.stage_seconds:
-        pictures["seconds_by_stage"] = plot_seconds(run.stage_seconds)
+    if run.units.stage_seconds:
+        pictures["seconds_by_stage"] = plot_seconds(run.units.stage_seconds)
+    if run.timeline is not None:
+        pictures["timeline"] = plot_timeline(
+            run.timeline.units, run.timeline.seconds, stages=list(run.units.stage_seconds)
+        )
     for number, scores in enumerate(run.scores, start=1):
         f1 = {name: (local.f1, linked.f1) for name, local, linked in _score_rows(scores)}
         pictures[f"f1_{number}"] = plot_f1(f1)

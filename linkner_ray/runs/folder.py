@@ -43,6 +43,12 @@ class Receipt:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds in each stage; empty when read back, since files hold nothing that varies."""
 
+    began: Mapping[str, float] = field(default_factory=dict)
+    """Unix time at which each stage began with the unit; empty when read back."""
+
+    workers: Mapping[str, int] = field(default_factory=dict)
+    """Number of the process that each stage was done in; empty when read back."""
+
     effort: Mapping[str, int] = field(default_factory=dict)
     """Counters of `accounts.count_effort`; empty when read back, for the same reason."""
 
@@ -64,7 +70,7 @@ class Receipt:
         """A receipt as it was sent or stored, in little memory: a driver holds all of a run."""
         packed = {
             name: PackedCounts(facts[name])
-            for name in ("counts", "seconds", "effort")
+            for name in ("counts", "seconds", "began", "workers", "effort")
             if name in facts
         }
         return cls(**{**facts, **packed, "source": sys.intern(facts["source"])})

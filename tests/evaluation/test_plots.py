@@ -10,6 +10,7 @@ from linkner_ray.evaluation.plots import (
     plot_entities,
     plot_f1,
     plot_seconds,
+    plot_timeline,
     plot_uncertainty,
 )
 from linkner_ray.runs.accounts import KINDS, SOURCES
@@ -39,8 +40,19 @@ def size(png):
         lambda: plot_uncertainty({}, 0.0),
         lambda: plot_seconds({"RecognizeSpans": 1.5, "RouteSpans": 0.0}),
         lambda: plot_f1({"all": (0.5, 1.0), "PER": (0.0, 0.25)}),
+        lambda: plot_timeline({"A": [0, 1.5], "B": [0, 0]}, 900, stages=["A", "B", "C"]),
+        lambda: plot_timeline({"A": [0.0]}, 0.0, stages=["A"]),
     ],
-    ids=["entities", "no_entities", "uncertainty", "no_candidates", "seconds", "f1"],
+    ids=[
+        "entities",
+        "no_entities",
+        "uncertainty",
+        "no_candidates",
+        "seconds",
+        "f1",
+        "timeline",
+        "no_time",
+    ],
 )
 def test_a_picture_is_a_png_of_page_width_and_always_the_same(draw):
     first = draw()

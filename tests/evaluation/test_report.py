@@ -7,12 +7,13 @@ import pytest
 from linkner_ray.evaluation.report import (
     ReportScores,
     RunReport,
-    UnitReport,
     render_markdown,
     report_json,
     write_report,
 )
 from linkner_ray.evaluation.scores import Counts, Scores
+from linkner_ray.evaluation.unit_report import UnitReport, report_units
+from linkner_ray.runs.timeline import PoolUse, Timeline
 
 TOTALS = {
     "documents_read": 1200,
@@ -59,7 +60,19 @@ def run_report(**changes):
         "seconds": {"plan": 0.5, "extract": 2000.0},
         "units": [unit(1, ReadDocuments=1.0, RecognizeSpans=3.0), unit(2, ReadDocuments=0.5)],
     }
-    return RunReport(**{**values, **changes})
+    values |= changes
+    return RunReport(**{**values, "units": report_units(values["units"])})
+
+
+TIMELINE = Timeline(
+    began=1000.0,
+    seconds=40.0,
+    units={"ReadDocuments": [1.0, 0.5], "RecognizeSpans": [0.0, 2.0]},
+    pools={
+        "encoder": PoolUse(actors=2, busy_s=60.0, wall_s=40.0),
+        "llm": PoolUse(actors=1, busy_s=0.0, wall_s=40.0),
+    },
+)
 
 
 @pytest.fixture
@@ -107,15 +120,28 @@ def test_errors_are_listed_by_reason_the_most_frequent_first():
 
 def test_seconds_of_a_stage_are_summed_over_units():
     run = run_report()
-    assert run.stage_seconds == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
+    assert run.units.stage_seconds == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
     page = render_markdown(run)
     assert "| extract | 2,000.0 |" in page
-    assert "| ReadDocuments | 1.50 | 1,333 |" in page  # 2 units of 1,000 characters in 1.5 s
+    # 2 units of 1,000 characters in 1.5 s; between 0.5 and 1.0 s
+    assert "| ReadDocuments | 1.50 | 1,333 | 0.75 | 0.95 | 0.99 | 1.00 |" in page
+    assert "The slowest of 2 units that this run did:" in page
+
+
+def test_the_page_says_how_busy_the_pools_were():
+    page = render_markdown(run_report(timeline=TIMELINE))
+    assert "| encoder | 2 | 60.0 | 75.0 % |" in page  # 60 of 2 x 40 s
+    assert "| llm | 1 | 0.0 | 0.0 % |" in page
+    assert "| pool |" not in render_markdown(run_report())
+    facts = json.loads(report_json(run_report(timeline=TIMELINE)))
+    assert facts["timeline"]["pools"]["encoder"]["share"] == 0.75
+    assert facts["timeline"]["units"]["RecognizeSpans"] == [0.0, 2.0]
 
 
 def test_units_of_an_earlier_run_do_not_count_as_fast():
     page = render_markdown(run_report(units=[unit(1, ReadDocuments=1.0), unit(2)]))
     assert "| ReadDocuments | 1.00 | 1,000 |" in page
+    assert "of 1 units that this run did (an earlier one had done 1):" in page
 
 
 def test_text_from_outside_cannot_break_a_table_or_bring_html():
@@ -136,8 +162,9 @@ def test_the_json_has_stable_keys(scores):
     facts = json.loads(report_json(run_report(scores=[scores])))
     assert facts["totals"] == TOTALS
     assert facts["routed_share"] == 0.25
-    assert facts["stage_seconds"] == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
-    assert facts["units"][1]["name"] == "u-2"
+    assert facts["units"]["stage_seconds"] == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
+    assert [unit["name"] for unit in facts["units"]["slowest"]] == ["u-1", "u-2"]
+    assert facts["timeline"] is None
     assert facts["scores"]["demo"]["local"]["all"] == {
         "true_positives": 1,
         "false_positives": 1,
@@ -157,12 +184,14 @@ def test_scores_stand_side_by_side_with_what_was_gained(scores):
 
 def test_a_report_is_written_whole_with_the_pictures_it_names(scores):
     files = {}
-    write_report(run_report(scores=[scores]), write_bytes=files.__setitem__)
+    run = run_report(scores=[scores], timeline=TIMELINE)
+    write_report(run, write_bytes=files.__setitem__)
     page = files["report.md"].decode()
     assert sorted(files) == [
         "plots/entities_by_source.png",
         "plots/f1_1.png",
         "plots/seconds_by_stage.png",
+        "plots/timeline.png",
         "plots/uncertainty.png",
         "report.json",
         "report.md",

@@ -1,5 +1,6 @@
 """Where answers come from, behind one protocol."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from linkner_ray.config import LedgerConfig, LlmConfig
@@ -22,6 +23,7 @@ def start_backend(
     ledger: LedgerConfig | None = None,
     *,
     own_cores: bool = False,
+    on_rebuild: Callable[[], None] = lambda: None,
 ) -> Backend:
     """Make the backend a config names, and see that it answers, or put it behind its ledger.
 
@@ -36,6 +38,7 @@ def start_backend(
         ledger: Where answers are kept, if anywhere.
         own_cores: Whether an engine that works on CPUs keeps to cores that no other engine of the
             machine has.
+        on_rebuild: Told of each rebuild of an engine as it begins.
 
     Raises:
         StartupError: If it does not come up, or does not answer as it should.
@@ -45,7 +48,7 @@ def start_backend(
     path = (ledger.path or None) if ledger is not None else None
     if config.backend == "replay":
         return _start_replay(config, label_set, path)
-    asked = _llm(config, label_set, own_cores=own_cores)
+    asked = _llm(config, label_set, own_cores=own_cores, on_rebuild=on_rebuild)
     if path is None:
         asked.start()
     backend = AveragingBackend(asked) if config.option_order == "rotations" else asked
@@ -57,13 +60,13 @@ def start_backend(
 
 
 def _llm(
-    config: LlmConfig, label_set: LabelSet, *, own_cores: bool
+    config: LlmConfig, label_set: LabelSet, *, own_cores: bool, on_rebuild: Callable[[], None]
 ) -> "VllmBackend | EndpointBackend":
     match config.backend:
         case "vllm":
             from linkner_ray.llm.backends.vllm_engine import VllmBackend
 
-            return VllmBackend(config, label_set, own_cores=own_cores)
+            return VllmBackend(config, label_set, own_cores=own_cores, on_rebuild=on_rebuild)
         case "openai":
             from linkner_ray.llm.backends.endpoint import EndpointBackend
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class LiveEngine:
     """The engine of the moment; lives on one event loop, and so does whoever asks it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what differs from engine to engine
         self,
         config: LlmConfig,
         *,
@@ -34,6 +34,7 @@ class LiveEngine:
         generate: Callable[["AsyncLLMEngine", list[int]], Coroutine[Any, Any, Any]],
         read: Callable[[Request, Any, int], Answer],
         failures: Failures,
+        on_rebuild: Callable[[], None] = lambda: None,
     ) -> None:
         """Take what differs from engine to engine; nothing is built yet.
 
@@ -43,6 +44,7 @@ class LiveEngine:
             generate: Has an engine reply to a prompt.
             read: Makes an answer of a request, the reply to it and the tokens of its prompt.
             failures: Counts requests that get no reply.
+            on_rebuild: Told of each rebuild as it begins.
         """
         self.rebuilds = 0
         self.hangs = 0
@@ -51,6 +53,7 @@ class LiveEngine:
         self._generate = generate
         self._read = read
         self._failures = failures
+        self._on_rebuild = on_rebuild
         self._engine: AsyncLLMEngine | None = None
         self._last_reply = 0.0
         self._deadlines: set[asyncio.Timeout] = set()
@@ -158,6 +161,7 @@ class LiveEngine:
                         retryable=False,
                     )
                 self.rebuilds += 1
+                self._on_rebuild()
                 logger.warning("vLLM engine died; rebuild %d begins", self.rebuilds)
                 dead.shutdown()
                 try:

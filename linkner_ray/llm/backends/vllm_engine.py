@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from linkner_ray.config import LlmConfig
@@ -66,13 +66,21 @@ class VllmBackend:
     _sampling: "SamplingParams"
     _max_model_len: int
 
-    def __init__(self, config: LlmConfig, label_set: LabelSet, *, own_cores: bool = False) -> None:
+    def __init__(
+        self,
+        config: LlmConfig,
+        label_set: LabelSet,
+        *,
+        own_cores: bool = False,
+        on_rebuild: Callable[[], None] = lambda: None,
+    ) -> None:
         """Load the tokenizer and choose the symbols; the engine comes later.
 
         Args:
             config: Of the engine.
             label_set: Labels the questions will offer.
             own_cores: Whether an engine that works on CPUs keeps to cores of its own.
+            on_rebuild: Told of each rebuild of the engine as it begins.
 
         Raises:
             StartupError: If there is no such model, or its tokenizer does not suit.
@@ -99,6 +107,7 @@ class VllmBackend:
             generate=self._generate,
             read=self._read,
             failures=self._failures,
+            on_rebuild=on_rebuild,
         )
         self._loop = LoopThread("vllm-loop")
         self._started = StartOnce(self._start)

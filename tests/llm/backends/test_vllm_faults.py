@@ -96,8 +96,12 @@ class Backend(VllmBackend):
     def __init__(self, engines, model, **settings):
         self.engines = list(engines)
         self.num_built = 0
+        self.num_told = 0
         config = LlmConfig(model=model, request_timeout_s=PATIENCE, **settings)
-        super().__init__(config, LABELS)
+        super().__init__(config, LABELS, on_rebuild=self._told)
+
+    def _told(self):
+        self.num_told += 1
 
     async def _build(self):
         self.num_built += 1
@@ -146,6 +150,7 @@ def test_an_engine_that_falls_silent_is_replaced_and_one_request_is_given_up(sta
         1,
         1,
     )
+    assert backend.num_told == 1
 
 
 def test_engines_that_always_fall_silent_end_the_run(start):
@@ -227,7 +232,7 @@ def test_a_rebuild_that_fails_uses_up_one_of_those_allowed(start):
     backend = start(dead, full, full, max_engine_rebuilds=2)
     with pytest.raises(BackendError, match="died again after 2 rebuilds"):
         backend.ask(requests(backend, *WORDS))
-    assert backend.num_built == 3
+    assert (backend.num_built, backend.num_told) == (3, 2)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), MemoryError("no memory")])
