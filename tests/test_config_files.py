@@ -1,6 +1,6 @@
 import pytest
 
-from linkner_ray.config import ExtractConfig, TrainConfig
+from linkner_ray.config import EvaluateConfig, EvaluateSet, ExtractConfig, TrainConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError
 
@@ -88,3 +88,35 @@ def test_equal_configs_have_equal_digests_and_others_do_not():
     same = load_config(ExtractConfig, None, list(reversed(MINIMAL)))
     other = load_config(ExtractConfig, None, [*MINIMAL, "routing.threshold=0.11"])
     assert one.digest() == same.digest() != other.digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("dev=data/dev.conll", {"name": "dev", "path": "data/dev.conll"}),
+        ("a=b=c.conll", {"name": "a", "path": "b=c.conll"}),
+        ("x=s3://bucket/x.json:spanner_json", {"path": "s3://bucket/x.json"}),
+        (
+            "w=s3://b/w.conll:auto:maps/mine.yaml",
+            {"path": "s3://b/w.conll", "format": "auto", "label_map": "maps/mine.yaml"},
+        ),
+        ("odd=a:b.conll", {"path": "a:b.conll", "format": "auto", "label_map": None}),
+    ],
+)
+def test_a_labelled_set_on_the_command_line(text, wanted):
+    found = EvaluateSet.model_validate(text).model_dump()
+    assert {name: found[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("text", ["dev", "=path", "a/b=path", "dev="])
+def test_a_labelled_set_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="expected NAME=PATH"):
+        EvaluateSet.model_validate(text)
+
+
+def test_sets_need_names_of_their_own_and_shares_an_order():
+    given = ["output.path=o", "recognize.checkpoint=c", "llm.backend=none"]
+    with pytest.raises(ConfigError, match="a name of its own"):
+        load_config(EvaluateConfig, None, [*given, "sets=['a=x', 'a=y']"])
+    with pytest.raises(ConfigError, match="are not ascending"):
+        load_config(EvaluateConfig, None, [*given, "sets=['a=x']", "study.shares=[0.5, 0.1]"])

@@ -94,7 +94,7 @@ def nodes(*cpus):
     health = {
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "5",
-        }
+    }
     before = dict(os.environ)
     os.environ |= health
     cluster = Cluster(
