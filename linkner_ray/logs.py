@@ -2,6 +2,7 @@
 
 Each has `time` (UTC), `level`, `logger`, `message`, `host` and `pid`, then whatever a call gave as
 `extra`, and `error` with the traceback. An event that machines are to follow has the field `event`.
+Lines of Ray's core, which is not Python, have `asctime`, `levelname` and `message` instead.
 """
 
 import json
@@ -35,7 +36,11 @@ class JsonFormatter(logging.Formatter):
             "host": _HOST,
             "pid": record.process,
         }
-        facts |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        facts |= {
+            name: value
+            for name, value in vars(record).items()
+            if name not in _OWN and not name.startswith("_")  # Ray's
+        }
         if record.exc_info:
             facts["error"] = self.formatException(record.exc_info)
         return json.dumps(facts, ensure_ascii=False, default=str)
@@ -52,6 +57,7 @@ def set_up_logs(config: LoggingConfig) -> None:
         "RAY_DEDUP_LOGS": "0",  # would write a note behind a line
         "RAY_DISABLE_WORKER_LOG_PREFIX": "1",  # would write a name before it
         "RAY_COLOR_PREFIX": "0",
+        "RAY_BACKEND_LOG_JSON": "1",  # of Ray's C++, with keys of its own
         "RAY_DATA_LOGGING_CONFIG": str(files("linkner_ray") / "ray_data_logging_json.yaml"),
         "VLLM_CONFIGURE_LOGGING": "0",  # its records then come to our handler
     }

@@ -94,6 +94,7 @@ def report_json(run: RunReport) -> bytes:
     """All facts of the report, with stable keys."""
     facts = asdict(run)
     facts["routed_share"] = routed_share(run.totals)
+    facts["stage_seconds"] = facts["units"].pop("stage_seconds")
     if run.timeline is not None:
         for name, pool in run.timeline.pools.items():
             facts["timeline"]["pools"][name]["share"] = pool.share

@@ -162,7 +162,7 @@ def test_the_json_has_stable_keys(scores):
     facts = json.loads(report_json(run_report(scores=[scores])))
     assert facts["totals"] == TOTALS
     assert facts["routed_share"] == 0.25
-    assert facts["units"]["stage_seconds"] == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
+    assert facts["stage_seconds"] == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
     assert [unit["name"] for unit in facts["units"]["slowest"]] == ["u-1", "u-2"]
     assert facts["timeline"] is None
     assert facts["scores"]["demo"]["local"]["all"] == {
