@@ -18,7 +18,6 @@ from linkner_ray.spanner.canary import choose_sentences, record_canary
 from linkner_ray.spanner.checkpoint import MODEL_CARD, local_checkpoint, publish_checkpoint
 from linkner_ray.spanner.decoding import DoubtRules
 from linkner_ray.spanner.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
-from linkner_ray.spanner.estimates import candidates_by_estimate
 from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.guarantee import guaranteed_threshold
 from linkner_ray.spanner.model import SpanNER
@@ -185,19 +184,22 @@ def thresholds_on(
         DataError: If the set is too small.
     """
     config = RecognizeConfig(device=model.device.type, dtype="float32")
-    found = candidates_by_estimate(model, [one.tokens for one in sentences], config)
-    spans, predicted = found.table.spans, found.table.predicted
+    found = Recognizer(model, config).candidates_by_estimate([one.tokens for one in sentences])
+    spans, predicted = found["confidence"].spans, found["confidence"].predicted
     gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in sentences]
     correct = predicted & (_gold_of(spans, gold, model.label_set.classes) == spans.label)
-    thresholds = choose_thresholds(found.uncertainty, predicted, correct)
+    uncertainty: dict[str, NDArray[np.float64]] = {
+        name: table.spans.uncertainty.astype(np.float64) for name, table in found.items()
+    }
+    thresholds = choose_thresholds(uncertainty, predicted, correct)
     if promise is None:
         return thresholds
-    if promise.estimate not in found.uncertainty:
+    if promise.estimate not in uncertainty:
         raise ConfigError(
-            f"--uncertainty {promise.estimate}: the checkpoint gives {', '.join(found.uncertainty)}"
+            f"--uncertainty {promise.estimate}: the checkpoint gives {', '.join(uncertainty)}"
         )
     kept = guaranteed_threshold(
-        found.uncertainty[promise.estimate][predicted],
+        uncertainty[promise.estimate][predicted],
         correct[predicted],
         spans.sentence[predicted],
         alpha=promise.alpha,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 
 from linkner_ray.config import ExtractConfig
 from linkner_ray.config_files import load_config
+from linkner_ray.spanner.thresholds import EstimateThresholds, Thresholds
 from tests.spanner.tiny import model
 
 LINE = (
@@ -30,6 +32,12 @@ def write_checkpoint(folder: Path) -> str:
     """A random SpanNER whose predictions are many and uncertain."""
     model(max_width=3).save_pretrained(folder)
     return str(folder)
+
+
+def write_thresholds(folder: Path, asked: Mapping[int, float]) -> None:
+    """What dev might have chosen for a checkpoint, for the estimate `confidence`."""
+    own = EstimateThresholds(asked=asked, risk={2: None})
+    Thresholds(num_candidates=200, num_predicted=100, estimates={"confidence": own}).write(folder)
 
 
 def write_parquet(path: Path, texts, *, first: int = 0, group: int = 5) -> None:

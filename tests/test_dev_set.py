@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import yaml
 
+from linkner_ray.cli import main
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence, LabelledSpan
@@ -9,10 +11,10 @@ from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.spanner.belief import Belief
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import load_recognizer
-from linkner_ray.spanner.estimates import candidates_by_estimate
+from linkner_ray.spanner.checkpoint import checkpoint_digest
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.thresholds import Thresholds
+from linkner_ray.spanner.thresholds import THRESHOLDS, Thresholds
 from tests.spanner import tiny
 
 CORPUS = (
@@ -74,20 +76,30 @@ def test_thresholds_ask_the_share_of_dev_that_they_name(checkpoint, corpus):
             assert above <= percent / 100 <= at_least + 1e-9, (name, percent)
 
 
-def test_every_estimate_is_that_of_its_own_run():
-    model = tiny.model()
+@pytest.mark.parametrize(
+    ("settings", "last"),
+    [({}, "mc_dropout"), ({"loss": "evidential", "dropout": 0.0}, "evidential")],
+)
+def test_every_estimate_is_that_of_its_own_run_from_one_pass(settings, last):
+    model = tiny.model(**settings)
     sentences = [["Peter", "Blackburn", "met", "Microsoft", "."], ["in", "New", "York"]]
     model.familiarity = familiarity_of([labelled(["Peter"], (0, 1, "PER"))])
     model.calibration = Calibration(
         belief=Belief(intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3)
     )
     config = RecognizeConfig(device="cpu", dtype="float32")
-    found = candidates_by_estimate(model, sentences, config)
-    assert set(found.uncertainty) == {"confidence", "entropy", "margin", "energy", "mc_dropout"}
-    for name, values in found.uncertainty.items():
+    passes = []
+    with model.encoder.register_forward_hook(lambda *_: passes.append(1)):
+        found = Recognizer(model, config).candidates_by_estimate(sentences)
+    assert len(passes) == 1  # both sentences fit into a batch
+    assert set(found) == {"confidence", "entropy", "margin", "energy", last}
+    for name, table in found.items():
         own = Recognizer(model, config.model_copy(update={"uncertainty": name}))
-        np.testing.assert_allclose(
-            values, own.candidates(sentences).spans.uncertainty, atol=1e-6, err_msg=name
+        expected = own.candidates(sentences)
+        np.testing.assert_array_equal(table.predicted, expected.predicted)
+        np.testing.assert_array_equal(table.spans.probs, expected.spans.probs)
+        np.testing.assert_array_equal(
+            table.spans.uncertainty, expected.spans.uncertainty, err_msg=name
         )
 
 
@@ -105,7 +117,7 @@ def test_a_promise_is_kept_in_the_checkpoint_or_refused(checkpoint, corpus, tmp_
         )
     assert Thresholds.read(checkpoint) is None  # nothing was replaced
     agreeing = tmp_path / "agreeing.conll"
-    agreeing.write_text(as_the_model_says(checkpoint, corpus))
+    agreeing.write_text(as_the_model_says(checkpoint, corpus) * 4)
     kept = calibrate_checkpoint(
         str(checkpoint), str(agreeing), train=corpus, promise=Promise(alpha=0.05, delta=0.1)
     ).thresholds
@@ -113,6 +125,29 @@ def test_a_promise_is_kept_in_the_checkpoint_or_refused(checkpoint, corpus, tmp_
     assert (found.alpha, found.delta, found.num_entities) == (0.05, 0.1, kept.num_predicted)
     assert found.num_errors == 0
     assert Thresholds.read(checkpoint).find("guaranteed", "confidence") == found.threshold
+
+
+def test_thresholds_are_advice_and_no_part_of_the_checkpoints_name(checkpoint, corpus):
+    calibrate_checkpoint(str(checkpoint), corpus, train=corpus)
+    named = checkpoint_digest(str(checkpoint))
+    (checkpoint / THRESHOLDS).unlink()
+    assert checkpoint_digest(str(checkpoint)) == named
+
+
+def test_the_command_takes_a_promise(checkpoint, corpus, tmp_path, capsys):
+    agreeing = tmp_path / "agreeing.conll"
+    agreeing.write_text(as_the_model_says(checkpoint, corpus) * 4)
+    words = ["calibrate", str(checkpoint), str(agreeing), "--train", corpus]
+    assert main([*words, "--alpha", "0.9", "--delta", "0.05", "--uncertainty", "margin"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    estimates = Thresholds.read(checkpoint).estimates
+    found = estimates["margin"].guaranteed
+    assert (found.alpha, found.delta) == (0.9, 0.05)
+    assert estimates["confidence"].guaranteed is None
+    kept = shown["thresholds"]["estimates"]["margin"]["guaranteed"]
+    assert kept["threshold"] == found.threshold
+    assert main([*words, "--alpha", "0.2", "--uncertainty", "evidential"]) == 2
+    assert "the checkpoint gives confidence" in capsys.readouterr().err
 
 
 def as_the_model_says(checkpoint, corpus):

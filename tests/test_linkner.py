@@ -1,5 +1,6 @@
 """`from linkner_ray import LinkNER`: the method on a few texts, as a run has it."""
 
+import shutil
 import subprocess
 import sys
 
@@ -9,10 +10,11 @@ import pytest
 from linkner_ray import Entity, LinkNER
 from linkner_ray.config import LlmConfig, RoutingConfig
 from linkner_ray.errors import ConfigError
-from tests.crawl import text_of, write_checkpoint, write_parquet
+from tests.crawl import text_of, write_checkpoint, write_parquet, write_thresholds
 from tests.endpoint_server import Server, completion
 from tests.fakes import ScriptedBackend
 from tests.in_process import by_digest, extract_in_process, plan_of
+from tests.spanner.tiny import LABELS
 
 TEXTS = [text_of(number) for number in range(8)]
 DOCUMENT = {"batch_scope": "document", "num_threads": 1}
@@ -115,6 +117,23 @@ def test_an_llm_is_started_from_its_config_and_ended(checkpoint, server, tmp_pat
 def test_a_wrong_part_is_refused_with_its_name(checkpoint, options, message):
     with pytest.raises(ConfigError, match=message):
         LinkNER.from_pretrained(checkpoint, **options)
+
+
+def test_a_threshold_by_name_is_that_of_the_checkpoint(checkpoint, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    write_thresholds(folder, {5: 0.25})
+    backend = ScriptedBackend(LABELS, by_digest)
+    by_name, by_number = (
+        LinkNER.from_pretrained(
+            str(folder), llm=backend, recognize=DOCUMENT, routing=routing
+        ).predict(TEXTS)
+        for routing in ({"threshold_for": "asked=5%"}, {"threshold": 0.25})
+    )
+    assert by_name == by_number
+    assert {one.source for entities in by_name for one in entities} == {"local", "llm"}
+    with pytest.raises(ConfigError, match="there are asked=5%"):
+        LinkNER.from_pretrained(str(folder), routing={"threshold_for": "asked=50%"})
 
 
 def test_a_missing_checkpoint_is_named():

@@ -83,6 +83,15 @@ def latest_of(nights):
     return (nights / "latest").read_text()
 
 
+def test_a_night_may_name_its_threshold(crawl, tmp_path):
+    named = config_of(crawl, tmp_path, "/nowhere", MONDAY, "routing.threshold_for=asked=5%")
+    night = named.extraction()
+    assert night.routing.threshold_for == "asked=5%"
+    assert night.output.path == str(tmp_path / MONDAY)
+    numbered = config_of(crawl, tmp_path, "/nowhere", MONDAY, "routing.threshold=0.3").extraction()
+    assert (numbered.routing.threshold, numbered.routing.threshold_for) == (0.3, None)
+
+
 def test_the_first_night_is_full_and_becomes_the_latest(crawl, checkpoint, tmp_path):
     nights = tmp_path / "nights"
     result = run_night(config_of(crawl, nights, checkpoint, MONDAY))

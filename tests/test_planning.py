@@ -9,6 +9,7 @@ import pytest
 from linkner_ray.cli import main
 from linkner_ray.config import ExtractConfig, LlmConfig, RoutingConfig
 from linkner_ray.config_files import load_config
+from linkner_ray.errors import ConfigError
 from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.planning import SampleSettings, estimate_run
 from linkner_ray.planning_report import describe_estimate
@@ -18,7 +19,15 @@ from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.stages.split_sentences import SplitSentences
-from tests.crawl import config_of, overrides, text_of, write_checkpoint, write_crawl, write_parquet
+from tests.crawl import (
+    config_of,
+    overrides,
+    text_of,
+    write_checkpoint,
+    write_crawl,
+    write_parquet,
+    write_thresholds,
+)
 from tests.fakes import ScriptedBackend
 from tests.llm.tiny import save_llm
 from tests.spanner.tiny import LABELS
@@ -58,6 +67,18 @@ def run_steps(plan, **routing):
             table = stage(table)
         tables.append((table, backend.requests))
     return tables
+
+
+def test_a_threshold_by_name_is_planned_by_its_number(crawl, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    with pytest.raises(ConfigError, match="linkner calibrate"):
+        planned(crawl, checkpoint, "routing.threshold_for=asked=5%")
+    write_thresholds(tmp_path / "checkpoint", {5: 0.45})
+    by_name = planned(crawl, checkpoint, "routing.threshold_for=asked=5%")
+    assert by_name.facts == planned(crawl, checkpoint, "routing.threshold=0.45").facts
+    assert by_name.facts["config"]["routing"]["threshold"] == 0.45
+    estimate = estimate_run(by_name, SampleSettings(documents=5, thresholds=(0.0,)))
+    assert [row.threshold for row in estimate.rows] == [0.0, 0.45]
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.45])

@@ -5,15 +5,20 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
 import yaml
 
 from linkner_ray.config import TrainConfig
+from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.dev_set import thresholds_on
 from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.training.reports import EpochReport, TrainingState
+from linkner_ray.spanner.thresholds import Thresholds
+from linkner_ray.training.reports import EpochReport, TrainingResult, TrainingState
 from tests.spanner import tiny
 
 ray = pytest.importorskip("ray")
@@ -22,6 +27,7 @@ from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.canary import Canary, load_recognizer  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
 from linkner_ray.training import train  # noqa: E402
+from linkner_ray.training.job import _publish  # noqa: E402
 from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
 
 # Ray warns about its own internals.
@@ -171,6 +177,26 @@ def test_more_workers_than_the_cluster_has_cpus_is_a_wrong_config(config):
     config = changed(config, workers={"num_workers": 4, "cpus": 1.0})
     with pytest.raises(ConfigError, match="need 4 CPUs and the cluster has 2"):
         train(config)
+
+
+def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_path, caplog):
+    model = tiny.model(max_width=4)
+    model.save_pretrained(tmp_path / "epoch")
+    dev = read_corpus(config.corpus.dev, label_set=tiny.LABELS)
+    result = TrainingResult(
+        checkpoint=config.output.checkpoint, run_name="tiny", best=REPORT, epochs=(REPORT,),
+        calibration=Calibration(), train_sentences=12, dev_sentences=4, train_unreachable=3,
+        dev_unreachable=1,
+    )  # fmt: skip
+    publish = partial(_publish, tmp_path / "epoch", result, config=config, label_set=tiny.LABELS)
+    publish(dev=dev)
+    assert Thresholds.read(tmp_path / "checkpoint") is None
+    assert "keeps no thresholds: thresholds need at least 100 predicted entities" in caplog.text
+    large = replace(dev, sentences=dev.sentences * 20)
+    publish(dev=large)
+    kept = Thresholds.read(tmp_path / "checkpoint")
+    assert kept == thresholds_on(model, large.sentences)
+    assert kept.num_predicted >= 100
 
 
 def test_a_batch_that_cannot_be_shared_is_a_wrong_config(config):

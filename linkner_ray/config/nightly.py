@@ -88,7 +88,8 @@ class NightlyConfig(ExtractConfig):
 
     def extraction(self) -> ExtractConfig:
         """The extraction of this night, into a folder of its own."""
-        tree = self.model_dump(exclude={"night", "drift"})
+        # What nobody set must stay unset: a threshold by number and one by name exclude each other.
+        tree = self.model_dump(exclude={"night", "drift"}, exclude_unset=True)
         tree["output"]["path"] = self.folder_of(self.night.name)
         return ExtractConfig.model_validate(tree)
 

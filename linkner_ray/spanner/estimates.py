@@ -1,39 +1,27 @@
-"""Every estimate of uncertainty that a checkpoint can give, for the same candidates.
+"""Estimates of uncertainty by name: which a checkpoint can give, and where each is read.
 
-Letters: N candidates.
+Letters: N spans, C classes with non-entity first.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from linkner_ray.config import RecognizeConfig, Uncertainty
-from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.span_table import CandidateTable
-from linkner_ray.spanner.uncertainty import least_confidence, margin, predictive_entropy
+from linkner_ray.config import Uncertainty
+from linkner_ray.spanner.losses import evidence_of
+from linkner_ray.spanner.uncertainty import (
+    energy,
+    least_confidence,
+    margin,
+    predictive_entropy,
+    vacuity,
+)
 
-READ_OFF: tuple[Uncertainty, ...] = ("confidence", "entropy", "margin")
-"""Estimates that follow from the probabilities of a candidate."""
-
-OTHERS: tuple[Uncertainty, ...] = ("energy", "mc_dropout", "evidential")
-"""Estimates that need a pass of their own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EstimatedCandidates:
-    """Candidates with all their uncertainties.
-
-    Attributes:
-        table: Candidates; their `uncertainty` is that of `confidence`.
-        uncertainty: By estimate. Shape (N,) each.
-    """
-
-    table: CandidateTable
-    uncertainty: dict[str, NDArray[np.float64]]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
 
 
 def missing_estimates(*, loss: str, dropout: float) -> dict[Uncertainty, str]:
@@ -46,48 +34,56 @@ def missing_estimates(*, loss: str, dropout: float) -> dict[Uncertainty, str]:
     return found
 
 
-def candidates_by_estimate(
-    model: SpanNER, sentences: Sequence[Sequence[str]], config: RecognizeConfig
-) -> EstimatedCandidates:
-    """Find the candidates of sentences, and every uncertainty the checkpoint can give them.
+def possible_estimates(*, loss: str, dropout: float) -> tuple[Uncertainty, ...]:
+    """All others."""
+    missing = missing_estimates(loss=loss, dropout=dropout)
+    return tuple(name for name in get_args(Uncertainty) if name not in missing)
+
+
+def estimate(name: Uncertainty, probs: Tensor, logits: Tensor) -> Tensor:
+    """An estimate that one pass of the model gives, so any but `mc_dropout`.
 
     Args:
-        model: Loaded.
-        sentences: Tokens of each.
-        config: How to compute; its estimate is of no account.
-    """
-    missing = missing_estimates(loss=model.loss, dropout=model.config.dropout)
-
-    def candidates(estimate: Uncertainty) -> CandidateTable:
-        chosen = config.model_copy(update={"uncertainty": estimate})
-        return Recognizer(model, chosen).candidates(sentences)
-
-    table = candidates("confidence")
-    found: dict[str, NDArray[np.float64]] = {name: read_off(table, name) for name in READ_OFF}
-    for name in OTHERS:
-        if name not in missing:
-            found[name] = candidates(name).spans.uncertainty.astype(np.float64)
-    return EstimatedCandidates(table=table, uncertainty=found)
-
-
-def read_off(table: CandidateTable, estimate: Uncertainty) -> NDArray[np.float64]:
-    """An estimate of `READ_OFF` from what candidates already say.
-
-    As in `Recognizer`, `confidence` of a predicted candidate is what its own label lacks of 1, also
-    where belief made another class more probable.
+        name: Which.
+        probs: Shape (N, C).
+        logits: Before softmax and temperature. Shape (N, C).
 
     Returns:
-        As float32 has it. Shape (N,).
+        Shape (N,).
     """
-    spans = table.spans
-    probs = torch.from_numpy(spans.probs)
-    match estimate:
+    match name:
         case "entropy":
-            values = predictive_entropy(probs).numpy()
+            return predictive_entropy(probs)
         case "margin":
-            values = margin(probs).numpy()
+            return margin(probs)
+        case "energy":
+            return energy(logits)
+        case "evidential":
+            return vacuity(evidence_of(logits))
         case _:
-            values = least_confidence(probs).numpy()
-            rows = np.flatnonzero(table.predicted)
-            values[rows] = 1.0 - spans.probs[rows, spans.label[rows]]
-    return values.astype(np.float64)
+            return least_confidence(probs)
+
+
+def believed_estimate(name: Uncertainty, probs: FloatArray, label: IntArray) -> FloatArray | None:
+    """An estimate of predicted spans from what their probabilities deserve to be.
+
+    `confidence` is what a span's own label lacks of 1, also where that is no longer the most
+    probable class.
+
+    Args:
+        name: Which.
+        probs: As believed. Shape (N, C).
+        label: Class of each span's label. Shape (N,).
+
+    Returns:
+        Shape (N,); None for an estimate that reads no probabilities.
+    """
+    match name:
+        case "confidence":
+            return 1.0 - probs[np.arange(len(probs)), label]
+        case "entropy":
+            return predictive_entropy(torch.from_numpy(probs)).numpy()
+        case "margin":
+            return margin(torch.from_numpy(probs)).numpy()
+        case _:
+            return None

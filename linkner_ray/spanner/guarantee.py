@@ -13,7 +13,8 @@ from linkner_ray.spanner.thresholds import Guarantee
 
 SHARES = np.arange(20, 101, 2) / 100
 """Shares of predicted entities that stay local, tested from the first to the last. They are fixed
-beforehand, and which threshold each means follows from uncertainties alone."""
+beforehand, and which threshold each means follows from uncertainties alone: it is that of the first
+entity that does not stay, and given that, those below it are a fair sample of what lies below."""
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -54,17 +55,15 @@ def guaranteed_threshold(
         Angelopoulos et al. (2021), Learn then Test: Calibrating Predictive Algorithms to Achieve
         Risk Control, fixed sequence testing; Kish (1965), Survey Sampling, design effect.
     """
-    # Fewest labels that could pass without a single error.
-    least = math.ceil(math.log(delta) / math.log1p(-alpha))
-    needed = math.ceil(least / SHARES[0])
     count = len(correct)
+    order = np.argsort(uncertainty, kind="stable")
+    values, wrong, cluster = uncertainty[order], ~correct[order], groups[order]
+    needed = _least_entities(cluster, alpha=alpha, delta=delta)
     if count < needed:
         raise DataError(
             f"a promise of alpha = {alpha:g} with delta = {delta:g} needs at least {needed} "
-            f"predicted entities, the set has {count}"
+            f"predicted entities, the set has {count}; give a larger labelled set, alpha or delta"
         )
-    order = np.argsort(uncertainty, kind="stable")
-    values, wrong, cluster = uncertainty[order], ~correct[order], groups[order]
     found: Guarantee | None = None
     for share in SHARES:
         kept = int(share * count)
@@ -95,6 +94,10 @@ def guaranteed_threshold(
 def design_effect(wrong: BoolArray, groups: IntArray) -> float:
     """By how much errors that come together in groups blow up the variance of their share.
 
+    That is 1 + (mean size - 1) * correlation, the mean taken over entities. The correlation comes
+    from the groups that hold an error, and one more is added in which all are wrong together: a
+    handful of errors cannot show that they come alone, and without any it is taken for 1.
+
     Args:
         wrong: Shape (M,).
         groups: Shape (M,).
@@ -103,16 +106,35 @@ def design_effect(wrong: BoolArray, groups: IntArray) -> float:
         Variance of the share with groups drawn, over that with entities drawn; at least 1.
 
     Reference:
-        Kish (1965), Survey Sampling; variance of a ratio by its linear part.
+        Kish (1965), Survey Sampling, "deff" and "roh".
     """
-    share = wrong.mean() if len(wrong) else 0.0
-    if share in (0.0, 1.0):
+    _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    num_pairs = float((sizes * (sizes - 1.0)).sum())
+    if not num_pairs:
         return 1.0
-    _, index = np.unique(groups, return_inverse=True)
-    residuals = np.bincount(index, weights=wrong - share)
-    drawn_in_groups = float((residuals**2).sum())
-    drawn_alone = len(wrong) * share * (1 - share)
-    return max(1.0, drawn_in_groups / drawn_alone)
+    share = float(wrong.mean())
+    num_informative, correlation = 0, 0.0
+    if 0.0 < share < 1.0:
+        errors = np.bincount(index, weights=wrong)
+        residuals = float(((errors - share * sizes) ** 2).sum()) / (share * (1.0 - share))
+        correlation = (residuals - len(wrong)) / num_pairs  # all pairs, less each with itself
+        num_informative = int(((errors > 0) & (sizes > 1)).sum())
+    cautious = (num_informative * correlation + 1.0) / (num_informative + 1)
+    return 1.0 + num_pairs / len(wrong) * max(0.0, cautious)
+
+
+def _least_entities(groups: IntArray, *, alpha: float, delta: float) -> int:
+    """Entities of which the first share passes if none of them is wrong.
+
+    Args:
+        groups: By uncertainty. Shape (M,).
+        alpha: As promised.
+        delta: As promised.
+    """
+    kept = int(SHARES[0] * len(groups))
+    effect = design_effect(np.zeros(kept, dtype=np.bool_), groups[:kept])
+    alone = math.ceil(math.log(delta) / math.log1p(-alpha))
+    return math.ceil(math.ceil(alone * effect) / SHARES[0])
 
 
 def _binomial_tail(errors: float, trials: float, alpha: float) -> float:

@@ -24,11 +24,12 @@ def resolved_routing(routing: RoutingConfig, recognize: RecognizeConfig) -> Rout
     """The same for the parts of a config.
 
     Raises:
-        ConfigError: If the checkpoint keeps no such threshold.
+        ConfigError: If the checkpoint keeps no such threshold, or keeps it for other dropout.
         StartupError: If what it keeps is damaged.
     """
     if routing.threshold_for is None:
         return routing
+    _check_dropout(routing.threshold_for, recognize)
     kept = Thresholds.read(local_checkpoint(recognize.checkpoint))
     if kept is None:
         raise ConfigError(
@@ -37,3 +38,17 @@ def resolved_routing(routing: RoutingConfig, recognize: RecognizeConfig) -> Rout
         )
     found = kept.find(routing.threshold_for, recognize.uncertainty)
     return routing.model_copy(update={"threshold": found, "threshold_for": None})
+
+
+def _check_dropout(name: str, recognize: RecognizeConfig) -> None:
+    """Samples of another kind have uncertainties of another size."""
+    made = RecognizeConfig()
+    keys = ("dropout_scope", "dropout_samples")
+    others = [key for key in keys if getattr(recognize, key) != getattr(made, key)]
+    if recognize.uncertainty == "mc_dropout" and others:
+        found = ", ".join(f"recognize.{key} = {getattr(recognize, key)}" for key in others)
+        wanted = ", ".join(f"{key} = {getattr(made, key)}" for key in others)
+        raise ConfigError(
+            f"routing.threshold_for = '{name}' was chosen with {wanted}, but {found}; leave that "
+            "out, or set routing.threshold"
+        )

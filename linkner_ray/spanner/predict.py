@@ -12,29 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from linkner_ray.config import RecognizeConfig
+from linkner_ray.config import RecognizeConfig, Uncertainty
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner.dropout import thinned
+from linkner_ray.spanner.estimates import believed_estimate, estimate, possible_estimates
 from linkner_ray.spanner.features import Batch
 from linkner_ray.spanner.head import ProjectedTokens
-from linkner_ray.spanner.losses import evidence_of
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.span_table import (
     CandidateTable,
     SpanTable,
     believed_probs,
-    choose_from_table,
+    choose_rows,
     concatenate,
     doubt_rules,
 )
-from linkner_ray.spanner.uncertainty import (
-    energy,
-    least_confidence,
-    margin,
-    mc_dropout,
-    predictive_entropy,
-    vacuity,
-)
+from linkner_ray.spanner.uncertainty import mc_dropout
 from linkner_ray.spanner.windows import Window, batches_under_budget
 
 POOL_TOKENS = 2**18
@@ -102,9 +95,16 @@ class Recognizer:
 
     def candidates(self, sentences: Sequence[Sequence[str]]) -> CandidateTable:
         """Find the candidates of sentences given as tokens."""
-        spans = self.spans(sentences, floor=self.rules.floor)
-        chosen = choose_from_table(spans, self.model.label_set.classes, self.rules)
-        return self._believed(chosen, sentences)
+        name = self.config.uncertainty
+        return self._candidates(sentences, (name,))[name]
+
+    def candidates_by_estimate(
+        self, sentences: Sequence[Sequence[str]]
+    ) -> dict[Uncertainty, CandidateTable]:
+        """The same candidates under every estimate that the model can give, from one pass."""
+        model = self.model
+        names = possible_estimates(loss=model.loss, dropout=model.config.dropout)
+        return self._candidates(sentences, names)
 
     def candidates_by_document(
         self, sentences: Sequence[Sequence[str]], bounds: Sequence[int]
@@ -153,46 +153,44 @@ class Recognizer:
             sentences: Tokens of each sentence.
             floor: Entity probability from which a losing span is listed.
         """
+        name = self.config.uncertainty
+        return self._spans(sentences, (name,), floor=floor)[name]
+
+    def _spans(
+        self, sentences: Sequence[Sequence[str]], names: Sequence[Uncertainty], *, floor: float
+    ) -> dict[Uncertainty, SpanTable]:
         found = [
-            self._batch_spans(windows, first_sentence, floor=floor)
+            self._batch_spans(windows, first_sentence, names=names, floor=floor)
             for first_sentence, pool in _pools(sentences)
             for windows in self._batches(pool)
         ]
-        num_classes = len(self.model.label_set.classes)
-        found.append(_no_spans(num_classes))
-        table = concatenate(found)
-        return table.take(np.lexsort((table.end_token, table.start_token, table.sentence)))
+        nothing = _no_spans(len(self.model.label_set.classes))
+        tables = {name: concatenate([*(one[name] for one in found), nothing]) for name in names}
+        first = tables[names[0]]
+        order = np.lexsort((first.end_token, first.start_token, first.sentence))
+        return {name: table.take(order) for name, table in tables.items()}
+
+    def _candidates(
+        self, sentences: Sequence[Sequence[str]], names: Sequence[Uncertainty]
+    ) -> dict[Uncertainty, CandidateTable]:
+        tables = self._spans(sentences, names, floor=self.rules.floor)
+        chosen, predicted = choose_rows(tables[names[0]], self.model.label_set.classes, self.rules)
+        tables = {name: table.take(chosen) for name, table in tables.items()}
+        rows = np.flatnonzero(predicted)
+        probs = self._believed(tables[names[0]].take(rows), sentences)
+        if probs is not None:
+            tables = {name: _with_belief(name, t, rows, probs) for name, t in tables.items()}
+        return {name: CandidateTable(spans=t, predicted=predicted) for name, t in tables.items()}
 
     def _believed(
-        self, table: CandidateTable, sentences: Sequence[Sequence[str]]
-    ) -> CandidateTable:
-        """The candidates with predicted ones believed as dev and training say they deserve.
-
-        An estimate that reads probabilities reads these; of a predicted candidate, `confidence`
-        is what its own label lacks of 1, also where that is no longer the most probable class.
-        """
+        self, predicted: SpanTable, sentences: Sequence[Sequence[str]]
+    ) -> FloatArray | None:
+        """Probabilities of predicted spans as dev and training say they deserve to be believed."""
         belief, familiarity = self.model.calibration.belief, self.model.familiarity
-        rows = np.flatnonzero(table.predicted)
-        if belief is None or familiarity is None or not len(rows):
-            return table
-        spans = table.spans
-        probs = believed_probs(
-            spans.take(rows), sentences, self.model.label_set.classes, belief, familiarity
-        )
-        uncertainty = spans.uncertainty.copy()
-        match self.config.uncertainty:
-            case "confidence":
-                uncertainty[rows] = 1.0 - probs[np.arange(len(rows)), spans.label[rows]]
-            case "entropy":
-                uncertainty[rows] = predictive_entropy(torch.from_numpy(probs)).numpy()
-            case "margin":
-                uncertainty[rows] = margin(torch.from_numpy(probs)).numpy()
-            case _:
-                pass  # reads no probabilities
-        all_probs = spans.probs.copy()
-        all_probs[rows] = probs
-        believed = replace(spans, probs=all_probs, uncertainty=uncertainty)
-        return CandidateTable(spans=believed, predicted=table.predicted)
+        if belief is None or familiarity is None or not len(predicted.probs):
+            return None
+        classes = self.model.label_set.classes
+        return believed_probs(predicted, sentences, classes, belief, familiarity)
 
     def _batches(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[Window]]:
         windows = self.model.featurizer.windows(sentences)
@@ -202,8 +200,13 @@ class Recognizer:
 
     @torch.inference_mode()
     def _batch_spans(
-        self, windows: list[Window], first_sentence: int, *, floor: float
-    ) -> SpanTable:
+        self,
+        windows: list[Window],
+        first_sentence: int,
+        *,
+        names: Sequence[Uncertainty],
+        floor: float,
+    ) -> dict[Uncertainty, SpanTable]:
         batch = self.model.featurizer.collate(windows).to(self.model.device)
         tokens = self.model.project(batch)
         logits = self.model.head(tokens)  # (B, T, W, C)
@@ -212,33 +215,24 @@ class Recognizer:
         wins = probs[..., 1:].amax(dim=-1) > non_entity
         chosen = batch.span_mask & (wins | (1.0 - non_entity >= floor))
         row, start, width = chosen.nonzero(as_tuple=True)
-        probs = probs[row, start, width]
-        if self.config.uncertainty == "mc_dropout":
-            uncertainty = self._mc_dropout(batch, tokens, (row, start, width))
-        else:
-            uncertainty = self._estimate(probs, logits[row, start, width])
+        probs, logits = probs[row, start, width], logits[row, start, width]
         rows, starts, widths = (values.cpu().numpy() for values in (row, start, width))
         start_token = np.array([w.start_token for w in windows], dtype=np.int64)[rows] + starts
-        return SpanTable(
+        table = SpanTable(
             sentence=np.array([w.sentence for w in windows], np.int64)[rows] + first_sentence,
             start_token=start_token,
             end_token=start_token + widths + 1,
             probs=probs.float().cpu().numpy(),
-            uncertainty=uncertainty.float().cpu().numpy(),
+            uncertainty=np.zeros(len(rows), dtype=np.float32),
         )
-
-    def _estimate(self, probs: Tensor, logits: Tensor) -> Tensor:
-        match self.config.uncertainty:
-            case "entropy":
-                return predictive_entropy(probs)
-            case "margin":
-                return margin(probs)
-            case "energy":
-                return energy(logits)
-            case "evidential":
-                return vacuity(evidence_of(logits))
-            case _:
-                return least_confidence(probs)
+        found = {}
+        for name in names:
+            if name == "mc_dropout":
+                values = self._mc_dropout(batch, tokens, (row, start, width))
+            else:
+                values = estimate(name, probs, logits)
+            found[name] = replace(table, uncertainty=values.float().cpu().numpy())
+        return found
 
     def _mc_dropout(
         self, batch: Batch, tokens: ProjectedTokens, place: tuple[Tensor, Tensor, Tensor]
@@ -265,6 +259,18 @@ def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[S
         size += len(sentence)
     if size:
         yield start, sentences[start:]
+
+
+def _with_belief(
+    name: Uncertainty, spans: SpanTable, rows: IntArray, probs: FloatArray
+) -> SpanTable:
+    """Candidates with believed probabilities in some rows, and uncertainties that follow them."""
+    all_probs, uncertainty = spans.probs.copy(), spans.uncertainty.copy()
+    all_probs[rows] = probs
+    values = believed_estimate(name, probs, spans.label[rows])
+    if values is not None:
+        uncertainty[rows] = values
+    return replace(spans, probs=all_probs, uncertainty=uncertainty)
 
 
 def _no_spans(num_classes: int) -> SpanTable:

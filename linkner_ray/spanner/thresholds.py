@@ -21,7 +21,7 @@ from linkner_ray.errors import ConfigError, DataError, StartupError
 
 THRESHOLDS = "thresholds.json"
 
-ASKED_PERCENT = (1, 2, 5, 10, 20, 50, 100)
+ASKED_PERCENT = (0, 1, 2, 5, 10, 20, 50, 100)
 """Shares of dev's candidates for which a threshold is kept, in percent."""
 
 RISK_PERCENT = (1, 2, 5)
@@ -206,10 +206,11 @@ def risk_threshold(uncertainty: FloatArray, correct: BoolArray, risk: float) -> 
 
 
 def _asking(uncertainty: FloatArray, percent: int) -> float:
-    """Uncertainty that a share of candidates reaches."""
+    """Uncertainty that a share of candidates reaches; 1 to ask none, 0 to ask all."""
+    if percent in {0, 100}:
+        return 1.0 - percent / 100
     ordered: Sequence[float] = np.sort(uncertainty).tolist()
-    count = round(percent * len(ordered) / 100)
-    return 0.0 if percent >= 100 else ordered[len(ordered) - max(1, count)]
+    return ordered[len(ordered) - max(1, round(percent * len(ordered) / 100))]
 
 
 def _estimate(tree: Mapping[str, Any]) -> EstimateThresholds:

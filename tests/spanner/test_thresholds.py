@@ -39,6 +39,7 @@ def test_a_share_of_all_candidates_is_asked():
     for percent, threshold in asked.items():
         share = (uncertainty.astype(np.float32) >= np.float32(threshold)).mean()
         assert share == pytest.approx(percent / 100, abs=1 / 400)
+    assert (asked[0], asked[100]) == (1.0, 0.0)
     # Gold has no say in them.
     other = choose_thresholds({"confidence": uncertainty}, predicted, predicted & ~correct)
     assert other.estimates["confidence"].asked == asked
@@ -92,15 +93,30 @@ def test_a_config_names_one(tmp_path):
     assert (named.threshold_for, named.audit_share) == (None, 0.1)
     risk = resolved_routing(RoutingConfig(threshold_for="risk=5%"), recognize)
     assert risk.threshold == found.estimates["confidence"].risk[5]
-    with pytest.raises(ConfigError, match=r"there are asked=1%, .*linkner calibrate --alpha"):
+    with pytest.raises(
+        ConfigError, match=r"there are asked=0%, asked=1%, .*linkner calibrate --alpha"
+    ):
         resolved_routing(RoutingConfig(threshold_for="guaranteed"), recognize)
     with pytest.raises(ConfigError, match="no such threshold"):
         resolved_routing(RoutingConfig(threshold_for="asked=7%"), recognize)
     other = recognize.model_copy(update={"uncertainty": "energy"})
     with pytest.raises(ConfigError, match="only for confidence"):
         resolved_routing(RoutingConfig(threshold_for="asked=5%"), other)
+    assert resolved_routing(RoutingConfig(threshold_for="asked=0%"), recognize).threshold == 1.0
     untouched = RoutingConfig(threshold=0.7)
     assert resolved_routing(untouched, recognize) is untouched
+
+
+def test_thresholds_of_dropout_are_for_the_dropout_they_were_chosen_with(tmp_path):
+    uncertainty, predicted, correct = chosen()
+    found = choose_thresholds({"mc_dropout": uncertainty}, predicted, correct)
+    found.write(tmp_path)
+    recognize = RecognizeConfig(checkpoint=str(tmp_path), uncertainty="mc_dropout")
+    routing = RoutingConfig(threshold_for="asked=5%")
+    assert resolved_routing(routing, recognize).threshold == found.estimates["mc_dropout"].asked[5]
+    other = recognize.model_copy(update={"dropout_scope": "encoder"})
+    with pytest.raises(ConfigError, match=r"chosen with dropout_scope = head, but .* = encoder"):
+        resolved_routing(routing, other)
 
 
 @pytest.mark.parametrize("name", ["asked=5", "risk", "asked=x%", "sure", ""])
