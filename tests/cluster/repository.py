@@ -1,9 +1,13 @@
 """What the files of cluster/ must agree with: the versions and pins of the project."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,3 +47,21 @@ def images(tree: Any) -> set[str]:
     if isinstance(tree, list):
         return set().union(*(images(value) for value in tree))
     return set()
+
+
+def copy_checkout(to: Path) -> list[str]:
+    """Copy the files that a commit of everything would hold; their paths, in order."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout: git says which files belong to the project")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    names = sorted(name for name in listed.split("\0") if name and (ROOT / name).is_file())
+    for name in names:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, to / name)
+    return names

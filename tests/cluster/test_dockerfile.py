@@ -1,6 +1,7 @@
 """cluster/Dockerfile: its structure, its pins, and the steps that need no Docker."""
 
 import fnmatch
+import os
 import re
 import shlex
 import shutil
@@ -187,3 +188,34 @@ def test_the_wheel_holds_the_code_and_every_file_it_reads(wheel):
     for pattern in ("label_sets/*.yaml", "demo/*.yaml", "evaluation/templates/*", "py.typed"):
         assert fnmatch.filter(names, f"linkner_ray/{pattern}"), pattern
     assert not fnmatch.filter(names, "tests/*")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_command_of_a_build_is_one_for_the_shell(stage):
+    for line in STAGES[stage].all("RUN"):
+        command = re.sub(r"^(--mount=\S+\s+)+", "", line)
+        done = subprocess.run(["sh", "-n", "-c", command], capture_output=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
+
+
+def test_the_image_runs_its_jobs_without_the_repository(wheel, tmp_path):
+    # As in the last stage: the wheel among the packages, jobs and cluster files under /opt/linkner.
+    for stage in TARGETS:
+        assert copied(STAGES[stage]) == ["cluster/start_night.py", "jobs"]
+    packages, code = tmp_path / "packages", tmp_path / "linkner"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    shutil.copytree(ROOT / "jobs", code / "jobs")
+    where = "import linkner_ray; print(linkner_ray.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    for words in (["-c", where], ["jobs/extract.py", "--help"], ["jobs/nightly.py", "--help"]):
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=code,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "--config" in done.stdout or str(packages) in done.stdout

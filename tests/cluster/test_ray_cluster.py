@@ -1,7 +1,6 @@
 """ray_cluster.yaml: Ray's own checks, EC2's own model, and what its pools would start."""
 
 import copy
-import json
 import re
 
 import botocore.session
@@ -16,6 +15,7 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 
 from linkner_ray.config import ExtractConfig
 from linkner_ray.config_files import load_config
+from tests.cluster.policies import actions_of, policies
 from tests.cluster.repository import IMAGE_TAG, ROOT
 
 TEXT = (ROOT / "ray_cluster.yaml").read_text(encoding="utf-8")
@@ -136,34 +136,6 @@ def test_every_node_has_a_role_of_its_own(cluster):
     # Without one, Ray makes a role with full access to EC2 and S3 and gives it to the head.
     for node in cluster["available_node_types"].values():
         assert node["node_config"]["IamInstanceProfile"]["Name"].startswith("linkner-")
-
-
-def policies():
-    """The JSON policies in the comments at the top of the file."""
-    comment = TEXT.split("cluster_name:")[0]
-    plain = "\n".join(line.removeprefix("#").strip() for line in comment.splitlines())
-    decoder = json.JSONDecoder()
-    starts = [match.start() for match in re.finditer(r'\{"Version"', plain)]
-    return [decoder.raw_decode(plain[start:])[0] for start in starts]
-
-
-def actions_of(statement):
-    action = statement["Action"]
-    return {action} if isinstance(action, str) else set(action)
-
-
-def test_the_bucket_policy_deletes_nothing_and_names_the_bucket():
-    bucket, _ = policies()
-    assert set().union(*map(actions_of, bucket["Statement"])) == {
-        "s3:ListBucket",
-        "s3:GetObject",
-        "s3:PutObject",
-        "s3:AbortMultipartUpload",
-    }
-    for statement in bucket["Statement"]:
-        resources = statement["Resource"]
-        for resource in [resources] if isinstance(resources, str) else resources:
-            assert resource.startswith("arn:aws:s3:::linkner-example")
 
 
 def test_the_head_may_look_at_and_start_instances_but_change_only_its_own():
