@@ -23,6 +23,7 @@ from linkner_ray.evaluation.error_page import SetErrors, find_errors, render_err
 from linkner_ray.evaluation.linking import (
     FloatArray,
     answers_of_routes,
+    read_off,
     uncertainties,
     with_uncertainty,
 )
@@ -172,7 +173,7 @@ def _run(
     config: EvaluateConfig,
     estimates: Sequence[Uncertainty],
 ) -> _Staged:
-    """Send documents through the stages, once with the LLM and once for each further estimate."""
+    """Send documents through the stages, and again for an estimate that needs a pass of its own."""
     asking = chain
     if config.study.ask_all and chain.has_llm:
         asking = replace(chain, routing=RoutingConfig(threshold=0.0))
@@ -182,7 +183,13 @@ def _run(
         config.recognize.uncertainty: [uncertainties(table) for table in run.tables]
     }
     seconds = dict(run.seconds)
+    classes = chain.label_set.classes
     for name in estimates:
+        found = [read_off(table, name, classes) for table in run.tables]
+        known = [values for values in found if values is not None]
+        if len(known) == len(found):
+            uncertainty[name] = known
+            continue
         recognize = config.recognize.model_copy(update={"uncertainty": name})
         other = run_documents(
             units, replace(chain, recognize=recognize, llm=LlmConfig(backend="none"))

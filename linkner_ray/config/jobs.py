@@ -105,8 +105,9 @@ class StudyConfig(Config):
     """What an evaluation tries beside the run as configured. Gold has no say in any of it."""
 
     estimates: tuple[Uncertainty, ...] = ()
-    """Further estimates of uncertainty to route by. Each costs a pass of the encoder; those that
-    the checkpoint cannot give are left out, and said."""
+    """Further estimates of uncertainty to route by. Those that do not follow from probabilities
+    cost a pass of the encoder each; those that the checkpoint cannot give are left out, and said.
+    """
 
     strategies: tuple[Literal["override", "product", "veto"], ...] = (
         "override",

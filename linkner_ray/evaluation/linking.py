@@ -14,12 +14,14 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
 
-from linkner_ray.config import RoutingConfig
+from linkner_ray.config import RoutingConfig, Uncertainty
 from linkner_ray.evaluation.bootstrap import Interval, Resampler
 from linkner_ray.evaluation.scores import Entity, document_counts
 from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
+from linkner_ray.spanner.estimates import believed_estimate, estimate
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import RouteSpans
@@ -27,6 +29,9 @@ from linkner_ray.stages.route_spans import RouteSpans
 Gold = Sequence[Collection[Entity]]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+READ_OFF = ("confidence", "entropy", "margin")
+"""Estimates that follow from a candidate's probabilities."""
 
 Name = TypeVar("Name", float, "float | None")
 
@@ -114,6 +119,38 @@ def uncertainties(table: pa.Table) -> FloatArray:
     flat = table["candidates"].combine_chunks().flatten()
     values = pc.struct_field(flat, "uncertainty").to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float64)
+
+
+def read_off(table: pa.Table, name: Uncertainty, classes: Sequence[str]) -> FloatArray | None:
+    """Another estimate of the same candidates, from the probabilities that they carry.
+
+    Args:
+        table: With `candidates`.
+        name: The estimate.
+        classes: `LabelSet.classes`.
+
+    Returns:
+        As the stage would have given it, shape (N,), document after document; None for an estimate
+        that does not follow from probabilities.
+    """
+    if name not in READ_OFF:
+        return None
+    flat = table["candidates"].combine_chunks().flatten()
+    lists = pc.struct_field(flat, "label_probs")
+    flat_probs = np.array(lists.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
+    probs = flat_probs.reshape(len(flat), len(classes))
+    # None of these estimates reads logits.
+    values = estimate(name, torch.from_numpy(probs), torch.from_numpy(probs)).numpy()
+    rows = np.flatnonzero(
+        pc.equal(pc.struct_field(flat, "kind"), "predicted").to_numpy(zero_copy_only=False)
+    )
+    labels = pc.index_in(pc.struct_field(flat, "label"), pa.array(classes)).to_numpy(
+        zero_copy_only=False
+    )
+    believed = believed_estimate(name, probs[rows], labels[rows].astype(np.int64))
+    if believed is not None:
+        values[rows] = believed
+    return values.astype(np.float64)
 
 
 def thresholds_for(uncertainty: FloatArray, shares: Iterable[float]) -> dict[float, float]:

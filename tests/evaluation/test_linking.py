@@ -4,12 +4,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from linkner_ray.config import FusionConfig, StudyConfig
+from linkner_ray.config import FusionConfig, RecognizeConfig, StudyConfig
+from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.evaluation.linking import (
     Judge,
     answered_by_gold,
     curve,
     entity_triples,
+    read_off,
     routed_from,
     shuffled,
     thresholds_for,
@@ -18,7 +21,13 @@ from linkner_ray.evaluation.linking import (
 )
 from linkner_ray.evaluation.study import LLM, ORACLE, study_set
 from linkner_ray.schemas import STAGE_COLUMNS
+from linkner_ray.spanner.belief import Belief
+from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+from tests.spanner import tiny
 
 CLASSES = ("O", "PER", "ORG")
 FUSION = FusionConfig(strategy="override")
@@ -193,6 +202,27 @@ def test_without_answers_only_the_oracle_speaks():
     assert {one.answers for one in found.systems} == {ORACLE}
     assert found.random.keys() == {ORACLE}
     assert found.llm_alone is None
+
+
+@pytest.mark.parametrize("name", ["confidence", "entropy", "margin"])
+def test_what_is_read_off_is_what_the_stage_gives(name):
+    model = tiny.model()
+    model.familiarity = Familiarity.of([(("Ada",), [(0, 1, "PER")])])
+    model.calibration = Calibration(
+        belief=Belief(intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3)
+    )
+    documents, _ = corpus_documents(
+        [LabelledSentence(s) for s in map(tuple, tiny.sentences(20))], "d"
+    )
+
+    def staged(estimate):
+        config = RecognizeConfig(uncertainty=estimate, device="cpu", dtype="float32")
+        return apply_stage(RecognizeSpans(config, model), documents)
+
+    found = read_off(staged("energy"), name, model.label_set.classes)
+    assert len(found) > 20
+    np.testing.assert_allclose(found, uncertainties(staged(name)), atol=1e-6)
+    assert read_off(staged("energy"), "energy", model.label_set.classes) is None
 
 
 def test_gold_decides_no_output():
