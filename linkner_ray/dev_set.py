@@ -74,7 +74,7 @@ def look_at(model: SpanNER, sentences: Sentences) -> DevShare:
         num_gold=sum(map(len, gold)),
         counts=score_entities(gold, entities).micro,
         spans=spans,
-        gold=_gold_of(spans, gold, classes),
+        gold=gold_of(spans, gold, classes),
     )
 
 
@@ -187,7 +187,7 @@ def thresholds_on(
     found = Recognizer(model, config).candidates_by_estimate([one.tokens for one in sentences])
     spans, predicted = found["confidence"].spans, found["confidence"].predicted
     gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in sentences]
-    correct = predicted & (_gold_of(spans, gold, model.label_set.classes) == spans.label)
+    correct = predicted & (gold_of(spans, gold, model.label_set.classes) == spans.label)
     uncertainty: dict[str, NDArray[np.float64]] = {
         name: table.spans.uncertainty.astype(np.float64) for name, table in found.items()
     }
@@ -215,7 +215,7 @@ def _rows(spans: SpanTable) -> Iterator[tuple[int, int, int, int]]:
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
-def _gold_of(
+def gold_of(
     spans: SpanTable, gold: Sequence[set[tuple[int, int, str]]], classes: Sequence[str]
 ) -> NDArray[np.int64]:
     """Class of each listed span by gold; 0 where gold has no entity there."""
