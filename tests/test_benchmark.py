@@ -161,6 +161,9 @@ def test_a_set_in_other_labels_is_scored_under_its_map(tmp_path):
     [result] = evaluate(config.model_copy(update={"sets": (named,)})).results
     assert result.num_gold == 3
     assert result.renamed == {"person -> PER": 1, "corporation -> ORG": 1, "location -> LOC": 1}
+    page = (tmp_path / "out" / "report.md").read_text()
+    # A row of each kind of match names the label it is of.
+    assert "| local | LOC | " in page.split("how nearly right")[1]
     assert "person -> PER 1" in (tmp_path / "out" / "report.md").read_text()
 
 

@@ -43,6 +43,10 @@ Uncertainty of predicted entities against those of the first set; positive are t
 FPR@95 is the share of the first set that is taken for the other where 95 % of the other are
 found."""
 
+_SOURCE_LEGEND = """\
+Entities of the output by whose word they are: the local model's, the LLM's, or the LLM's as it was
+kept in a ledger or recorded."""
+
 _MATCH_LEGEND = """\
 strict: boundaries and label; boundaries: whatever the label; label: overlaps an entity of that
 label; partial: any overlap, worth a half unless the boundaries are right. Of a label, the value
@@ -192,7 +196,7 @@ def _set_section(result: SetResult) -> list[str]:
         parts += [f"### {name}: {system}", "", scores_table(scores.strict), ""]
     parts += [f"### {name}: how nearly right", "", _MATCH_LEGEND, "", _match_table(systems), ""]
     parts += [f"### {name}: seen in training, and length", "", _slice_table(systems), ""]
-    parts += [f"### {name}: who decided", "", _source_table(result), ""]
+    parts += [f"### {name}: who decided", "", _SOURCE_LEGEND, "", _source_table(result), ""]
     parts += [f"### {name}: by predicted label", "", _label_table(result), ""]
     parts += [f"![reliability](plots/reliability-{result.name}.png)", ""]
     parts += [f"![risk and coverage](plots/risk-coverage-{result.name}.png)", ""]
@@ -250,14 +254,14 @@ def _match_table(systems: Mapping[str, SystemScores]) -> str:
         rows.append(
             {
                 "system": system,
-                "label": "**all**",
+                "entities": "**all**",
                 **{kind: f"{scores.matches[kind].f1:.4f}" for kind in KINDS},
             }
         )
         for label, matches in scores.matches_by_label.items():
             cells = {kind: f"{matches[kind].f1:.4f}" for kind in KINDS}
             cells["boundaries"] = f"{matches['boundaries'].recall:.4f} (recall)"
-            rows.append({"system": system, "label": _cell(label), **cells})
+            rows.append({"system": system, "entities": _cell(label), **cells})
     return _markdown(rows)
 
 
