@@ -1,7 +1,6 @@
 """`linkner compare`: which of two evaluations is better, and whether that may be chance."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -22,5 +21,5 @@ def compare(
     found = compare_evaluations(first, second)
     typer.echo(describe_comparison(found))
     if json_file is not None:
-        content = json.dumps(asdict(found), indent=2) + "\n"
+        content = json.dumps(found.facts(), indent=2) + "\n"
         Path(json_file).write_text(content, encoding="utf-8")

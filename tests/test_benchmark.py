@@ -12,7 +12,7 @@ from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.benchmark_report import summary_table
 from linkner_ray.evaluation.flips import Flips
-from tests.crawl import write_checkpoint
+from tests.crawl import write_checkpoint, write_thresholds
 from tests.endpoint_server import Server, completion
 from tests.spanner.tiny import LABELS
 
@@ -144,6 +144,18 @@ def test_all_candidates_can_be_asked_and_the_run_stays_as_configured(tmp_path, r
     page = (tmp_path / "out" / "errors.html").read_text()
     assert "Confusion on equal boundaries" in page
     assert "Blackburn" in page
+
+
+def test_a_threshold_by_name_is_that_of_the_checkpoint(tmp_path, refuser):
+    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
+    config = config_of(tmp_path, SENTENCES, *llm, "routing.threshold_for=asked=5%")
+    with pytest.raises(ConfigError, match="linkner calibrate"):
+        evaluate(config)
+    write_thresholds(tmp_path / "checkpoint", {5: 0.0, 10: 0.3})
+    [result] = evaluate(config).results
+    assert result.num_routed == result.num_candidates > 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["config"]["routing"]["threshold"] == 0.0
 
 
 def test_a_set_in_other_labels_is_scored_under_its_map(tmp_path):

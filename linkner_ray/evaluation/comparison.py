@@ -1,7 +1,8 @@
 """Two evaluations of the same labelled sets, held against each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,6 +58,13 @@ class Comparison:
     differences: tuple[Difference, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON has it; each gain says whether it is inside its interval."""
+        tree = asdict(self)
+        for one, facts in zip(self.differences, tree["differences"], strict=True):
+            facts["gain"]["is_inside"] = one.gain.is_inside
+        return tree
 
 
 def compare_evaluations(first: str, second: str) -> Comparison:
@@ -123,11 +131,18 @@ def _sets(folder: Folder, path: str) -> list[str]:
 
 def _read(folder: Folder, name: str) -> pa.Table:
     columns = ["doc_id", "text", "gold", *SYSTEMS.values()]
+    where = folder.path(f"{_FOLDER}/{name}.parquet")
     content = folder.read_bytes(f"{_FOLDER}/{name}.parquet")
     try:
-        return pq.read_table(pa.BufferReader(content), columns=columns)
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        where = folder.path(f"{_FOLDER}/{name}.parquet")
+        found = pq.ParquetFile(pa.BufferReader(content))
+        missing = [column for column in columns if column not in found.schema_arrow.names]
+        if missing:
+            raise DataError(
+                f"{where}: has no column {', '.join(missing)}; an earlier release wrote it, so "
+                "evaluate again"
+            )
+        return found.read(columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{where}: cannot be read: {error}") from error
 
 

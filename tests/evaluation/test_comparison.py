@@ -3,6 +3,7 @@
 import json
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.cli import main
@@ -68,7 +69,38 @@ def test_the_command(tmp_path, capsys):
     page = capsys.readouterr().out
     assert "| test | linked | **all** | 60 | 0.5000 | 1.0000 | +50.00 |" in page
     assert page.count("inside its interval") == 2  # local, all and PER
-    assert len(json.loads(numbers.read_text())["differences"]) == 4
+    differences = json.loads(numbers.read_text())["differences"]
+    assert [(d["system"], d["gain"]["is_inside"]) for d in differences] == [
+        ("local", True),
+        ("local", True),
+        ("linked", False),
+        ("linked", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[:-1], "60 documents and 59"),
+        (lambda rows: [{**row, "doc_id": "x"} for row in rows], "doc_id of document 0 is 'd0'"),
+        (lambda rows: [*rows[:9], {**rows[9], "text": "Bo"}, *rows[10:]], "text of document 9"),
+    ],
+)
+def test_sets_that_are_not_the_same_are_refused_with_what_differs(tmp_path, change, message):
+    first, second = write(tmp_path / "a"), write(tmp_path / "b")
+    path = tmp_path / "b" / "predictions" / "test.parquet"
+    rows = change(pq.read_table(path).to_pylist())
+    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=PREDICTIONS)))
+    with pytest.raises(DataError, match=f"set 'test' is not the same in both: {message}"):
+        compare_evaluations(first, second)
+
+
+def test_predictions_of_an_earlier_release_are_refused(tmp_path):
+    first, second = write(tmp_path / "a"), write(tmp_path / "b")
+    path = tmp_path / "b" / "predictions" / "test.parquet"
+    path.write_bytes(parquet_bytes(pq.read_table(path).drop_columns(["gold", "local"])))
+    with pytest.raises(DataError, match="has no column gold, local; an earlier release wrote it"):
+        compare_evaluations(first, second)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
