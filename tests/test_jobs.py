@@ -287,34 +287,3 @@ def test_a_submitted_job_can_be_stopped_and_started_again(
     server.reply = lambda *_: GOOD
     assert status_of(head, submit(head, *arguments))[0]
     assert (tmp_path / "out" / "_SUCCESS").exists()
-
-
-def test_a_job_is_submitted_from_elsewhere_with_the_checkout_as_its_working_directory(
-    head, crawl, checkpoint, tmp_path
-):
-    """What git ignores stays here: an environment alone is gigabytes, Ray takes 512 MiB at most."""
-    (tmp_path / "elsewhere").mkdir()
-    output = tmp_path / "out"
-    settings = " ".join(f"'{one}'" for one in overrides(crawl, output, checkpoint))
-    look = "echo files: $(ls -A | tr '\\n' ' ') && echo kib: $(du -sk . | cut -f1)"
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ray")), "job", "submit",
-            "--address", head.get_address(), "--working-dir", str(ROOT),
-            "--", "sh", "-c", f"{look} && {sys.executable} jobs/extract.py {settings}",
-        ],
-        cwd=tmp_path / "elsewhere",
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    [files] = [line for line in done.stdout.splitlines() if "files: " in line]
-    [size] = [line for line in done.stdout.splitlines() if "kib: " in line]
-    assert {"jobs", "linkner_ray", "pyproject.toml"} <= set(files.split())
-    assert not {".venv", ".cache", "demo-output"} & set(files.split())
-    assert int(size.split("kib: ")[1]) < 32 * 1024
-    assert ds.dataset(output / "entities").count_rows() > 0
-    assert (output / "_SUCCESS").exists()
