@@ -112,6 +112,7 @@ def test_completion_is_shown_without_loading_a_model_library():
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
+        ("linkner ", {name.split(" ")[0] for name in COMMANDS}),
         ("linkner ni", {"nightly"}),
         ("linkner failures ", {"list", "requeue"}),
         ("linkner preview --pa", {"--pages"}),

@@ -1,5 +1,6 @@
 """The jobs as a user starts them: processes, exit codes, kills, S3, `ray job submit`."""
 
+import json
 import os
 import signal
 import socket
@@ -13,9 +14,22 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
+from linkner_ray import extraction
+from linkner_ray.extraction_plan import plan_extraction
+from linkner_ray.runs import code_version
 from linkner_ray.spanner.model import SpanNER
-from tests.crawl import files_of, overrides, text_of, write_checkpoint, write_crawl, write_parquet
+from tests.cluster.repository import copy_checkout
+from tests.crawl import (
+    config_of,
+    files_of,
+    overrides,
+    text_of,
+    write_checkpoint,
+    write_crawl,
+    write_parquet,
+)
 from tests.endpoint_server import GOOD, Server
+from tests.local_pipeline import run_here
 from tests.spanner import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -287,3 +301,38 @@ def test_a_submitted_job_can_be_stopped_and_started_again(
     server.reply = lambda *_: GOOD
     assert status_of(head, submit(head, *arguments))[0]
     assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_folder_of_code_is_submitted_from_elsewhere(
+    head, crawl, checkpoint, tmp_path, monkeypatch
+):
+    code, elsewhere = tmp_path / "code", tmp_path / "elsewhere"
+    copy_checkout(code)
+    elsewhere.mkdir()
+    # Code that is nowhere else, and a config that only the job's own folder has.
+    (code / "linkner_ray" / "mine.txt").write_text("changed\n")
+    arguments = overrides(crawl, str(tmp_path / "out"), checkpoint)
+    (code / "mine.yaml").write_text(yaml.safe_dump(config_of(*arguments).model_dump(mode="json")))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ray")), "job", "submit",
+            "--address", head.get_address(), "--submission-id", "from-elsewhere",
+            "--working-dir", str(code), "--",
+            sys.executable, "jobs/extract.py", "--config", "mine.yaml",
+        ],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads((tmp_path / "out" / "_run.json").read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(code_version, "PACKAGE", code / "linkner_ray")
+        assert facts["code"]["sources"] == code_version._sources_digest()
+    monkeypatch.setattr(extraction, "run_extraction", run_here)
+    extraction.extract(plan_extraction(config_of(*overrides(crawl, tmp_path / "here", checkpoint))))
+    there = rows(ds.dataset(tmp_path / "out" / "entities"))
+    assert there == rows(ds.dataset(tmp_path / "here" / "entities"))
+    assert len(there) > 20
+    assert list(elsewhere.iterdir()) == []

@@ -35,8 +35,6 @@ ENVIRONMENT = {
     "RAY_health_check_failure_threshold": "5",
     # Units as small as these would travel inside messages, and none would be lost with its node.
     "RAY_max_direct_call_object_size": "1024",
-    # Beside anything else at work on the machine, actors as nice as Ray makes them hardly start.
-    "RAY_worker_niceness": "0",
 }
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
