@@ -130,7 +130,7 @@ def render_errors(sets: Sequence[SetErrors], labels: Sequence[str]) -> str:
     )
     environment.filters |= {"visible": make_visible, "count": "{:,}".format}
     return environment.get_template("errors.html.j2").render(
-        sets=sets, classes=(*labels, NON_ENTITY), none=NON_ENTITY
+        sets=sets, classes=(*labels, NON_ENTITY), non_entity=NON_ENTITY
     )
 
 
