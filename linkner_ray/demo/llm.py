@@ -57,8 +57,9 @@ class LlmTraining:
     num_tokenizer_questions: int = 8000
     """Questions the tokenizer's merges are learnt from."""
 
-    max_seconds: float = 150.0
-    """Wall-clock time after which it stops at the next step, done or not."""
+    max_seconds: float = 900.0
+    """Wall-clock time after which it stops at the next step, done or not: many times what two slow
+    cores need, since a model that was stopped early answers worse than the local one."""
 
     report_every_s: float = 5.0
 

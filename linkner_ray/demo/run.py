@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from linkner_ray.config import ExtractConfig, LlmConfig, TrainConfig
-from linkner_ray.demo.llm import train_llm
+from linkner_ray.demo.llm import LlmReport, LlmTraining, train_llm
 from linkner_ray.demo.scoring import read_pages, score_pages
 from linkner_ray.demo.world import DemoWorld, make_demo
 from linkner_ray.errors import ConfigError, StartupError
@@ -114,11 +114,23 @@ def _llm_config(llm: str, cache: Path, clock: _Clock) -> LlmConfig:
     if not (folder / "config.json").exists():
         with clock.step("llm", "train the demo's small LLM (kept for later runs)"):
             staging = folder.with_suffix(".unfinished")
-            train_llm(staging, seed=SEED, progress=lambda line: clock.progress(f"    {line}"))
+            learnt = train_llm(
+                staging, seed=SEED, progress=lambda line: clock.progress(f"    {line}")
+            )
             staging.replace(folder)
+            clock.progress(f"    {_how_good(learnt, folder)}")
     return LlmConfig(
         backend="vllm", model=str(folder), dtype="float32", enforce_eager=True, num_threads=1
     )
+
+
+def _how_good(learnt: LlmReport, folder: Path) -> str:
+    """What the small LLM is worth, in a line."""
+    line = f"{learnt.steps} steps, dev accuracy {learnt.accuracy:.3f}"
+    target = LlmTraining().target_accuracy
+    if learnt.accuracy >= target:
+        return line
+    return f"{line}; it was stopped before {target:g}: remove {folder} to train it again"
 
 
 def _served_model(base_url: str) -> str:
