@@ -1,7 +1,6 @@
 """The offline benchmark: labelled sets through the production stages, then scored."""
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -41,8 +40,6 @@ from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.storage import Folder
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

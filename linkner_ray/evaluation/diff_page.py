@@ -7,8 +7,7 @@ characters are made visible, and the page allows no script at all.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from linkner_ray.evaluation.html_page import html_template
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.runs.attribution import CAUSES
 from linkner_ray.runs.diff import KINDS, Change, Diff
@@ -37,15 +36,7 @@ class _Example:
 
 def render_diff(diff: Diff) -> str:
     """Render the counts of a comparison and its examples as one HTML page."""
-    environment = Environment(
-        loader=PackageLoader("linkner_ray.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"visible": make_visible, "count": "{:,}".format}
-    return environment.get_template("diff.html.j2").render(
+    return html_template("diff.html.j2").render(
         diff=diff,
         kinds=KINDS,
         cause_rows=cause_rows(diff),

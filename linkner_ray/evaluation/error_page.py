@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from linkner_ray.evaluation.html_page import html_template
 from linkner_ray.evaluation.matching import boundary_errors
 from linkner_ray.evaluation.scores import Entity
-from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.labels import NON_ENTITY
 
 NUM_LISTED = 50
@@ -121,15 +120,7 @@ def render_errors(sets: Sequence[SetErrors], labels: Sequence[str]) -> str:
         sets: In the order of the report.
         labels: Label ids in the order of their set.
     """
-    environment = Environment(
-        loader=PackageLoader("linkner_ray.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"visible": make_visible, "count": "{:,}".format}
-    return environment.get_template("errors.html.j2").render(
+    return html_template("errors.html.j2").render(
         sets=sets, classes=(*labels, NON_ENTITY), non_entity=NON_ENTITY
     )
 

@@ -28,7 +28,6 @@ from linkner_ray.stages.route_spans import RouteSpans
 
 Gold = Sequence[Collection[Entity]]
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 READ_OFF = ("confidence", "entropy", "margin")
 """Estimates that follow from a candidate's probabilities."""

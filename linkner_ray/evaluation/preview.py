@@ -10,8 +10,6 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from linkner_ray.errors import DataError
 from linkner_ray.evaluation.figures import (
     BLUE,
@@ -23,7 +21,7 @@ from linkner_ray.evaluation.figures import (
     VERMILION,
     YELLOW,
 )
-from linkner_ray.evaluation.visible import make_visible
+from linkner_ray.evaluation.html_page import html_template
 from linkner_ray.runs.accounts import SOURCES
 
 LABEL_COLOURS = (SKY, ORANGE, GREEN, PURPLE, VERMILION, YELLOW, BLUE, GREY)
@@ -57,15 +55,7 @@ def render_preview(
     Raises:
         DataError: If a row has no text, or its entities overlap or lie outside it.
     """
-    environment = Environment(
-        loader=PackageLoader("linkner_ray.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = make_visible
-    return environment.get_template("preview.html.j2").render(
+    return html_template("preview.html.j2").render(
         title=title,
         notes=notes,
         colours=dict(zip(labels, cycle(LABEL_COLOURS), strict=False)),
