@@ -7,7 +7,7 @@ answers by gold, the bound from above, and routers that ask any candidates, the 
 Letters: D documents, N candidates.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -84,9 +84,38 @@ class Judge:
 
     def point(self, linked: pa.Table) -> Point:
         """Scores of documents after fusion."""
-        routes = pc.list_flatten(linked["routes"]).to_pylist()
-        answers = linked["answers"].combine_chunks().flatten()
-        asked = routes.count("llm")
+        return self._point(linked, document_counts(self._gold, entity_triples(linked)))
+
+    def points(self, routed: Iterable[pa.Table], fuse: FuseEntities) -> Iterator[Point]:
+        """Scores of the same documents under one fusion and several routes.
+
+        Fusion looks at one document at a time, so where its routes are as before, so is what
+        comes of it.
+
+        Args:
+            routed: Tables that differ in `routes`, and in `answers` as these ask.
+            fuse: The fusion.
+        """
+        counts = np.zeros((len(self._gold), 3), dtype=np.int64)
+        before: pa.Array | None = None
+        for table in routed:
+            lists = table["routes"].combine_chunks()
+            routes = lists.flatten()
+            if before is None:
+                changed = np.arange(table.num_rows)
+            else:
+                others = pc.list_parent_indices(lists).filter(pc.not_equal(routes, before))
+                changed = np.unique(others.to_numpy())
+            before = routes
+            linked = apply_stage(fuse, table.take(pa.array(changed)))
+            gold = [self._gold[index] for index in changed]
+            counts[changed] = document_counts(gold, entity_triples(linked))
+            yield self._point(table, counts)
+
+    def _point(self, routed: pa.Table, counts: NDArray[np.int64]) -> Point:
+        routes = pc.list_flatten(routed["routes"])
+        answers = routed["answers"].combine_chunks().flatten()
+        asked = pc.sum(pc.equal(routes, "llm")).as_py() or 0
         tokens = dict(
             zip(
                 pc.struct_field(answers, "key").to_pylist(),
@@ -95,7 +124,6 @@ class Judge:
             )
         )
         tokens.pop(None, None)
-        counts = document_counts(self._gold, entity_triples(linked))
         true, false, missed = (int(value) for value in counts.sum(axis=0))
         return Point(
             asked_share=asked / max(1, len(routes)),
@@ -259,12 +287,13 @@ def curve(
         fuse: The system's fusion.
         judge: Of the set.
     """
-    points = {}
-    for share, threshold in thresholds.items():
-        routed = routed_from(answered, threshold)
-        if routed is not None:
-            points[share] = judge.point(apply_stage(fuse, routed))
-    return points
+    routed = {}
+    # From few asked to many, so that little changes from one to the next.
+    for name, threshold in sorted(thresholds.items(), key=lambda item: -item[1]):
+        table = routed_from(answered, threshold)
+        if table is not None:
+            routed[name] = table
+    return dict(zip(routed, judge.points(routed.values(), fuse), strict=True))
 
 
 def random_curve(

@@ -124,6 +124,29 @@ def test_a_curve_by_hand():
     assert points[1.0].recall == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("strategy", ["override", "product", "veto"])
+def test_a_curve_is_that_of_whole_fusions(strategy):
+    rng = np.random.default_rng(0)
+    kinds, said = ("predicted", "doubted"), ("PER", "ORG", "O")
+    rows = [
+        [
+            (int(start), float(rng.random()), str(rng.choice(kinds)), str(rng.choice(said)))
+            for start in np.sort(rng.choice(12, size=rng.integers(5), replace=False))
+        ]
+        for _ in range(60)
+    ]
+    gold = [[(start, start + 3, "PER") for start, *_ in row[::2]] for row in rows]
+    answered = table(rows)
+    judge = Judge(gold, gold, samples=100)
+    fuse = FuseEntities(FusionConfig(strategy=strategy), CLASSES)
+    thresholds = {"few": 0.9, "all": 0.0, "dev": 0.6, "none": np.inf, "half": 0.5, "again": 0.6}
+    points = curve(answered, thresholds, fuse, judge)
+    assert points.keys() == thresholds.keys()
+    for name, threshold in thresholds.items():
+        assert points[name] == judge.point(apply_stage(fuse, routed_from(answered, threshold)))
+    assert len({point.f1 for point in points.values()}) > 3
+
+
 def test_what_nobody_answered_is_left_out():
     rows = [[(0, 0.1, "predicted", None), (4, 0.5, "predicted", "ORG")], ROWS[1]]
     thresholds = {0.5: 0.5, 0.75: 0.3, 1.0: 0.0}
