@@ -1,0 +1,71 @@
+"""Means and ranges of evaluations that a real checkpoint gave, and what is refused."""
+
+import copy
+import json
+
+import pytest
+
+from benchmarks import seeds
+from linkner_ray.benchmark import evaluate
+from linkner_ray.config import EvaluateConfig
+from linkner_ray.errors import ConfigError
+from tests.benchmarks.test_linking import arguments  # noqa: F401 - a fixture
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("two_cpus")
+def test_means_and_ranges(arguments, tmp_path, capsys):  # noqa: F811
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    evaluate(
+        EvaluateConfig.model_validate(
+            {
+                "sets": [{"name": name, "path": given["--set"]} for name in ("test", "again")],
+                "recognize": {"checkpoint": given["--checkpoint"]},
+                "llm": {"backend": "replay", "model": "x", "replay_path": given["--replay"]},
+                "study": {"shares": [0, 0.5, 1], "resamples": 100, "estimates": ["entropy"]},
+                "output": {"path": str(tmp_path / "one")},
+            }
+        )
+    )
+    metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    other = copy.deepcopy(metrics)
+    other["config"]["recognize"]["checkpoint"] = "elsewhere"
+    other["sets"][0]["local"]["strict"]["all"]["f1"] += 0.5
+    folders = [str(tmp_path / "one"), _write(tmp_path / "two", other)]
+    numbers = seeds.main([*folders, "--json", str(tmp_path / "numbers.json")])
+    f1 = metrics["sets"][0]["local"]["strict"]["all"]["f1"]
+    assert numbers["sets: test: local"] == [f1, f1 + 0.5]
+    assert numbers["sets: again: local"] == [f1, f1]
+    assert json.loads((tmp_path / "numbers.json").read_text()) == numbers
+    printed = capsys.readouterr().out
+    assert f"| test | {f1 + 0.25:.4f} ({f1:.4f} to {f1 + 0.5:.4f}) |" in printed
+    assert f"| again | {f1:.4f} |" in printed
+    study = metrics["sets"][0]["study"]
+    [oracle] = [
+        s for s in study["systems"] if (s["answers"], s["estimate"]) == ("oracle", "entropy")
+    ]
+    at_half = oracle["points"]["0.5"]["f1"]
+    assert numbers["test: F1 by share asked: oracle, entropy: 50 %"] == [at_half] * 2
+    extracted = study["llm_extraction_f1"]
+    assert extracted > 0
+    assert numbers["test: F1 by share asked: LLM extracts: 100 %"] == [extracted] * 2
+    auroc = metrics["ood"]["again"]["entropy"]["auroc"]
+    assert numbers["OOD, by set and estimate: again, entropy: auroc"] == [auroc] * 2
+
+
+def test_other_recipes_are_refused(tmp_path):
+    metrics = {"config": {"fusion": {"strategy": "veto"}, "study": {}}, "sets": [], "ood": {}}
+    one = _write(tmp_path / "one", metrics)
+    metrics["config"]["fusion"]["strategy"] = "override"
+    two = _write(tmp_path / "two", metrics)
+    with pytest.raises(ConfigError, match=r"1 and 2 differ in \['fusion'\]"):
+        seeds.main([one, two])
+    with pytest.raises(ConfigError, match=r"nowhere: has no metrics\.json"):
+        seeds.main([one, str(tmp_path / "nowhere")])
+
+
+def _write(folder, metrics):
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return str(folder)
