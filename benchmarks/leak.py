@@ -15,12 +15,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
 
-from benchmarks.linking import with_replay
 from benchmarks.measure import markdown_table, write_json
+from benchmarks.recorded import with_replay
 from linkner_ray.config import FusionConfig, RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     for rule, table in tables.items():
         answered = {"oracle": answered_by_gold(table, gold)}
         if options.replay:
-            answered["recorded LLM"] = with_replay(table, options.replay, model)
+            answered["recorded LLM"] = with_replay(table, options.replay, model.label_set)
         nobody_asked = routed_from(answered["oracle"], math.inf)
         judge = Judge(gold, entity_triples(apply_stage(fuse, nobody_asked)), samples=100)
         for who, answers in answered.items():
@@ -136,7 +137,7 @@ def _candidate(entity: GoldEntity, probs: Sequence[float], model: SpanNER) -> di
     }
 
 
-def _report(rows: Sequence[dict[str, object]]) -> str:
+def _report(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(
         [
             {

@@ -1,7 +1,6 @@
 """The pictures of an evaluation."""
 
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,11 +64,6 @@ def benchmark_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
 def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> bytes:
     """`draw_reliability` as PNG."""
     return as_png(draw_reliability(bins, name=name, ece=ece))
-
-
-def plot_gains(curves: Mapping[str, Curve]) -> bytes:
-    """`draw_gains` as PNG."""
-    return as_png(draw_gains(curves))
 
 
 def draw_f1(results: Sequence[SetResult]) -> Figure:
@@ -181,20 +175,6 @@ def draw_estimates(study: Study, *, name: str) -> Figure:
     _share_axes(axes)
     answers = "the LLM" if who == LLM else "an oracle"
     return finish(figure, axes, f"Whom to ask on {name}: estimates, answers of {answers}")
-
-
-def draw_gains(curves: Mapping[str, Curve]) -> Figure:
-    """F1 of several systems against the share of candidates they ask an LLM about.
-
-    Args:
-        curves: System to points of asked share and F1, both in [0, 1].
-    """
-    figure, axes = new_figure(4.6)
-    colours = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
-    for (name, points), colour, marker in zip(curves.items(), cycle(colours), cycle("osD^vx")):
-        _line(axes, sorted(points), colour=colour, label=name, marker=marker)
-    _share_axes(axes)
-    return finish(figure, axes, "What asking gains")
 
 
 def _line(  # noqa: PLR0913 - how a line looks

@@ -7,7 +7,7 @@ answers by gold, the bound from above, and routers that ask any candidates, the 
 Letters: D documents, N candidates.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ FloatArray = NDArray[np.float64]
 READ_OFF = ("confidence", "entropy", "margin")
 """Estimates that follow from a candidate's probabilities."""
 
-Name = TypeVar("Name", float, "float | None")
+Name = TypeVar("Name", bound=Hashable)
 
 _ORACLE_KEY = "oracle"
 

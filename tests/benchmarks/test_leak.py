@@ -4,11 +4,10 @@ import pytest
 
 from benchmarks import leak
 from linkner_ray.corpora.corpus import read_corpus
-from tests.benchmarks.test_linking import arguments  # noqa: F401 - a fixture
 from tests.spanner import tiny
 
 
-def test_only_the_leak_asks_about_what_gold_alone_has(arguments):  # noqa: F811
+def test_only_the_leak_asks_about_what_gold_alone_has(arguments):
     path = arguments[arguments.index("--set") + 1]
     model = tiny.model()
     sentences = read_corpus(path, label_set=model.label_set).sentences
@@ -25,7 +24,7 @@ def test_only_the_leak_asks_about_what_gold_alone_has(arguments):  # noqa: F811
     assert leaked != predicted
 
 
-def test_an_oracle_finds_with_the_leak_what_it_cannot_find_without(arguments):  # noqa: F811
+def test_an_oracle_finds_with_the_leak_what_it_cannot_find_without(arguments):
     settings = {"--checkpoint", "--set", "--replay", "--json"}
     kept = []
     for flag, value in zip(arguments[::2], arguments[1::2], strict=True):

@@ -9,13 +9,12 @@ from benchmarks import seeds
 from linkner_ray.benchmark import evaluate
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.errors import ConfigError
-from tests.benchmarks.test_linking import arguments  # noqa: F401 - a fixture
 
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("two_cpus")
-def test_means_and_ranges(arguments, tmp_path, capsys):  # noqa: F811
+def test_means_and_ranges(arguments, tmp_path, capsys):
     given = dict(zip(arguments[::2], arguments[1::2], strict=True))
     evaluate(
         EvaluateConfig.model_validate(

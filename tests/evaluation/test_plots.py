@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from linkner_ray.evaluation.benchmark_plots import plot_gains, plot_reliability
+from linkner_ray.evaluation.benchmark_plots import plot_reliability
 from linkner_ray.evaluation.figures import KIND_COLOURS, SOURCE_COLOURS, SYSTEM_COLOURS
 from linkner_ray.evaluation.plots import (
     plot_entities,
@@ -75,9 +75,7 @@ def test_every_source_kind_and_system_has_a_colour_of_its_own():
     assert SOURCE_COLOURS["local"] == SYSTEM_COLOURS["local"]
 
 
-def test_a_reliability_diagram_and_a_curve_of_gains_are_pictures():
+def test_a_reliability_diagram_is_a_picture():
     bins = [ReliabilityBin(3, 0.6, 0.5), ReliabilityBin(3, 0.9, 1.0)]
     assert plot_reliability(bins, name="dev", ece=0.1).startswith(b"\x89PNG")
     assert plot_reliability([], name="nothing", ece=0.0).startswith(b"\x89PNG")
-    curves = {"oracle": [(0.0, 0.8), (1.0, 0.99)], "override": [(1.0, 0.85), (0.0, 0.8)]}
-    assert plot_gains(curves).startswith(b"\x89PNG")
