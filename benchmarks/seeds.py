@@ -23,8 +23,9 @@ Facts = Mapping[str, Any]
 Figures = dict[tuple[str, str], float | None]
 """What one evaluation has in a table: by row and column."""
 
-MAY_DIFFER = {"recognize": ("checkpoint",), "output": ("path",)}
-"""What evaluations of one recipe need not have in common, by section of the config."""
+MAY_DIFFER = {"recognize": ("checkpoint",), "output": ("path",), "routing": ("threshold",)}
+"""What evaluations of one recipe need not have in common, by section of the config; a threshold,
+because each checkpoint's dev set chooses its own."""
 
 AT_DEV = "dev's threshold"
 
