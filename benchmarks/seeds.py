@@ -23,9 +23,8 @@ Facts = Mapping[str, Any]
 Figures = dict[tuple[str, str], float | None]
 """What one evaluation has in a table: by row and column."""
 
-MAY_DIFFER = {"recognize": ("checkpoint",), "output": ("path",), "routing": ("threshold",)}
-"""What evaluations of one recipe need not have in common, by section of the config; a threshold,
-because each checkpoint's dev set chooses its own."""
+MAY_DIFFER = {"recognize": "checkpoint", "output": "path"}
+"""What evaluations of one recipe need not have in common, by section of the config."""
 
 AT_DEV = "dev's threshold"
 
@@ -102,12 +101,13 @@ def _cell(values: Sequence[float | None]) -> str:
 
 def _recipe(evaluation: Facts) -> dict[str, object]:
     """The config without what may differ, by section."""
-    return {
-        section: {name: one for name, one in values.items() if name not in MAY_DIFFER[section]}
-        if section in MAY_DIFFER
-        else values
-        for section, values in evaluation["config"].items()
-    }
+    recipe = dict(evaluation["config"])
+    for section, name in MAY_DIFFER.items():
+        recipe[section] = {**recipe[section], name: None}
+    if named := evaluation["threshold_for"]:
+        # The dev set of each checkpoint chose a number of its own for it.
+        recipe["routing"] = {**recipe["routing"], "threshold": named}
+    return recipe
 
 
 def _tables(evaluation: Facts) -> dict[str, Figures]:

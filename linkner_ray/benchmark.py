@@ -51,12 +51,14 @@ class Evaluation:
         ood: What tells each set but the first from that, by set and estimate.
         seconds: Of each stage, summed over units and passes, and `all` on the wall.
         notes: Sentences for the reader.
+        threshold_for: What the config named its threshold by; None where it gave the number.
     """
 
     results: tuple[SetResult, ...]
     ood: Ood
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
+    threshold_for: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
+    threshold_for = config.routing.threshold_for
     config = with_threshold(config)
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
     config.routing.check_labels(checkpoint.label_set.ids)
@@ -115,6 +118,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         ood=_ood([loaded.name for loaded in sets], unsure),
         seconds={**staged.seconds, "all": time.perf_counter() - started},
         notes=(*notes, *said),
+        threshold_for=threshold_for,
     )
     _write(output, config, evaluation, pages, checkpoint.label_set)
     return evaluation
@@ -303,6 +307,7 @@ def _write(
         output.write_whole(f"plots/{name}", content)
     metrics = {
         "config": config.model_dump(mode="json"),
+        "threshold_for": evaluation.threshold_for,
         "seconds": dict(evaluation.seconds),
         "notes": list(evaluation.notes),
         "sets": [result.facts() for result in results],

@@ -156,6 +156,7 @@ def test_a_threshold_by_name_is_that_of_the_checkpoint(tmp_path, refuser):
     assert result.num_routed == result.num_candidates > 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["config"]["routing"]["threshold"] == 0.0
+    assert metrics["threshold_for"] == "asked=5%"
 
 
 def test_a_set_in_other_labels_is_scored_under_its_map(tmp_path):

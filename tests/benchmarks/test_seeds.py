@@ -54,14 +54,37 @@ def test_means_and_ranges(arguments, tmp_path, capsys):
 
 
 def test_other_recipes_are_refused(tmp_path):
-    metrics = {"config": {"fusion": {"strategy": "veto"}, "study": {}}, "sets": [], "ood": {}}
-    one = _write(tmp_path / "one", metrics)
-    metrics["config"]["fusion"]["strategy"] = "override"
-    two = _write(tmp_path / "two", metrics)
+    one = _write(tmp_path / "one", _metrics())
+    assert seeds.main([one, _write(tmp_path / "seed", _metrics(checkpoint="of another seed"))])
+    veto = _write(tmp_path / "veto", _metrics(strategy="veto"))
     with pytest.raises(ConfigError, match=r"1 and 2 differ in \['fusion'\]"):
-        seeds.main([one, two])
+        seeds.main([one, veto])
     with pytest.raises(ConfigError, match=r"nowhere: has no metrics\.json"):
         seeds.main([one, str(tmp_path / "nowhere")])
+
+
+def test_a_threshold_may_differ_where_dev_chose_it(tmp_path):
+    named = [
+        _write(tmp_path / f"named-{value}", _metrics(threshold=value, threshold_for="asked=10%"))
+        for value in (0.2, 0.3)
+    ]
+    assert seeds.main(named) == {"evaluations": 2}
+    given = _write(tmp_path / "given", _metrics(threshold=0.2))
+    other = _write(tmp_path / "other", _metrics(threshold=0.3))
+    for second in (other, named[0]):
+        with pytest.raises(ConfigError, match=r"differ in \['routing'\]"):
+            seeds.main([given, second])
+
+
+def _metrics(checkpoint="one", strategy="override", threshold=0.5, threshold_for=None):
+    """Of an evaluation without sets."""
+    config = {
+        "recognize": {"checkpoint": checkpoint},
+        "output": {"path": checkpoint},
+        "fusion": {"strategy": strategy},
+        "routing": {"threshold": threshold},
+    }
+    return {"config": config, "threshold_for": threshold_for, "sets": [], "ood": {}}
 
 
 def _write(folder, metrics):
