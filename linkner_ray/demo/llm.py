@@ -25,6 +25,7 @@ from linkner_ray.demo.llm_model import (
     questionnaire,
 )
 from linkner_ray.demo.llm_tokenizer import train_tokenizer
+from linkner_ray.demo.muon import Muon
 from linkner_ray.demo.names import read_names, surname_of
 from linkner_ray.demo.questions import Exercise, stream_exercises
 from linkner_ray.labels import load_label_set
@@ -160,12 +161,7 @@ def _make_optimisers(
     matrices = [w for w in model.model.layers.parameters() if w.ndim == 2]
     known = {id(weight) for weight in matrices}
     others = [weight for weight in model.parameters() if id(weight) not in known]
-    muon = torch.optim.Muon(
-        matrices,
-        lr=training.learning_rate,
-        weight_decay=0.01,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    muon = Muon(matrices, lr=training.learning_rate, weight_decay=0.01)
     adamw = torch.optim.AdamW(
         others, lr=training.learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
     )
