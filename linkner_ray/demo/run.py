@@ -127,10 +127,13 @@ def _llm_config(llm: str, cache: Path, clock: _Clock) -> LlmConfig:
 def _how_good(learnt: LlmReport, folder: Path) -> str:
     """What the small LLM is worth, in a line."""
     line = f"{learnt.steps} steps, dev accuracy {learnt.accuracy:.3f}"
-    target = LlmTraining().target_accuracy
-    if learnt.accuracy >= target:
+    training = LlmTraining()
+    if learnt.accuracy >= training.target_accuracy or learnt.steps >= training.max_steps:
         return line
-    return f"{line}; it was stopped before {target:g}: remove {folder} to train it again"
+    return (
+        f"{line}; {training.max_seconds:g} s were over before it was good: remove {folder} to train "
+        "it again"
+    )
 
 
 def _served_model(base_url: str) -> str:

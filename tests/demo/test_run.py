@@ -9,6 +9,9 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
+from linkner_ray.demo.llm import LlmReport
+from linkner_ray.demo.run import _how_good
+
 ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
@@ -74,3 +77,15 @@ def test_what_is_promised_is_there_and_every_entity_is_its_text(demo):
             assert row["text"][entity["start"] : entity["end"]] == entity["text"]
     assert "knows nothing outside the demo" in (output / "report.md").read_text()
     assert "linked F1" in printed
+
+
+@pytest.mark.parametrize(
+    ("steps", "accuracy", "is_short"), [(99, 0.5, True), (99, 0.99, False), (800, 0.9, False)]
+)
+def test_the_demo_says_so_if_its_llm_was_cut_short(steps, accuracy, is_short):
+    learnt = LlmReport(
+        steps=steps, accuracy=accuracy, seconds=1.0, num_parameters=1, num_shared_tokens=1
+    )
+    said = _how_good(learnt, Path("models/llm"))
+    assert said.startswith(f"{steps} steps, dev accuracy {accuracy:.3f}")
+    assert ("remove models/llm" in said) == is_short
