@@ -131,8 +131,8 @@ def _how_good(learnt: LlmReport, folder: Path) -> str:
     if learnt.accuracy >= training.target_accuracy or learnt.steps >= training.max_steps:
         return line
     return (
-        f"{line}; {training.max_seconds:g} s were over before it was good: remove {folder} to train "
-        "it again"
+        f"{line}; {training.max_seconds:g} s were over before it was good: remove {folder} to "
+        "train it again"
     )
 
 
