@@ -31,6 +31,8 @@ START_ERRORS = (
 )
 """What building an engine is seen to raise: its own checks, files, memory, a dead process."""
 
+ENGINE_LOGGER = "vllm.v1.engine.async_llm"
+
 
 def choose_answer_symbols(config: LlmConfig, encoder: PromptEncoder, count: int) -> AnswerSymbols:
     """Find symbols for the options, or none where replies are to be names.
@@ -139,8 +141,19 @@ def build_engine(config: LlmConfig, num_symbols: int, cores: Cores | None) -> "A
     if cores is not None and current_platform.is_cpu():
         held = cores.claim(config.num_threads * config.tensor_parallel_size)
     given = engine_arguments(config, num_symbols, cores=held)
+    logging.getLogger(ENGINE_LOGGER).addFilter(_is_news)
     with started_on(held):
         return AsyncLLMEngine.from_engine_args(AsyncEngineArgs(**given, enable_log_requests=False))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether what vLLM says is more than that its engine is gone.
+
+    An engine that dies too early is `LiveEngine`'s to tell. One that ends before its actor does, at
+    the end of each run, is no error, and vLLM would print a traceback of it.
+    """
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__name__ != "EngineDeadError"
 
 
 def engine_arguments(

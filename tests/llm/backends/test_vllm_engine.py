@@ -1,5 +1,6 @@
 """A real engine on a tiny random model. Starting one takes long, so most tests share it."""
 
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.backends.cores import Cores, usable_cores
+from linkner_ray.llm.backends.engine_start import ENGINE_LOGGER
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Questionnaire, Verdict
@@ -122,7 +124,8 @@ class PoisonedBackend(VllmBackend):
         return await super()._generate(engine, prompt)
 
 
-def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_stops(config):
+def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_stops(config, caplog):
+    logging.getLogger(ENGINE_LOGGER).addHandler(caplog.handler)
     backend = PoisonedBackend(config.model_copy(update={"max_engine_rebuilds": 2}), LABELS)
     try:
         asked = requests(backend, range(40))
@@ -137,8 +140,12 @@ def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_sto
         with pytest.raises(BackendError, match="died again after 2 rebuilds") as caught:
             backend.ask(asked)
         assert not caught.value.retryable
+        # said once, and not with vLLM's traceback
+        assert caplog.text.count("vLLM engine died") == 2
+        assert "EngineDeadError" not in caplog.text
     finally:
         backend.close()
+        logging.getLogger(ENGINE_LOGGER).removeHandler(caplog.handler)
 
 
 def test_where_symbols_run_out_the_engine_picks_among_names(config, tmp_path):
@@ -179,7 +186,7 @@ class StoppedBackend(VllmBackend):
 
 
 def test_an_engine_that_hangs_is_replaced_and_its_requests_are_asked_again(config):
-    backend = StoppedBackend(config.model_copy(update={"request_timeout_s": 30.0}), LABELS)
+    backend = StoppedBackend(config.model_copy(update={"request_timeout_s": 20.0}), LABELS)
     try:
         asked = requests(backend, range(20))
         asked[0] = replace(asked[0], question=Question(f"{POISON} met Ada.", 0, 6))
