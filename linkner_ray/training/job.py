@@ -1,6 +1,7 @@
 """The driver of a training: checks, starts the workers, publishes the best epoch."""
 
 import logging
+import os
 import shutil
 import tempfile
 from dataclasses import asdict, fields
@@ -101,7 +102,8 @@ def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> None
         )
     SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
     if not ray.is_initialized():
-        ray.init()
+        # As in the pipeline: no head that somebody left behind on this machine.
+        ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
     total = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for kind, each in (("CPU", config.workers.cpus), ("GPU", config.workers.gpus)):
         if each * workers > total.get(kind, 0.0) + 1e-9:
