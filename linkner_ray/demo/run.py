@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from linkner_ray.config import ExtractConfig, LlmConfig, TrainConfig
 from linkner_ray.demo.llm import LlmReport, LlmTraining, train_llm
 from linkner_ray.demo.scoring import read_pages, score_pages
@@ -166,7 +168,8 @@ def _local_model(world: DemoWorld, encoder: str, cache: Path, clock: _Clock) -> 
                     "output": {
                         "checkpoint": str(checkpoint), "storage": str(cache / "training"),
                     },
-                    "workers": {"cpus": 1.0},
+                    # Nobody else is at work: what torch takes here, and no more than helps.
+                    "workers": {"cpus": 1.0, "num_threads": min(torch.get_num_threads(), 8)},
                 }
             )  # fmt: skip
             result = train(config)
