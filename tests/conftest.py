@@ -1,7 +1,9 @@
 """Fixtures that every part may use."""
 
+import getpass
 import logging
 import os
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -16,9 +18,23 @@ os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # checkpoints count soo
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only wait for each other
 os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)  # workers import tests, too
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes import the same modules
+
+if WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
+    # Tests side by side see as little of each other as those of two users: neither the cores that
+    # engines hold nor the last Ray that was started.
+    os.environ["TMPDIR"] = f"{tempfile.gettempdir()}/{getpass.getuser()}-{WORKER}"
+    Path(os.environ["TMPDIR"]).mkdir(exist_ok=True)
+    tempfile.tempdir = os.environ["TMPDIR"]
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+def pytest_collection_modifyitems(items):
+    """Modules that start Ray or an engine come first: side by side, the short ones fill the end."""
+    long = {i.path for i in items if i.get_closest_marker("ray") or i.get_closest_marker("vllm")}
+    items.sort(key=lambda item: item.path not in long)  # stable: otherwise as they came
 
 
 @pytest.fixture(scope="session")

@@ -234,24 +234,15 @@ def test_a_process_that_fails_is_quoted(questions, tmp_path):
 
 
 @pytest.mark.vllm
-def test_a_real_engine_gives_the_stage_what_raw_vllm_and_transformers_get(options):
-    numbers = classify.main([*options, "--rounds", "1", "--passes", "1"])
-    assert numbers["requests_stage"] == numbers["requests_raw_vllm"] == 6
-    for way in NAMES:
+@pytest.mark.ray
+def test_every_way_with_a_real_engine_gives_the_same_answers(options):
+    ways = ["stage", "raw_vllm", "transformers", "ray_data_llm", "stage_ledger"]
+    numbers = classify.main([*options, "--rounds", "1", "--passes", "1", "--ways", ",".join(ways)])
+    asked = {way: numbers[f"requests_{way}"] for way in ways}
+    assert asked == {way: 2 if way == "transformers" else 6 for way in ways}
+    for way in ways:
         assert numbers[f"requests_per_s_{way}"] > 0
         assert numbers[f"max_probability_difference_{way}"] < 1e-3
     assert 0 < numbers["engine_busy_share"] <= 1
     assert numbers["ratio_stage_to_raw_vllm"] > 0
-
-
-@pytest.mark.vllm
-@pytest.mark.ray
-def test_rays_processor_is_given_the_same_and_answers_the_same(options):
-    numbers = classify.main(
-        [*options, "--rounds", "1", "--passes", "1", "--ways", "stage,ray_data_llm,stage_ledger"]
-    )
-    assert numbers["requests_ray_data_llm"] == 6
-    for way in ("ray_data_llm", "stage_ledger"):
-        assert numbers[f"max_probability_difference_{way}"] < 1e-3
-        assert numbers[f"requests_per_s_{way}"] > 0
     assert numbers["ratio_stage_ledger_to_stage"] > 0

@@ -21,7 +21,7 @@ def test_any_address_of_fsspec_will_do():
 
 def test_a_compressed_file_is_opened_by_its_name(tmp_path):
     path = tmp_path / "train.conll.gz"
-    path.write_bytes(gzip.compress(b"a\tO\n"))
+    path.write_bytes(gzip.compress(b"a\tO\n", mtime=0))
     assert read_bytes(str(path)) == b"a\tO\n"
 
 
@@ -32,7 +32,7 @@ def test_a_wrong_address_is_a_wrong_config(tmp_path, address):
         read_bytes(path)
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"a\tO\n" * 999)[:-12]])
+@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"a\tO\n" * 999, mtime=0)[:-12]])
 def test_a_file_that_cannot_be_read_is_bad_data(tmp_path, content):
     path = tmp_path / "train.conll.gz"
     path.write_bytes(content)
