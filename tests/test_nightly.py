@@ -42,6 +42,8 @@ def without_ray(request, monkeypatch):
     if "ray" not in request.keywords:
         monkeypatch.setattr("linkner_ray.extraction.run_extraction", run_here)
         monkeypatch.setattr(linkner_ray.nightly, "start_ray", lambda: None)
+        # They are four fifths of so small a night's time; the night on Ray draws them.
+        monkeypatch.setattr("linkner_ray.evaluation.report._pictures", lambda _run: {})
 
 
 @pytest.fixture(scope="module")
@@ -464,3 +466,7 @@ def test_a_night_on_ray(crawl, checkpoint, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"latest names {MONDAY}" in done.stdout
     assert latest_of(nights) == f"{MONDAY}\n"
+    page = (nights / MONDAY / "report.md").read_text()
+    for picture in (nights / MONDAY / "plots").iterdir():
+        assert f"plots/{picture.name}" in page
+    assert "plots/timeline.png" in page
