@@ -40,7 +40,7 @@ def demo(tmp_path_factory):
     return folder / "demo-output", done.stdout
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_the_summary_has_the_promised_figures_and_they_agree_with_the_files(demo):
     output, _ = demo
     summary = json.loads((output / "summary.json").read_text())
@@ -56,7 +56,7 @@ def test_the_summary_has_the_promised_figures_and_they_agree_with_the_files(demo
     }  # fmt: skip
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(
     bool(os.environ.get("LLM") or os.environ.get("ENCODER")), reason="scores are of other models"
 )
@@ -67,7 +67,7 @@ def test_the_llm_helps_on_names_the_local_model_has_not_met(demo):
     assert summary["f1_linked"] > summary["f1_local"] + 0.03
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_what_is_promised_is_there_and_every_entity_is_its_text(demo):
     output, printed = demo
     for name in ("_SUCCESS", "_manifest.json", "report.md", "preview.html", "plots/f1_1.png"):
