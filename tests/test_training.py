@@ -14,7 +14,7 @@ import yaml
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.dev_set import thresholds_on
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.thresholds import Thresholds
@@ -27,7 +27,7 @@ from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.canary import Canary, load_recognizer  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
 from linkner_ray.training import train  # noqa: E402
-from linkner_ray.training.job import _publish  # noqa: E402
+from linkner_ray.training.job import _fit, _publish  # noqa: E402
 from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
 
 # Ray warns about its own internals.
@@ -161,6 +161,28 @@ def kill_worker():
             process.send_signal(signal.SIGKILL)
             return True
     return False
+
+
+@pytest.mark.parametrize(("losses", "ends"), [(0, True), (2, True), (3, False)])
+def test_what_ray_loses_while_workers_start_is_restarted(config, monkeypatch, losses, ends):
+    fits = []
+
+    def fit(_trainer):
+        fits.append(None)
+        if len(fits) <= losses:
+            raise ray.train.ControllerError(RuntimeError("placement group was removed"))
+        return "done"
+
+    monkeypatch.setattr("ray.train.torch.TorchTrainer.__init__", lambda *_, **__: None)
+    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", fit)
+    monkeypatch.setattr("ray.data.from_arrow", lambda _table: None)
+    corpus = read_corpus(config.corpus.train, label_set=tiny.LABELS)
+    if ends:
+        assert _fit(config, tiny.LABELS, "tiny", corpus, corpus) == "done"
+    else:
+        with pytest.raises(StartupError, match="gave up after 2 restarts"):
+            _fit(config, tiny.LABELS, "tiny", corpus, corpus)
+    assert len(fits) == min(losses, 2) + 1
 
 
 @pytest.mark.ray

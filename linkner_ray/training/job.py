@@ -120,7 +120,11 @@ def _fit(
     train_corpus: Corpus,
     dev_corpus: Corpus,
 ) -> ray.train.Result:
-    """Run the workers to the end."""
+    """Run the workers to the end.
+
+    A worker that is lost while the workers start is for Ray its controller's failure, which it does
+    not restart. It counts among `workers.max_failures` here.
+    """
     ray.data.DataContext.get_current().enable_progress_bars = False
     table = corpus_table(train_corpus.sentences)
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
@@ -153,13 +157,23 @@ def _fit(
         ),
         datasets={"train": ray.data.from_arrow(table.take(order))},
     )
-    try:
-        return trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise StartupError(
-            f"training '{run_name}' gave up after {workers.max_failures} restarts: {error}; what "
-            f"it finished is kept in {config.output.storage}, so the same command continues"
-        ) from error
+    restarts = 0
+    while True:
+        try:
+            return trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            if isinstance(error, ray.train.ControllerError) and restarts < workers.max_failures:
+                restarts += 1
+                logger.warning(
+                    "training '%s' was lost by Ray's controller, restart %d of %d: %s",
+                    run_name, restarts, workers.max_failures, error,
+                )  # fmt: skip
+                continue
+            raise StartupError(
+                f"training '{run_name}' gave up after {workers.max_failures} restarts: {error}; "
+                f"what it finished is kept in {config.output.storage}, so the same command "
+                "continues"
+            ) from error
 
 
 def _storage(path: str) -> tuple[str, pa.fs.FileSystem | None]:
