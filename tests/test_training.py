@@ -150,11 +150,11 @@ def first_state(run):
     raise AssertionError("no checkpoint appeared")
 
 
-def kill_worker():
-    """Kill the training worker of this process's own Ray."""
+def kill_worker(name="RayTrainWorker"):
+    """Kill the training worker of this process's own Ray, in a task of that name."""
     for process in psutil.Process().children(recursive=True):
         try:
-            is_worker = any("RayTrainWorker" in part for part in process.cmdline())
+            is_worker = any(name in part for part in process.cmdline())
         except psutil.NoSuchProcess:  # ended meanwhile, or a zombie of another test
             continue
         if is_worker:
@@ -183,6 +183,25 @@ def test_what_ray_loses_while_workers_start_is_restarted(config, monkeypatch, lo
         with pytest.raises(StartupError, match="gave up after 2 restarts"):
             _fit(config, tiny.LABELS, "tiny", corpus, corpus)
     assert len(fits) == min(losses, 2) + 1
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
+def test_a_worker_killed_before_training_begins_is_restarted(config, caplog):
+    config = changed(config, training={"epochs": 2})
+    results = []
+    thread = threading.Thread(target=lambda: results.append(train(config)))
+    thread.start()
+    # The task in which a worker loads what it is to run; Ray restarts nothing lost in it.
+    killed = False
+    while not killed and thread.is_alive():
+        killed = kill_worker("RayTrainWorker.run_train_fn")
+        time.sleep(0.02)
+    thread.join(300)
+    assert killed
+    (result,) = results
+    assert [report.epoch for report in result.epochs] == [1, 2]
+    assert "restart 1 of 2" in caplog.text
 
 
 @pytest.mark.ray
