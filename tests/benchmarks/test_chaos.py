@@ -26,7 +26,7 @@ def test_what_differs_is_named_file_by_file():
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 def test_killed_runs_end_with_the_bytes_of_one_never_killed(tmp_path, monkeypatch, capsys):
-    kills = [("rename", "s3"), ("encoder", "s3")]
+    kills = [("rename", "local"), ("encoder", "s3")]
     monkeypatch.setattr(chaos, "schedule", lambda runs, _: kills[:runs])
     numbers = chaos.main(["--runs", "2", "--json", str(tmp_path / "chaos.json")])
     assert (numbers["runs"], numbers["mismatches"]) == (2, 0), numbers["differences"]
