@@ -168,7 +168,7 @@ def _local_model(world: DemoWorld, encoder: str, cache: Path, clock: _Clock) -> 
                     "output": {
                         "checkpoint": str(checkpoint), "storage": str(cache / "training"),
                     },
-                    # Nobody else is at work: what torch takes here, and no more than helps.
+                    # Ray gives a worker of one CPU one thread, and nobody else is at work here.
                     "workers": {"cpus": 1.0, "num_threads": min(torch.get_num_threads(), 8)},
                 }
             )  # fmt: skip
