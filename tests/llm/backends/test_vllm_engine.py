@@ -125,9 +125,11 @@ class PoisonedBackend(VllmBackend):
 
 
 def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_stops(config, caplog):
-    logging.getLogger(ENGINE_LOGGER).addHandler(caplog.handler)
     backend = PoisonedBackend(config.model_copy(update={"max_engine_rebuilds": 2}), LABELS)
     try:
+        backend.start()
+        # not before: vllm's import takes handlers away
+        logging.getLogger(ENGINE_LOGGER).addHandler(caplog.handler)
         asked = requests(backend, range(40))
         asked[7] = replace(asked[7], question=Question(f"{POISON} met Ada.", 0, 6))
         answers = backend.ask(asked)
