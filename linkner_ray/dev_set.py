@@ -15,7 +15,12 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.scores import Counts, score_entities
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import choose_sentences, record_canary
-from linkner_ray.spanner.checkpoint import MODEL_CARD, local_checkpoint, publish_checkpoint
+from linkner_ray.spanner.checkpoint import (
+    MODEL_CARD,
+    check_publishable,
+    local_checkpoint,
+    publish_checkpoint,
+)
 from linkner_ray.spanner.decoding import DoubtRules
 from linkner_ray.spanner.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
 from linkner_ray.spanner.familiarity import Familiarity
@@ -140,12 +145,14 @@ def calibrate_checkpoint(
         promise: Of a guaranteed threshold; None to make none.
 
     Raises:
-        ConfigError: If there is no such checkpoint or file.
+        ConfigError: If there is no such checkpoint or file, or the checkpoint's folder holds
+            something else besides.
         DataError: If a file is malformed, uses a label the checkpoint does not know, or is too
             small to decide.
         StartupError: If the checkpoint is incomplete or damaged.
     """
     folder = local_checkpoint(checkpoint)
+    check_publishable(checkpoint)
     model = SpanNER.from_pretrained(str(folder))
     sentences = read_corpus(dev, label_set=model.label_set).sentences
     if train is not None:

@@ -12,6 +12,7 @@ from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.benchmark_report import summary_table
 from linkner_ray.evaluation.flips import Flips
+from linkner_ray.storage import Folder
 from tests.crawl import write_checkpoint, write_thresholds
 from tests.endpoint_server import Server, completion
 from tests.spanner.tiny import LABELS
@@ -245,3 +246,13 @@ def test_a_recorded_llm_needs_no_engine_and_what_it_lacks_is_counted(tmp_path):
     # Nothing was asked in this run: the words are the recorded LLM's.
     assert linked == [("Peter Blackburn", "PER", "ledger"), ("Microsoft", "ORG", "ledger")]
     assert f"{result.verdicts['failed']} failed" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("content", [{"report.md": b"mine"}, {"metrics.json": b"{}"}])
+def test_a_folder_of_others_is_refused_and_stays(tmp_path, content):
+    folder = Folder.at(str(tmp_path / "out"))
+    for name, mine in content.items():
+        folder.write_whole(name, mine)
+    with pytest.raises(ConfigError, match=r"holds .*, and no metrics\.json says that an evalu"):
+        evaluate(config_of(tmp_path, SENTENCES))
+    assert {name: folder.read_bytes(name) for name in folder.entries()} == content
