@@ -14,8 +14,6 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
-from linkner_ray import extraction
-from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.runs import code_version
 from linkner_ray.spanner.model import SpanNER
 from tests.cluster.repository import copy_checkout
@@ -29,7 +27,7 @@ from tests.crawl import (
     write_parquet,
 )
 from tests.endpoint_server import GOOD, Server
-from tests.local_pipeline import run_here
+from tests.local_pipeline import extract_here
 from tests.spanner import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -115,11 +113,11 @@ def test_a_run_killed_in_the_middle_ends_with_the_bytes_of_one_never_killed(chec
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     again = extract(*arguments)
     assert again.returncode == 0, again.stderr
-    unkilled = extract(*overrides(crawl, tmp_path / "unkilled", checkpoint))
-    assert unkilled.returncode == 0, unkilled.stderr
+    extract_here(*overrides(crawl, tmp_path / "unkilled", checkpoint))
     assert decisive(tmp_path / "out") == decisive(tmp_path / "unkilled")
 
 
+@pytest.mark.soak
 def test_a_run_stopped_by_sigterm_says_what_is_done_and_goes_on(checkpoint, server, tmp_path):
     crawl = tmp_path / "crawl"
     crawl.mkdir()
@@ -172,12 +170,13 @@ def test_the_same_job_from_and_to_s3(s3, crawl, checkpoint, tmp_path):
     done = extract(*arguments)
     assert done.returncode == 0, done.stderr
     assert store.exists("bucket/out/_SUCCESS")
-    assert extract(*overrides(crawl, tmp_path / "out", checkpoint)).returncode == 0
+    extract_here(*overrides(crawl, tmp_path / "out", checkpoint))
     there = rows(ds.dataset("bucket/out/entities", filesystem=store))
     assert there == rows(ds.dataset(tmp_path / "out" / "entities"))
     assert "nothing to do" in extract(*arguments).stdout
 
 
+@pytest.mark.soak
 def test_training_keeps_its_epochs_and_its_checkpoint_on_s3(s3, tmp_path):
     import s3fs
 
@@ -303,6 +302,7 @@ def test_a_submitted_job_can_be_stopped_and_started_again(
     assert (tmp_path / "out" / "_SUCCESS").exists()
 
 
+@pytest.mark.soak
 def test_a_folder_of_code_is_submitted_from_elsewhere(
     head, crawl, checkpoint, tmp_path, monkeypatch
 ):
@@ -330,8 +330,7 @@ def test_a_folder_of_code_is_submitted_from_elsewhere(
     with monkeypatch.context() as patch:
         patch.setattr(code_version, "PACKAGE", code / "linkner_ray")
         assert facts["code"]["sources"] == code_version._sources_digest()
-    monkeypatch.setattr(extraction, "run_extraction", run_here)
-    extraction.extract(plan_extraction(config_of(*overrides(crawl, tmp_path / "here", checkpoint))))
+    extract_here(*overrides(crawl, tmp_path / "here", checkpoint))
     there = rows(ds.dataset(tmp_path / "out" / "entities"))
     assert there == rows(ds.dataset(tmp_path / "here" / "entities"))
     assert len(there) > 20

@@ -233,6 +233,7 @@ def test_a_process_that_fails_is_quoted(questions, tmp_path):
         classify.in_own_process("transformers", broken, tmp_path)
 
 
+@pytest.mark.soak
 @pytest.mark.vllm
 @pytest.mark.ray
 def test_every_way_with_a_real_engine_gives_the_same_answers(options):

@@ -11,6 +11,7 @@ from linkner_ray.config import EvaluateConfig
 from linkner_ray.errors import ConfigError
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("two_cpus")

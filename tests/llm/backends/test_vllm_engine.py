@@ -124,6 +124,7 @@ class PoisonedBackend(VllmBackend):
         return await super()._generate(engine, prompt)
 
 
+@pytest.mark.soak
 def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_stops(config, caplog):
     backend = PoisonedBackend(config.model_copy(update={"max_engine_rebuilds": 2}), LABELS)
     try:
@@ -150,6 +151,7 @@ def test_a_request_that_kills_engines_fails_alone_and_past_the_bound_the_run_sto
         logging.getLogger(ENGINE_LOGGER).removeHandler(caplog.handler)
 
 
+@pytest.mark.soak
 def test_where_symbols_run_out_the_engine_picks_among_names(config, tmp_path):
     # 60 labels and non-entity are more than 52 letters or 9 digits
     many = LabelSet(
@@ -187,6 +189,7 @@ class StoppedBackend(VllmBackend):
         return await super()._generate(engine, prompt)
 
 
+@pytest.mark.soak
 def test_an_engine_that_hangs_is_replaced_and_its_requests_are_asked_again(config):
     backend = StoppedBackend(config.model_copy(update={"request_timeout_s": 20.0}), LABELS)
     try:

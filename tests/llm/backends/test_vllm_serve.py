@@ -19,7 +19,7 @@ from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Questionnaire, Verdict
 from tests.llm.tiny import save_llm, tokenizer
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.soak]
 
 SERVED_AS = "tiny"
 START_LIMIT_S = 400
