@@ -14,6 +14,8 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
+from linkner_ray import extraction, pipeline
+from linkner_ray.cli import main
 from linkner_ray.runs import code_version
 from linkner_ray.spanner.model import SpanNER
 from tests.cluster.repository import copy_checkout
@@ -27,7 +29,7 @@ from tests.crawl import (
     write_parquet,
 )
 from tests.endpoint_server import GOOD, Server
-from tests.local_pipeline import extract_here
+from tests.local_pipeline import extract_here, run_here
 from tests.spanner import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -75,12 +77,12 @@ def server():
     ],
 )
 def test_a_wrong_config_exits_2_with_one_message_and_writes_nothing(
-    crawl, checkpoint, tmp_path, change, message
+    crawl, checkpoint, tmp_path, change, message, capsys
 ):
-    done = extract(*overrides(crawl, tmp_path / "out", checkpoint, change))
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert main(["extract", *overrides(crawl, tmp_path / "out", checkpoint, change)]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
     assert not (tmp_path / "out").exists()
 
 
@@ -92,10 +94,14 @@ def test_a_wrong_flag_exits_2_with_one_message(arguments):
     assert "--conf" in done.stderr
 
 
-def test_too_much_quarantine_exits_3_and_keeps_what_is_good(crawl, checkpoint, tmp_path):
-    done = extract(*overrides(crawl, tmp_path / "out", checkpoint, "errors.max_share=0.01"))
-    assert done.returncode == 3, done.stderr
-    assert "errors.max_share" in done.stderr
+def test_too_much_quarantine_exits_3_and_keeps_what_is_good(
+    crawl, checkpoint, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "start_ray", lambda: None)
+    monkeypatch.setattr(extraction, "run_extraction", run_here)
+    arguments = overrides(crawl, tmp_path / "out", checkpoint, "errors.max_share=0.01")
+    assert main(["extract", *arguments]) == 3
+    assert "errors.max_share" in capsys.readouterr().err
     assert (tmp_path / "out" / "_SUCCESS").exists()
 
 
