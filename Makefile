@@ -48,7 +48,7 @@ $(STAMP): $(PINS) pyproject.toml
 	@echo "==> environment ready"
 
 demo: setup
-	@$(RUN)linkner demo $(DEMO_OPTIONS)
+	@$(RUN)python -m examples.demo $(DEMO_OPTIONS)
 
 test: setup
 	@LLM="$(LLM)" ENCODER="$(ENCODER)" $(RUN)python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from benchmarks.measure import markdown_table, write_json
+from examples.demo.world import make_pages
 from linkner_ray.config import LlmConfig, SentencesConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.tables import corpus_documents
-from linkner_ray.demo.world import make_pages
 from linkner_ray.labels import NON_ENTITY, LabelSet, load_label_set
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.llm.context import ContextSize, Question, render_context
