@@ -1,6 +1,6 @@
 """How often does hostile text on a page change what the LLM says of a span?
 
-    python -m benchmarks.injection --llm .cache/demo/llm-... --json numbers.json
+    python -m benchmarks.injection --llm examples/demo/llm --json numbers.json
     python -m benchmarks.injection --base-url http://host:8000/v1 --llm served-name
 
 Each span is asked about in its clean sentence and in hostile twins of it. A twin wants one certain
