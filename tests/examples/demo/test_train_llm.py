@@ -39,7 +39,7 @@ def test_training_reports_and_says_how_far_it_is(trained):
 def test_what_is_saved_are_the_files_that_the_demo_has(trained):
     folder, *_ = trained
     assert {path.name for path in folder.iterdir()} == {path.name for path in OWN_LLM.iterdir()}
-    assert "knows nothing outside the demo" in (folder / "README.md").read_text()
+    assert "It knows nothing outside the demo." in (folder / "README.md").read_text()
 
 
 def test_equal_seeds_train_equal_models(trained, tmp_path):
