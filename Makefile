@@ -51,7 +51,7 @@ $(STAMP): $(PINS) pyproject.toml
 	@echo "==> environment ready"
 
 demo: setup
-	@$(RUN)linkner demo $(DEMO_OPTIONS)
+	@$(RUN)python -m examples.demo $(DEMO_OPTIONS)
 
 test: setup
 	@$(PYTEST) -m "not soak"

@@ -362,18 +362,12 @@ def diff(
 
 
 @app.command()
-def demo(
-    output: Annotated[str, typer.Option(help="Folder for the result.")] = "demo-output",
-    llm: Annotated[str, typer.Option(help="Hugging Face id, folder, or endpoint URL.")] = "",
-    encoder: Annotated[str, typer.Option(help="Hugging Face id or folder.")] = "",
-) -> None:
-    """Run the whole job on a small corpus made here: train, extract, classify, report.
+def demo() -> None:
+    """Say where the demo is: in the repository, not in the package.
 
-    Example: linkner demo --output demo-output
+    Example: linkner demo
     """
-    from linkner_ray.demo.run import run_demo
-
-    print(run_demo(output, llm=llm, encoder=encoder, progress=_say))
+    print("The demo is a part of the repository: clone it and type `make demo` there.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

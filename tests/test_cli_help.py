@@ -128,3 +128,8 @@ def test_a_shell_completes_commands_and_options(typed, expected):
     )
     assert set(done.stdout.split()) == expected
     assert done.stderr.strip() == "[]"
+
+
+def test_the_demo_says_where_it_is(capsys):
+    assert main(["demo"]) == 0
+    assert "`make demo`" in capsys.readouterr().out

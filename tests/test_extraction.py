@@ -8,6 +8,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from examples.demo import OWN_LLM
 from linkner_ray import extraction, pipeline
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.extraction import extract
@@ -368,10 +369,7 @@ def test_audits_without_an_answer_count_as_failures(checkpoint, crawl, endpoint,
 
 @pytest.mark.vllm
 def test_a_real_engine_answers_every_routed_span(checkpoint, crawl, tmp_path):
-    from tests.llm.tiny import save_llm
-
-    llm = save_llm(tmp_path / "llm", context=2048)
-    engine = ["llm.backend=vllm", f"llm.model={llm}", "llm.enforce_eager=true"]
+    engine = ["llm.backend=vllm", f"llm.model={OWN_LLM}", "llm.enforce_eager=true"]
     result = run(crawl, tmp_path / "out", checkpoint, *engine, "routing.threshold=0.3")
     totals = result.totals
     assert totals["routed"] == totals["verdict_label"] + totals["verdict_non_entity"] > 0

@@ -6,6 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 
+from examples.demo import OWN_LLM
 from linkner_ray.cli import main
 from linkner_ray.config import ExtractConfig, LlmConfig, RoutingConfig
 from linkner_ray.config_files import load_config
@@ -29,7 +30,6 @@ from tests.crawl import (
     write_thresholds,
 )
 from tests.fakes import ScriptedBackend
-from tests.llm.tiny import save_llm
 from tests.spanner.tiny import LABELS
 
 LLM = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
@@ -162,9 +162,8 @@ def test_a_budget_caps_what_is_asked(crawl, checkpoint, budget, asked):
         assert row.asked == min(cap, row.routed)
 
 
-def test_prompts_are_counted_by_the_tokenizer_of_a_local_llm(crawl, checkpoint, tmp_path):
-    llm = save_llm(tmp_path / "llm", context=2048)
-    plan = planned(crawl, checkpoint, "llm.backend=vllm", f"llm.model={llm}")
+def test_prompts_are_counted_by_the_tokenizer_of_a_local_llm(crawl, checkpoint):
+    plan = planned(crawl, checkpoint, "llm.backend=vllm", f"llm.model={OWN_LLM}")
     estimate = estimate_run(plan, SampleSettings(documents=5, thresholds=(0.0,)))
     assert estimate.tokens_are_exact
     assert estimate.rows[0].prompt_tokens > estimate.rows[0].questions

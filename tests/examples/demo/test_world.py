@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from linkner_ray.demo.names import load_gazetteer
-from linkner_ray.demo.pages import Page
-from linkner_ray.demo.sentences import LABELS, Passage
-from linkner_ray.demo.tokens import tokenize
-from linkner_ray.demo.world import (
+from examples.demo.names import load_gazetteer
+from examples.demo.pages import Page
+from examples.demo.sentences import LABELS, Passage
+from examples.demo.tokens import tokenize
+from examples.demo.world import (
     NUM_PARQUET_PAGES,
     NUM_WET_PAGES,
     check_disjoint,
@@ -75,7 +75,7 @@ def test_every_page_is_in_a_shard_with_one_empty_and_one_null(demo, texts):
 
 def test_gold_offsets_fit_the_text_a_reader_sees(demo, texts):
     rows = [json.loads(line) for line in demo.gold.read_text(encoding="utf-8").splitlines()]
-    assert len(rows) == demo.num_labelled == 151  # 42 % of 360
+    assert len(rows) == demo.num_labelled == 144  # 60 % of 240
     assert any(row["doc_id"].startswith("urn:uuid:") for row in rows)
     names = set(load_gazetteer(0).splits)
     for row in rows:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from linkner_ray.demo.names import Name, Split, load_gazetteer, read_names, surname_of
-from linkner_ray.demo.sentences import LABELS
+from examples.demo.names import Name, Split, load_gazetteer, read_names, surname_of
+from examples.demo.sentences import LABELS
 
 
 def test_every_label_has_hundreds_of_names():

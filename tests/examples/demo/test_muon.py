@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from linkner_ray.demo.muon import Muon, orthogonalized
+from examples.demo.muon import Muon, orthogonalized
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (24, 8), (8, 24)])

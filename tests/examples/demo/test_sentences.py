@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from linkner_ray.demo.names import Split, load_gazetteer
-from linkner_ray.demo.sentences import (
+from examples.demo.names import Split, load_gazetteer
+from examples.demo.sentences import (
     LABELS,
     Entity,
     Passage,
@@ -12,7 +12,7 @@ from linkner_ray.demo.sentences import (
     join,
     load_templates,
 )
-from linkner_ray.demo.tokens import tokenize
+from examples.demo.tokens import tokenize
 
 USES = ("train", "dev", "llm", "pages")
 

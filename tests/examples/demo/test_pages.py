@@ -1,8 +1,8 @@
 import numpy as np
 
-from linkner_ray.demo.names import load_gazetteer
-from linkner_ray.demo.pages import PageMaker
-from linkner_ray.demo.sentences import LABELS
+from examples.demo.names import load_gazetteer
+from examples.demo.pages import PageMaker
+from examples.demo.sentences import LABELS
 
 
 def make(count, *, hostile=False, seed=0):

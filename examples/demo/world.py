@@ -11,18 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linkner_ray.demo.names import Split, load_gazetteer
-from linkner_ray.demo.pages import Page, PageMaker
-from linkner_ray.demo.sentences import Passage, SentenceMaker, load_templates
-from linkner_ray.demo.tokens import tokenize
+from examples.demo.names import Split, load_gazetteer
+from examples.demo.pages import Page, PageMaker
+from examples.demo.sentences import Passage, SentenceMaker, load_templates
+from examples.demo.tokens import tokenize
 from linkner_ray.errors import ContractError
 
 NUM_TRAIN_SENTENCES = 2200
 NUM_DEV_SENTENCES = 400
-NUM_PARQUET_PAGES = 300
+NUM_PARQUET_PAGES = 200
 NUM_PARQUET_SHARDS = 5
-NUM_WET_PAGES = 60
-LABELLED_SHARE = 0.42
+NUM_WET_PAGES = 40
+LABELLED_SHARE = 0.6
 HOSTILE_EVERY = 45
 """One page in so many carries lines that try to take over a language model."""
 

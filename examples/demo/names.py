@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import yaml
 
-from linkner_ray.demo.tokens import tokenize
+from examples.demo.tokens import tokenize
 
 AMBIGUOUS_WEIGHT = 3
 """How much more often a name of several labels is drawn than another."""
@@ -120,7 +120,7 @@ def surname_of(name: Name) -> str | None:
 @cache
 def read_names() -> tuple[Name, ...]:
     """Read the names that ship with the demo."""
-    source = resources.files("linkner_ray.demo") / "names.yaml"
+    source = Path(__file__).with_name("names.yaml")
     tree: dict[str, dict[str, str]] = yaml.safe_load(source.read_text(encoding="utf-8"))
     return tuple(
         Name(text.strip().removeprefix("the "), label, kind, text.strip().startswith("the "))

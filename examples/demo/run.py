@@ -1,4 +1,4 @@
-"""`linkner demo`: the whole job on the demo's world, with the same code as on a cluster."""
+"""The whole job on the demo's world, with the same code as on a cluster."""
 
 import hashlib
 import json
@@ -9,31 +9,35 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
+from examples.demo import OWN_LLM
+from examples.demo.scoring import read_pages, score_pages
+from examples.demo.world import DemoWorld, make_demo
+from linkner_ray import spanner, training
 from linkner_ray.config import ExtractConfig, LlmConfig, TrainConfig
-from linkner_ray.demo.llm import LlmReport, LlmTraining, train_llm
-from linkner_ray.demo.scoring import read_pages, score_pages
-from linkner_ray.demo.world import DemoWorld, make_demo
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.evaluation.preview import render_preview
 from linkner_ray.evaluation.report import ReportScores
 from linkner_ray.extraction import ExtractionResult, extract
 from linkner_ray.extraction_plan import Plan, plan_extraction
 from linkner_ray.extraction_report import Context, write_run_report
+from linkner_ray.labels import load_label_set
 from linkner_ray.pipeline import start_ray
 from linkner_ray.runs.accounts import VERDICTS, routed_share
 from linkner_ray.training import train
 
 SEED = 0
 LABEL_SET = "demo"
+EPOCHS = 2
 NUM_PREVIEWED = 12
 
 NOTE = (
-    "The demo's corpus, pages and LLM are made by the demo. Its LLM is tiny and knows nothing "
-    "outside the demo; the scores show that the parts work together, not how good LinkNER is."
+    "The demo's corpus, pages and LLM are made for it. Its LLM is tiny and knows nothing outside "
+    "the demo; the scores show that the parts work together, not how good LinkNER is."
 )
 FOREIGN_NOTE = (
     "The demo's corpus and pages are made by the demo; the LLM is {llm}. The scores are of the "
@@ -60,7 +64,7 @@ class _Clock:
 def run_demo(
     output: str, *, llm: str = "", encoder: str = "", progress: Callable[[str], None]
 ) -> str:
-    """Make the world, train both models or take them from an earlier demo, extract, score, show.
+    """Make the world, train the local model or take an earlier demo's, extract, score, show.
 
     Args:
         output: Folder for the result; an earlier demo's is replaced.
@@ -80,7 +84,7 @@ def run_demo(
     _clear(Path(output))
     with clock.step("world", "corpus, crawl shards and gold"):
         world = make_demo(cache / "world", seed=SEED)
-    llm_config = _llm_config(llm, cache, clock)
+    llm_config = _llm_config(llm)
     with clock.step("ray", "start on this machine"):
         start_ray()
     checkpoint = _local_model(world, encoder or "all-MiniLM-L6-v2", cache, clock)
@@ -91,7 +95,7 @@ def run_demo(
         scores = score_pages(plan, world.gold)
         _write_preview(plan, Path(output), world)
     note = FOREIGN_NOTE.format(llm=llm) if llm else NOTE
-    context = Context(title="Demo", seconds=clock.seconds, scores=[scores], notes=[note])
+    context = Context(title="Demo", seconds=clock.seconds, scores=[scores], notes=(note,))
     write_run_report(plan, result, context)
     summary = _summary(result, scores, clock.seconds)
     (Path(output) / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -107,34 +111,13 @@ def _clear(output: Path) -> None:
     shutil.rmtree(output)
 
 
-def _llm_config(llm: str, cache: Path, clock: _Clock) -> LlmConfig:
+def _llm_config(llm: str) -> LlmConfig:
     if llm.startswith(("http://", "https://")):
         return LlmConfig(backend="openai", base_url=llm, model=_served_model(llm))
     if llm:
         return LlmConfig(backend="vllm", model=llm)
-    folder = cache / f"llm-{_digest_of_sources('*.yaml', '*.py', '../llm/*.py')}"
-    if not (folder / "config.json").exists():
-        with clock.step("llm", "train the demo's small LLM (kept for later runs)"):
-            staging = folder.with_suffix(".unfinished")
-            learnt = train_llm(
-                staging, seed=SEED, progress=lambda line: clock.progress(f"    {line}")
-            )
-            staging.replace(folder)
-            clock.progress(f"    {_how_good(learnt, folder)}")
     return LlmConfig(
-        backend="vllm", model=str(folder), dtype="float32", enforce_eager=True, num_threads=1
-    )
-
-
-def _how_good(learnt: LlmReport, folder: Path) -> str:
-    """What the small LLM is worth, in a line."""
-    line = f"{learnt.steps} steps, dev accuracy {learnt.accuracy:.3f}"
-    training = LlmTraining()
-    if learnt.accuracy >= training.target_accuracy or learnt.steps >= training.max_steps:
-        return line
-    return (
-        f"{line}; {training.max_seconds:g} s were over before it was good: remove {folder} to "
-        "train it again"
+        backend="vllm", model=str(OWN_LLM), dtype="float32", enforce_eager=True, num_threads=1
     )
 
 
@@ -153,28 +136,51 @@ def _served_model(base_url: str) -> str:
 
 
 def _local_model(world: DemoWorld, encoder: str, cache: Path, clock: _Clock) -> str:
-    sources = _digest_of_sources("*.yaml", "world.py", "sentences.py", "../spanner/*.py")
-    name = hashlib.blake2b(f"{encoder} {sources}".encode(), digest_size=6).hexdigest()
-    checkpoint = cache / f"spanner-{name}"
+    """Train the local model, unless the cache has the very same; give its folder."""
+    config = _train_config(world, encoder, cache)
+    checkpoint = Path(config.output.checkpoint)
     if not (checkpoint / "config.json").exists():
         with clock.step("train", f"SpanNER on {encoder} with Ray Train (kept for later runs)"):
-            config = TrainConfig.model_validate(
-                {
-                    "corpus": {
-                        "train": str(world.train), "dev": str(world.dev), "label_set": LABEL_SET,
-                    },
-                    "model": {"encoder": encoder, "max_width": 8},
-                    "training": {"epochs": 3, "seed": SEED},
-                    "output": {
-                        "checkpoint": str(checkpoint), "storage": str(cache / "training"),
-                    },
-                    # Ray gives a worker of one CPU one thread, and nobody else is at work here.
-                    "workers": {"cpus": 1.0, "num_threads": min(torch.get_num_threads(), 8)},
-                }
-            )  # fmt: skip
             result = train(config)
             clock.progress(f"    dev F1 {result.best.f1:.4f} after epoch {result.best.epoch}")
     return str(checkpoint)
+
+
+def _train_config(world: DemoWorld, encoder: str, cache: Path) -> TrainConfig:
+    model = {"encoder": encoder, "max_width": 8}
+    course = {"epochs": EPOCHS, "seed": SEED}
+    name = _name_of(world, model, course)
+    return TrainConfig.model_validate(
+        {
+            "corpus": {"train": str(world.train), "dev": str(world.dev), "label_set": LABEL_SET},
+            "model": model,
+            "training": course,
+            "output": {
+                "checkpoint": str(cache / f"spanner-{name}"), "storage": str(cache / "training"),
+            },
+            # Ray gives a worker of one CPU one thread, and nobody else is at work here.
+            "workers": {"cpus": 1.0, "num_threads": min(torch.get_num_threads(), 8)},
+        }
+    )  # fmt: skip
+
+
+def _name_of(world: DemoWorld, *settings: Mapping[str, Any]) -> str:
+    """Name a checkpoint by the content of what decides it.
+
+    That is the settings of model and training, both corpus files, the label set, and the code that
+    trains and is trained.
+    """
+    labels = load_label_set(LABEL_SET).digest
+    digest = hashlib.blake2b(json.dumps([*settings, labels]).encode(), digest_size=6)
+    code = [path for part in (spanner, training) for path in sorted(_folder(part).glob("*.py"))]
+    for path in (world.train, world.dev, *code):
+        content = path.read_bytes()
+        digest.update(b"%d " % len(content) + content)
+    return digest.hexdigest()
+
+
+def _folder(package: ModuleType) -> Path:
+    return Path(package.__path__[0])
 
 
 def _extract_config(
@@ -191,21 +197,11 @@ def _extract_config(
     )
 
 
-def _digest_of_sources(*patterns: str) -> str:
-    """Name of the code and data a model is made from, so that another version makes another."""
-    here = Path(__file__).parent
-    digest = hashlib.blake2b(digest_size=6)
-    for pattern in patterns:
-        for path in sorted(here.glob(pattern)):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _write_preview(plan: Plan, output: Path, world: DemoWorld) -> None:
     labelled = [json.loads(line)["doc_id"] for line in world.gold.read_text().splitlines()]
     rows = read_pages(output, labelled[:NUM_PREVIEWED]).to_pylist()
     page = render_preview(
-        rows, plan.label_set.ids, title="Demo pages", notes="The first labelled pages."
+        rows, plan.label_set.ids, title="Demo pages", notes=("The first labelled pages.",)
     )
     (output / "preview.html").write_text(page, encoding="utf-8")
 

@@ -3,7 +3,7 @@
 Letters: B questions, T tokens of a question after what all prompts share, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from linkner_ray.demo.questions import Exercise, stream_exercises
+from examples.demo.questions import Exercise, stream_exercises
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.prompts import Questionnaire
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 LABEL_SET = "demo"
+NUM_PAGE_EXERCISES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,23 @@ class Batch(NamedTuple):
     token_ids: Tensor
     lengths: Tensor
     answers: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Right answers and questions, by class of the right answer."""
+
+    by_class: Mapping[str, tuple[int, int]]
+
+    @property
+    def total(self) -> int:
+        """Questions."""
+        return sum(total for _, total in self.by_class.values())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return sum(right for right, _ in self.by_class.values()) / self.total
 
 
 class QuestionEncoder:
@@ -142,20 +160,29 @@ def answer_logits(model: "LlamaForCausalLM", shared_ids: Sequence[int], batch: B
     return model.lm_head(last)
 
 
-def measure_accuracy(
+def page_exercises() -> list[Exercise]:
+    """Ask about sentences of the kind the crawl pages hold, from templates nobody learnt from."""
+    return list(islice(stream_exercises(("pages",), seed=0), NUM_PAGE_EXERCISES))
+
+
+def score_answers(
     model: "LlamaForCausalLM", encoder: QuestionEncoder, exercises: Sequence[Exercise]
-) -> float:
-    """Share of questions whose right answer is the most probable of those on offer."""
+) -> Scores:
+    """Count the questions whose right answer is the most probable of those on offer."""
     allowed = torch.tensor(sorted(encoder.answer_ids.values()))
-    right = 0
+    by_class = dict.fromkeys(encoder.answer_ids, (0, 0))
     ordered = sorted(exercises, key=lambda exercise: len(exercise.question.context))
     model.train(mode=False)
     for first in range(0, len(ordered), 64):
-        batch = encoder.batch(ordered[first : first + 64])
+        asked = ordered[first : first + 64]
+        batch = encoder.batch(asked)
         with torch.inference_mode():
             logits = answer_logits(model, encoder.shared_ids, batch)
-        right += int((allowed[logits[:, allowed].argmax(dim=1)] == batch.answers).sum())
-    return right / len(exercises)
+        is_right = allowed[logits[:, allowed].argmax(dim=1)] == batch.answers
+        for exercise, one in zip(asked, is_right.tolist(), strict=True):
+            right, total = by_class[exercise.class_id]
+            by_class[exercise.class_id] = (right + one, total + 1)
+    return Scores({class_id: counts for class_id, counts in by_class.items() if counts[1]})
 
 
 def _common_beginning(rows: Sequence[Sequence[int]]) -> list[int]:

@@ -1,16 +1,14 @@
-"""The demo as a user runs it: both models trained, a real engine asked, the result looked at."""
+"""The demo as a user runs it: a model trained, a real engine asked, the result looked at."""
 
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
 
-from linkner_ray.demo.llm import LlmReport
-from linkner_ray.demo.run import _how_good
+from examples.demo.world import NUM_PARQUET_PAGES, NUM_WET_PAGES
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
 
@@ -25,11 +23,11 @@ def demo(tmp_path_factory):
             options += [f"--{name.lower()}", os.environ[name]]
     environment = dict(os.environ)
     if "PYTEST_XDIST_WORKER" not in environment:
-        # Two models are trained here, unlike elsewhere in the tests: all cores may help. Beside
+        # A model is trained here, unlike elsewhere in the tests: all cores may help. Beside
         # other tests, threads that wait for each other took over four times as long as alone.
         del environment["OMP_NUM_THREADS"]
     done = subprocess.run(
-        [sys.executable, "-m", "linkner_ray.cli", "demo", *options],
+        [sys.executable, "-m", "examples.demo", *options],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -46,7 +44,7 @@ def test_the_summary_has_the_promised_figures_and_they_agree_with_the_files(demo
     summary = json.loads((output / "summary.json").read_text())
     rows = ds.dataset(output / "entities").to_table().to_pylist()
     quarantined = ds.dataset(output / "_quarantine").to_table().num_rows
-    assert summary["pages"] == len(rows) + quarantined == 362
+    assert summary["pages"] == len(rows) + quarantined == NUM_PARQUET_PAGES + NUM_WET_PAGES + 2
     assert summary["entities"] == sum(len(row["entities"]) for row in rows)
     assert sum(summary["llm_verdicts"].values()) > 0
     assert 0 < summary["routed_share"] < 1
@@ -64,7 +62,7 @@ def test_the_llm_helps_on_names_the_local_model_has_not_met(demo):
     output, _ = demo
     summary = json.loads((output / "summary.json").read_text())
     assert summary["f1_local"] > 0.6
-    assert summary["f1_linked"] > summary["f1_local"] + 0.03
+    assert summary["f1_linked"] > summary["f1_local"] + 0.05
 
 
 @pytest.mark.timeout(2400)
@@ -77,15 +75,4 @@ def test_what_is_promised_is_there_and_every_entity_is_its_text(demo):
             assert row["text"][entity["start"] : entity["end"]] == entity["text"]
     assert "knows nothing outside the demo" in (output / "report.md").read_text()
     assert "linked F1" in printed
-
-
-@pytest.mark.parametrize(
-    ("steps", "accuracy", "is_short"), [(99, 0.5, True), (99, 0.99, False), (800, 0.9, False)]
-)
-def test_the_demo_says_so_if_its_llm_was_cut_short(steps, accuracy, is_short):
-    learnt = LlmReport(
-        steps=steps, accuracy=accuracy, seconds=1.0, num_parameters=1, num_shared_tokens=1
-    )
-    said = _how_good(learnt, Path("models/llm"))
-    assert said.startswith(f"{steps} steps, dev accuracy {accuracy:.3f}")
-    assert ("remove models/llm" in said) == is_short
+    assert "<p>The first labelled pages.</p>" in (output / "preview.html").read_text()

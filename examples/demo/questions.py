@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from linkner_ray.demo.names import Split, load_gazetteer, read_names
-from linkner_ray.demo.sentences import Entity, Passage, SentenceMaker, join, load_templates
-from linkner_ray.demo.tokens import tokenize
+from examples.demo.names import Split, load_gazetteer, read_names
+from examples.demo.sentences import Entity, Passage, SentenceMaker, join, load_templates
+from examples.demo.tokens import tokenize
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.context import ContextSize, Question, render_context
 

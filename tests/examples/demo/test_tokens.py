@@ -1,4 +1,4 @@
-from linkner_ray.demo.tokens import tokenize
+from examples.demo.tokens import tokenize
 
 
 def test_tokens_are_plain_numbers_in_code_points():

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from linkner_ray.demo.names import Gazetteer, Split
-from linkner_ray.demo.sentences import Entity, Passage, SentenceMaker, join, load_templates
+from examples.demo.names import Gazetteer, Split
+from examples.demo.sentences import Entity, Passage, SentenceMaker, join, load_templates
 
 TYPO_SHARE = 0.006
 """Share of plain words of six letters or more in which two letters change places."""

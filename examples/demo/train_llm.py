@@ -1,44 +1,49 @@
-"""The demo's LLM: a small Llama that learns to answer the closed question of `llm.prompts`.
+"""The recipe of the demo's LLM: a small Llama that answers the closed question of `llm.prompts`.
 
-It knows the names of the demo and nothing else.
+    python -m examples.demo.train_llm --output examples/demo/llm
+
+The demo itself trains no LLM: it takes the folder `examples/demo/llm`, which this script wrote. Run
+it again when the prompt, the label set `demo`, a name or a template changes.
 """
 
-import logging
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 
-from linkner_ray.demo.llm_model import (
+from examples.demo.llm_model import (
     LABEL_SET,
     Batch,
     LlmSize,
     QuestionEncoder,
+    Scores,
     answer_logits,
     build_model,
-    measure_accuracy,
+    page_exercises,
     questionnaire,
+    score_answers,
 )
-from linkner_ray.demo.llm_tokenizer import train_tokenizer
-from linkner_ray.demo.muon import Muon
-from linkner_ray.demo.names import read_names, surname_of
-from linkner_ray.demo.questions import Exercise, stream_exercises
+from examples.demo.llm_tokenizer import train_tokenizer
+from examples.demo.muon import Muon
+from examples.demo.names import read_names, surname_of
+from examples.demo.questions import Exercise, stream_exercises
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.prompts import choose_symbols
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-logger = logging.getLogger(__name__)
-
 LEARNING_USES = ("train", "llm")
 DEV_USES = ("dev",)
-"""Uses of templates it learns from, and those on which it is stopped."""
+"""Uses of templates it learns from, and those that show how far it is."""
+
+CARD = Path(__file__).with_name("llm_card.md")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,41 +51,26 @@ class LlmTraining:
     """How long and how fast it learns."""
 
     size: LlmSize = field(default_factory=LlmSize)
-    max_steps: int = 800
+    num_steps: int = 800
     batch_size: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 40
     evaluate_every: int = 100
     num_dev: int = 600
-    target_accuracy: float = 0.98
-    """Dev accuracy at which training stops early."""
-
     num_tokenizer_questions: int = 8000
     """Questions the tokenizer's merges are learnt from."""
-
-    max_seconds: float = 900.0
-    """Wall-clock time after which it stops at the next step, done or not: many times what two slow
-    cores need, since a model that was stopped early answers worse than the local one."""
-
-    report_every_s: float = 5.0
 
 
 class LlmReport(NamedTuple):
     """What came of training.
 
     Attributes:
-        steps: Optimiser steps done.
-        accuracy: Share of right answers on dev questions, from templates never learnt from.
-        seconds: Wall-clock time.
+        pages: Right answers on questions about sentences of the crawl pages.
         num_parameters: Weights of the model.
-        num_shared_tokens: Length of what all prompts share.
     """
 
-    steps: int
-    accuracy: float
-    seconds: float
+    pages: Scores
     num_parameters: int
-    num_shared_tokens: int
 
 
 def train_llm(
@@ -88,29 +78,27 @@ def train_llm(
     *,
     seed: int = 0,
     training: LlmTraining = LlmTraining(),
-    progress: Callable[[str], None] = logger.info,
+    progress: Callable[[str], None] = print,
 ) -> LlmReport:
-    """Train the demo's LLM and save it in Hugging Face format.
+    """Train the demo's LLM and save it in Hugging Face format, weights in float16, with its card.
 
     Args:
         output: Folder, made if it is not there.
-        seed: Decides the examples and the first weights; the demo's own seed.
-        training: Size, speed and limits.
-        progress: Is given one line every few seconds.
+        seed: Decides the examples and the first weights.
+        training: Size, length and speed.
+        progress: Is given a line every `evaluate_every` steps.
     """
-    begun = time.monotonic()
     tokenizer = _train_tokenizer(training, seed)
     encoder = QuestionEncoder(tokenizer)
     model = build_model(training.size, tokenizer, seed=seed)
-    steps, accuracy = _fit(model, encoder, training, seed=seed, progress=progress)
+    _fit(model, encoder, training, seed=seed, progress=progress)
+    folder = Path(output)
+    _save(folder, model, tokenizer)
     report = LlmReport(
-        steps=steps,
-        accuracy=accuracy,
-        seconds=time.monotonic() - begun,
+        pages=score_answers(_reload(folder), encoder, page_exercises()),
         num_parameters=sum(weight.numel() for weight in model.parameters()),
-        num_shared_tokens=len(encoder.shared_ids),
     )
-    _save(Path(output), model, tokenizer, report)
+    write_card(folder, report, training)
     return report
 
 
@@ -121,14 +109,12 @@ def _fit(
     *,
     seed: int,
     progress: Callable[[str], None],
-) -> tuple[int, float]:
-    """Train until the dev questions are answered well enough; give steps and dev accuracy."""
+) -> None:
     dev = list(islice(_exercises(DEV_USES, seed + 1), training.num_dev))
     optimisers = _make_optimisers(model, training)
     batches = _batches(encoder, training.batch_size, seed)
-    begun = reported = time.monotonic()
-    accuracy, step = 0.0, 0
-    while step < training.max_steps and time.monotonic() - begun < training.max_seconds:
+    begun = time.monotonic()
+    for step in range(training.num_steps):
         model.train()
         batch = next(batches)
         logits = answer_logits(model, encoder.shared_ids, batch)
@@ -140,18 +126,12 @@ def _fit(
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate * _pace(step, training)
             optimiser.step()
-        step += 1
-        if step % training.evaluate_every == 0:
-            accuracy = measure_accuracy(model, encoder, dev)
-            if accuracy >= training.target_accuracy:
-                break
-        if time.monotonic() - reported >= training.report_every_s:
-            reported = time.monotonic()
+        if (step + 1) % training.evaluate_every == 0:
             progress(
-                f"step {step}/{training.max_steps}, loss {loss.item():.3f}, dev accuracy "
-                f"{accuracy:.3f}, {reported - begun:.0f} s"
+                f"step {step + 1}/{training.num_steps}, loss {loss.item():.3f}, dev accuracy "
+                f"{score_answers(model, encoder, dev).accuracy:.3f}, "
+                f"{time.monotonic() - begun:.0f} s"
             )
-    return step, measure_accuracy(model, encoder, dev)
 
 
 def _make_optimisers(
@@ -172,7 +152,7 @@ def _pace(step: int, training: LlmTraining) -> float:
     """Learning rate as a share of its maximum: linear up, then linear down to a twentieth."""
     if step < training.warmup_steps:
         return (step + 1) / training.warmup_steps
-    left = (training.max_steps - step) / max(training.max_steps - training.warmup_steps, 1)
+    left = (training.num_steps - step) / max(training.num_steps - training.warmup_steps, 1)
     return max(left, 0.05)
 
 
@@ -201,15 +181,14 @@ def _train_tokenizer(training: LlmTraining, seed: int) -> "PreTrainedTokenizerFa
     return train_tokenizer(texts, questions.fixed_part, vocab_size=training.size.vocab_size)
 
 
-def _save(
-    output: Path,
-    model: "LlamaForCausalLM",
-    tokenizer: "PreTrainedTokenizerFast",
-    report: LlmReport,
-) -> None:
+def _save(output: Path, model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Save everything but the card.
+
+    The weights are rounded to float16, which halves the file; the config says float32, so that a
+    processor, which computes float16 slowly if at all, computes in float32.
+    """
     from transformers import GenerationConfig
 
-    output.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=1,
@@ -219,13 +198,45 @@ def _save(
     )
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
-    card = (resources.files("linkner_ray.demo") / "llm_card.md").read_text(encoding="utf-8")
-    (output / "README.md").write_text(
-        card.format(
-            num_parameters=report.num_parameters,
-            accuracy=report.accuracy,
-            steps=report.steps,
-            num_names=len({name.text for name in read_names()}),
-        ),
-        encoding="utf-8",
+    weights = load_file(output / "model.safetensors")
+    halved = {name: weight.to(torch.float16) for name, weight in weights.items()}
+    save_file(halved, output / "model.safetensors", metadata={"format": "pt"})
+
+
+def _reload(folder: Path) -> "LlamaForCausalLM":
+    from transformers import LlamaForCausalLM
+
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def write_card(folder: Path, report: LlmReport, training: LlmTraining) -> None:
+    """Write the model card, `README.md`, with the accuracy by label of the saved weights."""
+    rows = [
+        f"| {class_id} | {right / total:.3f} | {total:,} |"
+        for class_id, (right, total) in report.pages.by_class.items()
+    ]
+    all_rows = [*rows, f"| all | {report.pages.accuracy:.3f} | {report.pages.total:,} |"]
+    card = CARD.read_text(encoding="utf-8").format(
+        num_parameters=report.num_parameters,
+        num_steps=training.num_steps,
+        batch_size=training.batch_size,
+        num_names=len({name.text for name in read_names()}),
+        accuracy="\n".join(all_rows),
     )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def main() -> None:
+    """Train it as the demo's is trained."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", required=True, help="folder for the model")
+    parser.add_argument("--seed", type=int, default=0, help="the demo's own is 0")
+    options = parser.parse_args()
+    report = train_llm(options.output, seed=options.seed)
+    print(f"accuracy on questions about the pages {report.pages.accuracy:.3f}; {options.output}")
+
+
+if __name__ == "__main__":
+    main()

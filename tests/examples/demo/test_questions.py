@@ -3,9 +3,9 @@ from itertools import islice
 
 import pytest
 
-from linkner_ray.demo.names import load_gazetteer
-from linkner_ray.demo.questions import ask, stream_exercises
-from linkner_ray.demo.sentences import load_templates
+from examples.demo.names import load_gazetteer
+from examples.demo.questions import ask, stream_exercises
+from examples.demo.sentences import load_templates
 from linkner_ray.labels import NON_ENTITY, load_label_set
 
 USES = ("train", "llm")

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import yaml
 
-from linkner_ray.demo.names import Name, NameSampler
+from examples.demo.names import Name, NameSampler
 
 LABELS = ("PER", "ORG", "LOC", "MISC")
 
@@ -66,7 +66,7 @@ def load_templates() -> Templates:
     One training template in eight is set apart as the use `dev`, so that models are selected on
     sentences of another make than those they learn from.
     """
-    source = resources.files("linkner_ray.demo") / "templates.yaml"
+    source = Path(__file__).with_name("templates.yaml")
     tree = yaml.safe_load(source.read_text(encoding="utf-8"))
     words = {
         slot: tuple(w.strip() for w in listed.split(",")) for slot, listed in tree["words"].items()

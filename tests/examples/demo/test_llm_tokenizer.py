@@ -1,6 +1,6 @@
 import pytest
 
-from linkner_ray.demo.llm_tokenizer import BEGIN, END, PAD, train_tokenizer
+from examples.demo.llm_tokenizer import BEGIN, END, PAD, train_tokenizer
 from linkner_ray.llm.chat import PromptEncoder
 
 FIXED_PART = "Choose one.\n\nA. person: someone\nB. place: somewhere"
