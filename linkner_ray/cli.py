@@ -71,7 +71,7 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
 
 
 @app.command()
-def calibrate(  # noqa: PLR0913, PLR0917 - each is an option of the command
+def calibrate(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
     ],
@@ -82,33 +82,18 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option of the command
             "--train", help="What it was trained on; for a checkpoint that does not know."
         ),
     ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            min=1e-4, max=0.9, help="Promise this error among labels that stay local, at most."
-        ),
-    ] = None,
-    delta: Annotated[
-        float, typer.Option(min=1e-4, max=0.9, help="Chance that the promise is broken.")
-    ] = 0.1,
-    uncertainty: Annotated[
-        str, typer.Option(help="Estimate that the promise is for.")
-    ] = "confidence",
 ) -> None:
     """Let a labelled set decide anew on temperature, belief and doubted spans of a checkpoint.
 
     Training does this on its own dev set. The checkpoint is replaced; its weights stay. Beside
-    these it keeps thresholds that `routing.threshold_for` names: for a share asked, for an error
-    left, and with --alpha one with a promise.
+    these it keeps thresholds that `routing.threshold_for` names: for a share asked and for an error
+    left.
 
     Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll
-
-    Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll --alpha 0.05 --delta 0.1
     """
-    from linkner_ray.dev_set import Promise, calibrate_checkpoint
+    from linkner_ray.dev_set import calibrate_checkpoint
 
-    promise = None if alpha is None else Promise(alpha=alpha, delta=delta, estimate=uncertainty)
-    found = calibrate_checkpoint(checkpoint, dev, train=train_set, promise=promise)
+    found = calibrate_checkpoint(checkpoint, dev, train=train_set)
     _print_yaml(
         {
             "f1": found.counts.f1,

@@ -133,7 +133,10 @@ def test_a_shell_completes_commands_and_options(typed, expected):
 
 @pytest.mark.parametrize(
     ("words", "instead"),
-    [(["plan", "input.paths=[a]", "--cluster=cpus=4"], "--cluster was removed; docs/sizing.md")],
+    [
+        (["plan", "input.paths=[a]", "--cluster=cpus=4"], "--cluster was removed; docs/sizing.md"),
+        (["calibrate", "c", "dev", "--alpha", "0.1"], 'threshold_for = "asked=5%" or "risk=2%"'),
+    ],
 )
 def test_an_option_that_was_removed_says_what_there_is_instead(words, instead, capsys):
     assert main(words) == 2

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from linkner_ray.config import EvaluateConfig, EvaluateSet, ExtractConfig, TrainConfig
@@ -35,6 +37,20 @@ def test_an_override_wins_over_the_file(tmp_path):
 )
 def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
     with pytest.raises(ConfigError, match=f"did you mean '{nearest}'"):
+        load_config(ExtractConfig, None, [*MINIMAL, override])
+
+
+@pytest.mark.parametrize(
+    ("override", "instead"),
+    [
+        (
+            "routing.threshold_for=guaranteed",
+            "routing.threshold_for = 'guaranteed' was removed; thresholds of dev are",
+        ),
+    ],
+)
+def test_what_was_removed_says_what_there_is_instead(override, instead):
+    with pytest.raises(ConfigError, match=re.escape(instead)):
         load_config(ExtractConfig, None, [*MINIMAL, override])
 
 

@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+_NO_PROMISE = 'thresholds of dev are routing.threshold_for = "asked=5%" or "risk=2%"'
+
 REMOVED: Mapping[str, str] = {
+    "calibrate --alpha": _NO_PROMISE,
+    "calibrate --delta": _NO_PROMISE,
+    "calibrate --uncertainty": _NO_PROMISE,
+    "routing.threshold_for=guaranteed": _NO_PROMISE,
     "plan --cluster": "docs/sizing.md says how many encoders and engines a run needs",
     "plan --documents-per-s": "docs/sizing.md says how many encoders and engines a run needs",
 }
