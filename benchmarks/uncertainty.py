@@ -32,8 +32,6 @@ Numbers = dict[str, object]
 ESTIMATES: dict[str, dict[str, str]] = {
     "confidence": {"uncertainty": "confidence"},
     "entropy": {"uncertainty": "entropy"},
-    "margin": {"uncertainty": "margin"},
-    "energy": {"uncertainty": "energy"},
     "mc_dropout_head": {"uncertainty": "mc_dropout", "dropout_scope": "head"},
     "mc_dropout_encoder": {"uncertainty": "mc_dropout", "dropout_scope": "encoder"},
     "evidential": {"uncertainty": "evidential"},

@@ -43,6 +43,8 @@ def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
 @pytest.mark.parametrize(
     ("override", "instead"),
     [
+        ("fusion.strategy=veto", "strategy = 'veto' was removed; strategies are override and"),
+        ("recognize.uncertainty=energy", "= 'energy' was removed; estimates are confidence"),
         (
             "routing.threshold_for=guaranteed",
             "routing.threshold_for = 'guaranteed' was removed; thresholds of dev are",
@@ -52,6 +54,12 @@ def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
 def test_what_was_removed_says_what_there_is_instead(override, instead):
     with pytest.raises(ConfigError, match=re.escape(instead)):
         load_config(ExtractConfig, None, [*MINIMAL, override])
+
+
+def test_a_removed_value_in_a_list_is_named_too():
+    options = ["sets=[a=b]", *MINIMAL[1:], "study.estimates=[entropy, margin]"]
+    with pytest.raises(ConfigError, match=r"study.estimates.1 = 'margin' was removed; estimates"):
+        load_config(EvaluateConfig, None, options)
 
 
 def test_variables_are_filled_in_from_the_environment(tmp_path):

@@ -53,7 +53,7 @@ def test_a_checkpoint_is_calibrated_in_place(checkpoint, corpus):
     kept = Thresholds.read(checkpoint)
     assert kept == calibrated.thresholds
     assert kept.num_predicted >= 100
-    assert set(kept.estimates) == {"confidence", "entropy", "margin", "energy", "mc_dropout"}
+    assert set(kept.estimates) == {"confidence", "entropy", "mc_dropout"}
     assert (checkpoint / "model.safetensors").read_bytes() == weights
     card = (checkpoint / "README.md").read_text()
     assert "Old words" not in card
@@ -92,7 +92,7 @@ def test_every_estimate_is_that_of_its_own_run_from_one_pass(settings, last):
     with model.encoder.register_forward_hook(lambda *_: passes.append(1)):
         found = Recognizer(model, config).candidates_by_estimate(sentences)
     assert len(passes) == 1  # both sentences fit into a batch
-    assert set(found) == {"confidence", "entropy", "margin", "energy", last}
+    assert set(found) == {"confidence", "entropy", last}
     for name, table in found.items():
         own = Recognizer(model, config.model_copy(update={"uncertainty": name}))
         expected = own.candidates(sentences)
@@ -184,7 +184,7 @@ def test_a_belief_moves_predicted_candidates_and_chooses_none():
     assert own == pytest.approx(1 - believed.spans.uncertainty[strange], abs=1e-6)
 
 
-@pytest.mark.parametrize("uncertainty", ["entropy", "margin", "energy", "mc_dropout"])
+@pytest.mark.parametrize("uncertainty", ["entropy", "mc_dropout"])
 def test_estimates_that_read_probabilities_read_the_believed_ones(uncertainty):
     model = tiny.model()
     config = RecognizeConfig(device="cpu", uncertainty=uncertainty)
@@ -195,4 +195,4 @@ def test_estimates_that_read_probabilities_read_the_believed_ones(uncertainty):
     model.familiarity = familiarity_of([labelled(["Paris"], (0, 1, "LOC"))])
     believed = Recognizer(model, config).candidates(tiny.sentences(20))
     moved = not np.array_equal(plain.spans.uncertainty, believed.spans.uncertainty)
-    assert moved == (uncertainty in ("entropy", "margin"))
+    assert moved == (uncertainty == "entropy")

@@ -173,9 +173,9 @@ def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:
 class FusionConfig(Config):
     """How local and LLM answers become entities."""
 
-    strategy: Literal["override", "product", "veto"] = "override"
+    strategy: Literal["override", "product"] = "override"
     """override: the LLM's label (the paper's); product: the class of the highest weighted product
-    of local and LLM probability; veto: the LLM may drop or confirm, labels stay local."""
+    of local and LLM probability."""
 
     weight: float = Field(0.5, ge=0, le=1)
     """Weight of the LLM in a product, p_local^(1 - weight) * p_llm^weight; `linkner evaluate` on

@@ -11,7 +11,7 @@ from linkner_ray.budget import parse_budget
 from linkner_ray.config.base import Config
 from linkner_ray.errors import ConfigError
 
-Uncertainty = Literal["confidence", "entropy", "margin", "energy", "mc_dropout", "evidential"]
+Uncertainty = Literal["confidence", "entropy", "mc_dropout", "evidential"]
 """Estimates of `spanner.uncertainty`."""
 
 _THRESHOLD_NAME = re.compile(r"(asked|risk)=(\d+)%")

@@ -3,11 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 _NO_PROMISE = 'thresholds of dev are routing.threshold_for = "asked=5%" or "risk=2%"'
+_NO_VETO = "strategies are override and product"
+_FOUR_ESTIMATES = "estimates are confidence, entropy, mc_dropout and evidential"
 
 REMOVED: Mapping[str, str] = {
     "calibrate --alpha": _NO_PROMISE,
     "calibrate --delta": _NO_PROMISE,
     "calibrate --uncertainty": _NO_PROMISE,
+    "fusion.strategy=veto": _NO_VETO,
+    "study.strategies=veto": _NO_VETO,
+    "recognize.uncertainty=margin": _FOUR_ESTIMATES,
+    "recognize.uncertainty=energy": _FOUR_ESTIMATES,
+    "study.estimates=margin": _FOUR_ESTIMATES,
+    "study.estimates=energy": _FOUR_ESTIMATES,
     "routing.threshold_for=guaranteed": _NO_PROMISE,
     "plan --cluster": "docs/sizing.md says how many encoders and engines a run needs",
     "plan --documents-per-s": "docs/sizing.md says how many encoders and engines a run needs",

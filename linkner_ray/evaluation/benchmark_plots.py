@@ -10,7 +10,6 @@ from linkner_ray.evaluation.figures import (
     BLUE,
     GREEN,
     GREY,
-    ORANGE,
     PURPLE,
     SKY,
     SYSTEM_COLOURS,
@@ -28,12 +27,10 @@ from linkner_ray.spanner.reliability import ReliabilityBin
 
 Curve = Sequence[tuple[float, float]]
 
-STRATEGY_COLOURS = {"override": VERMILION, "product": PURPLE, "veto": ORANGE}
+STRATEGY_COLOURS = {"override": VERMILION, "product": PURPLE}
 ESTIMATE_LINES = {
     "confidence": (SKY, ":"),
     "entropy": (SKY, "-"),
-    "margin": (SKY, "--"),
-    "energy": (BLACK, "-"),
     "mc_dropout": (BLACK, "--"),
     "evidential": (BLACK, ":"),
 }

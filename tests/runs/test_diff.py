@@ -63,7 +63,7 @@ def world(tmp_path_factory, judge):
             f"llm.base_url={judge.url}",
             f"llm.model={'other' if 'llm' in changes else 'judge'}",
             f"routing.threshold={0.35 if 'threshold' in changes else 0.24}",
-            f"fusion.strategy={'veto' if 'fusion' in changes else 'override'}",
+            f"fusion.strategy={'product' if 'fusion' in changes else 'override'}",
             f"output.keep_candidates={keep}",
             f"output.keep_text={keep}",
         ]

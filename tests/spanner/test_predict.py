@@ -9,7 +9,7 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.spanner import predict
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.uncertainty import least_confidence, margin, predictive_entropy
+from linkner_ray.spanner.uncertainty import least_confidence, predictive_entropy
 from tests.spanner import tiny
 
 SENTENCES = tiny.sentences(24)
@@ -58,7 +58,7 @@ def test_spans_agree_with_one_sentence_at_a_time(kind):
     "estimate",
     [
         {"uncertainty": "confidence"},
-        {"uncertainty": "energy"},
+        {"uncertainty": "entropy"},
         {"uncertainty": "mc_dropout"},
         {"uncertainty": "mc_dropout", "dropout_scope": "encoder"},
     ],
@@ -130,7 +130,7 @@ def test_mc_dropout_of_the_encoder_samples_more_than_the_head():
 
 @pytest.mark.parametrize(
     ("name", "estimate"),
-    [("confidence", least_confidence), ("entropy", predictive_entropy), ("margin", margin)],
+    [("confidence", least_confidence), ("entropy", predictive_entropy)],
 )
 def test_uncertainty_follows_from_the_probabilities(name, estimate):
     table = recognizer(uncertainty=name).spans(SENTENCES, floor=0.0)
