@@ -306,9 +306,9 @@ def diff(
     html: Annotated[str | None, typer.Option(help="File for a page with 50 examples.")] = None,
     json_file: Annotated[str | None, typer.Option("--json", help="File for the numbers.")] = None,
 ) -> None:
-    """Say which entities two runs do not have alike, by label and source, and why.
+    """Say which entities two runs do not have alike, by label and source.
 
-    Runs with output.keep_candidates=true let it follow each change to the step that made it.
+    It counts apart those whose text changed, and lists the steps that the runs decide differently.
 
     Example: linkner diff nights/monday nights/tuesday --html diff.html
     """
