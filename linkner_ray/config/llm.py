@@ -152,10 +152,6 @@ class LedgerConfig(Config):
     """Folder or prefix, local or with a scheme, shared by as many runs as you like; none: every run
     asks anew."""
 
-    max_files: int = Field(256, ge=1)
-    """A run that finds more files merges all into one before it starts. (While a run writes, every
-    256 of its files become one.)"""
-
 
 def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:
     """Check that a replay has one place to take its answers from.

@@ -10,6 +10,7 @@ REMOVED: Mapping[str, str] = {
     "calibrate --alpha": _NO_PROMISE,
     "calibrate --delta": _NO_PROMISE,
     "calibrate --uncertainty": _NO_PROMISE,
+    "ledger.max_files": "runs merge no files; `linkner ledger compact FOLDER` does, at any time",
     "fusion.strategy=veto": _NO_VETO,
     "study.strategies=veto": _NO_VETO,
     "recognize.uncertainty=margin": _FOUR_ESTIMATES,
