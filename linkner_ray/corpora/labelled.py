@@ -84,11 +84,6 @@ class Corpus:
         """Gold entities in all sentences."""
         return sum(len(sentence.spans) for sentence in self.sentences)
 
-    @property
-    def num_nested_sentences(self) -> int:
-        """Sentences with overlapping entities, of which flat decoding can find only some."""
-        return sum(not sentence.is_flat for sentence in self.sentences)
-
 
 def unreachable_spans(sentences: Iterable[LabelledSentence], max_width: int) -> int:
     """Count gold entities wider than any span the model looks at.

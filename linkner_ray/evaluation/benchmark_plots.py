@@ -58,11 +58,6 @@ def benchmark_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
     return pictures
 
 
-def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> bytes:
-    """`draw_reliability` as PNG."""
-    return as_png(draw_reliability(bins, name=name, ece=ece))
-
-
 def draw_f1(results: Sequence[SetResult]) -> Figure:
     """Strict F1 of the local model beside that of both, with intervals, for each set."""
     figure, axes = new_figure(1.5 + 0.6 * len(results))
