@@ -56,8 +56,6 @@ from linkner_ray.unit_steps import (
     write_units,
 )
 
-logger = logging.getLogger(__name__)
-
 MAX_SOURCE_BLOCKS = 4096
 """Blocks of planned shards; a larger corpus puts several shards into one."""
 

@@ -49,11 +49,6 @@ class LabelledSentence:
             if (left.start_token, left.end_token) >= (right.start_token, right.end_token):
                 raise ValueError(f"{left} and {right} are not in ascending order of position")
 
-    @property
-    def is_flat(self) -> bool:
-        """Whether no two spans share a token."""
-        return all(left.end_token <= right.start_token for left, right in pairwise(self.spans))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
