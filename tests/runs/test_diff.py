@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +15,9 @@ from linkner_ray.extraction import extract
 from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.runs.diff import CAUSES, NUM_EXAMPLES, compare_runs, name_cause
 from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.stages.classify_spans import ClassifySpans
 from tests.crawl import config_of, overrides, text_of, write_parquet
-from tests.endpoint_server import Server, completion
+from tests.fakes import ScriptedBackend
 from tests.local_pipeline import run_here
 from tests.spanner.tiny import model
 
@@ -26,26 +28,24 @@ SALTS = {"judge": 0, "other": 1}
 @pytest.fixture(scope="module", autouse=True)
 def without_ray():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("linkner_ray.extraction.run_extraction", run_here)
+        patch.setattr(
+            "linkner_ray.extraction.run_extraction", partial(run_here, make_llm_stages=llm_stages)
+        )
         yield
 
 
-@pytest.fixture(scope="module")
-def judge():
+def llm_stages(llm, _ledger, label_set):
     """Two LLMs: each answers by its name and the words of the question, always the same."""
-    server = Server()
-    server.reply = lambda _, body: (200, completion(symbol(body, SALTS[body["model"]])))
-    yield server
-    server.close()
+    salt = SALTS[llm.model]
 
+    def script(request):
+        return request.options[(sum(request.question.span.encode()) * (1 + salt) + salt) % 4][1]
 
-def symbol(body, salt):
-    span = body["messages"][-1]["content"].rpartition("[[")[2].partition("]]")[0]
-    return "ABCD"[(sum(span.encode()) * (1 + salt) + salt) % 4]
+    return [ClassifySpans(ScriptedBackend(label_set, script), label_set, config=llm)]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, judge):
+def world(tmp_path_factory):
     """Makes runs of any set of changes, each once."""
     folder = tmp_path_factory.mktemp("world")
     checkpoints, crawls = checkpoints_of(folder), crawls_of(folder)
@@ -58,7 +58,7 @@ def world(tmp_path_factory, judge):
         checkpoint = checkpoints.get(next((c for c in changes if c in checkpoints), "before"))
         settings = [
             "llm.backend=openai",
-            f"llm.base_url={judge.url}",
+            "llm.base_url=http://127.0.0.1:9/v1",
             f"llm.model={'other' if 'llm' in changes else 'judge'}",
             f"routing.threshold={0.35 if 'threshold' in changes else 0.24}",
             f"fusion.strategy={'product' if 'fusion' in changes else 'override'}",
