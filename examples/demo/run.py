@@ -33,6 +33,9 @@ from linkner_ray.training import train
 SEED = 0
 LABEL_SET = "demo"
 EPOCHS = 2
+THRESHOLD = 0.2
+"""Asks about a third of the candidates; half of them, from 0.1 up, gains one point of F1 more."""
+
 NUM_PREVIEWED = 12
 
 NOTE = (
@@ -191,7 +194,7 @@ def _extract_config(
             "input": {"paths": [str(world.crawl)], "unit_documents": 32},
             "output": {"path": output, "keep_text": True, "keep_candidates": True},
             "recognize": {"checkpoint": checkpoint, "num_threads": 1},
-            "routing": {"threshold": 0.1},
+            "routing": {"threshold": THRESHOLD},
             "llm": llm,
         }
     )
