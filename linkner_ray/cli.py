@@ -21,7 +21,7 @@ from linkner_ray import (
     cli_preview,
     cli_verify,
 )
-from linkner_ray.config import EvaluateConfig, ExtractConfig, TrainConfig
+from linkner_ray.config import EvaluateConfig, ExtractConfig, LoggingConfig, TrainConfig
 from linkner_ray.config.removed import removed_option
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
@@ -63,10 +63,9 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
     if dry_run:
         _print_yaml(resolved.model_dump(mode="json"))
         return
-    from linkner_ray.pipeline import start_ray
+    set_up_logs(LoggingConfig())
     from linkner_ray.training import train as run_training
 
-    start_ray()
     print(run_training(resolved).summary())
 
 
@@ -153,8 +152,8 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
         print(describe_previous(previous))
     if dry_run:
         return
-    from linkner_ray.pipeline import start_ray
     from linkner_ray.progress_views import progress_view
+    from linkner_ray.ray_start import start_ray
     from linkner_ray.stopping import exit_on_sigterm
 
     start_ray()
@@ -245,9 +244,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if dry_run:
         _print_yaml(resolved.model_dump(mode="json"))
         return
+    set_up_logs(LoggingConfig())
     from linkner_ray.benchmark import evaluate as run_evaluation
     from linkner_ray.evaluation.benchmark_report import summary_table
-    from linkner_ray.pipeline import start_ray
+    from linkner_ray.ray_start import start_ray
 
     start_ray()
     print(summary_table(run_evaluation(resolved).results))

@@ -1,10 +1,16 @@
-"""Logs as JSON: one object a line on standard error, of the driver and of every worker.
+"""What a run says on the console, and where the rest goes.
 
-Each has `time` (UTC), `level`, `logger`, `message`, `host` and `pid`, then whatever a call gave as
-`extra`, and `error` with the traceback. An event that machines are to follow has the field `event`.
-Lines of Ray's core, which is not Python, have `asctime`, `levelname` and `message` instead.
+As text, the console has our own lines, those of workers as well, and errors. All else that Ray,
+vLLM and transformers say goes to files in the folder of Ray's session, which is named once.
+What Ray logs as an error it raises, too, and the command ends with that.
+
+As JSON, each line on standard error is one object, of the driver and of every worker. It has `time`
+(UTC), `level`, `logger`, `message`, `host` and `pid`, then whatever a call gave as `extra`, and
+`error` with the traceback. An event that machines are to follow has the field `event`. Lines of
+Ray's core, which is not Python, have `asctime`, `levelname` and `message` instead.
 """
 
+import faulthandler
 import json
 import logging
 import os
@@ -12,10 +18,25 @@ import socket
 import sys
 from datetime import UTC, datetime
 from importlib.resources import files
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from linkner_ray.config import LoggingConfig
+if TYPE_CHECKING:  # every process of Ray imports this module before anything else
+    from linkner_ray.config import LoggingConfig
+
+logger = logging.getLogger(__name__)
+
+H = TypeVar("H", bound=logging.Handler)
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_SHOWN_OF_WORKERS = (
+    r"^\d+-\d+-\d+ \d+:\d+:\d+,\d+ [A-Z]+ linkner_ray\b"
+    r"|^A worker died or was killed "
+    r"|Workers \(tasks / actors\) killed due to memory pressure"
+)
+"""What `TEXT_FORMAT` makes of a record of ours, and what Ray says of workers that it replaces."""
 
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 """Attributes of every record; what else one has was given as `extra`."""
@@ -46,36 +67,130 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(facts, ensure_ascii=False, default=str)
 
 
-def set_up_logs(config: LoggingConfig) -> None:
+def set_up_logs(config: "LoggingConfig") -> None:
     """Have this process, and the workers it will start, log as the config says.
 
     To be called before Ray is imported, which reads its environment once.
     """
-    if config.format == "text":
-        return
-    os.environ |= {
-        "RAY_DEDUP_LOGS": "0",  # would write a note behind a line
-        "RAY_DISABLE_WORKER_LOG_PREFIX": "1",  # would write a name before it
+    environment = {
+        "RAY_DATA_LOGGING_CONFIG": str(files("linkner_ray") / "ray_data_logging.yaml"),
+        "RAY_DISABLE_WORKER_LOG_PREFIX": "1",  # would write a name before a line
         "RAY_COLOR_PREFIX": "0",
+    }
+    if config.format == "text":
+        # For all of it: RAY_DEDUP_LOGS=0.
+        environment |= {
+            "RAY_DEDUP_LOGS_ALLOW_REGEX": _SHOWN_OF_WORKERS,
+            "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
+        }
+        os.environ |= environment | dict(os.environ)
+        _log_as_text()
+        return
+    os.environ |= environment | {
+        "RAY_DEDUP_LOGS": "0",  # would write a note behind a line
         "RAY_BACKEND_LOG_JSON": "1",  # of Ray's C++, with keys of its own
-        "RAY_DATA_LOGGING_CONFIG": str(files("linkner_ray") / "ray_data_logging_json.yaml"),
         "VLLM_CONFIGURE_LOGGING": "0",  # its records then come to our handler
     }
     log_as_json()
+
+
+def _log_as_text() -> None:
+    """Keep from the console what is not for it, if this process has a plain one."""
+    logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
+    console = _find(logging.StreamHandler)
+    if console is None or _is_for_console in console.filters:
+        return
+    console.addFilter(_is_for_console)
+    late = logging.StreamHandler(sys.stderr)
+    late.setFormatter(logging.Formatter(TEXT_FORMAT))
+    # Kept until Ray has a folder for it; without one, it is shown at the end.
+    held = MemoryHandler(1000, flushLevel=logging.CRITICAL + 1, target=late)
+    held.setLevel(logging.WARNING)
+    held.addFilter(lambda record: not _is_for_console(record))
+    logging.getLogger().addHandler(held)
+    logging.captureWarnings(True)
 
 
 def log_as_json() -> None:
     """Have this process log as JSON: warnings, and of our own what is worth a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(_is_for_machines)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("linkner_ray").setLevel(logging.INFO)
-    ray_logger = logging.getLogger("ray")
-    ray_logger.handlers.clear()
-    ray_logger.propagate = True
     logging.captureWarnings(True)
+    adopt("ray")
+
+
+def log_as_worker() -> None:
+    """Have this process, a worker's, mark our lines as text; what else it writes stays as it is."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(TEXT_FORMAT))
+    own = logging.getLogger("linkner_ray")
+    own.handlers[:] = [handler]
+    own.setLevel(logging.INFO)
+    own.propagate = False  # Ray Train gives the root a handler of its own
+
+
+def adopt(name: str) -> None:
+    """After `set_up_logs`, a library that has been imported writes its records where we do."""
+    console = _find(logging.StreamHandler)
+    if is_json() or (console is not None and _is_for_console in console.filters):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+
+
+def keep_in(folder: Path) -> None:
+    """As text: a file in Ray's folder has what is not for the console, which says where.
+
+    Also what is written to descriptor 2 past Python: the lines of Ray's C++ in this process.
+    """
+    console, held = _find(logging.StreamHandler), _find(MemoryHandler)
+    if console is None or held is None:
+        return
+    path = folder / f"linkner-{os.getpid()}.log"
+    try:
+        file = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        logger.warning("what Ray says is shown at the end, since its folder is closed: %s", error)
+        return
+    file.setFormatter(logging.Formatter(TEXT_FORMAT))
+    file.setLevel(logging.WARNING)  # Ray Data has a file for all of its own
+    held.setTarget(file)
+    held.close()
+    root = logging.getLogger()
+    root.removeHandler(held)
+    root.addHandler(file)
+    sys.stderr.flush()
+    encoding = sys.stderr.encoding
+    sys.stderr = os.fdopen(
+        os.dup(2), "w", buffering=1, encoding=encoding, errors="backslashreplace"
+    )
+    console.setStream(sys.stderr)
+    with path.open("ab") as past_python:
+        os.dup2(past_python.fileno(), 2)
+    faulthandler.enable(sys.stderr, all_threads=False)  # which Ray has write to descriptor 2
+    sys.stderr.write(f"linkner: Ray's and vLLM's own lines: {folder}\n")
+
+
+def _find(kind: type[H]) -> H | None:
+    """The root's handler of a type, not of one below it, which others have put there."""
+    return next((h for h in logging.getLogger().handlers if type(h) is kind), None)
+
+
+def _is_for_console(record: logging.LogRecord) -> bool:
+    library = record.name.partition(".")[0]
+    return library == "linkner_ray" or (library != "ray" and record.levelno >= logging.ERROR)
+
+
+def _is_for_machines(record: logging.LogRecord) -> bool:
+    if record.name.partition(".")[0] == "linkner_ray":
+        return True
+    # Ray Data hides from consoles what it raises as well.
+    return record.levelno >= logging.WARNING and not getattr(record, "hide", False)
 
 
 def is_json() -> bool:

@@ -22,8 +22,8 @@ from linkner_ray.extraction_report import write_run_report
 from linkner_ray.incremental_report import describe_previous
 from linkner_ray.nightly_checks import check_canary_of, check_limits
 from linkner_ray.nightly_report import describe_night
-from linkner_ray.pipeline import start_ray
 from linkner_ray.progress import Show
+from linkner_ray.ray_start import start_ray
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.diff import Diff, compare_runs
 from linkner_ray.runs.drift import Drift, DriftReport, measure_drift

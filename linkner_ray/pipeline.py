@@ -5,12 +5,9 @@ or split blocks as it likes, and a unit still arrives at each stage and at the w
 """
 
 import json
-import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.resources import files
 from itertools import accumulate
 
 import pyarrow as pa
@@ -34,7 +31,6 @@ from linkner_ray.demonstration_source import load_demonstrations
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
-from linkner_ray.logs import is_json, log_as_json
 from linkner_ray.run_metrics import RunMetrics, count_rebuilds
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import PreviousRun
@@ -99,25 +95,6 @@ class Chain:
 def _without_idle_gpus(resources: ResourcesConfig, llm: LlmConfig) -> ResourcesConfig:
     """A replay computes nothing, whatever the engine it stands for took."""
     return resources.model_copy(update={"llm_gpus": 0.0}) if llm.backend == "replay" else resources
-
-
-def start_ray() -> None:
-    """Connect to the cluster of RAY_ADDRESS, as under `ray job submit`, or start one here."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    if not ray.is_initialized():
-        # Workers inherit this: their notes on each dataset stay in Ray's own log files.
-        settings = files("linkner_ray") / "ray_data_logging.yaml"
-        os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(settings))
-        # "local": what an earlier head left in /tmp/ray would be connected to, dead or alive.
-        address = os.environ.get("RAY_ADDRESS", "local")
-        ray.init(
-            address=address,
-            logging_level=logging.WARNING,
-            runtime_env={"worker_process_setup_hook": log_as_json} if is_json() else None,
-        )
-    if is_json():
-        log_as_json()  # once more: Ray's import has put a handler of its own
 
 
 class RunStages:

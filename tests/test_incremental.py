@@ -385,7 +385,7 @@ def command(capsys, *arguments):
 
 
 def test_the_command_explains_each_shard(yesterday, checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("linkner_ray.pipeline.start_ray", lambda: None)
+    monkeypatch.setattr("linkner_ray.ray_start.start_ray", lambda: None)
     _, previous = yesterday
     crawl = tmp_path / "crawl"
     crawl.mkdir()

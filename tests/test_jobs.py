@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
-from linkner_ray import extraction, pipeline
+from linkner_ray import extraction, ray_start
 from linkner_ray.cli import main
 from linkner_ray.runs import code_version
 from linkner_ray.spanner.model import SpanNER
@@ -97,7 +97,7 @@ def test_a_wrong_flag_exits_2_with_one_message(arguments):
 def test_too_much_quarantine_exits_3_and_keeps_what_is_good(
     crawl, checkpoint, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(pipeline, "start_ray", lambda: None)
+    monkeypatch.setattr(ray_start, "start_ray", lambda: None)
     monkeypatch.setattr(extraction, "run_extraction", run_here)
     arguments = overrides(crawl, tmp_path / "out", checkpoint, "errors.max_share=0.01")
     assert main(["extract", *arguments]) == 3

@@ -30,6 +30,7 @@ LAYERS = {
     "progress": 2,
     "progress_views": 3,
     "logs": 0,
+    "ray_start": 1,
     "stages": 2,
     "demonstration_source": 2,
     "evaluation": 3,
@@ -65,7 +66,7 @@ LAYERS = {
 SHARED_IN_PART = {"stages": {"contract"}}
 """Modules of a part whose other modules do not import each other, but may import these."""
 
-RAY_ALLOWED = {"training", "pipeline", "run_metrics"}
+RAY_ALLOWED = {"ray_start", "training", "pipeline", "run_metrics"}
 
 
 def modules():

@@ -105,3 +105,56 @@ def test_a_run_with_failures_writes_nothing_but_objects(tmp_path):
     workers = [one for one in found if one["pid"] not in driver]
     assert any(one["logger"].startswith("linkner_ray.llm") for one in workers)
     assert "documents" in done.stdout
+
+
+TEXT = """
+import logging, os, sys, warnings
+from pathlib import Path
+from linkner_ray.config import LoggingConfig
+from linkner_ray.logs import TEXT_FORMAT, adopt, keep_in, say_last, set_up_logs
+logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)  # as the command does
+set_up_logs(LoggingConfig())
+def import_library(name):
+    library = logging.getLogger(name)
+    library.addHandler(logging.StreamHandler(sys.stderr))
+    library.propagate = False
+    adopt(name)
+    return library
+
+ray = import_library("ray")
+ray.warning("token authentication")
+for folder in sys.argv[1:]:
+    keep_in(Path(folder))
+set_up_logs(LoggingConfig())  # once more, as a second command in one process
+ray.error("what is raised as well")
+import_library("transformers").warning("load report")
+warnings.warn("deprecated", stacklevel=1)
+logging.getLogger("vllm.engine").error("died")
+logging.getLogger("linkner_ray.x").warning("ours")
+os.write(2, b"core_worker.cc: of C++\\n")
+say_last("the end", exit_code=4)
+"""
+
+
+def test_what_is_not_for_the_console_is_kept_in_the_folder_it_names(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TEXT, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    first, died, ours, last = done.stderr.splitlines()
+    assert first == f"linkner: Ray's and vLLM's own lines: {tmp_path}"
+    assert died.endswith("ERROR vllm.engine: died")
+    assert ours.endswith("WARNING linkner_ray.x: ours")
+    assert last == "linkner: the end"
+    (file,) = tmp_path.iterdir()
+    kept = file.read_text()
+    found = [kept.index(part) for part in ("token", "raised as well", "load report", "of C++")]
+    assert found == sorted(found)
+    assert "deprecated" in kept
+
+
+def test_without_a_folder_all_of_it_is_shown_in_the_end():
+    done = subprocess.run([sys.executable, "-c", TEXT], capture_output=True, text=True, check=True)
+    shown = [done.stderr.index(part) for part in ("died", "ours", "C++", "the end", "token")]
+    assert shown == sorted(shown)
+    assert "what is raised as well" in done.stderr
+    assert "load report" in done.stderr

@@ -14,7 +14,7 @@ import yaml
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.dev_set import thresholds_on
-from linkner_ray.errors import ConfigError, DataError, StartupError
+from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.thresholds import Thresholds
@@ -28,7 +28,7 @@ from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.canary import Canary, load_recognizer  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
 from linkner_ray.training import train  # noqa: E402
-from linkner_ray.training.job import _fit, _publish  # noqa: E402
+from linkner_ray.training.job import _publish  # noqa: E402
 from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
 
 # Ray warns about its own internals.
@@ -152,58 +152,17 @@ def first_state(run):
     raise AssertionError("no checkpoint appeared")
 
 
-def kill_worker(name="RayTrainWorker"):
-    """Kill the training worker of this process's own Ray, in a task of that name."""
+def kill_worker():
+    """Kill the training worker of this process's own Ray."""
     for process in psutil.Process().children(recursive=True):
         try:
-            is_worker = any(name in part for part in process.cmdline())
+            is_worker = any("RayTrainWorker" in part for part in process.cmdline())
         except psutil.NoSuchProcess:  # ended meanwhile, or a zombie of another test
             continue
         if is_worker:
             process.send_signal(signal.SIGKILL)
             return True
     return False
-
-
-@pytest.mark.parametrize(("losses", "ends"), [(0, True), (2, True), (3, False)])
-def test_what_ray_loses_while_workers_start_is_restarted(config, monkeypatch, losses, ends):
-    fits = []
-
-    def fit(_trainer):
-        fits.append(None)
-        if len(fits) <= losses:
-            raise ray.train.ControllerError(RuntimeError("placement group was removed"))
-        return "done"
-
-    monkeypatch.setattr("ray.train.torch.TorchTrainer.__init__", lambda *_, **__: None)
-    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", fit)
-    monkeypatch.setattr("ray.data.from_arrow", lambda _table: None)
-    corpus = read_corpus(config.corpus.train, label_set=tiny.LABELS)
-    if ends:
-        assert _fit(config, tiny.LABELS, "tiny", corpus, corpus) == "done"
-    else:
-        with pytest.raises(StartupError, match="gave up after 2 restarts"):
-            _fit(config, tiny.LABELS, "tiny", corpus, corpus)
-    assert len(fits) == min(losses, 2) + 1
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("two_cpus")
-def test_a_worker_killed_before_training_begins_is_restarted(config, caplog):
-    config = changed(config, training={"epochs": 2})
-    results = []
-    thread = threading.Thread(target=lambda: results.append(train(config)))
-    thread.start()
-    # The task in which a worker loads what it is to run; Ray restarts nothing lost in it.
-    killed = False
-    while not killed and thread.is_alive():
-        killed = kill_worker("RayTrainWorker.run_train_fn")
-        time.sleep(0.02)
-    thread.join(300)
-    assert killed
-    (result,) = results
-    assert [report.epoch for report in result.epochs] == [1, 2]
-    assert "restart 1 of 2" in caplog.text
 
 
 @pytest.mark.ray

@@ -1,13 +1,12 @@
 """`python -m examples.demo`, which `make demo` runs."""
 
 import argparse
-import logging
 import os
 import sys
 
-from examples.demo.run import run_demo
+from linkner_ray.config import LoggingConfig
 from linkner_ray.errors import LinknerError
-from linkner_ray.logs import TEXT_FORMAT
+from linkner_ray.logs import set_up_logs
 
 BESIDE_OTHERS = {"OMP_WAIT_POLICY": "passive", "RAY_worker_niceness": "0"}
 """For the demo's own Ray on a machine that has other work: two threads that spin while they wait
@@ -26,7 +25,9 @@ def main() -> int:
     options = parser.parse_args()
     for name, value in BESIDE_OTHERS.items():
         os.environ.setdefault(name, value)
-    logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
+    set_up_logs(LoggingConfig())
+    from examples.demo.run import run_demo  # imports Ray, which reads its environment once
+
     try:
         table = run_demo(options.output, llm=options.llm, encoder=options.encoder, progress=_say)
     except LinknerError as error:

@@ -26,7 +26,7 @@ from linkner_ray.extraction import ExtractionResult, extract
 from linkner_ray.extraction_plan import Plan, plan_extraction
 from linkner_ray.extraction_report import Context, write_run_report
 from linkner_ray.labels import load_label_set
-from linkner_ray.pipeline import start_ray
+from linkner_ray.ray_start import start_ray
 from linkner_ray.runs.accounts import VERDICTS, routed_share
 from linkner_ray.training import train
 

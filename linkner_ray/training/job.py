@@ -1,7 +1,6 @@
 """The driver of a training: checks, starts the workers, publishes the best epoch."""
 
 import logging
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, fields
@@ -16,6 +15,12 @@ import ray.data
 import ray.train
 import ray.train.torch
 from fsspec.implementations.local import LocalFileSystem
+from huggingface_hub.utils.tqdm import enable_progress_bars
+from ray.train.v2._internal.callbacks.placement_group_callback import (
+    PlacementGroupCleanerCallback,
+)
+from ray.train.v2.api.callback import RayTrainCallback
+from transformers.utils import logging as transformers_logging
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
@@ -24,6 +29,8 @@ from linkner_ray.corpora.tables import corpus_table
 from linkner_ray.dev_set import familiarity_of, thresholds_on
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.labels import LabelSet, load_label_set
+from linkner_ray.logs import adopt
+from linkner_ray.ray_start import start_ray
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.checkpoint import (
     CALIBRATION,
@@ -103,10 +110,12 @@ def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> None
             f"{config.corpus.train}: {num_sentences} sentences for {workers} workers; lower "
             "workers.num_workers"
         )
+    adopt("transformers")
+    # No bar for weights that are read from the disk; those of downloads have gone along.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    enable_progress_bars()
     SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
-    if not ray.is_initialized():
-        # As in the pipeline: no head that somebody left behind on this machine.
-        ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
+    start_ray()
     total = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for kind, each in (("CPU", config.workers.cpus), ("GPU", config.workers.gpus)):
         if each * workers > total.get(kind, 0.0) + 1e-9:
@@ -116,6 +125,18 @@ def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> None
             )
 
 
+class _Trainer(ray.train.torch.TorchTrainer):
+    """Ray's trainer without the actor that frees the workers' places when their controller dies.
+
+    It asks a dashboard whether the controller lives: that of any other Ray on the machine, if ours
+    has none, and then takes the places of a living run. Ours are free when this process ends.
+    """
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+
+
 def _fit(
     config: TrainConfig,
     label_set: LabelSet,
@@ -123,18 +144,14 @@ def _fit(
     train_corpus: Corpus,
     dev_corpus: Corpus,
 ) -> ray.train.Result:
-    """Run the workers to the end.
-
-    A worker that is lost while the workers start is for Ray its controller's failure, which it does
-    not restart. It counts among `workers.max_failures` here.
-    """
+    """Run the workers to the end."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     table = corpus_table(train_corpus.sentences)
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
     storage_path, filesystem = _storage(config.output.storage)
     workers = config.workers
     familiar = familiarity_of(train_corpus.sentences)
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = _Trainer(
         train_worker,
         train_loop_config={
             "config": config.model_dump(mode="json"),
@@ -160,23 +177,14 @@ def _fit(
         ),
         datasets={"train": ray.data.from_arrow(table.take(order))},
     )
-    restarts = 0
-    while True:
-        try:
-            return trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            if isinstance(error, ray.train.ControllerError) and restarts < workers.max_failures:
-                restarts += 1
-                logger.warning(
-                    "training '%s' was lost by Ray's controller, restart %d of %d: %s",
-                    run_name, restarts, workers.max_failures, error,
-                )  # fmt: skip
-                continue
-            raise StartupError(
-                f"training '{run_name}' gave up after {workers.max_failures} restarts: {error}; "
-                f"what it finished is kept in {config.output.storage}, so the same command "
-                "continues"
-            ) from error
+    try:
+        return trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise StartupError(
+            f"training '{run_name}' gave up, at most {workers.max_failures} restarts are allowed: "
+            f"{str(error).strip()}\nWhat it finished is kept in {config.output.storage}, so the "
+            "same command continues"
+        ) from error
 
 
 def _storage(path: str) -> tuple[str, pa.fs.FileSystem | None]:

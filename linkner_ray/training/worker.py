@@ -84,8 +84,6 @@ class _Run:
 
 def train_worker(settings: dict[str, Any]) -> None:
     """The loop of one rank."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
     run, state = _start(settings)
     training = run.config.training
     for epoch in range(state.epoch, training.epochs):
