@@ -12,8 +12,10 @@ import socket
 import sys
 from datetime import UTC, datetime
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from linkner_ray.config import LoggingConfig
+if TYPE_CHECKING:  # every command imports this module, and not every one reads a config
+    from linkner_ray.config import LoggingConfig
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -46,7 +48,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(facts, ensure_ascii=False, default=str)
 
 
-def set_up_logs(config: LoggingConfig) -> None:
+def set_up_logs(config: "LoggingConfig") -> None:
     """Have this process, and the workers it will start, log as the config says.
 
     To be called before Ray is imported, which reads its environment once.
