@@ -5,12 +5,15 @@ width, D head width.
 """
 
 import copy
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
+    AutoConfig,
     AutoModelForTokenClassification,
     PreTrainedTokenizerFast,
     TokenClassificationPipeline,
@@ -63,7 +66,9 @@ def token_pipeline(
     Returns:
         A function of the batch size.
     """
-    config = copy.deepcopy(model.encoder.config)
+    with tempfile.TemporaryDirectory() as folder:
+        model.encoder.config.save_pretrained(Path(folder))
+        config = AutoConfig.from_pretrained(folder)
     tags = ["O", *(f"{bio}-{label}" for label in model.label_set.ids for bio in "BI")]
     config.id2label = dict(enumerate(tags))
     config.label2id = {tag: index for index, tag in enumerate(tags)}

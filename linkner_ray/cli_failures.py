@@ -3,26 +3,19 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pyarrow as pa
 import typer
 
-from linkner_ray.config import InputConfig, OutputConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.visible import make_visible
-from linkner_ray.readers import list_sources
-from linkner_ray.runs.accounts import num_failed
-from linkner_ray.runs.failures import (
-    FailedShard,
-    Wanted,
-    find_failed_shards,
-    read_failures,
-    requeue,
-)
-from linkner_ray.runs.folder import RunFolder, facts_digest
-from linkner_ray.runs.lock import OutputLock
-from linkner_ray.runs.units import Source
+
+if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
+    import pyarrow as pa
+
+    from linkner_ray.runs.failures import FailedShard, Wanted
+    from linkner_ray.runs.folder import RunFolder
+    from linkner_ray.runs.units import Source
 
 RAW_SHOWN = 60
 SHOWN = 50
@@ -58,6 +51,10 @@ def list_failures(
 
     Example: linkner failures list s3://crawl/out --reason bad_json --json
     """
+    from linkner_ray.runs.accounts import num_failed
+    from linkner_ray.runs.failures import read_failures
+    from linkner_ray.runs.folder import RunFolder
+
     run = RunFolder(output)
     _read_run(run)
     receipts = run.receipts()
@@ -103,6 +100,11 @@ def requeue_failures(
 
     Example: linkner failures requeue s3://crawl/out --file '*/2026-11-24/*'
     """
+    from linkner_ray.config import OutputConfig
+    from linkner_ray.runs.failures import requeue
+    from linkner_ray.runs.folder import RunFolder
+    from linkner_ray.runs.lock import OutputLock
+
     run = RunFolder(output)
     facts = _read_run(run)
     if dry_run:
@@ -117,9 +119,12 @@ def requeue_failures(
 
 
 def _find(
-    run: RunFolder, facts: Mapping[str, Any], wanted: Wanted, *, drop_gone: bool
-) -> list[FailedShard]:
+    run: "RunFolder", facts: Mapping[str, Any], wanted: "Wanted", *, drop_gone: bool
+) -> "list[FailedShard]":
     """Shards to do again, each with a line about it."""
+    from linkner_ray.runs.failures import find_failed_shards
+    from linkner_ray.runs.folder import facts_digest
+
     found = find_failed_shards(
         run.receipts(),
         wanted,
@@ -135,11 +140,13 @@ def _find(
     return shards
 
 
-def _wanted(reason: list[str] | None, file: list[str] | None) -> Wanted:
+def _wanted(reason: list[str] | None, file: list[str] | None) -> "Wanted":
+    from linkner_ray.runs.failures import Wanted
+
     return Wanted(reasons=tuple(reason or ()), files=tuple(file or ()))
 
 
-def _read_run(run: RunFolder) -> dict[str, Any]:
+def _read_run(run: "RunFolder") -> dict[str, Any]:
     """What `_run.json` says."""
     try:
         facts: dict[str, Any] = json.loads(run.folder.read_bytes("_run.json"))
@@ -148,8 +155,11 @@ def _read_run(run: RunFolder) -> dict[str, Any]:
     return facts
 
 
-def _source_now(path: str, config: Mapping[str, Any]) -> Source | None:
+def _source_now(path: str, config: Mapping[str, Any]) -> "Source | None":
     """A shard as it is now."""
+    from linkner_ray.config import InputConfig
+    from linkner_ray.readers import list_sources
+
     settings = InputConfig.model_validate({**config["input"], "paths": [path]})
     try:
         found = list_sources(settings)
@@ -160,7 +170,7 @@ def _source_now(path: str, config: Mapping[str, Any]) -> Source | None:
     return next((source for source in found if source.path == path), None)
 
 
-def _check_budget(shards: list[FailedShard], plan: Mapping[str, Any]) -> None:
+def _check_budget(shards: "list[FailedShard]", plan: Mapping[str, Any]) -> None:
     """Refuse where the next run would be another one."""
     moved = [shard.path for shard in shards if shard.state != "unchanged"]
     if moved and "budget_over" in plan:
@@ -171,7 +181,7 @@ def _check_budget(shards: list[FailedShard], plan: Mapping[str, Any]) -> None:
         )
 
 
-def _groups(rows: pa.Table) -> list[tuple[tuple[str, str], tuple[int, dict[str, Any]]]]:
+def _groups(rows: "pa.Table") -> list[tuple[tuple[str, str], tuple[int, dict[str, Any]]]]:
     """Reason and path with their number of rows and the first of them, the largest first."""
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], int] = {}
@@ -194,7 +204,7 @@ def _place(row: Mapping[str, Any]) -> str:
     return place if row["byte_offset"] is None else f"{place}, byte {row['byte_offset']:,}"
 
 
-def _line(shard: FailedShard, *, is_left: bool) -> str:
+def _line(shard: "FailedShard", *, is_left: bool) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(shard.reasons.items()))
     done = f"{len(shard.units):,} units to do again"
     if is_left:

@@ -3,23 +3,20 @@
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from itertools import combinations, permutations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linkner_ray.errors import ConfigError
-from linkner_ray.labels import NON_ENTITY, Label, LabelSet, load_label_set, shipped_label_sets
-from linkner_ray.llm.context import neutralise
-from linkner_ray.llm.prompts import NON_ENTITY_NAME, choose_symbols
+
+if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
+    from linkner_ray.labels import Label, LabelSet
 
 LONGEST_DESCRIPTION = 300
 """Code points; every question to the LLM carries every description."""
 
 _NEAR_DUPLICATE = 0.85
 """Above chemical element / chemical compound (0.65), below movie / movies (0.91)."""
-
-_RESERVED = {NON_ENTITY_NAME.casefold(), NON_ENTITY.casefold()}
-"""Words that read as "not an entity" in a reply."""
 
 app = typer.Typer(
     help="Label sets: the entity types a model tells apart, and how an LLM is told of them.",
@@ -36,10 +33,14 @@ def check(
 
     Example: linkner labels check my_labels.yaml
     """
+    from linkner_ray.labels import NON_ENTITY, load_label_set
+    from linkner_ray.llm.prompts import NON_ENTITY_NAME, choose_symbols
+
+    reserved = {NON_ENTITY_NAME.casefold(), NON_ENTITY.casefold()}  # read as "not an entity"
     label_set = load_label_set(file)
     num_options = len(choose_symbols(len(label_set.classes)))
     for label in label_set.labels:
-        taken = _RESERVED & {label.id.casefold(), label.name.casefold()}
+        taken = reserved & {label.id.casefold(), label.name.casefold()}
         if taken:
             raise ConfigError(
                 f"label set {file}: label '{label.id}' answers to '{taken.pop()}', by which the "
@@ -57,13 +58,15 @@ def list_label_sets() -> None:
 
     Example: linkner labels list
     """
+    from linkner_ray.labels import load_label_set, shipped_label_sets
+
     names = shipped_label_sets()
     width = max(map(len, names))
     for name in names:
         typer.echo(f"{name:<{width}}  {len(load_label_set(name).labels):>2}")
 
 
-def find_warnings(label_set: LabelSet) -> list[str]:
+def find_warnings(label_set: "LabelSet") -> list[str]:
     """Find what is allowed in a label set and yet likely to be a mistake.
 
     Returns:
@@ -87,8 +90,10 @@ def find_warnings(label_set: LabelSet) -> list[str]:
     return warnings
 
 
-def _label_warnings(label: Label) -> Iterator[str]:
+def _label_warnings(label: "Label") -> Iterator[str]:
     """What is doubtful about one label by itself."""
+    from linkner_ray.llm.context import neutralise
+
     if any(character.isspace() for character in label.id):
         yield f"id '{label.id}' has white space, which tags in columns cannot hold"
     if len(label.description) > LONGEST_DESCRIPTION:

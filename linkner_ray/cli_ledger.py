@@ -1,15 +1,16 @@
 """The commands `linkner ledger`: what a ledger holds, whether it is whole, making it smaller."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 
 from linkner_ray.errors import ConfigError, ErrorLimitError
-from linkner_ray.llm.ledger_files import STORED_VERDICTS
-from linkner_ray.llm.ledger_upkeep import Compaction, compact, count_by_model, survey
+
+if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
+    import pyarrow as pa
+
+    from linkner_ray.llm.ledger_upkeep import Compaction
 
 app = typer.Typer(
     help="Ledgers: the answers of LLMs that are kept, so that nothing is asked twice.",
@@ -28,6 +29,9 @@ def stats(folder: Folder) -> None:
 
     Example: linkner ledger stats ledger/
     """
+    from linkner_ray.llm.ledger_files import STORED_VERDICTS
+    from linkner_ray.llm.ledger_upkeep import count_by_model, survey
+
     found = survey(folder)
     answers = found.answers()
     rows = {
@@ -55,6 +59,8 @@ def verify(folder: Folder) -> None:
 
     Example: linkner ledger verify s3://crawl/ledger
     """
+    from linkner_ray.llm.ledger_upkeep import survey
+
     found = survey(folder)
     typer.echo(f"{len(found.sizes):,} good files, {found.answers().num_rows:,} answers")
     for fault in found.faults:
@@ -81,6 +87,11 @@ def prune(
 
     Example: linkner ledger prune ledger/ --model Qwen/Qwen2.5-7B-Instruct --before 2026-11-01
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from linkner_ray.llm.ledger_upkeep import compact
+
     if not model and before is None:
         raise ConfigError("linkner ledger prune: say what to drop, with --model, --before or both")
 
@@ -102,10 +113,12 @@ def merge(folder: Folder) -> None:
 
     Example: linkner ledger compact ledger/
     """
+    from linkner_ray.llm.ledger_upkeep import compact
+
     _report(compact(folder))
 
 
-def _report(done: Compaction) -> None:
+def _report(done: "Compaction") -> None:
     typer.echo(
         f"{done.kept:,} answers kept, {done.dropped:,} dropped, {done.files_before:,} files merged"
     )
@@ -114,13 +127,17 @@ def _report(done: Compaction) -> None:
         typer.echo(f"{fault.name}: {what}: {fault.problem}")
 
 
-def _time_range(answers: pa.Table) -> str:
+def _time_range(answers: "pa.Table") -> str:
+    import pyarrow.compute as pc
+
     if not answers.num_rows:
         return "never"
     ends = pc.min_max(answers["time"]).as_py()
     return f"{ends['min']:%Y-%m-%d %H:%M:%S} to {ends['max']:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _mean_latency(answers: pa.Table) -> str:
+def _mean_latency(answers: "pa.Table") -> str:
+    import pyarrow.compute as pc
+
     mean = pc.mean(answers["latency_s"]).as_py()
     return "unknown" if mean is None else f"{mean:.3f} s, waiting for its turn included"

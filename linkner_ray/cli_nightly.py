@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from linkner_ray.config import NightlyConfig
-from linkner_ray.config_files import load_config
 from linkner_ray.errors import DriftError, ErrorLimitError
 from linkner_ray.logs import set_up_logs
 
@@ -29,6 +27,9 @@ def nightly(
 
     Example: linkner nightly --config jobs/configs/nightly.yaml night.name=2026-11-23
     """
+    from linkner_ray.config import NightlyConfig
+    from linkner_ray.config_files import load_config
+
     resolved = load_config(NightlyConfig, config, overrides or [])
     set_up_logs(resolved.logging)
     from linkner_ray.nightly import describe_start, run_night

@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-from linkner_ray.config import ExtractConfig
-from linkner_ray.config_files import load_config
-
 _UNUSED_OUTPUT = "output.path=unused"
 """A config of extraction must have one, and a preview writes none."""
 
@@ -30,6 +27,9 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     Example: linkner preview input.paths=[crawl/] recognize.checkpoint=checkpoints/mine --pages 20
     """
+    from linkner_ray.config import ExtractConfig
+    from linkner_ray.config_files import load_config
+
     given = list(overrides or [])
     if not llm and config is None:
         given = ["llm.backend=none", *given]

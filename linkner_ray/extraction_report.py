@@ -4,18 +4,17 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import yaml
 
-from linkner_ray.evaluation.report import ReportScores, RunReport, write_report
-from linkner_ray.evaluation.unit_report import UnitReport, report_units
-from linkner_ray.extraction import ExtractionResult
 from linkner_ray.extraction_plan import Plan
 from linkner_ray.readers import count_units
-from linkner_ray.runs.accounts import routed_share
 from linkner_ray.runs.folder import RunFolder
-from linkner_ray.runs.previous import REUSED
-from linkner_ray.runs.timeline import measure_timeline
+
+if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a report
+    from linkner_ray.evaluation.report import ReportScores
+    from linkner_ray.extraction import ExtractionResult
 
 LISTED_SHARDS = 20
 
@@ -62,15 +61,19 @@ class Context:
     seconds: Mapping[str, float] | None = None
     """Wall-clock seconds of each step; default: of the extraction alone."""
 
-    scores: Sequence[ReportScores] = ()
+    scores: "Sequence[ReportScores]" = ()
     """Of labelled documents among the output, where there are any."""
 
     notes: tuple[str, ...] = ()
     """Sentences for the reader."""
 
 
-def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Context()) -> None:
+def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = Context()) -> None:
     """Write `report.md`, `report.json` and their pictures into the output folder."""
+    from linkner_ray.evaluation.report import RunReport, write_report
+    from linkner_ray.evaluation.unit_report import UnitReport, report_units
+    from linkner_ray.runs.timeline import measure_timeline
+
     report = RunReport(
         title=context.title,
         run_id=plan.digest,
@@ -111,8 +114,10 @@ def _actors(plan: Plan) -> dict[str, int]:
     )
 
 
-def summarise(plan: Plan, result: ExtractionResult) -> str:
+def summarise(plan: Plan, result: "ExtractionResult") -> str:
     """A few lines for the end of a job's output."""
+    from linkner_ray.runs.accounts import routed_share
+
     totals = result.totals
     if not result.has_finished:
         units = len(result.receipts)
@@ -140,6 +145,8 @@ def summarise(plan: Plan, result: ExtractionResult) -> str:
 
 def _from_previous(effort: Mapping[str, int]) -> dict[str, str]:
     """What an incremental run took over."""
+    from linkner_ray.runs.previous import REUSED
+
     if REUSED not in effort:
         return {}
     return {

@@ -1,13 +1,16 @@
 """What a person is told of an incremental run: what still holds, and what was redone and why."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from linkner_ray.evaluation.visible import make_visible
-from linkner_ray.extraction import ExtractionResult
 from linkner_ray.runs.accounts import add_counts
 from linkner_ray.runs.facts import STEPS
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import REASONS, REDONE_PREFIX, REUSED, PreviousRun
+
+if TYPE_CHECKING:  # a plan is shown without Ray
+    from linkner_ray.extraction import ExtractionResult
 
 _CONSEQUENCES = {
     "code": "every document is redone; --trust-code if the two find the same",
@@ -39,7 +42,7 @@ def describe_previous(previous: PreviousRun) -> str:
     return "\n".join(lines)
 
 
-def explain_shards(result: ExtractionResult, paths: Sequence[str]) -> str:
+def explain_shards(result: "ExtractionResult", paths: Sequence[str]) -> str:
     """For each shard what was reused, and why the rest was not.
 
     Args:

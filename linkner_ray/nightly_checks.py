@@ -11,7 +11,7 @@ from linkner_ray.spanner.checkpoint import local_checkpoint
 
 
 def check_canary_of(config: RecognizeConfig, notes: list[str]) -> int:
-    """Ask the checkpoint here what it was asked where it was trained.
+    """Ask the checkpoint here what it was asked where it was trained, whoever asked it before.
 
     Returns:
         Sentences of the canary; 0 if the checkpoint has none, which becomes a note.
@@ -23,7 +23,7 @@ def check_canary_of(config: RecognizeConfig, notes: list[str]) -> int:
     if canary is None:
         notes.append(f"{config.checkpoint} has no canary, so nobody asked it.")
         return 0
-    load_recognizer(_anywhere(config))
+    load_recognizer(_anywhere(config), check_again=True)
     return len(canary.sentences)
 
 

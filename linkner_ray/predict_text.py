@@ -1,8 +1,11 @@
 """`linkner predict`: what a checkpoint finds in a few texts, through the stages of a run."""
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from importlib.abc import MetaPathFinder
 
 import pyarrow as pa
 import typer
@@ -53,6 +56,34 @@ def predict_text(linkner: LinkNER, text: str) -> TextPrediction:
             if one["kind"] == "doubted"
         ),
     )
+
+
+@contextmanager
+def without_pandas() -> Iterator[None]:
+    """Let pyarrow find no pandas, which it would import for nothing.
+
+    At its first array pyarrow imports pandas wherever it is installed, so as to know its columns: a
+    fifth of the processor time of `linkner predict`. For a command, whose process is ours; pyarrow
+    asks again when something is converted to pandas. Where transformers is loaded, which looks for
+    other packages at any time, nothing is hidden.
+    """
+    if {"pandas", "transformers"} & set(sys.modules):
+        yield
+        return
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _NoPandas(MetaPathFinder):
+    """Says of pandas that it is not installed."""
+
+    def find_spec(self, fullname: str, _path: object, _target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not used here", name=fullname)
 
 
 def to_json(prediction: TextPrediction, *, doubted: bool) -> str:

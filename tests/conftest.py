@@ -16,6 +16,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # checkpoints count soon after
 # Beside anything else at work on the machine, workers as nice as Ray makes them hardly start.
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ["LINKNER_SELF_CHECKS"] = ""  # every load checks, and nothing is left in the user's home
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only wait for each other
 os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)  # workers import tests, too
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes import the same modules

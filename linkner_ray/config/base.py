@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 class Config(BaseModel):
     """Base of all parts: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def digest(self) -> str:
         """Name of the content: changes with any value."""

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from linkner_ray import schemas
 from linkner_ray.runs.units import UnitDocuments
@@ -163,6 +162,8 @@ def _reject_null_and_long(
     table: pa.Table, places: _Places, checks: Checks
 ) -> dict[int, QuarantineRow]:
     """Rows without text or with too much of it, by their position in the table."""
+    import pyarrow.compute as pc  # here, since a plan imports this module and computes nothing
+
     num_chars = pc.utf8_length(table["text"])
     too_long = pc.greater(num_chars, checks.max_document_chars)
     bad = pc.fill_null(too_long, fill_value=True).to_numpy()
@@ -189,6 +190,8 @@ def _reject_null_and_long(
 def _named(doc_ids: pa.ChunkedArray, records: Sequence[int], path: str) -> pa.ChunkedArray:
     if doc_ids.null_count == 0:
         return doc_ids
+    import pyarrow.compute as pc
+
     names = pa.array((f"{path}:{record}" for record in records), pa.string(), size=len(records))
     return pc.coalesce(doc_ids, names)
 

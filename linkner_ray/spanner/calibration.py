@@ -4,14 +4,15 @@ Letters: N spans, C classes with non-entity first.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from linkner_ray.spanner.belief import Belief
+
+if TYPE_CHECKING:  # a plan reads the calibration of a checkpoint and needs no model library
+    from torch import Tensor
 
 FloatArray = NDArray[np.float64]
 
@@ -73,9 +74,9 @@ class Calibration:
         return cls(**{**tree, "belief": None if belief is None else Belief.from_json(belief)})
 
 
-def apply_temperature(log_probs: Tensor, temperature: float) -> Tensor:
+def apply_temperature(log_probs: "Tensor", temperature: float) -> "Tensor":
     """Log-probabilities at a temperature. Shape (..., C) in and out."""
-    return torch.log_softmax(log_probs / temperature, dim=-1)
+    return (log_probs / temperature).log_softmax(dim=-1)
 
 
 def fit_temperature(log_probs: FloatArray, gold: NDArray[np.int64]) -> float:

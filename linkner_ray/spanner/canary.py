@@ -26,11 +26,14 @@ from linkner_ray.spanner.checkpoint import (
     CANARY,
     CANARY_FILES,
     CANARY_TENSORS,
+    DECISIVE_FILES,
+    OPTIONAL_FILES,
     library_versions,
     local_checkpoint,
     read_json,
 )
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.passed_checks import facts_of_check, has_passed, remember_passed
 from linkner_ray.spanner.predict import FloatArray, Recognizer
 from linkner_ray.spanner.span_table import SpanTable
 
@@ -154,10 +157,15 @@ def record_canary(model: SpanNER, sentences: Sequence[Sequence[str]]) -> Canary:
     )
 
 
-def load_recognizer(config: RecognizeConfig) -> Recognizer:
+def load_recognizer(config: RecognizeConfig, *, check_again: bool = False) -> Recognizer:
     """Load `config.checkpoint` and check that it answers here as it did where it was trained.
 
-    A checkpoint without a canary is loaded unchecked, with a warning in the log.
+    A checkpoint without a canary is loaded unchecked, with a warning in the log. One that passed
+    on this machine, under the same libraries and settings, is not asked again.
+
+    Args:
+        config: Checkpoint, device, number format, and how the model is asked.
+        check_again: Ask even a checkpoint that passed here before.
 
     Raises:
         ConfigError: If there is no such checkpoint, or the config does not suit it.
@@ -172,8 +180,12 @@ def load_recognizer(config: RecognizeConfig) -> Recognizer:
             "trained; checkpoints trained from now on have one",
             *(config.checkpoint, CANARY),
         )
-    else:
+        return recognizer
+    files = (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES)
+    facts = facts_of_check(folder, files, config, recognizer.model.device)
+    if check_again or not has_passed(facts):
         check_canary(recognizer, canary, name=config.checkpoint)
+        remember_passed(facts)
     return recognizer
 
 

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -228,13 +229,27 @@ def calibration_digest(path: str) -> str:
 def _digest_of(folder: Path, names: Sequence[str], more: str = "") -> str:
     digest = hashlib.blake2b(more.encode(), digest_size=8)
     for name in names:
-        try:
-            with (folder / name).open("rb") as file:
-                content = hashlib.file_digest(file, "blake2b")
-        except OSError as error:
-            raise StartupError(f"{folder / name}: cannot be read: {error.strerror}") from error
-        digest.update(content.digest())
+        digest.update(content_digest(folder / name))
     return digest.hexdigest()
+
+
+def content_digest(path: Path) -> bytes:
+    """Name of a file's content; a file that is as it was is read once in a process.
+
+    Raises:
+        StartupError: If it cannot be read.
+    """
+    try:
+        found = path.stat()
+        return _content_digest(path, found.st_ino, found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        raise StartupError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=64)
+def _content_digest(path: Path, *_state: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()
 
 
 def check_publishable(path: str) -> None:

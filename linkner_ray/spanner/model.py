@@ -4,26 +4,28 @@ Letters: B windows, T tokens, W widths, C classes with non-entity first, H encod
 """
 
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from linkner_ray.config import ModelConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner import checkpoint
 from linkner_ray.spanner.calibration import Calibration, apply_temperature
-from linkner_ray.spanner.encoders import load_encoder, longest_input, without_pooler
+from linkner_ray.spanner.encoders import build_encoder, load_encoder, longest_input
 from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.features import NO_MORPHOLOGY, Batch, Featurizer
 from linkner_ray.spanner.head import ProjectedTokens, SpanHead
 from linkner_ray.spanner.losses import evidence_of
 from linkner_ray.spanner.subwords import SpecialIds, special_ids
+
+if TYPE_CHECKING:
+    from linkner_ray.spanner.encoders import Encoder
 
 
 class SpanNER(nn.Module):
@@ -46,7 +48,7 @@ class SpanNER(nn.Module):
 
     def __init__(  # noqa: PLR0913 - the parts of a model
         self,
-        encoder: PreTrainedModel,
+        encoder: "Encoder",
         tokenizer: Tokenizer,
         special: SpecialIds,
         *,
@@ -108,12 +110,8 @@ class SpanNER(nn.Module):
         parts = checkpoint.read_parts(checkpoint.local_checkpoint(path))
         folder = parts.folder
         try:
-            encoder_config = AutoConfig.from_pretrained(folder / "encoder")
-            encoder = without_pooler(
-                AutoModel.from_config(encoder_config)  # type: ignore[no-untyped-call]
-            )
             model = cls(
-                encoder,
+                build_encoder(folder / "encoder"),
                 parts.tokenizer,
                 parts.special,
                 label_set=parts.label_set,

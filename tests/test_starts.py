@@ -1,0 +1,119 @@
+"""What a start loads, each in an interpreter of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from linkner_ray.spanner.canary import choose_sentences, record_canary
+from tests.spanner import tiny
+
+SCORING = {"sklearn", "scipy", "pandas"}
+MODEL = {"torch", "transformers", "ray", "vllm"}
+OF_TRANSFORMERS = {"transformers", "torch._dynamo", "torch.distributed.tensor", "sympy"}
+PICTURES = {"matplotlib", "jinja2"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("starts") / "checkpoint"
+    model = tiny.model()
+    model.save_pretrained(folder)
+    record_canary(model, choose_sentences(tiny.sentences(4))).write(folder)
+    return folder
+
+
+def loaded(code, names):
+    """Which of some modules a fresh interpreter has after some code."""
+    script = (
+        f"import json, sys\n{code}\n"
+        f"sys.stderr.write('LOADED' + json.dumps(sorted({names!r} & set(sys.modules))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "LINKNER_SELF_CHECKS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "LOADED" in done.stderr, done.stderr
+    return set(json.loads(done.stderr.rpartition("LOADED")[2]))
+
+
+def command(*words):
+    return f"from linkner_ray.cli import main\nassert main({list(words)!r}) == 0"
+
+
+def test_help_reads_no_config_class_and_loads_nothing_of_weight():
+    heavy = MODEL | SCORING | PICTURES | {"pydantic", "pyarrow", "numpy", "fsspec"}
+    assert loaded(command("--help"), heavy) == set()
+
+
+def test_a_plan_is_shown_without_model_library_ray_or_pictures(checkpoint, tmp_path):
+    (tmp_path / "crawl.jsonl").write_text('{"text": "Peter met Angela."}\n')
+    words = (
+        *("extract", "--dry-run", f"input.paths=[{tmp_path}/crawl.jsonl]", "llm.backend=none"),
+        *(f"output.path={tmp_path}/out", f"recognize.checkpoint={checkpoint}"),
+    )
+    assert loaded(command(*words), MODEL | SCORING | PICTURES) == set()
+
+
+def test_predict_loads_torch_and_neither_transformers_nor_what_scores(checkpoint):
+    words = ("predict", str(checkpoint), "Peter met Angela Merkel in Berlin.")
+    assert loaded(command(*words), SCORING | OF_TRANSFORMERS | MODEL) == {"torch"}
+
+
+def test_predict_with_another_encoder_works_without_pandas(tmp_path):
+    tiny.model("modernbert").save_pretrained(tmp_path)
+    words = ("predict", str(tmp_path), "Peter met Angela Merkel in Berlin.")
+    assert loaded(command(*words), {"transformers"}) == {"transformers"}
+
+
+def test_arrow_finds_pandas_again_once_a_command_is_over():
+    code = (
+        "from linkner_ray.predict_text import without_pandas\n"
+        "import pyarrow as pa\n"
+        "with without_pandas():\n"
+        "    assert pa.array(['a']).to_pylist() == ['a']\n"
+        "assert 'pandas' not in sys.modules\n"
+        "assert pa.table({'a': [1]}).to_pandas()['a'].tolist() == [1]"
+    )
+    assert loaded(code, {"pandas"}) == {"pandas"}
+
+
+ENCODER = """
+from linkner_ray.config import RecognizeConfig
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+RecognizeSpans(RecognizeConfig(checkpoint={folder!r}))
+"""
+
+
+def test_an_encoder_loads_neither_transformers_nor_what_scores(checkpoint):
+    found = loaded(ENCODER.format(folder=str(checkpoint)), SCORING | OF_TRANSFORMERS)
+    assert found == set()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
+def test_an_encoder_actor_of_ray_adds_nothing_but_what_ray_data_loads_itself(checkpoint):
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def modules(folder):
+        import linkner_ray.pipeline  # noqa: F401 - as the pickled stage of a run does
+        from linkner_ray.config import RecognizeConfig
+        from linkner_ray.stages.recognize_spans import RecognizeSpans
+
+        RecognizeSpans(RecognizeConfig(checkpoint=folder))
+        return (SCORING | OF_TRANSFORMERS) & set(sys.modules)
+
+    @ray.remote(num_cpus=1)
+    def of_ray():
+        import ray.data  # noqa: F401
+
+        return SCORING & set(sys.modules)
+
+    assert ray.get(of_ray.remote()) == {"pandas"}
+    assert ray.get(modules.remote(str(checkpoint))) == {"pandas"}
