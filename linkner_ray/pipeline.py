@@ -36,10 +36,9 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.logs import is_json, log_as_json
 from linkner_ray.run_metrics import RunMetrics, count_rebuilds
-from linkner_ray.runs.actor_sizes import check_engine_gpus
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import PreviousRun
-from linkner_ray.runs.resources import check_resources
+from linkner_ray.runs.resources import check_engine_gpus, check_resources
 from linkner_ray.runs.units import Source
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
@@ -56,8 +55,6 @@ from linkner_ray.unit_steps import (
     unpack,
     write_units,
 )
-
-logger = logging.getLogger(__name__)
 
 MAX_SOURCE_BLOCKS = 4096
 """Blocks of planned shards; a larger corpus puts several shards into one."""
