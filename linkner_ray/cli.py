@@ -354,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _check_removed(words)
+        _refuse_removed_options(words)
         app(args=words)
     except LinknerError as error:
         say_last(str(error), exit_code=error.exit_code)
@@ -364,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check_removed(words: Sequence[str]) -> None:
+def _refuse_removed_options(words: Sequence[str]) -> None:
     if words[:1] not in (["calibrate"], ["plan"]):  # other commands have lost no option
         return
     from linkner_ray.config.removed import removed_option
