@@ -1,7 +1,6 @@
 """The preview page, read back by a parser; hostile documents stay text."""
 
 from html.parser import HTMLParser
-from typing import get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -163,4 +162,4 @@ def test_overlapping_entities_are_refused():
 @pytest.mark.parametrize("shows_notes", [render_preview, RunReport, Context, describe_benchmark])
 def test_notes_are_no_bare_string(shows_notes):
     """For the type checker a string is a sequence of strings; each letter was a paragraph."""
-    assert get_type_hints(shows_notes)["notes"] == tuple[str, ...]
+    assert shows_notes.__annotations__["notes"] == tuple[str, ...]
