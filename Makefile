@@ -19,15 +19,18 @@ BENCHMARKS := recognize train classify
 PINS := $(wildcard requirements/*.txt)
 DEMO_OPTIONS := $(if $(LLM),--llm "$(LLM)") $(if $(ENCODER),--encoder "$(ENCODER)")
 
+PYTEST := LLM="$(LLM)" ENCODER="$(ENCODER)" $(RUN)python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+
 export HF_HUB_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: help setup demo test check fix bench clean
+.PHONY: help setup demo test soak check fix bench clean
 
 help:
 	@echo "make demo    set up, run the whole job on the demo corpus, show the result in demo-output/"
-	@echo "make test    set up, run the tests"
+	@echo "make test    set up, run the tests: minutes"
+	@echo "make soak    the long rest of the tests: hundreds of kills, several nodes, recipes from scratch"
 	@echo "make check   lint, formatting and types        make fix   mend what can be mended"
 	@echo "make bench   the benchmarks of benchmarks/     make setup GPU=1   with vLLM for a GPU"
 
@@ -48,10 +51,13 @@ $(STAMP): $(PINS) pyproject.toml
 	@echo "==> environment ready"
 
 demo: setup
-	@$(RUN)linkner demo $(DEMO_OPTIONS)
+	@$(RUN)python -m examples.demo $(DEMO_OPTIONS)
 
 test: setup
-	@LLM="$(LLM)" ENCODER="$(ENCODER)" $(RUN)python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m "not soak"
+
+soak: setup
+	@$(PYTEST) -m "soak" --timeout 7200
 
 check: setup
 	@$(RUN)ruff check .

@@ -1,6 +1,6 @@
 """How often does hostile text on a page change what the LLM says of a span?
 
-    python -m benchmarks.injection --llm .cache/demo/llm-... --json numbers.json
+    python -m benchmarks.injection --llm examples/demo/llm --json numbers.json
     python -m benchmarks.injection --base-url http://host:8000/v1 --llm served-name
 
 Each span is asked about in its clean sentence and in hostile twins of it. A twin wants one certain
@@ -19,10 +19,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from benchmarks.measure import markdown_table, write_json
+from examples.demo.world import make_pages
 from linkner_ray.config import LlmConfig, SentencesConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.tables import corpus_documents
-from linkner_ray.demo.world import make_pages
 from linkner_ray.labels import NON_ENTITY, LabelSet, load_label_set
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.llm.context import ContextSize, Question, render_context

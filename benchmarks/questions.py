@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import torch
 
+from examples.demo.llm_model import LABEL_SET, LlmSize, build_model, questionnaire
+from examples.demo.llm_tokenizer import train_tokenizer
+from examples.demo.questions import stream_exercises
+from examples.demo.world import make_pages
 from linkner_ray.config import LlmConfig, SentencesConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.tables import corpus_documents
-from linkner_ray.demo.llm_model import LABEL_SET, LlmSize, build_model, questionnaire
-from linkner_ray.demo.llm_tokenizer import train_tokenizer
-from linkner_ray.demo.questions import stream_exercises
-from linkner_ray.demo.world import make_pages
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder

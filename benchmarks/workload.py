@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from examples.demo.world import make_corpus, write_conll
 from linkner_ray.config import ModelConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.demo.world import make_corpus, write_conll
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.spanner.model import SpanNER
 

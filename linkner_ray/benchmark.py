@@ -41,6 +41,12 @@ from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.storage import Folder
 
+_METRICS = "metrics.json"
+_FORMAT = "linkner-evaluation"
+"""How `metrics.json` says that the folder is an evaluation's."""
+
+_WRITTEN_NAMES = frozenset({_METRICS, "report.md", "errors.html", "plots", "predictions"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
@@ -79,9 +85,12 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     set to `output.path`. The first set counts as like training; each other one is held against it.
 
     Raises:
-        ConfigError: If there is no checkpoint, or a label map leads elsewhere than to its labels.
+        ConfigError: If there is no checkpoint, a label map leads elsewhere than to its labels, or
+            the output holds something else than an evaluation.
         DataError: If a set is malformed, or has a label the checkpoint does not know.
     """
+    output = Folder.at(config.output.path)
+    _check_output(output, config.output.path)
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
     threshold_for = config.routing.threshold_for
@@ -96,7 +105,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     dev_thresholds, said = _dev_thresholds(config, checkpoint)
     staged = _run([unit for own in units for unit in own], chain, config, estimates)
     results, pages, unsure = [], [], []
-    output = Folder.at(config.output.path)
+    output.write_whole(_METRICS, json.dumps({"format": _FORMAT}).encode())  # ours from now on
     first = 0
     for loaded, own in zip(sets, units, strict=True):
         rows = slice(first, first + len(own))
@@ -122,6 +131,21 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     )
     _write(output, config, evaluation, pages, checkpoint.label_set)
     return evaluation
+
+
+def _check_output(output: Folder, url: str) -> None:
+    """Check that nothing is overwritten but an earlier evaluation; nothing is written.
+
+    Raises:
+        ConfigError: If the folder holds files under names of an evaluation that are of none.
+    """
+    found = sorted(_WRITTEN_NAMES.intersection(output.entries()))
+    mark = f'"format": "{_FORMAT}"'.encode()
+    if found and not (_METRICS in found and mark in output.read_bytes(_METRICS)):
+        raise ConfigError(
+            f"output.path = {url}: holds {', '.join(found)}, and no {_METRICS} says that an "
+            "evaluation wrote them; choose another folder, or move them away"
+        )
 
 
 def _load(entry: EvaluateSet, checkpoint: CheckpointParts) -> LabelledSet:
@@ -306,6 +330,7 @@ def _write(
     for name, content in benchmark_pictures(results).items():
         output.write_whole(f"plots/{name}", content)
     metrics = {
+        "format": _FORMAT,
         "config": config.model_dump(mode="json"),
         "threshold_for": evaluation.threshold_for,
         "seconds": dict(evaluation.seconds),
@@ -316,7 +341,7 @@ def _write(
             for name, found in ood.items()
         },
     }
-    output.write_whole("metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    output.write_whole(_METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
     output.write_whole("errors.html", render_errors(pages, label_set.ids).encode())
     report = describe_benchmark(results, ood, evaluation.notes)
     output.write_whole("report.md", report.encode("utf-8", errors="backslashreplace"))

@@ -22,6 +22,7 @@ from linkner_ray import (
     cli_verify,
 )
 from linkner_ray.config import EvaluateConfig, ExtractConfig, LoggingConfig, TrainConfig
+from linkner_ray.config.removed import removed_option
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
 from linkner_ray.logs import TEXT_FORMAT, say_last, set_up_logs
@@ -69,7 +70,7 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
 
 
 @app.command()
-def calibrate(  # noqa: PLR0913, PLR0917 - each is an option of the command
+def calibrate(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
     ],
@@ -80,33 +81,18 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option of the command
             "--train", help="What it was trained on; for a checkpoint that does not know."
         ),
     ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            min=1e-4, max=0.9, help="Promise this error among labels that stay local, at most."
-        ),
-    ] = None,
-    delta: Annotated[
-        float, typer.Option(min=1e-4, max=0.9, help="Chance that the promise is broken.")
-    ] = 0.1,
-    uncertainty: Annotated[
-        str, typer.Option(help="Estimate that the promise is for.")
-    ] = "confidence",
 ) -> None:
     """Let a labelled set decide anew on temperature, belief and doubted spans of a checkpoint.
 
     Training does this on its own dev set. The checkpoint is replaced; its weights stay. Beside
-    these it keeps thresholds that `routing.threshold_for` names: for a share asked, for an error
-    left, and with --alpha one with a promise.
+    these it keeps thresholds that `routing.threshold_for` names: for a share asked and for an error
+    left.
 
     Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll
-
-    Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll --alpha 0.05 --delta 0.1
     """
-    from linkner_ray.dev_set import Promise, calibrate_checkpoint
+    from linkner_ray.dev_set import calibrate_checkpoint
 
-    promise = None if alpha is None else Promise(alpha=alpha, delta=delta, estimate=uncertainty)
-    found = calibrate_checkpoint(checkpoint, dev, train=train_set, promise=promise)
+    found = calibrate_checkpoint(checkpoint, dev, train=train_set)
     _print_yaml(
         {
             "f1": found.counts.f1,
@@ -198,38 +184,17 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
     measure_llm: Annotated[
         bool, typer.Option("--measure-llm", help="Start the LLM and measure that.")
     ] = False,
-    cluster: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="'[COUNTx] cpus=N[,gpus=N]'",
-            help="Nodes to plan pools for, such as 'cpus=64,gpus=8' or '4x cpus=16,gpus=1'; "
-            "repeatable, one for each kind of node.",
-        ),
-    ] = None,
-    documents_per_s: Annotated[
-        float | None,
-        typer.Option(min=1e-6, help="What one encoder reads in a second on such a node."),
-    ] = None,
     json_file: Annotated[str | None, typer.Option("--json", help="File for the numbers.")] = None,
 ) -> None:
     """Say what a run would find, ask and take, from a sample of its input and without Ray.
 
-    With --cluster, also how many encoders and engines fit it, how long they take, and why.
-
     Example: linkner plan --config jobs/configs/extract.yaml input.paths=[crawl/] --documents 500
-
-    Example: linkner plan --config jobs/configs/extract_gpu.yaml --requests-per-s 80
-    --documents-per-s 40 --cluster '2x cpus=16' --cluster '4x cpus=8,gpus=1'
     """
     resolved = load_config(ExtractConfig, config, overrides or [])
     from linkner_ray.extraction_plan import plan_extraction
     from linkner_ray.planning import SampleSettings, estimate_run, known_answers
     from linkner_ray.planning_report import describe_estimate
-    from linkner_ray.pools_report import describe_pools, rates_of
-    from linkner_ray.runs.cluster_shape import parse_cluster
-    from linkner_ray.runs.pools import plan_pools
 
-    nodes = parse_cluster(cluster) if cluster else []
     settings = SampleSettings(
         documents=documents, requests_per_s=requests_per_s, measure_llm=measure_llm
     )
@@ -240,9 +205,6 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
     is_known = known_answers(resolved, planned.label_set)
     estimate = estimate_run(planned, settings, is_known=is_known)
     print(describe_estimate(estimate, resolved))
-    if nodes:
-        rates = rates_of(estimate, resolved, documents_per_s=documents_per_s)
-        print("\n" + describe_pools(plan_pools(resolved, nodes, rates), rates))
     if json_file is not None:
         content = json.dumps(dataclasses.asdict(estimate), indent=2)
         Path(json_file).write_text(content + "\n", encoding="utf-8")
@@ -344,9 +306,9 @@ def diff(
     html: Annotated[str | None, typer.Option(help="File for a page with 50 examples.")] = None,
     json_file: Annotated[str | None, typer.Option("--json", help="File for the numbers.")] = None,
 ) -> None:
-    """Say which entities two runs do not have alike, by label and source, and why.
+    """Say which entities two runs do not have alike, by label and source.
 
-    Runs with output.keep_candidates=true let it follow each change to the step that made it.
+    It counts apart those whose text changed, and lists the steps that the runs decide differently.
 
     Example: linkner diff nights/monday nights/tuesday --html diff.html
     """
@@ -362,19 +324,12 @@ def diff(
 
 
 @app.command()
-def demo(
-    output: Annotated[str, typer.Option(help="Folder for the result.")] = "demo-output",
-    llm: Annotated[str, typer.Option(help="Hugging Face id, folder, or endpoint URL.")] = "",
-    encoder: Annotated[str, typer.Option(help="Hugging Face id or folder.")] = "",
-) -> None:
-    """Run the whole job on a small corpus made here: train, extract, classify, report.
+def demo() -> None:
+    """Say where the demo is: in the repository, not in the package.
 
-    Example: linkner demo --output demo-output
+    Example: linkner demo
     """
-    set_up_logs(LoggingConfig())
-    from linkner_ray.demo.run import run_demo
-
-    print(run_demo(output, llm=llm, encoder=encoder, progress=_say))
+    print("The demo is a part of the repository: clone it and type `make demo` there.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -385,8 +340,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         not start; 143 stopped by SIGTERM; 1 anything else.
     """
     logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=None if arguments is None else list(arguments))
+        gone = removed_option(words)
+        if gone is not None:
+            raise ConfigError(gone)
+        app(args=words)
     except LinknerError as error:
         say_last(str(error), exit_code=error.exit_code)
         return error.exit_code

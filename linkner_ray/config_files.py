@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from linkner_ray.config import Config
+from linkner_ray.config.removed import REMOVED
 from linkner_ray.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -98,8 +99,14 @@ def _describe(error: ValidationError, kind: type[Config], where: str) -> str:
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         name = ".".join(location) or "config"
-        if problem["type"] == "extra_forbidden":
+        key = ".".join(part for part in location if not part.isdecimal())  # of a list, not its item
+        if problem["type"] == "extra_forbidden" and key in REMOVED:
+            lines.append(f"{where}: '{name}' was removed; {REMOVED[key]}")
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key '{name}'{_nearest(kind, location)}")
+        elif f"{key}={problem['input']}" in REMOVED:
+            instead = REMOVED[f"{key}={problem['input']}"]
+            lines.append(f"{where}: {name} = '{problem['input']}' was removed; {instead}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{where}: {name}: {message}")

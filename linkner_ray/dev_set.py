@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.scores import Counts, score_entities
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.canary import choose_sentences, record_canary
-from linkner_ray.spanner.checkpoint import MODEL_CARD, local_checkpoint, publish_checkpoint
+from linkner_ray.spanner.checkpoint import (
+    MODEL_CARD,
+    check_publishable,
+    local_checkpoint,
+    publish_checkpoint,
+)
 from linkner_ray.spanner.decoding import DoubtRules
 from linkner_ray.spanner.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
 from linkner_ray.spanner.familiarity import Familiarity
-from linkner_ray.spanner.guarantee import guaranteed_threshold
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import with_calibration
 from linkner_ray.spanner.predict import Recognizer
@@ -102,15 +105,6 @@ def join(shares: Sequence[DevShare], tokens: Sequence[Sequence[str]]) -> tuple[C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """What a guaranteed threshold is to promise; see `guarantee.guaranteed_threshold`."""
-
-    alpha: float
-    delta: float
-    estimate: str = "confidence"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
     """What a labelled set decided about a checkpoint.
 
@@ -125,9 +119,7 @@ class Calibrated:
     thresholds: Thresholds
 
 
-def calibrate_checkpoint(
-    checkpoint: str, dev: str, *, train: str | None = None, promise: Promise | None = None
-) -> Calibrated:
+def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None) -> Calibrated:
     """Let a labelled set decide anew on temperature, belief, doubt rules and thresholds.
 
     The checkpoint is replaced by one that differs in these, in its canary and its model card.
@@ -137,15 +129,16 @@ def calibrate_checkpoint(
         dev: Labelled set in the checkpoint's labels.
         train: What the checkpoint was trained on; needed only if it does not know that itself, as
             checkpoints of earlier releases.
-        promise: Of a guaranteed threshold; None to make none.
 
     Raises:
-        ConfigError: If there is no such checkpoint or file.
+        ConfigError: If there is no such checkpoint or file, or the checkpoint's folder holds
+            something else besides.
         DataError: If a file is malformed, uses a label the checkpoint does not know, or is too
             small to decide.
         StartupError: If the checkpoint is incomplete or damaged.
     """
     folder = local_checkpoint(checkpoint)
+    check_publishable(checkpoint)
     model = SpanNER.from_pretrained(str(folder))
     sentences = read_corpus(dev, label_set=model.label_set).sentences
     if train is not None:
@@ -155,7 +148,7 @@ def calibrate_checkpoint(
     model.calibration = decide_on_dev(
         seen, classes=model.label_set.classes, familiarity=model.familiarity
     )
-    thresholds = thresholds_on(model, sentences, promise=promise)
+    thresholds = thresholds_on(model, sentences)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
         model.save_pretrained(staging)
@@ -169,18 +162,14 @@ def calibrate_checkpoint(
     return Calibrated(counts=counts, calibration=model.calibration, thresholds=thresholds)
 
 
-def thresholds_on(
-    model: SpanNER, sentences: Sentences, *, promise: Promise | None = None
-) -> Thresholds:
+def thresholds_on(model: SpanNER, sentences: Sentences) -> Thresholds:
     """Thresholds that a labelled set chooses for a model as it is calibrated.
 
     Args:
         model: Calibrated.
         sentences: Labelled.
-        promise: Of a guaranteed threshold; None to make none.
 
     Raises:
-        ConfigError: If the promise is for an estimate that the model cannot give.
         DataError: If the set is too small.
     """
     config = RecognizeConfig(device=model.device.type, dtype="float32")
@@ -191,22 +180,7 @@ def thresholds_on(
     uncertainty: dict[str, NDArray[np.float64]] = {
         name: table.spans.uncertainty.astype(np.float64) for name, table in found.items()
     }
-    thresholds = choose_thresholds(uncertainty, predicted, correct)
-    if promise is None:
-        return thresholds
-    if promise.estimate not in uncertainty:
-        raise ConfigError(
-            f"--uncertainty {promise.estimate}: the checkpoint gives {', '.join(uncertainty)}"
-        )
-    kept = guaranteed_threshold(
-        uncertainty[promise.estimate][predicted],
-        correct[predicted],
-        spans.sentence[predicted],
-        alpha=promise.alpha,
-        delta=promise.delta,
-    )
-    own = replace(thresholds.estimates[promise.estimate], guaranteed=kept)
-    return replace(thresholds, estimates={**thresholds.estimates, promise.estimate: own})
+    return choose_thresholds(uncertainty, predicted, correct)
 
 
 def _rows(spans: SpanTable) -> Iterator[tuple[int, int, int, int]]:

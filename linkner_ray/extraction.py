@@ -10,7 +10,7 @@ from typing import Any
 from linkner_ray.config import ErrorsConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.extraction_plan import Plan, remaining
-from linkner_ray.llm.ledger_upkeep import describe_faults, tidy
+from linkner_ray.llm.ledger_upkeep import ledger_notes
 from linkner_ray.pipeline import run_extraction
 from linkner_ray.progress import Progress, Show, ShowLines
 from linkner_ray.runs.accounts import (
@@ -144,7 +144,6 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     todo = remaining(plan, done, run.url)
     if todo:
         say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
-        tidy(config.ledger)
         units = run_extraction(
             config,
             plan_digest=plan.digest,
@@ -217,7 +216,7 @@ def _result(
         effort=effort,
         has_finished=has_finished,
         seconds=time.perf_counter() - started,
-        notes=tuple(describe_faults(plan.config.ledger)),
+        notes=tuple(ledger_notes(plan.config.ledger)),
         problems=_problems(totals, plan.config.errors),
     )
 

@@ -65,7 +65,7 @@ class Context:
     scores: Sequence[ReportScores] = ()
     """Of labelled documents among the output, where there are any."""
 
-    notes: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
     """Sentences for the reader."""
 
 
@@ -97,7 +97,7 @@ def write_run_report(plan: Plan, result: ExtractionResult, context: Context = Co
         ),
         timeline=measure_timeline(result.receipts, _actors(plan)),
         scores=context.scores,
-        notes=[*context.notes, *result.notes, *result.problems],
+        notes=(*context.notes, *result.notes, *result.problems),
     )
     write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
 

@@ -113,11 +113,6 @@ def shipped_label_sets() -> tuple[str, ...]:
     return _shipped("label_sets")
 
 
-def shipped_label_maps() -> tuple[str, ...]:
-    """Names of the label maps that ship with the package."""
-    return _shipped("label_maps")
-
-
 def load_label_set(name_or_path: str) -> LabelSet:
     """Load a label set that ships with the package by name, or any other by its YAML file.
 

@@ -6,6 +6,7 @@ from typing import Any
 from linkner_ray.evaluation.visible import make_visible
 from linkner_ray.incremental_report import reuse_line
 from linkner_ray.runs.accounts import routed_share
+from linkner_ray.runs.diff import name_cause
 
 SHOWN_DRIFTS = 60
 """Rows of the table of drift; all are in `night.json`."""
@@ -104,7 +105,7 @@ def _differences(record: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "| cause | added | removed | relabelled |", "| --- | ---: | ---: | ---: |")
     for cause, kinds in diff["causes"].items():
         counts = " | ".join(f"{kinds.get(k, 0):,}" for k in ("added", "removed", "relabelled"))
-        yield f"| {cause} | {counts} |"
+        yield f"| {name_cause(cause, diff['changed'])} | {counts} |"
     yield ""
 
 

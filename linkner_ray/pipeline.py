@@ -5,7 +5,6 @@ or split blocks as it likes, and a unit still arrives at each stage and at the w
 """
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -33,10 +32,9 @@ from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.run_metrics import RunMetrics, count_rebuilds
-from linkner_ray.runs.actor_sizes import check_engine_gpus
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.previous import PreviousRun
-from linkner_ray.runs.resources import check_resources
+from linkner_ray.runs.resources import check_engine_gpus, check_resources
 from linkner_ray.runs.units import Source
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
@@ -53,8 +51,6 @@ from linkner_ray.unit_steps import (
     unpack,
     write_units,
 )
-
-logger = logging.getLogger(__name__)
 
 MAX_SOURCE_BLOCKS = 4096
 """Blocks of planned shards; a larger corpus puts several shards into one."""

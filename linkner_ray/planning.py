@@ -113,10 +113,6 @@ class RunEstimate:
     encoder_hours: float
     """Hours of all encoder actors at work together, each at the speed of this process."""
 
-    split_s: float
-    """CPU seconds in which all text is split into sentences and words, at the speed of this
-    process."""
-
     requests_per_s: float | None
     """Of one engine."""
 
@@ -194,13 +190,11 @@ def estimate_run(
     config = plan.config
     recognize = RecognizeSpans(config.recognize)
     recorder = _Recorder(config.llm, plan.label_set)
-    samples, seconds, split_s = [], 0.0, 0.0
+    samples, seconds = [], 0.0
     for sample in draw_sample(
         plan.sources, config.input, documents=settings.documents, seed=settings.seed
     ):
-        started = time.perf_counter()
         table = apply_stage(SplitSentences(config.sentences), sample.table)
-        split_s += sample.weight * (time.perf_counter() - started)
         started = time.perf_counter()
         table = apply_stage(recognize, table)
         seconds += time.perf_counter() - started
@@ -224,7 +218,6 @@ def estimate_run(
         candidates=_total(samples, _num_candidates),
         words_per_s=words_per_s,
         encoder_hours=words / words_per_s / actors / 3600 if words_per_s else 0.0,
-        split_s=split_s,
         requests_per_s=requests_per_s,
         tokens_are_exact=recorder.is_exact,
         rows=tuple(

@@ -71,10 +71,11 @@ def preview_input(
     html = render_preview(
         rows,
         linkner.label_set.ids,
-        notes=[
+        notes=(
             f"{len(rows)} pages of {len(sources)} shards, {num_entities} entities by "
-            f"{config.recognize.checkpoint}" + (f" and {config.llm.model}." if ask else ", no LLM.")
-        ],
+            f"{config.recognize.checkpoint}"
+            + (f" and {config.llm.model}." if ask else ", no LLM."),
+        ),
     )
     return Preview(
         html=html,

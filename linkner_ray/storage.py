@@ -3,6 +3,7 @@
 import os
 import re
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,8 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from linkner_ray.crash_points import crash_point
 
-_HIDDEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}")
-"""How `Folder` names a file that is not whole yet."""
+_HIDDEN = re.compile(r"\.(?P<name>.+)\.linkner-[0-9a-f]{32}")
+"""How `Folder` names a file that is not whole yet; the name says whose it is."""
 
 _ONE_PUT_BYTES = 5 * 2**30
 """S3 takes this much in one PUT; s3fs by itself sends from 100 MB on in parts, which a killed
@@ -44,6 +45,10 @@ class Folder:
         """Path of a file in the folder, as the file system wants it."""
         return f"{self.root}/{name}"
 
+    def below(self, name: str) -> "Folder":
+        """A sub-folder."""
+        return Folder(self.filesystem, self.path(name))
+
     def exists(self, name: str) -> bool:
         """Whether a file is there."""
         return bool(self.filesystem.exists(self.path(name)))
@@ -59,6 +64,14 @@ class Folder:
             return []
         names = (PurePosixPath(path).name for path in self.filesystem.ls(folder, detail=False))
         return sorted(n for n in names if PurePosixPath(n).match(pattern) and not n.startswith("."))
+
+    def entries(self) -> list[str]:
+        """Names of everything that lies directly in the folder, hidden or not, sorted."""
+        self.filesystem.invalidate_cache(self.root)
+        if not self.filesystem.exists(self.root):
+            return []
+        paths = self.filesystem.ls(self.root, detail=False)
+        return sorted(PurePosixPath(path).name for path in paths if path.rstrip("/") != self.root)
 
     def read_bytes(self, name: str) -> bytes:
         """Whole content of a file."""
@@ -148,23 +161,30 @@ class Folder:
             path.unlink(missing_ok=True)
         return len(hidden)
 
-    def abort_uploads(self) -> int:
-        """Abort multipart uploads that were begun under an S3 prefix and never completed.
+    def abort_uploads(self, below: str, is_ours: Callable[[str], bool]) -> int:
+        """Abort multipart uploads that were begun in a sub-folder on S3 and never completed.
 
-        Nobody sees them, but they are stored and paid for.
+        Readers do not see them, but they are stored and paid for.
+
+        Args:
+            below: The sub-folder.
+            is_ours: Whether a file name in it is one that the caller writes. Uploads of other
+                names may be another program's and are left alone.
 
         Returns:
-            How many there were; 0 for what is not S3.
+            How many were aborted; 0 for what is not S3.
         """
         if not self._is_s3:
             return 0
-        bucket, _, prefix = self.root.partition("/")
-        place = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+        bucket, _, prefix = self.path(f"{below}/").partition("/")
+        place = {"Bucket": bucket, "Prefix": prefix}
         marker: dict[str, str] = {}
         aborted = 0
         while True:
             page = self.filesystem.call_s3("list_multipart_uploads", **place, **marker)
             for upload in page.get("Uploads", []):
+                if not is_ours(upload["Key"].removeprefix(prefix)):
+                    continue
                 name = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
                 with suppress(FileNotFoundError):  # completed or aborted just now
                     self.filesystem.call_s3("abort_multipart_upload", Bucket=bucket, **name)
@@ -189,7 +209,7 @@ class Folder:
         """Write and sync a hidden file beside where a name will be."""
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        hidden = target.with_name(f".{target.name}.linkner-{uuid.uuid4().hex}")
         with hidden.open("wb") as stream:
             stream.write(content)
             stream.flush()

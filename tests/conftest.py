@@ -31,8 +31,16 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 
-def pytest_collection_modifyitems(items):
+COLLECTED = pytest.StashKey[dict[str, set[str]]]()
+"""Names of the markers of every test that was collected, before any is deselected."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
     """Modules that start Ray or an engine come first: side by side, the short ones fill the end."""
+    config.stash[COLLECTED] = {
+        item.nodeid: {marker.name for marker in item.iter_markers()} for item in items
+    }
     long = {i.path for i in items if i.get_closest_marker("ray") or i.get_closest_marker("vllm")}
     items.sort(key=lambda item: item.path not in long)  # stable: otherwise as they came
 
@@ -47,9 +55,9 @@ def linkner_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def two_cpus():
-    """One Ray of two logical CPUs for the tests of a module, gone when other modules run."""
+    """One Ray of two logical CPUs for all tests of a process that want one."""
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -1,13 +1,33 @@
 """The whole pipeline in this process: the same steps in the same order as on Ray, without it."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 
 import pyarrow as pa
+import pytest
 
-from linkner_ray.pipeline import Chain, _allotments, _encoder_stages, _llm_stages
+from linkner_ray import extraction
+from linkner_ray.extraction_plan import plan_extraction
+from linkner_ray.pipeline import (
+    Chain,
+    StagedDocuments,
+    _allotments,
+    _encoder_stages,
+    _llm_stages,
+    allot_documents,
+)
 from linkner_ray.runs.folder import Receipt
-from linkner_ray.unit_steps import UNIT_ROW, apply_stages, read_sources, write_units
+from linkner_ray.unit_steps import (
+    UNIT_ROW,
+    apply_stages,
+    fuse_units,
+    read_sources,
+    unit_of,
+    unpack,
+    write_units,
+)
+from tests.crawl import config_of
 
 
 def run_here(
@@ -53,3 +73,33 @@ def run_here(
             yield Receipt.from_facts(json.loads(row["receipt"]))
     if stages[-1].backend is not None:
         stages[-1].backend.close()
+
+
+def extract_here(*arguments):
+    """A whole run of such a command line, for an output to compare with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction, "run_extraction", run_here)
+        return extraction.extract(plan_extraction(config_of(*arguments)))
+
+
+def documents_here(tables, chain):
+    """Stands in for `pipeline.run_documents`."""
+    stages = [
+        *_encoder_stages(chain.recognize, chain.routing, has_llm=chain.has_llm, when_needed=False),
+        *_llm_stages(chain.llm, chain.ledger, chain.label_set),
+    ]
+    units = [
+        apply_stages(unit_of(table, f"{index:010d}"), stages)
+        for index, table in enumerate(allot_documents(tables, chain.routing))
+    ]
+    if stages[-1].backend is not None:
+        stages[-1].backend.close()
+    fused = fuse_units(
+        pa.Table.from_pylist(units, schema=UNIT_ROW),
+        fusion=chain.fusion,
+        label_set=chain.label_set,
+    )
+    return StagedDocuments(
+        tables=tuple(unpack(documents) for documents in fused["documents"].to_pylist()),
+        seconds=dict(sum((Counter(json.loads(unit["seconds"])) for unit in units), Counter())),
+    )

@@ -1,4 +1,7 @@
-"""The offline benchmark on a real Ray, with a random local model and a judge that knows nothing."""
+"""The offline benchmark with a random local model and a judge that knows nothing.
+
+One evaluation runs on Ray; the others do the same steps in this process.
+"""
 
 import json
 
@@ -6,21 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from linkner_ray import benchmark
 from linkner_ray.benchmark import evaluate
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.config_files import load_config
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.benchmark_report import summary_table
 from linkner_ray.evaluation.flips import Flips
+from linkner_ray.storage import Folder
 from tests.crawl import write_checkpoint, write_thresholds
 from tests.endpoint_server import Server, completion
+from tests.local_pipeline import documents_here
 from tests.spanner.tiny import LABELS
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("default"),
-    pytest.mark.usefixtures("two_cpus"),
-]
+pytestmark = pytest.mark.filterwarnings("default")
 
 SENTENCES = (
     "Peter B-PER\nBlackburn I-PER\nmet O\nMicrosoft B-ORG\n. O\n\n"
@@ -33,6 +35,12 @@ EVERY_SPAN = [
     "recognize.certain_confidence=1",
 ]
 """Each span up to the maximum width is a candidate, whatever the random model thinks of it."""
+
+
+@pytest.fixture(autouse=True)
+def without_ray(request, monkeypatch):
+    if request.node.get_closest_marker("ray") is None:
+        monkeypatch.setattr(benchmark, "run_documents", documents_here)
 
 
 @pytest.fixture
@@ -59,6 +67,8 @@ def config_of(tmp_path, corpus, *more):
     )
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
 def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
     llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
     [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0")).results
@@ -245,3 +255,13 @@ def test_a_recorded_llm_needs_no_engine_and_what_it_lacks_is_counted(tmp_path):
     # Nothing was asked in this run: the words are the recorded LLM's.
     assert linked == [("Peter Blackburn", "PER", "ledger"), ("Microsoft", "ORG", "ledger")]
     assert f"{result.verdicts['failed']} failed" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("content", [{"report.md": b"mine"}, {"metrics.json": b"{}"}])
+def test_a_folder_of_others_is_refused_and_stays(tmp_path, content):
+    folder = Folder.at(str(tmp_path / "out"))
+    for name, mine in content.items():
+        folder.write_whole(name, mine)
+    with pytest.raises(ConfigError, match=r"holds .*, and no metrics\.json says that an evalu"):
+        evaluate(config_of(tmp_path, SENTENCES, "llm.backend=none"))
+    assert {name: folder.read_bytes(name) for name in folder.entries()} == content

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from linkner_ray.cli import app, main
 from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig, TrainConfig
+from linkner_ray.config.removed import REMOVED
 from linkner_ray.config_files import _keys
 
 ROOT = Path(__file__).parent.parent
@@ -128,3 +129,28 @@ def test_a_shell_completes_commands_and_options(typed, expected):
     )
     assert set(done.stdout.split()) == expected
     assert done.stderr.strip() == "[]"
+
+
+def test_the_demo_says_where_it_is(capsys):
+    assert main(["demo"]) == 0
+    assert "`make demo`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (["plan", "input.paths=[a]", "--cluster=cpus=4"], "--cluster was removed; docs/sizing.md"),
+        (["calibrate", "c", "dev", "--alpha", "0.1"], 'threshold_for = "asked=5%" or "risk=2%"'),
+    ],
+)
+def test_an_option_that_was_removed_says_what_there_is_instead(words, instead, capsys):
+    assert main(words) == 2
+    assert instead in capsys.readouterr().err
+
+
+def test_options_that_were_removed_are_gone():
+    for name in REMOVED:
+        words, option, value = name.partition(" --")
+        if option:
+            options = {word for p in COMMANDS[words].params for word in p.opts}
+            assert f"--{value}" not in options

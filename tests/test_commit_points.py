@@ -104,6 +104,7 @@ def test_a_run_killed_at_each_point_ends_with_the_bytes_of_one_never_killed(
                 assert again.units_written == 0
 
 
+@pytest.mark.soak
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
     tmp_path, crawl, checkpoint, monkeypatch, points
 ):
@@ -123,6 +124,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
     assert every_file(tmp_path / "out") == wanted
 
 
+@pytest.mark.soak
 def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
     tmp_path, crawl, checkpoint, monkeypatch
 ):

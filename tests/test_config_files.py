@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from linkner_ray.config import EvaluateConfig, EvaluateSet, ExtractConfig, TrainConfig
@@ -36,6 +38,29 @@ def test_an_override_wins_over_the_file(tmp_path):
 def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
     with pytest.raises(ConfigError, match=f"did you mean '{nearest}'"):
         load_config(ExtractConfig, None, [*MINIMAL, override])
+
+
+@pytest.mark.parametrize(
+    ("override", "instead"),
+    [
+        ("ledger.max_files=9", "'ledger.max_files' was removed; runs merge no files; `linkner"),
+        ("fusion.strategy=veto", "strategy = 'veto' was removed; strategies are override and"),
+        ("recognize.uncertainty=energy", "= 'energy' was removed; estimates are confidence"),
+        (
+            "routing.threshold_for=guaranteed",
+            "routing.threshold_for = 'guaranteed' was removed; thresholds of dev are",
+        ),
+    ],
+)
+def test_what_was_removed_says_what_there_is_instead(override, instead):
+    with pytest.raises(ConfigError, match=re.escape(instead)):
+        load_config(ExtractConfig, None, [*MINIMAL, override])
+
+
+def test_a_removed_value_in_a_list_is_named_too():
+    options = ["sets=[a=b]", *MINIMAL[1:], "study.estimates=[entropy, margin]"]
+    with pytest.raises(ConfigError, match=r"study.estimates.1 = 'margin' was removed; estimates"):
+        load_config(EvaluateConfig, None, options)
 
 
 def test_variables_are_filled_in_from_the_environment(tmp_path):

@@ -6,7 +6,7 @@ from linkner_ray.cli import main
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence, LabelledSpan
-from linkner_ray.dev_set import Promise, calibrate_checkpoint, familiarity_of, join, look_at
+from linkner_ray.dev_set import calibrate_checkpoint, familiarity_of, join, look_at
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.spanner.belief import Belief
 from linkner_ray.spanner.calibration import Calibration
@@ -53,7 +53,7 @@ def test_a_checkpoint_is_calibrated_in_place(checkpoint, corpus):
     kept = Thresholds.read(checkpoint)
     assert kept == calibrated.thresholds
     assert kept.num_predicted >= 100
-    assert set(kept.estimates) == {"confidence", "entropy", "margin", "energy", "mc_dropout"}
+    assert set(kept.estimates) == {"confidence", "entropy", "mc_dropout"}
     assert (checkpoint / "model.safetensors").read_bytes() == weights
     card = (checkpoint / "README.md").read_text()
     assert "Old words" not in card
@@ -92,7 +92,7 @@ def test_every_estimate_is_that_of_its_own_run_from_one_pass(settings, last):
     with model.encoder.register_forward_hook(lambda *_: passes.append(1)):
         found = Recognizer(model, config).candidates_by_estimate(sentences)
     assert len(passes) == 1  # both sentences fit into a batch
-    assert set(found) == {"confidence", "entropy", "margin", "energy", last}
+    assert set(found) == {"confidence", "entropy", last}
     for name, table in found.items():
         own = Recognizer(model, config.model_copy(update={"uncertainty": name}))
         expected = own.candidates(sentences)
@@ -103,30 +103,6 @@ def test_every_estimate_is_that_of_its_own_run_from_one_pass(settings, last):
         )
 
 
-def test_a_promise_is_kept_in_the_checkpoint_or_refused(checkpoint, corpus, tmp_path):
-    with pytest.raises(DataError, match=r"labels \d+ are wrong"):
-        calibrate_checkpoint(
-            str(checkpoint), corpus, train=corpus, promise=Promise(alpha=0.05, delta=0.1)
-        )
-    with pytest.raises(ConfigError, match="the checkpoint gives confidence"):
-        calibrate_checkpoint(
-            str(checkpoint),
-            corpus,
-            train=corpus,
-            promise=Promise(alpha=0.05, delta=0.1, estimate="evidential"),
-        )
-    assert Thresholds.read(checkpoint) is None  # nothing was replaced
-    agreeing = tmp_path / "agreeing.conll"
-    agreeing.write_text(as_the_model_says(checkpoint, corpus) * 4)
-    kept = calibrate_checkpoint(
-        str(checkpoint), str(agreeing), train=corpus, promise=Promise(alpha=0.05, delta=0.1)
-    ).thresholds
-    found = kept.estimates["confidence"].guaranteed
-    assert (found.alpha, found.delta, found.num_entities) == (0.05, 0.1, kept.num_predicted)
-    assert found.num_errors == 0
-    assert Thresholds.read(checkpoint).find("guaranteed", "confidence") == found.threshold
-
-
 def test_thresholds_are_advice_and_no_part_of_the_checkpoints_name(checkpoint, corpus):
     calibrate_checkpoint(str(checkpoint), corpus, train=corpus)
     named = checkpoint_digest(str(checkpoint))
@@ -134,38 +110,12 @@ def test_thresholds_are_advice_and_no_part_of_the_checkpoints_name(checkpoint, c
     assert checkpoint_digest(str(checkpoint)) == named
 
 
-def test_the_command_takes_a_promise(checkpoint, corpus, tmp_path, capsys):
-    agreeing = tmp_path / "agreeing.conll"
-    agreeing.write_text(as_the_model_says(checkpoint, corpus) * 4)
-    words = ["calibrate", str(checkpoint), str(agreeing), "--train", corpus]
-    assert main([*words, "--alpha", "0.9", "--delta", "0.05", "--uncertainty", "margin"]) == 0
-    shown = yaml.safe_load(capsys.readouterr().out)
-    estimates = Thresholds.read(checkpoint).estimates
-    found = estimates["margin"].guaranteed
-    assert (found.alpha, found.delta) == (0.9, 0.05)
-    assert estimates["confidence"].guaranteed is None
-    kept = shown["thresholds"]["estimates"]["margin"]["guaranteed"]
-    assert kept["threshold"] == found.threshold
-    assert main([*words, "--alpha", "0.2", "--uncertainty", "evidential"]) == 2
-    assert "the checkpoint gives confidence" in capsys.readouterr().err
-
-
-def as_the_model_says(checkpoint, corpus):
-    """The corpus with the model's own entities for gold."""
-    model = SpanNER.from_pretrained(str(checkpoint))
-    tokens = [one.tokens for one in read_corpus(corpus, label_set=model.label_set).sentences]
-    found = Recognizer(model, RecognizeConfig(device="cpu", dtype="float32")).predict(tokens)
-    lines = []
-    for words, candidates in zip(tokens, found, strict=True):
-        tags = ["O"] * len(words)
-        for one in candidates:
-            if one.kind == "predicted":
-                tags[one.start_token : one.end_token] = [f"I-{one.label}"] * (
-                    one.end_token - one.start_token
-                )
-                tags[one.start_token] = f"B-{one.label}"
-        lines += [f"{word} {tag}\n" for word, tag in zip(words, tags, strict=True)] + ["\n"]
-    return "".join(lines)
+def test_the_command_shows_what_the_checkpoint_keeps(checkpoint, corpus, capsys):
+    assert main(["calibrate", str(checkpoint), corpus, "--train", corpus]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)["thresholds"]
+    kept = Thresholds.read(checkpoint)
+    assert shown["num_predicted"] == kept.num_predicted
+    assert shown["estimates"]["entropy"]["asked"]["5"] == kept.find("asked=5%", "entropy")
 
 
 def test_too_small_a_set_is_refused(checkpoint, tmp_path):
@@ -234,7 +184,7 @@ def test_a_belief_moves_predicted_candidates_and_chooses_none():
     assert own == pytest.approx(1 - believed.spans.uncertainty[strange], abs=1e-6)
 
 
-@pytest.mark.parametrize("uncertainty", ["entropy", "margin", "energy", "mc_dropout"])
+@pytest.mark.parametrize("uncertainty", ["entropy", "mc_dropout"])
 def test_estimates_that_read_probabilities_read_the_believed_ones(uncertainty):
     model = tiny.model()
     config = RecognizeConfig(device="cpu", uncertainty=uncertainty)
@@ -245,4 +195,4 @@ def test_estimates_that_read_probabilities_read_the_believed_ones(uncertainty):
     model.familiarity = familiarity_of([labelled(["Paris"], (0, 1, "LOC"))])
     believed = Recognizer(model, config).candidates(tiny.sentences(20))
     moved = not np.array_equal(plain.spans.uncertainty, believed.spans.uncertainty)
-    assert moved == (uncertainty in ("entropy", "margin"))
+    assert moved == (uncertainty == "entropy")

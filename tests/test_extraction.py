@@ -8,7 +8,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from linkner_ray import pipeline
+from examples.demo import OWN_LLM
+from linkner_ray import extraction, pipeline
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.extraction import extract
 from linkner_ray.extraction_plan import plan_extraction
@@ -28,6 +29,7 @@ from tests.crawl import (
     write_parquet,
 )
 from tests.endpoint_server import Server, completion
+from tests.local_pipeline import run_here
 
 pytestmark = [
     pytest.mark.ray,
@@ -38,6 +40,12 @@ pytestmark = [
 FOLDERS = ("entities", "candidates", "_quarantine")
 
 NUM_DOCUMENTS = NUM_PARQUET + NUM_JSONL + NUM_WET
+
+
+@pytest.fixture
+def without_ray(monkeypatch):
+    """The steps of a run in this process: for what Ray has no part in."""
+    monkeypatch.setattr(extraction, "run_extraction", run_here)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +135,7 @@ def test_a_finished_run_started_again_does_nothing(finished):
     assert files_of(output) == before
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_a_run_that_lost_units_ends_with_the_same_bytes(finished):
     plan, result, output = finished
     before = files_of(output)
@@ -141,6 +150,7 @@ def test_a_run_that_lost_units_ends_with_the_same_bytes(finished):
     assert files_of(output) == before
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_other_units_in_another_order_give_the_same_rows(finished, checkpoint, crawl, tmp_path):
     _, _, output = finished
     run(crawl, tmp_path / "out", checkpoint, "input.unit_documents=3", "recognize.batch_tokens=64")
@@ -148,6 +158,7 @@ def test_other_units_in_another_order_give_the_same_rows(finished, checkpoint, c
     assert drop_scores == [strip_scores(row) for row in entity_rows(output)]
 
 
+@pytest.mark.soak
 def test_block_layouts_worker_counts_and_orders_leave_no_trace(
     finished, checkpoint, crawl, tmp_path, monkeypatch
 ):
@@ -205,6 +216,7 @@ def test_an_output_of_another_threshold_is_refused(finished, checkpoint, crawl):
         run(crawl, output, checkpoint, "routing.threshold=0.7")
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_a_shard_that_changed_under_a_run_is_refused(checkpoint, tmp_path):
     shard = tmp_path / "crawl" / "a.parquet"
     shard.parent.mkdir()
@@ -215,6 +227,7 @@ def test_a_shard_that_changed_under_a_run_is_refused(checkpoint, tmp_path):
         run(shard.parent, tmp_path / "out", checkpoint)
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_bad_shards_are_counted_and_the_rest_is_kept(checkpoint, tmp_path):
     crawl = tmp_path / "crawl"
     crawl.mkdir()
@@ -283,6 +296,7 @@ def endpoint():
     server.close()
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_the_llm_decides_uncertain_spans_and_only_those(checkpoint, crawl, endpoint, tmp_path):
     llm = ["llm.backend=openai", f"llm.base_url={endpoint.url}", "llm.model=judge"]
     result = run(crawl, tmp_path / "out", checkpoint, *llm, "routing.threshold=0.3")
@@ -301,6 +315,7 @@ def test_the_llm_decides_uncertain_spans_and_only_those(checkpoint, crawl, endpo
                 assert entity["uncertainty"] < 0.3
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_a_budget_in_calls_holds_and_a_resumed_run_asks_the_same(
     checkpoint, crawl, endpoint, tmp_path
 ):
@@ -325,6 +340,7 @@ def test_a_budget_in_calls_holds_and_a_resumed_run_asks_the_same(
         extract(plan_extraction(config_of(*arguments, *more)))
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_an_audit_asks_certain_spans_and_changes_nothing(checkpoint, crawl, endpoint, tmp_path):
     llm = ["llm.backend=openai", f"llm.base_url={endpoint.url}", "llm.model=judge"]
     plain = run(crawl, tmp_path / "plain", checkpoint, *llm, "routing.threshold=0.5")
@@ -338,6 +354,7 @@ def test_an_audit_asks_certain_spans_and_changes_nothing(checkpoint, crawl, endp
     assert sum(outcomes) == audited.totals["audited"]
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_audits_without_an_answer_count_as_failures(checkpoint, crawl, endpoint, tmp_path):
     llm = ["llm.backend=openai", f"llm.base_url={endpoint.url}", "llm.model=judge"]
     first = iter([True])
@@ -352,10 +369,7 @@ def test_audits_without_an_answer_count_as_failures(checkpoint, crawl, endpoint,
 
 @pytest.mark.vllm
 def test_a_real_engine_answers_every_routed_span(checkpoint, crawl, tmp_path):
-    from tests.llm.tiny import save_llm
-
-    llm = save_llm(tmp_path / "llm", context=2048)
-    engine = ["llm.backend=vllm", f"llm.model={llm}", "llm.enforce_eager=true"]
+    engine = ["llm.backend=vllm", f"llm.model={OWN_LLM}", "llm.enforce_eager=true"]
     result = run(crawl, tmp_path / "out", checkpoint, *engine, "routing.threshold=0.3")
     totals = result.totals
     assert totals["routed"] == totals["verdict_label"] + totals["verdict_non_entity"] > 0

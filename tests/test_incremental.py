@@ -183,7 +183,6 @@ def llm_of(server):
         ["routing.threshold=0.3"],
         ["routing.threshold=0.05", "routing.budget=30%"],
         ["routing.budget=40 calls"],
-        ["fusion.strategy=veto"],
         ["fusion.strategy=product", "fusion.weight=0.3"],
         ["llm.context_sentences=1"],
         ["llm.revision=another"],

@@ -53,6 +53,7 @@ def test_on_ray_a_changed_crawl_gives_the_bytes_of_a_full_run(tmp_path):
     assert taken in summarise(plan, quick)
 
 
+@pytest.mark.soak
 def test_on_ray_another_threshold_loads_no_encoder(tmp_path):
     """The weights are deleted after planning: an actor that loaded them would end the run."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint")

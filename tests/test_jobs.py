@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
-from linkner_ray import extraction
-from linkner_ray.extraction_plan import plan_extraction
+from linkner_ray import extraction, pipeline
+from linkner_ray.cli import main
 from linkner_ray.runs import code_version
 from linkner_ray.spanner.model import SpanNER
 from tests.cluster.repository import copy_checkout
@@ -29,7 +29,7 @@ from tests.crawl import (
     write_parquet,
 )
 from tests.endpoint_server import GOOD, Server
-from tests.local_pipeline import run_here
+from tests.local_pipeline import extract_here, run_here
 from tests.spanner import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -77,12 +77,12 @@ def server():
     ],
 )
 def test_a_wrong_config_exits_2_with_one_message_and_writes_nothing(
-    crawl, checkpoint, tmp_path, change, message
+    crawl, checkpoint, tmp_path, change, message, capsys
 ):
-    done = extract(*overrides(crawl, tmp_path / "out", checkpoint, change))
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert main(["extract", *overrides(crawl, tmp_path / "out", checkpoint, change)]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
     assert not (tmp_path / "out").exists()
 
 
@@ -94,10 +94,14 @@ def test_a_wrong_flag_exits_2_with_one_message(arguments):
     assert "--conf" in done.stderr
 
 
-def test_too_much_quarantine_exits_3_and_keeps_what_is_good(crawl, checkpoint, tmp_path):
-    done = extract(*overrides(crawl, tmp_path / "out", checkpoint, "errors.max_share=0.01"))
-    assert done.returncode == 3, done.stderr
-    assert "errors.max_share" in done.stderr
+def test_too_much_quarantine_exits_3_and_keeps_what_is_good(
+    crawl, checkpoint, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "start_ray", lambda: None)
+    monkeypatch.setattr(extraction, "run_extraction", run_here)
+    arguments = overrides(crawl, tmp_path / "out", checkpoint, "errors.max_share=0.01")
+    assert main(["extract", *arguments]) == 3
+    assert "errors.max_share" in capsys.readouterr().err
     assert (tmp_path / "out" / "_SUCCESS").exists()
 
 
@@ -115,11 +119,11 @@ def test_a_run_killed_in_the_middle_ends_with_the_bytes_of_one_never_killed(chec
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     again = extract(*arguments)
     assert again.returncode == 0, again.stderr
-    unkilled = extract(*overrides(crawl, tmp_path / "unkilled", checkpoint))
-    assert unkilled.returncode == 0, unkilled.stderr
+    extract_here(*overrides(crawl, tmp_path / "unkilled", checkpoint))
     assert decisive(tmp_path / "out") == decisive(tmp_path / "unkilled")
 
 
+@pytest.mark.soak
 def test_a_run_stopped_by_sigterm_says_what_is_done_and_goes_on(checkpoint, server, tmp_path):
     crawl = tmp_path / "crawl"
     crawl.mkdir()
@@ -172,12 +176,13 @@ def test_the_same_job_from_and_to_s3(s3, crawl, checkpoint, tmp_path):
     done = extract(*arguments)
     assert done.returncode == 0, done.stderr
     assert store.exists("bucket/out/_SUCCESS")
-    assert extract(*overrides(crawl, tmp_path / "out", checkpoint)).returncode == 0
+    extract_here(*overrides(crawl, tmp_path / "out", checkpoint))
     there = rows(ds.dataset("bucket/out/entities", filesystem=store))
     assert there == rows(ds.dataset(tmp_path / "out" / "entities"))
     assert "nothing to do" in extract(*arguments).stdout
 
 
+@pytest.mark.soak
 def test_training_keeps_its_epochs_and_its_checkpoint_on_s3(s3, tmp_path):
     import s3fs
 
@@ -303,6 +308,7 @@ def test_a_submitted_job_can_be_stopped_and_started_again(
     assert (tmp_path / "out" / "_SUCCESS").exists()
 
 
+@pytest.mark.soak
 def test_a_folder_of_code_is_submitted_from_elsewhere(
     head, crawl, checkpoint, tmp_path, monkeypatch
 ):
@@ -330,8 +336,7 @@ def test_a_folder_of_code_is_submitted_from_elsewhere(
     with monkeypatch.context() as patch:
         patch.setattr(code_version, "PACKAGE", code / "linkner_ray")
         assert facts["code"]["sources"] == code_version._sources_digest()
-    monkeypatch.setattr(extraction, "run_extraction", run_here)
-    extraction.extract(plan_extraction(config_of(*overrides(crawl, tmp_path / "here", checkpoint))))
+    extract_here(*overrides(crawl, tmp_path / "here", checkpoint))
     there = rows(ds.dataset(tmp_path / "out" / "entities"))
     assert there == rows(ds.dataset(tmp_path / "here" / "entities"))
     assert len(there) > 20

@@ -52,8 +52,6 @@ LAYERS = {
     "nightly_report": 7,
     "nightly": 8,
     "linkner": 4,
-    "pools_report": 7,
-    "demo": 7,
     "cli_compare": 7,
     "cli_failures": 7,
     "cli_labels": 7,

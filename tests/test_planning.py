@@ -1,20 +1,18 @@
 """What `linkner plan` says, against what the steps of a run do on the same documents."""
 
 import json
-import re
 
 import pyarrow as pa
 import pytest
 
+from examples.demo import OWN_LLM
 from linkner_ray.cli import main
-from linkner_ray.config import ExtractConfig, LlmConfig, RoutingConfig
-from linkner_ray.config_files import load_config
+from linkner_ray.config import LlmConfig, RoutingConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.extraction_plan import plan_extraction
 from linkner_ray.planning import SampleSettings, estimate_run
 from linkner_ray.planning_report import describe_estimate
 from linkner_ray.readers import read_units
-from linkner_ray.runs.resources import check_resources
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
@@ -29,7 +27,6 @@ from tests.crawl import (
     write_thresholds,
 )
 from tests.fakes import ScriptedBackend
-from tests.llm.tiny import save_llm
 from tests.spanner.tiny import LABELS
 
 LLM = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
@@ -162,9 +159,8 @@ def test_a_budget_caps_what_is_asked(crawl, checkpoint, budget, asked):
         assert row.asked == min(cap, row.routed)
 
 
-def test_prompts_are_counted_by_the_tokenizer_of_a_local_llm(crawl, checkpoint, tmp_path):
-    llm = save_llm(tmp_path / "llm", context=2048)
-    plan = planned(crawl, checkpoint, "llm.backend=vllm", f"llm.model={llm}")
+def test_prompts_are_counted_by_the_tokenizer_of_a_local_llm(crawl, checkpoint):
+    plan = planned(crawl, checkpoint, "llm.backend=vllm", f"llm.model={OWN_LLM}")
     estimate = estimate_run(plan, SampleSettings(documents=5, thresholds=(0.0,)))
     assert estimate.tokens_are_exact
     assert estimate.rows[0].prompt_tokens > estimate.rows[0].questions
@@ -196,34 +192,3 @@ def test_the_command_prints_a_table_and_writes_json(crawl, checkpoint, tmp_path,
     assert f"| 0.1 (config) | {facts['rows'][0]['routed']:,} |" in page
     assert "within routing.budget = '10%'" in page
     assert "LLM hours need a rate" in page
-
-
-def test_the_pools_it_prints_can_be_pasted_and_pass_the_check_of_a_run(
-    crawl, checkpoint, tmp_path, capsys
-):
-    arguments = overrides(crawl, "/nowhere", checkpoint, *LLM, "llm.backend=vllm")
-    nodes = ["--cluster", "2x cpus=16", "--cluster", "4x cpus=8,gpus=1"]
-    rates = ["--requests-per-s", "80", "--documents-per-s", "40"]
-    assert main(["plan", *arguments, "--documents", "10", *nodes, *rates]) == 0
-    page = capsys.readouterr().out
-    [pasted] = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
-    (tmp_path / "pools.yaml").write_text(pasted)
-    config = load_config(ExtractConfig, str(tmp_path / "pools.yaml"), arguments)
-    cluster = [{"CPU": 16.0}] * 2 + [{"CPU": 8.0, "GPU": 1.0}] * 4
-    check_resources(config.resources, has_llm=True, nodes=cluster)
-    assert config.resources.llm_gpus == 1
-    assert config.resources.max_encoder_actors >= config.resources.encoder_actors
-    # every number has its reason above it
-    lines = pasted.splitlines()
-    numbers = [place for place, line in enumerate(lines) if re.match(r"  \w+: ", line)]
-    assert len(numbers) >= 10
-    assert all(lines[place - 1].startswith("  # ") for place in numbers)
-    assert "are the bottleneck" in page
-
-
-def test_a_cluster_that_cannot_run_it_is_refused_with_the_rule(crawl, checkpoint, capsys):
-    arguments = overrides(crawl, "/nowhere", checkpoint, *LLM, "llm.backend=vllm")
-    nodes = ["--cluster", "4x cpus=8,gpus=1"]
-    more = ["llm.tensor_parallel_size=2", "--documents", "5"]
-    assert main(["plan", *arguments, *more, *nodes]) == 2
-    assert "an engine lives on one node" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from linkner_ray.spanner.canary import record_canary
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from tests.spanner import tiny
+from tests.spanner.candidates import candidates_of
 
 TEXT = "Ada met \x1b[31mSiemens\nin Bonn\r."
 
@@ -98,7 +99,7 @@ def test_a_text_gets_what_the_model_says_of_its_sentences(checkpoint):
     lines = [line.split() for line in text.split("\n")]
     expected = [
         (one.kind, " ".join(tokens[one.start_token : one.end_token]), one.label)
-        for tokens, row in zip(lines, recognizer.predict(lines), strict=True)
+        for tokens, row in zip(lines, candidates_of(recognizer, lines), strict=True)
         for one in row
     ]
     found = [("predicted", one.text, one.label) for one in prediction.entities]

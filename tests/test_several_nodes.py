@@ -15,6 +15,7 @@ from ray.cluster_utils import Cluster
 
 from tests.crawl import files_of, overrides, text_of, write_checkpoint, write_parquet
 from tests.endpoint_server import Server, completion
+from tests.local_pipeline import extract_here
 from tests.nodes_job import HOLD, LOADED, events
 
 NUM_UNITS = 16
@@ -109,10 +110,9 @@ def job(tmp_path_factory, llm):
 
 @pytest.fixture(scope="module")
 def wanted(job, tmp_path_factory):
-    """The files of a run on one node that nobody disturbed."""
+    """The files of a run in one process that nobody disturbed."""
     folder = tmp_path_factory.mktemp("alone")
-    with nodes(2) as cluster, Run(cluster, job(folder / "out"), folder) as run:
-        run.finish()
+    extract_here(*job(folder / "out"))
     assert len(list((folder / "out" / "entities").iterdir())) == NUM_UNITS
     return written(folder / "out")
 
@@ -234,6 +234,7 @@ class Run:
         assert [name for name in wanted if found[name] != wanted[name]] == []
 
 
+@pytest.mark.soak
 def test_a_node_that_joins_a_run_gets_an_encoder_and_units(job, wanted, tmp_path):
     arguments = job(tmp_path / "out", *RESOURCES, "resources.max_encoder_actors=2")
     with nodes(2) as cluster, Run(cluster, arguments, tmp_path, hold_after=2) as run:
@@ -266,6 +267,7 @@ def test_a_node_that_is_lost_while_encoding_costs_time_and_no_byte(job, wanted, 
         assert cluster.head_node.node_id not in run.nodes_of("encoder")
 
 
+@pytest.mark.soak
 def test_a_node_that_is_lost_while_the_llm_answers_costs_time_and_no_byte(
     job, wanted, tmp_path, llm
 ):
@@ -285,6 +287,7 @@ def test_a_node_that_is_lost_while_the_llm_answers_costs_time_and_no_byte(
         assert begun & run.begun("llm", left)
 
 
+@pytest.mark.soak
 def test_a_driver_on_a_small_node_without_a_gpu_leaves_all_work_to_others(job, wanted, tmp_path):
     gpus = ["resources.encoder_gpus=1", "resources.llm_gpus=1"]
     arguments = job(tmp_path / "out", *RESOURCES, *gpus)

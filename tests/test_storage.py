@@ -77,13 +77,13 @@ def uploads(client):
     return sorted(upload["Key"] for upload in listed)
 
 
-def test_multipart_uploads_under_a_prefix_are_aborted_and_others_are_not(bucket):
-    for key in ("out/entities/a", "out/b", "outside/c", "d"):
+def test_only_uploads_of_our_names_in_the_folder_are_aborted(bucket):
+    for key in ("out/entities/a", "out/entities/b", "out/entities/a/a", "entities/a", "a"):
         bucket.create_multipart_upload(Bucket="bucket", Key=key)
-    assert Folder.at("s3://bucket/out").abort_uploads() == 2
-    assert uploads(bucket) == ["d", "outside/c"]
-    assert Folder.at("s3://bucket").abort_uploads() == 2
-    assert uploads(bucket) == []
+    assert Folder.at("s3://bucket/out").abort_uploads("entities", lambda name: name == "a") == 1
+    assert uploads(bucket) == ["a", "entities/a", "out/entities/a/a", "out/entities/b"]
+    assert Folder.at("s3://bucket").abort_uploads("entities", lambda name: name == "a") == 1
+    assert uploads(bucket) == ["a", "out/entities/a/a", "out/entities/b"]
 
 
 def test_a_big_file_is_one_put(bucket):
@@ -96,9 +96,25 @@ def test_a_big_file_is_one_put(bucket):
 
 def test_only_what_was_hidden_here_is_removed(tmp_path):
     folder = Folder.at(str(tmp_path))
-    hidden = f".part.parquet.{'0' * 32}"
-    for name in (hidden, ".keep", "part.parquet"):
+    hidden = f".part.parquet.linkner-{'0' * 32}"
+    foreign = [f".part.parquet.{'0' * 32}", ".keep", "part.parquet"]
+    for name in (hidden, *foreign):
         (tmp_path / name).touch()
     assert folder.remove_hidden("") == 1
     assert folder.remove_hidden("nowhere") == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".keep", "part.parquet"]
+    assert folder.entries() == sorted(foreign)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_entries_are_files_and_folders_hidden_or_not(tmp_path):
+    assert Folder.at(str(tmp_path / "nowhere")).entries() == []
+    for folder in (
+        Folder.at(str(tmp_path)),
+        Folder.at("s3://bucket/out"),
+        Folder.at("s3://bucket"),
+    ):
+        folder.write_whole(".hidden", b"")
+        folder.write_whole("below/file", b"")
+    assert Folder.at(str(tmp_path)).entries() == [".hidden", "below"]
+    assert Folder.at("s3://bucket/out").entries() == [".hidden", "below"]
+    assert Folder.at("s3://bucket").entries() == [".hidden", "below", "out"]

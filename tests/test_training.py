@@ -20,6 +20,7 @@ from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.thresholds import Thresholds
 from linkner_ray.training.reports import EpochReport, TrainingResult, TrainingState
 from tests.spanner import tiny
+from tests.spanner.candidates import candidates_of
 
 ray = pytest.importorskip("ray")
 
@@ -99,7 +100,8 @@ def assert_learned(result, config):
     assert result.best.f1 == max(report.f1 for report in result.epochs)
     model = SpanNER.from_pretrained(config.output.checkpoint)
     assert model.calibration == result.calibration
-    found = Recognizer(model, RecognizeConfig(max_doubted=0)).predict([tiny.LINES[1].split()])[0]
+    recognizer = Recognizer(model, RecognizeConfig(max_doubted=0))
+    [found] = candidates_of(recognizer, [tiny.LINES[1].split()])
     assert (0, 2, "PER") in {(one.start_token, one.end_token, one.label) for one in found}
 
 

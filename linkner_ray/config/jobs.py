@@ -109,11 +109,7 @@ class StudyConfig(Config):
     cost a pass of the encoder each; those that the checkpoint cannot give are left out, and said.
     """
 
-    strategies: tuple[Literal["override", "product", "veto"], ...] = (
-        "override",
-        "product",
-        "veto",
-    )
+    strategies: tuple[Literal["override", "product"], ...] = ("override", "product")
     """Ways of fusion to try."""
 
     shares: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

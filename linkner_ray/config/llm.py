@@ -152,10 +152,6 @@ class LedgerConfig(Config):
     """Folder or prefix, local or with a scheme, shared by as many runs as you like; none: every run
     asks anew."""
 
-    max_files: int = Field(256, ge=1)
-    """A run that finds more files merges all into one before it starts. (While a run writes, every
-    256 of its files become one.)"""
-
 
 def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:
     """Check that a replay has one place to take its answers from.
@@ -173,9 +169,9 @@ def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:
 class FusionConfig(Config):
     """How local and LLM answers become entities."""
 
-    strategy: Literal["override", "product", "veto"] = "override"
+    strategy: Literal["override", "product"] = "override"
     """override: the LLM's label (the paper's); product: the class of the highest weighted product
-    of local and LLM probability; veto: the LLM may drop or confirm, labels stay local."""
+    of local and LLM probability."""
 
     weight: float = Field(0.5, ge=0, le=1)
     """Weight of the LLM in a product, p_local^(1 - weight) * p_llm^weight; `linkner evaluate` on

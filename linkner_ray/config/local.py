@@ -5,30 +5,28 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from linkner_ray.budget import parse_budget
 from linkner_ray.config.base import Config
 from linkner_ray.errors import ConfigError
 
-Uncertainty = Literal["confidence", "entropy", "margin", "energy", "mc_dropout", "evidential"]
+Uncertainty = Literal["confidence", "entropy", "mc_dropout", "evidential"]
 """Estimates of `spanner.uncertainty`."""
 
-_THRESHOLD_NAME = re.compile(r"(asked|risk)=(\d+)%|guaranteed")
+_THRESHOLD_NAME = re.compile(r"(asked|risk)=(\d+)%")
 
 
 def parse_threshold_name(name: str) -> tuple[str, int]:
-    """The kind of a threshold in `routing.threshold_for`, and its percentage, 0 for "guaranteed".
+    """The kind of a threshold in `routing.threshold_for`, and its percentage.
 
     Raises:
         ValueError: If it is no such name.
     """
     parts = _THRESHOLD_NAME.fullmatch(name)
     if parts is None:
-        raise ValueError(
-            f"'{name}' names no threshold; expected 'asked=5%', 'risk=2%' or 'guaranteed'"
-        )
-    return parts[1] or "guaranteed", int(parts[2] or 0)
+        raise ValueError(f"'{name}' names no threshold; expected 'asked=5%' or 'risk=2%'")
+    return parts[1], int(parts[2])
 
 
 class RecognizeConfig(Config):
@@ -86,7 +84,7 @@ class RoutingConfig(Config):
     threshold_for: str | None = None
     """Instead of a number, one that dev chose and the checkpoint keeps: "asked=5%", which asks that
     share of dev's candidates; "risk=2%", which leaves that share of wrong ones among dev's labels
-    that stay local; "guaranteed", from `linkner calibrate --alpha`."""
+    that stay local."""
 
     route_doubted: bool = True
     """Whether doubted spans are asked about, from the same threshold; they enter the output only
@@ -110,16 +108,20 @@ class RoutingConfig(Config):
     seed: int = 0
     """Of the choice of what is audited."""
 
+    @field_validator("threshold_for")
+    @classmethod
+    def _names_a_threshold(cls, name: str | None) -> str | None:
+        if name is not None:
+            parse_threshold_name(name)
+        return name
+
     @model_validator(mode="after")
     def _one_threshold(self) -> Self:
-        if self.threshold_for is None:
-            return self
-        if "threshold" in self.model_fields_set:
+        if self.threshold_for is not None and "threshold" in self.model_fields_set:
             raise ValueError(
                 f"routing.threshold = {self.threshold:g} and routing.threshold_for = "
                 f"'{self.threshold_for}' both say who is asked; leave one of them out"
             )
-        parse_threshold_name(self.threshold_for)
         return self
 
     @model_validator(mode="after")

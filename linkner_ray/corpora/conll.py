@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-from linkner_ray.corpora.files import BYTE_ORDER_MARK, decode_text, write_text
+from linkner_ray.corpora.files import decode_text
 from linkner_ray.corpora.labelled import (
     DOCUMENT_MARKER,
     Corpus,
@@ -16,7 +15,6 @@ from linkner_ray.corpora.tags import (
     PREFIXES,
     Tag,
     decode_tags,
-    encode_tags,
     find_scheme,
     parse_tag,
 )
@@ -89,32 +87,6 @@ def parse_conll(
         opened_by_inside=sum(tags.opened_by_inside for tags in decoded),
         left_open=sum(tags.left_open for tags in decoded),
     )
-
-
-def write_conll(
-    sentences: Iterable[LabelledSentence], path: str | Path, *, scheme: TagScheme = "iob2"
-) -> None:
-    """Write a corpus as lines of token, tab, tag.
-
-    Raises:
-        DataError: Naming the sentence, if its entities overlap or a token could not be read back.
-    """
-    blocks = []
-    for index, sentence in enumerate(sentences):
-        if not sentence.is_flat:
-            raise DataError(
-                f"sentence {index}: entities overlap, which one tag for each token cannot spell; "
-                "write SpanNER JSON"
-            )
-        for token in sentence.tokens:
-            if not _is_writable(token):
-                raise DataError(
-                    f"sentence {index}: token {token!r} could not be read back from a column"
-                )
-        tags = encode_tags(len(sentence.tokens), sentence.spans, scheme=scheme)
-        lines = (f"{token}\t{tag}\n" for token, tag in zip(sentence.tokens, tags, strict=True))
-        blocks.append("".join(lines))
-    write_text(str(path), "\n".join(blocks))
 
 
 def _sentence_lines(text: str) -> tuple[list[list[_Line]], int]:
@@ -196,13 +168,6 @@ def _check_prefixes(
                     f"{path}:{row.line}: tag '{row.tag}' does not belong to scheme {scheme}, whose "
                     f"prefixes are {' '.join(PREFIXES[scheme])}"
                 )
-
-
-def _is_writable(token: str) -> bool:
-    """Whether a token written before a tab is read back as it was."""
-    is_marker = token.split(maxsplit=1)[:1] == [DOCUMENT_MARKER]
-    is_stripped = token == token.strip(" ").removeprefix(BYTE_ORDER_MARK)
-    return bool(token) and is_stripped and not is_marker and not set(token) & set("\t\n")
 
 
 def _quote(line: str) -> str:

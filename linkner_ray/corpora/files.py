@@ -31,12 +31,6 @@ def read_bytes(path: str) -> bytes:
     return content
 
 
-def write_text(path: str, text: str) -> None:
-    """Write a file as UTF-8; a local folder that is missing is made."""
-    with fsspec.open(path, "wb", compression="infer") as stream:
-        stream.write(text.encode("utf-8"))
-
-
 def decode_text(content: bytes, path: str) -> str:
     """Decode UTF-8, with or without a byte order mark.
 

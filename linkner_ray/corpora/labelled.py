@@ -49,11 +49,6 @@ class LabelledSentence:
             if (left.start_token, left.end_token) >= (right.start_token, right.end_token):
                 raise ValueError(f"{left} and {right} are not in ascending order of position")
 
-    @property
-    def is_flat(self) -> bool:
-        """Whether no two spans share a token."""
-        return all(left.end_token <= right.start_token for left, right in pairwise(self.spans))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
@@ -83,11 +78,6 @@ class Corpus:
     def num_entities(self) -> int:
         """Gold entities in all sentences."""
         return sum(len(sentence.spans) for sentence in self.sentences)
-
-    @property
-    def num_nested_sentences(self) -> int:
-        """Sentences with overlapping entities, of which flat decoding can find only some."""
-        return sum(not sentence.is_flat for sentence in self.sentences)
 
 
 def unreachable_spans(sentences: Iterable[LabelledSentence], max_width: int) -> int:

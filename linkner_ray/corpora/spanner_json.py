@@ -8,10 +8,8 @@ made here and nowhere else.
 
 import json
 import re
-from collections.abc import Iterable
-from pathlib import Path
 
-from linkner_ray.corpora.files import decode_text, write_text
+from linkner_ray.corpora.files import decode_text
 from linkner_ray.corpora.labelled import (
     DOCUMENT_MARKER,
     Corpus,
@@ -58,26 +56,6 @@ def parse_spanner_json(content: bytes, path: str, *, label_set: LabelSet) -> Cor
         num_document_markers=num_document_markers,
         num_empty_entries=num_empty_entries,
     )
-
-
-def write_spanner_json(sentences: Iterable[LabelledSentence], path: str | Path) -> None:
-    """Write a corpus in the JSON of SpanNER, one entry a line.
-
-    Raises:
-        DataError: Naming the sentence, if its tokens could not be read back.
-    """
-    entries = []
-    for index, sentence in enumerate(sentences):
-        context = " ".join(sentence.tokens)
-        if tuple(context.split()) != sentence.tokens or sentence.tokens[0] == DOCUMENT_MARKER:
-            raise DataError(
-                f"sentence {index}: {context!r} could not be read back; a token is empty, holds "
-                f"white space, or is {DOCUMENT_MARKER} at the beginning"
-            )
-        labels = {f"{s.start_token};{s.end_token - 1}": s.label for s in sentence.spans}
-        entry = {"context": context, "span_posLabel": labels}
-        entries.append(json.dumps(entry, ensure_ascii=False))
-    write_text(str(path), "[\n" + ",\n".join(entries) + "\n]\n")
 
 
 def _load_entries(text: str, path: str) -> list[object]:

@@ -1,4 +1,4 @@
-"""Tag schemes: how one tag for each token spells entities, and back."""
+"""Tag schemes: which entities one tag for each token spells."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -102,26 +102,3 @@ def decode_tags(tags: Sequence[Tag], *, scheme: TagScheme) -> DecodedTags:
         opened_by_inside=0 if scheme == "iob1" else opened_by_inside,
         left_open=left_open if marks_last else 0,
     )
-
-
-def encode_tags(num_tokens: int, spans: Sequence[LabelledSpan], *, scheme: TagScheme) -> list[Tag]:
-    """Spell entities as one tag for each token; the reverse of `decode_tags`.
-
-    Args:
-        num_tokens: Tokens in the sentence.
-        spans: Entities that do not overlap, by position.
-        scheme: How to spell them.
-    """
-    tags = [OUTSIDE] * num_tokens
-    for span in spans:
-        tags[span.start_token : span.end_token] = [Tag("I", span.label)] * span.width
-        if scheme == "iob1":
-            before = tags[span.start_token - 1] if span.start_token else OUTSIDE
-            first = "B" if before.label == span.label else "I"
-        else:
-            first = "B"
-        tags[span.start_token] = Tag(first, span.label)
-        if scheme in {"iobes", "bilou"}:
-            last, single = ("E", "S") if scheme == "iobes" else ("L", "U")
-            tags[span.end_token - 1] = Tag(single if span.width == 1 else last, span.label)
-    return tags

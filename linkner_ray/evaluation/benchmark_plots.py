@@ -10,7 +10,6 @@ from linkner_ray.evaluation.figures import (
     BLUE,
     GREEN,
     GREY,
-    ORANGE,
     PURPLE,
     SKY,
     SYSTEM_COLOURS,
@@ -28,12 +27,10 @@ from linkner_ray.spanner.reliability import ReliabilityBin
 
 Curve = Sequence[tuple[float, float]]
 
-STRATEGY_COLOURS = {"override": VERMILION, "product": PURPLE, "veto": ORANGE}
+STRATEGY_COLOURS = {"override": VERMILION, "product": PURPLE}
 ESTIMATE_LINES = {
     "confidence": (SKY, ":"),
     "entropy": (SKY, "-"),
-    "margin": (SKY, "--"),
-    "energy": (BLACK, "-"),
     "mc_dropout": (BLACK, "--"),
     "evidential": (BLACK, ":"),
 }
@@ -59,11 +56,6 @@ def benchmark_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
         pictures[f"{name}.png"] = as_png(figure)
         pictures[f"{name}.svg"] = as_svg(figure)
     return pictures
-
-
-def plot_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> bytes:
-    """`draw_reliability` as PNG."""
-    return as_png(draw_reliability(bins, name=name, ece=ece))
 
 
 def draw_f1(results: Sequence[SetResult]) -> Figure:

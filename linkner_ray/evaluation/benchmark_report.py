@@ -54,7 +54,7 @@ under boundaries is a recall: the share of its gold entities whose boundaries we
 they were called."""
 
 
-def describe_benchmark(results: Sequence[SetResult], ood: Ood, notes: Sequence[str] = ()) -> str:
+def describe_benchmark(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
     """A report as Markdown, beside its pictures.
 
     Args:

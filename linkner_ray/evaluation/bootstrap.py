@@ -104,13 +104,6 @@ class Resampler:
         return Interval(difference=seen, low=low, high=high)
 
 
-def paired_bootstrap(
-    a: IntArray, b: IntArray, *, samples: int = NUM_SAMPLES, seed: int = 0
-) -> Interval:
-    """`Resampler.difference` for a single pair; shapes (D, 3)."""
-    return Resampler(len(a), samples=samples, seed=seed).difference(a, b)
-
-
 def f1_of(counts: IntArray) -> float:
     """F1 of all documents together. Shape (D, 3)."""
     return float(_f1(counts.sum(axis=0, keepdims=True).astype(np.float64))[0])

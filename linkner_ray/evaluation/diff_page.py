@@ -1,34 +1,24 @@
-"""A page to look at: what changed between two runs, why, and examples of it.
+"""A page to look at: what changed between two runs, and examples of it.
 
 Text from documents is hostile until shown otherwise: as in a preview, markup is escaped, control
 characters are made visible, and the page allows no script at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from linkner_ray.evaluation.html_page import html_template
 from linkner_ray.evaluation.visible import make_visible
-from linkner_ray.runs.attribution import CAUSES
-from linkner_ray.runs.diff import KINDS, Change, Diff
+from linkner_ray.runs.diff import CAUSES, KINDS, Change, Diff, name_cause
 
 CONTEXT_CHARS = 80
 """Characters of a document shown before and after an entity."""
-
-MEANINGS: Mapping[str, str] = {
-    "text": "the document is new, gone or edited",
-    "encoder": "the encoder sees it otherwise",
-    "calibration": "the encoder's scores are believed otherwise",
-    "llm": "the LLM was asked or answered otherwise",
-    "config": "sentences, routing or fusion",
-    "unexplained": "nothing known to differ reaches it",
-}
-"""What each cause means."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Example:
     change: Change
+    cause: str
     left: str
     inside: str
     right: str
@@ -41,15 +31,14 @@ def render_diff(diff: Diff) -> str:
         kinds=KINDS,
         cause_rows=cause_rows(diff),
         label_rows=label_rows(diff),
-        meanings=MEANINGS,
-        examples=[_example(change) for change in diff.examples],
+        examples=[_example(change, diff) for change in diff.examples],
     )
 
 
 def cause_rows(diff: Diff) -> list[tuple[str, list[int]]]:
     """Each cause there is, with its changes of each kind."""
     rows = [(cause, [diff.causes[cause, kind] for kind in KINDS]) for cause in CAUSES]
-    return [(cause, counts) for cause, counts in rows if sum(counts)]
+    return [(name_cause(cause, diff.changed), counts) for cause, counts in rows if sum(counts)]
 
 
 def label_rows(diff: Diff) -> list[tuple[str, str, list[int]]]:
@@ -74,7 +63,7 @@ def describe_diff(diff: Diff) -> str:
         "",
         *_table(["label", "source", *KINDS, "same"], [(*r[:2], *r[2]) for r in label_rows(diff)]),
         "",
-        *_table(["cause", *KINDS, ""], [(c, *n, MEANINGS[c]) for c, n in cause_rows(diff)]),
+        *_table(["cause", *KINDS], [(cause, *counts) for cause, counts in cause_rows(diff)]),
     ]
     return "\n".join(lines)
 
@@ -91,13 +80,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     ]
 
 
-def _example(change: Change) -> _Example:
-    entity, text = change.entity, change.text
+def _example(change: Change, diff: Diff) -> _Example:
+    entity, text, cause = change.entity, change.text, name_cause(change.cause, diff.changed)
     if text is None:
-        return _Example(change, "", entity["text"], "")
+        return _Example(change, cause, "", entity["text"], "")
     start, end = entity["start"], entity["end"]
     return _Example(
         change,
+        cause,
         text[max(0, start - CONTEXT_CHARS) : start],
         text[start:end],
         text[end : end + CONTEXT_CHARS],

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from linkner_ray.evaluation.html_page import html_template
 from linkner_ray.evaluation.matching import boundary_errors
-from linkner_ray.evaluation.scores import Entity
+from linkner_ray.evaluation.scores import Entity, labels_by_place
 from linkner_ray.labels import NON_ENTITY
 
 NUM_LISTED = 50
@@ -91,7 +91,7 @@ def find_errors(
     spoilt: list[Example] = []
     for row in predictions.to_pylist():
         gold = [(one["start"], one["end"], one["label"]) for one in row["gold"]]
-        labels = _labels_by_place(gold)
+        labels = labels_by_place(gold)
         boundary += _boundary(row, gold)
         wrong += [
             _example(row, entity, gold=_named(labels.get(_place(entity))))
@@ -141,7 +141,7 @@ def _boundary(row: Mapping[str, Any], gold: Collection[Entity]) -> list[Example]
 
 def _spoilt(row: Mapping[str, Any], labels: Mapping[tuple[int, int], set[str]]) -> list[Example]:
     """Candidates that were right locally, and are no longer after asking."""
-    final = _labels_by_place([(one["start"], one["end"], one["label"]) for one in row["entities"]])
+    final = labels_by_place([(one["start"], one["end"], one["label"]) for one in row["entities"]])
     found = []
     for candidate, route in zip(row["candidates"], row["routes"], strict=True):
         place = _place(candidate)
@@ -173,13 +173,6 @@ def _example(
 def _by_certainty(example: Example) -> tuple[float, str, int]:
     uncertainty = 1.0 if example.uncertainty is None else example.uncertainty
     return uncertainty, example.doc_id, example.start
-
-
-def _labels_by_place(entities: Collection[Entity]) -> dict[tuple[int, int], set[str]]:
-    places: dict[tuple[int, int], set[str]] = {}
-    for start, end, label in entities:
-        places.setdefault((start, end), set()).add(label)
-    return places
 
 
 def _place(span: Mapping[str, Any]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ count twice: the wrong span was dropped and the right one found.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from linkner_ray.config import FusionConfig
 from linkner_ray.evaluation.fusion_weight import fit_product_weight
-from linkner_ray.evaluation.scores import Entity
+from linkner_ray.evaluation.scores import Entity, labels_by_place
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
@@ -130,8 +130,8 @@ def count_flips(
     found: dict[str, Flips] = {}
     columns = (table[name].to_pylist() for name in ("candidates", "routes", "entities"))
     for candidates, routes, entities, golden in zip(*columns, gold, strict=True):
-        right = _by_boundaries(golden)
-        final = _by_boundaries((e["start"], e["end"], e["label"]) for e in entities)
+        right = labels_by_place(golden)
+        final = labels_by_place((e["start"], e["end"], e["label"]) for e in entities)
         for candidate, taken in zip(candidates, routes, strict=True):
             if taken != route:
                 continue
@@ -141,13 +141,6 @@ def count_flips(
             flip = _flip(was_right=local in truth, is_right=final.get(place, {NON_ENTITY}) <= truth)
             found[candidate["label"]] = found.get(candidate["label"], Flips()) + flip
     return dict(sorted(found.items()))
-
-
-def _by_boundaries(entities: Iterable[Entity]) -> dict[tuple[int, int], set[str]]:
-    places: dict[tuple[int, int], set[str]] = {}
-    for start, end, label in entities:
-        places.setdefault((start, end), set()).add(label)
-    return places
 
 
 def _flip(*, was_right: bool, is_right: bool) -> Flips:

@@ -5,12 +5,12 @@ Letters: N spans, C classes with non-entity first.
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 from linkner_ray.stages.fuse_entities import PROB_FLOOR
 
 FloatArray = NDArray[np.float64]
-
-_HALVINGS = 50
 
 
 def fit_product_weight(
@@ -34,25 +34,14 @@ def fit_product_weight(
     local = np.log(np.maximum(local_probs, PROB_FLOOR))
     gain = np.log(np.maximum(llm_probs, PROB_FLOOR)) - local  # d log pool / d weight
     gain_of_gold = gain[np.arange(len(gold)), gold]
-    low, high = 0.0, 1.0
-    if _slope(local, gain, gain_of_gold, weight=low) >= 0:
-        return low
-    if _slope(local, gain, gain_of_gold, weight=high) <= 0:
-        return high
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if _slope(local, gain, gain_of_gold, weight=middle) > 0:
-            high = middle
-        else:
-            low = middle
-    return (low + high) / 2
 
+    def slope(weight: float) -> float:
+        """Of the mean negative log-likelihood: expected gain less that of gold."""
+        pooled = softmax(local + weight * gain, axis=1)
+        return float(((pooled * gain).sum(axis=1) - gain_of_gold).mean())
 
-def _slope(
-    local: FloatArray, gain: FloatArray, gain_of_gold: FloatArray, *, weight: float
-) -> float:
-    """Slope of the mean negative log-likelihood: expected gain less that of gold."""
-    scores = local + weight * gain
-    pooled = np.exp(scores - scores.max(axis=1, keepdims=True))
-    pooled /= pooled.sum(axis=1, keepdims=True)
-    return float(((pooled * gain).sum(axis=1) - gain_of_gold).mean())
+    if slope(0.0) >= 0:
+        return 0.0
+    if slope(1.0) <= 0:
+        return 1.0
+    return float(brentq(slope, 0.0, 1.0))

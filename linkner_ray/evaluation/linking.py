@@ -29,7 +29,7 @@ from linkner_ray.stages.route_spans import RouteSpans
 Gold = Sequence[Collection[Entity]]
 FloatArray = NDArray[np.float64]
 
-READ_OFF = ("confidence", "entropy", "margin")
+READ_OFF = ("confidence", "entropy")
 """Estimates that follow from a candidate's probabilities."""
 
 Name = TypeVar("Name", bound=Hashable)

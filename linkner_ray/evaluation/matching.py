@@ -1,11 +1,14 @@
 """How nearly a predicted entity is a gold one: strict, by boundaries, by label, in part.
 
 The four kinds are those of SemEval-2013 task 9 (Segura-Bedmar et al.), paired one to one. Within a
-document an entity of either side has at most one partner, and as many find one as can.
+document an entity of either side has at most one partner, and as many find one as can. Predicted
+entities of a document do not overlap one another; gold ones may.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from linkner_ray.evaluation.scores import Entity
 
@@ -63,12 +66,15 @@ def match_scores(
     credit = dict.fromkeys(KINDS, 0.0)
     for golden, found in pairs:
         credit["strict"] += len(golden & found)
-        exact = _pair(golden, found, _same_place)
-        credit["boundaries"] += exact
-        credit["label"] += _pair(golden, found, lambda a, b: _overlap(a, b) and a[2] == b[2])
         # What is right to the letter first: each such pair counts twice as much as another.
-        left, over = _unpaired(golden, found)
-        credit["partial"] += exact + 0.5 * _pair(left, over, _overlap)
+        left, over = _elsewhere(golden, found), _elsewhere(found, golden)
+        exact = len(found) - len(over)
+        credit["boundaries"] += exact
+        credit["partial"] += exact + 0.5 * len(_pairs(left, over))
+        credit["label"] += sum(
+            len(_pairs(_of_label(golden, label), _of_label(found, label)))
+            for label in {one[2] for one in golden}
+        )
     return {
         kind: MatchScore(credit=credit[kind], num_gold=num_gold, num_predicted=num_predicted)
         for kind in KINDS
@@ -99,55 +105,44 @@ def boundary_errors(
 
     Entities whose boundaries are right on both sides are no part of it.
     """
-    left, over = _unpaired(set(gold), set(predicted))
-    return _pairs(left, over, _overlap)
+    return _pairs(_elsewhere(gold, predicted), _elsewhere(predicted, gold))
 
 
 def _only(documents: Sequence[Collection[Entity]], label: str) -> list[list[Entity]]:
-    return [[entity for entity in document if entity[2] == label] for document in documents]
+    return [_of_label(document, label) for document in documents]
 
 
-def _unpaired(gold: set[Entity], predicted: set[Entity]) -> tuple[set[Entity], set[Entity]]:
-    """What is left of both where each pair with the same boundaries is taken out."""
-    gold, predicted = set(gold), set(predicted)
-    for one, other in _pairs(gold, predicted, _same_place):
-        gold.discard(one)
-        predicted.discard(other)
-    return gold, predicted
+def _of_label(entities: Collection[Entity], label: str) -> list[Entity]:
+    return [entity for entity in entities if entity[2] == label]
 
 
-def _pair(
-    gold: set[Entity], predicted: set[Entity], matches: Callable[[Entity, Entity], bool]
-) -> int:
-    return len(_pairs(gold, predicted, matches))
+def _elsewhere(entities: Collection[Entity], others: Collection[Entity]) -> list[Entity]:
+    """Entities whose boundaries none of the others has."""
+    places = {other[:2] for other in others}
+    return [entity for entity in entities if entity[:2] not in places]
 
 
-def _pairs(
-    gold: set[Entity], predicted: set[Entity], matches: Callable[[Entity, Entity], bool]
-) -> list[tuple[Entity, Entity]]:
-    """As many pairs as there can be, each entity in at most one, by position of gold."""
+def _pairs(gold: Collection[Entity], predicted: Collection[Entity]) -> list[tuple[Entity, Entity]]:
+    """As many overlapping pairs as there can be, each entity in at most one, by position of gold.
+
+    Since predicted entities do not overlap one another, those that overlap a gold entity stand side
+    by side. Each in turn takes, of the gold entities that it overlaps, the one whose last is first.
+
+    Reference:
+        Glover (1967), Maximum matching in a convex bipartite graph.
+    """
     golden, found = sorted(gold), sorted(predicted)
-    taken: dict[int, int] = {}
-
-    def place(index: int, seen: set[int]) -> bool:
-        """Give a gold entity a partner, moving others to theirs if need be."""
-        for other, candidate in enumerate(found):
-            if other in seen or not matches(golden[index], candidate):
-                continue
-            seen.add(other)
-            if other not in taken or place(taken[other], seen):
-                taken[other] = index
-                return True
-        return False
-
-    for index in range(len(golden)):
-        place(index, set())
-    return sorted((golden[index], found[other]) for other, index in taken.items())
-
-
-def _overlap(one: Entity, other: Entity) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
-
-
-def _same_place(one: Entity, other: Entity) -> bool:
-    return one[:2] == other[:2]
+    starts = [one[0] for one in found]
+    pairs: list[tuple[Entity, Entity]] = []
+    waiting: list[tuple[int, Entity]] = []  # index of the last one that each overlaps
+    num_seen = 0
+    for index, one in enumerate(found):
+        while num_seen < len(golden) and golden[num_seen][0] < one[1]:
+            last = bisect_left(starts, golden[num_seen][1]) - 1
+            heappush(waiting, (last, golden[num_seen]))
+            num_seen += 1
+        while waiting and waiting[0][0] < index:
+            heappop(waiting)
+        if waiting:
+            pairs.append((heappop(waiting)[1], one))
+    return sorted(pairs)

@@ -4,7 +4,7 @@ What stands in a document is hostile until shown otherwise: markup is escaped, c
 and those that turn the direction of text are made visible, and the page allows no script at all.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -38,10 +38,10 @@ class _Piece:
 
 def render_preview(
     documents: Iterable[Mapping[str, Any]],
-    labels: Sequence[str],
+    labels: tuple[str, ...],
     *,
     title: str = "LinkNER preview",
-    notes: Sequence[str] = (),
+    notes: tuple[str, ...] = (),
 ) -> str:
     """Render documents with their entities as one HTML page that needs nothing else.
 

@@ -72,7 +72,7 @@ class RunReport:
     """Of the units this run did; None if it did none."""
 
     scores: Sequence[ReportScores] = ()
-    notes: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
     """Sentences for the reader, such as what the model was trained on."""
 
 

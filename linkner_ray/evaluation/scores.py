@@ -15,6 +15,14 @@ Entity = tuple[int, int, str]
 """Start, end, label; half-open offsets of any unit, the same in gold and predicted."""
 
 
+def labels_by_place(entities: Iterable[Entity]) -> dict[tuple[int, int], set[str]]:
+    """The labels that the entities of a document have at each start and end."""
+    places: dict[tuple[int, int], set[str]] = {}
+    for start, end, label in entities:
+        places.setdefault((start, end), set()).add(label)
+    return places
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """How predicted entities compare with gold."""

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import pyarrow as pa
 
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.evaluation.scores import Counts, Entity
+from linkner_ray.evaluation.scores import Counts, Entity, labels_by_place
 from linkner_ray.spanner.familiarity import Familiarity
 
 LONGEST = 5
@@ -143,7 +142,7 @@ def confusion(
     """
     counts: Counter[tuple[str, str]] = Counter()
     for golden, found in zip(gold, predicted, strict=True):
-        truth, ours = _labels_by_place(golden), _labels_by_place(found)
+        truth, ours = labels_by_place(golden), labels_by_place(found)
         for place in truth.keys() | ours.keys():
             there, here = truth.get(place, set()), ours.get(place, set())
             counts.update((label, label) for label in there & here)
@@ -154,14 +153,6 @@ def confusion(
             missing += [none] * (length - len(missing))
             counts.update(zip(missing, wrong, strict=True))
     return dict(counts)
-
-
-def _labels_by_place(entities: Collection[Entity]) -> dict[tuple[int, int], set[str]]:
-    ordered = sorted(entities)
-    return {
-        place: {label for _, _, label in group}
-        for place, group in groupby(ordered, key=lambda entity: entity[:2])
-    }
 
 
 def _sliced(

@@ -15,14 +15,9 @@ import pyarrow.compute as pc
 from linkner_ray.errors import BackendError, DataError
 from linkner_ray.llm.answer_index import AnswerIndex
 from linkner_ray.llm.ledger_files import Entry, LedgerFolder, OtherVersionError, entries_table
-from linkner_ray.llm.ledger_upkeep import merge_recent
 from linkner_ray.llm.prompts import Answer
 
 logger = logging.getLogger(__name__)
-
-_MERGE_EVERY = 256
-"""Files after which the process that wrote the last one merges them: every look lists the folder.
-"""
 
 
 class Ledger:
@@ -115,17 +110,8 @@ class Ledger:
             if name is not None:
                 self._load({name: table})
                 self.counts["ledger_stored"] += len(fresh)
-                if self._folder.number(name) % _MERGE_EVERY == _MERGE_EVERY - 1:
-                    self._merge()
                 break
         self.counts["ledger_asked_elsewhere"] += len(known)
-
-    def _merge(self) -> None:
-        """Merge small files; what is in them is known here."""
-        merged = merge_recent(self._folder)
-        if merged is not None:
-            self._seen.add(merged)
-            self.counts["ledger_merges"] += 1
 
     def _load(self, own: Mapping[str, pa.Table]) -> None:
         """Read the files that are new; compacted ones first, then by number.

@@ -19,6 +19,9 @@ from linkner_ray.llm.ledger_files import (
     repeated_answers,
 )
 
+MANY_FILES = 1000
+"""Files above which a run says that they should be merged."""
+
 _NAMED = 5
 """Files named in a note."""
 
@@ -130,43 +133,23 @@ def compact(url: str, *, keep: Callable[[pa.Table], pa.Table] = lambda table: ta
     )
 
 
-def merge_recent(folder: LedgerFolder) -> str | None:
-    """Merge the files that no compaction has merged yet, so that a long run leaves few.
-
-    Returns:
-        Name of the merged file; None if another process is doing the same.
-    """
-    names = [name for name in folder.list().names if name.startswith("answers")]
-    found = Survey(sizes={}, tables=[], faults=[])
-    try:
-        for name in names:
-            _read(folder, name, found)
-    except FileNotFoundError:
-        return None
-    if len(found.sizes) < 2:
-        return None
-    written = folder.write_compacted(max(map(folder.number, found.sizes)), found.answers())
-    for name in found.sizes:
-        folder.folder.remove(name)
-    return written
-
-
-def tidy(config: LedgerConfig) -> None:
-    """Merge the files of a ledger if they are more than the config allows."""
-    if config.path and len(LedgerFolder(config.path).list().names) > config.max_files:
-        compact(config.path)
-
-
-def describe_faults(config: LedgerConfig) -> list[str]:
-    """Sentences about files of a ledger that were not trusted; cheap, since none is read."""
+def ledger_notes(config: LedgerConfig) -> list[str]:
+    """Sentences about files that were not trusted, or are many; cheap, since none is read."""
     if not config.path:
         return []
     folder = LedgerFolder(config.path)
+    listing = folder.list()
     groups = {
         f"broken and lie in {SET_ASIDE}/": folder.folder.names(SET_ASIDE),
-        "no files of a ledger and were ignored": folder.list().foreign,
+        "no files of a ledger and were ignored": listing.foreign,
     }
-    return [
+    notes = []
+    if len(listing.names) > MANY_FILES:
+        notes.append(
+            f"ledger {config.path}: has {len(listing.names):,} files, which every actor lists and "
+            f"reads; `linkner ledger compact {config.path}` makes them one, also while runs write"
+        )
+    return notes + [
         f"ledger {config.path}: {len(names)} files are {what}: {', '.join(names[:_NAMED])}"
         f"{' ...' if len(names) > _NAMED else ''}; see `linkner ledger verify`"
         for what, names in groups.items()

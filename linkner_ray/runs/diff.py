@@ -1,4 +1,4 @@
-"""What differs between the entities of two runs, and why.
+"""What differs between the entities of two runs, and what can have made it.
 
 Of the earlier run an index is held, 13 bytes for each document; the rows of both pass by.
 """
@@ -6,7 +6,7 @@ Of the earlier run an index is held, 13 bytes for each document; the rows of bot
 import hashlib
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,13 +14,18 @@ from typing import Any
 import numpy as np
 
 from linkner_ray.errors import ConfigError
-from linkner_ray.runs.attribution import CAUSES, Attribution
-from linkner_ray.runs.finished import FinishedRun, PartCache
+from linkner_ray.runs.facts import changed_steps
+from linkner_ray.runs.finished import FinishedRun, PartCache, read_part
 from linkner_ray.runs.row_index import Place, RowIndex, name_words
+from linkner_ray.storage import Folder
 
 NUM_EXAMPLES = 50
 
 KINDS = ("added", "removed", "relabelled")
+
+CAUSES = ("text", "steps")
+"""text: the document is new, gone or edited; steps: its text is the same, so it is one of the steps
+that the two runs decide differently, or the last digits of a probability."""
 
 _CACHED_FILES = 8
 
@@ -37,7 +42,7 @@ class Change:
     """One of `KINDS`."""
 
     cause: str
-    """One of `attribution.CAUSES`."""
+    """One of `CAUSES`."""
 
     before: Row | None
     """The entity of the earlier run."""
@@ -158,14 +163,22 @@ def compare_runs(before: str, after: str) -> Diff:
     return _Comparison(*runs).run()
 
 
+def name_cause(cause: str, changed: Iterable[str]) -> str:
+    """What a cause is called in a report.
+
+    Args:
+        cause: One of `CAUSES`.
+        changed: Steps that the two runs decide differently.
+    """
+    return "text changed" if cause == "text" else f"{', '.join(changed) or 'nothing known'} changed"
+
+
 class _Comparison:
     def __init__(self, before: FinishedRun, after: FinishedRun) -> None:
         self.before, self.after = before, after
-        self.attribution = Attribution.between(before, after)
-        self.diff = Diff(before=before.url, after=after.url, changed=self.attribution.changed)
+        changed = changed_steps(before.facts, after.facts)
+        self.diff = Diff(before=before.url, after=after.url, changed=changed)
         self.files = PartCache(before.url, size=_CACHED_FILES)
-        self.later_files = PartCache(after.url, size=2)
-        self.has_candidates = before.keeps_candidates and after.keeps_candidates
 
     @cached_property
     def index(self) -> RowIndex:
@@ -175,8 +188,9 @@ class _Comparison:
         is_matched = np.zeros(len(self.index), np.bool_)
         repeated = self.index.words[1:] == self.index.words[:-1]
         self.diff.documents["repeated_id"] += int(repeated.sum())
-        for later, part in enumerate(self.after.parts):
-            table = self.later_files.table(f"entities/{part}", _columns(self.after))
+        folder = Folder.at(self.after.url)
+        for part in self.after.parts:
+            table = read_part(folder, f"entities/{part}", _columns(self.after))
             found = self.index.find(name_words(table["doc_id"]))
             rows = table.to_pylist()
             places = [
@@ -189,7 +203,7 @@ class _Comparison:
                 if place is None:
                     self._only(rows[number], kind="added")
                 else:
-                    self._both(place, Place(later, number), rows[number])
+                    self._both(place, rows[number])
         for file, (first, end) in enumerate(self.index.files()):
             left = np.flatnonzero(~is_matched[first:end]).tolist()
             for row in self._rows_of(file, left):
@@ -226,7 +240,7 @@ class _Comparison:
             before, after = (None, entity) if kind == "added" else (entity, None)
             self._add(kind, "text", before=before, after=after, rows=(row, row))
 
-    def _both(self, place: Place, later: Place, after: Row) -> None:
+    def _both(self, place: Place, after: Row) -> None:
         """A document that both runs have."""
         [before] = self._rows_of(place.file, [place.row])
         same_text = before["doc_digest"] == after["doc_digest"]
@@ -238,26 +252,8 @@ class _Comparison:
                 self.diff.entities[new["label"], new["source"], "same"] += 1
                 continue
             kind = "relabelled" if old and new else ("added" if new else "removed")
-            cause = self._cause(old, new, place, later) if same_text else "text"
+            cause = "steps" if same_text else "text"
             self._add(kind, cause, before=old, after=new, rows=(before, after))
-
-    def _cause(self, before: Row | None, after: Row | None, place: Place, later: Place) -> str:
-        """Cause of a change in a document of the same text."""
-        if not self.has_candidates:
-            return self.attribution.of_entity(before, after)
-        entity = after or before or {}
-        names = ["sentences", "candidates", "routes", "answers"]
-        [old] = (
-            self.files.table(f"candidates/{self.before.parts[place.file]}", names)
-            .slice(place.row, 1)
-            .to_pylist()
-        )
-        [new] = (
-            self.later_files.table(f"candidates/{self.after.parts[later.file]}", names)
-            .slice(later.row, 1)
-            .to_pylist()
-        )
-        return self.attribution.of_span((entity["start"], entity["end"]), old, new)
 
     def _add(
         self,

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from linkner_ray.crash_points import crash_point
 from linkner_ray.errors import ConfigError, ContractError, DataError
 from linkner_ray.runs.facts import differences
-from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileFacts, list_files
+from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileFacts, list_files, written_files
 from linkner_ray.runs.packed_counts import PackedCounts
 from linkner_ray.storage import Folder
 
@@ -26,6 +27,14 @@ RECEIPT_KEY = b"linkner.receipt"
 """Where a part file carries its receipt, in the metadata of its schema."""
 
 FOOTER_THREADS = 32
+
+_PART_FILE = re.compile(r"part-[0-9a-f]+-[0-9]{10}\.parquet")
+"""Names of the files of a unit, see `units.unit_name`."""
+
+_WRITTEN_NAMES = frozenset(
+    {*FOLDERS, "_run.json", MANIFEST, "_SUCCESS", "report.md", "report.json", "plots"}
+)
+"""What a run writes directly into its output; without a `_run.json` it belongs to somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +106,22 @@ class RunFolder:
         self.folder = Folder.at(url)
 
     def check(self, plan: Mapping[str, Any]) -> None:
-        """Check that the folder is empty or belongs to this very run; nothing is written.
+        """Check that the folder is free or belongs to this very run; nothing is written.
 
         Args:
             plan: What decides the output.
 
         Raises:
-            ConfigError: If the folder holds another run's output; names what differs.
+            ConfigError: If the folder holds another run's output, or files that no run wrote under
+                names that this one would write or remove; names what was found.
         """
         previous = self._facts()
         if previous is None:
-            if self.folder.names("entities", "part-*.parquet"):
+            if foreign := sorted(_WRITTEN_NAMES.intersection(self.folder.entries())):
                 raise ConfigError(
-                    f"{self.url}/entities holds part files but {self.url}/_run.json is missing; "
-                    "choose another output.path"
+                    f"{self.url} holds {', '.join(foreign)}, and {self.url}/_run.json, which "
+                    "would say which run wrote them, is missing; choose another output.path, or "
+                    "move them away"
                 )
             return
         found = differences(previous["plan"], json.loads(json.dumps(plan)))
@@ -119,6 +130,14 @@ class RunFolder:
                 f"{self.url} holds the output of another run: "
                 f"{'; '.join(line for _, line in found)}. "
                 "Choose another output.path, or remove the folder"
+            )
+        foreign = [
+            path for path in written_files(self.folder) if not _is_part_file(path.split("/")[1])
+        ]
+        if foreign:
+            raise ConfigError(
+                f"{self.url} holds {', '.join(foreign[:3])}, which no run wrote; move "
+                f"{'it' if len(foreign) == 1 else f'these {len(foreign)} files'} away"
             )
 
     def begin(self, facts: Mapping[str, Any]) -> None:
@@ -157,9 +176,9 @@ class RunFolder:
             self.folder.remove_hidden(below)
 
     def abort_uploads(self) -> None:
-        """Abort multipart uploads that a killed writer began and nobody will complete."""
+        """Abort multipart uploads of part files that a killed writer began."""
         try:
-            aborted = self.folder.abort_uploads()
+            aborted = sum(self.folder.abort_uploads(below, _is_part_file) for below in FOLDERS)
         except PermissionError as error:
             logger.warning("%s: cannot look for stale multipart uploads: %s", self.url, error)
             return
@@ -249,6 +268,10 @@ class RunFolder:
         self.folder.write_whole(MANIFEST, as_json({**facts, **list_files(files, sources)}))
         crash_point("success")
         self.folder.write_whole("_SUCCESS", b"")
+
+
+def _is_part_file(name: str) -> bool:
+    return _PART_FILE.fullmatch(name) is not None
 
 
 def facts_digest(facts: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -1,18 +1,20 @@
 """Whether a run fits a cluster: the check that comes before anything is started."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from linkner_ray.config import ResourcesConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.runs.cluster_shape import Node
-from linkner_ray.runs.packing import ActorSize, num_fitting
+
+TOLERANCE = 1e-6
+"""Of sums of fractions; Ray counts in ten-thousandths."""
 
 
 def check_resources(
     resources: ResourcesConfig,
     *,
     has_llm: bool,
-    nodes: Sequence[dict[str, float]],
+    nodes: Sequence[Mapping[str, float]],
 ) -> None:
     """Check that all actors and one task fit the cluster at the same time, each on one node.
 
@@ -37,19 +39,17 @@ def check_resources(
     }
     for kind, amount in asked.items():
         there = sum(node.get(kind, 0.0) for node in nodes)
-        if amount > there + 1e-6:
+        if amount > there + TOLERANCE:
             parts = ", ".join(f"{count} {name} actors" for name, count, _, _ in pools)
             raise ConfigError(
                 f"the run needs {amount:g} {kind}s at once ({parts}"
                 f"{f' and one task of {task:g}' if kind == 'CPU' else ''}), the cluster has "
                 f"{there:g}; lower resources.*_actors or resources.*_{kind.lower()}s"
             )
-    shapes = [Node(node.get("CPU", 0.0), int(node.get("GPU", 0.0))) for node in nodes]
     for name, count, cpus, gpus in pools:
-        size = ActorSize(cpus, gpus)
         if not cpus and not gpus:
             continue
-        fitting = sum(num_fitting(node, size, other=size) for node in shapes)
+        fitting = sum(_num_fitting(node, cpus, gpus) for node in nodes)
         if not fitting:
             raise ConfigError(
                 f"no node can hold one {name} actor of {cpus:g} CPUs and {gpus:g} GPUs; nodes "
@@ -61,3 +61,39 @@ def check_resources(
                 f"and the nodes hold {fitting}: an actor never spans nodes. Lower "
                 f"resources.{name}_actors, or what one of them holds"
             )
+
+
+def _num_fitting(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """Actors that fit an empty node; CPUs or GPUs of an actor are not 0."""
+    fits = []
+    if cpus:
+        fits.append(math.floor(node.get("CPU", 0.0) / cpus + TOLERANCE))
+    if gpus >= 1:
+        fits.append(math.floor(node.get("GPU", 0.0) / gpus + TOLERANCE))
+    elif gpus:
+        # Ray never splits an actor's fraction over two GPUs.
+        fits.append(int(node.get("GPU", 0.0)) * math.floor(1 / gpus + TOLERANCE))
+    return min(fits)
+
+
+def check_engine_gpus(resources: ResourcesConfig, *, parts: int) -> None:
+    """Check that an engine that works on GPUs gets one for each part of its model.
+
+    Args:
+        resources: What the run asks for.
+        parts: `llm.tensor_parallel_size`.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    gpus = resources.llm_gpus
+    if parts > 1 and 0 < gpus < parts:
+        raise ConfigError(
+            f"llm.tensor_parallel_size = {parts} spreads a model over that many GPUs of one node, "
+            f"and resources.llm_gpus = {gpus:g}; set resources.llm_gpus={parts}"
+        )
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError(
+            f"resources.llm_gpus = {gpus:g}: Ray gives an actor a part of one GPU or whole ones; "
+            f"set {math.ceil(gpus)}"
+        )

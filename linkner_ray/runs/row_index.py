@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 from linkner_ray.errors import ContractError
 
-BYTES_PER_ROW = 12
-"""Memory of a row: eight bytes of its name and four of its place; eight more from 2**32 rows on."""
-
 _MAX_SHORT = 2**32
 
 _DIGEST_DIGITS = 32

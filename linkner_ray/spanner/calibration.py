@@ -15,6 +15,8 @@ from linkner_ray.spanner.belief import Belief
 
 FloatArray = NDArray[np.float64]
 
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
@@ -87,25 +89,26 @@ def fit_temperature(log_probs: FloatArray, gold: NDArray[np.int64]) -> float:
         gold: Class of each span. Shape (N,).
 
     Returns:
-        Between 0.05 and 20; 1 if there is nothing to fit on.
+        From `MIN_TEMPERATURE` to `MAX_TEMPERATURE`; 1 if there is nothing to fit on.
 
     Reference:
         Guo et al. (2017), On Calibration of Modern Neural Networks.
     """
     if not len(gold):
         return 1.0
+    # Not at the top: workers that only recognize need no SciPy.
+    from scipy.optimize import brentq
+    from scipy.special import softmax
+
     of_gold = log_probs[np.arange(len(gold)), gold]
-    low, high = 0.05, 20.0
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        expected = (_softmax(log_probs * middle) * log_probs).sum(axis=1)
-        if float((expected - of_gold).mean()) > 0:
-            high = middle
-        else:
-            low = middle
-    return 1.0 / (low * high) ** 0.5
 
+    def slope(inverse: float) -> float:
+        expected = (softmax(log_probs * inverse, axis=1) * log_probs).sum(axis=1)
+        return float((expected - of_gold).mean())
 
-def _softmax(values: FloatArray) -> FloatArray:
-    exponentials = np.exp(values - values.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    if slope(low) > 0:
+        return MAX_TEMPERATURE
+    if slope(high) <= 0:
+        return MIN_TEMPERATURE
+    return 1.0 / float(brentq(slope, low, high))

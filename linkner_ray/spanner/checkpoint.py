@@ -17,9 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
 import yaml
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
@@ -30,6 +28,7 @@ from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.familiarity import FAMILIARITY, Familiarity
 from linkner_ray.spanner.subwords import SpecialIds
 from linkner_ray.spanner.thresholds import THRESHOLDS
+from linkner_ray.storage import Folder
 
 FORMAT = "linkner-spanner"
 FORMAT_VERSION = 1
@@ -56,6 +55,12 @@ CANARY_FILES = (CANARY, CANARY_TENSORS)
 
 ADVICE_FILES = (THRESHOLDS,)
 """Travel with a checkpoint and decide nothing by themselves: a config names what it takes."""
+
+ALL_FILES = (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES, *ADVICE_FILES, MODEL_CARD)
+"""Every file that a checkpoint may have; a folder with others is not ours to replace."""
+
+_UNFINISHED = "unfinished"
+"""Key of `config.json` while a checkpoint is published to a store, which has no rename."""
 
 Loss = Literal["cross_entropy", "evidential"]
 
@@ -168,14 +173,12 @@ def local_checkpoint(path: str) -> Path:
     Raises:
         ConfigError: If there is no such folder.
     """
-    filesystem, root = fsspec.core.url_to_fs(path)
-    if not path or not filesystem.isdir(root):
+    folder = Folder.at(path)
+    if not path or not folder.filesystem.isdir(folder.root):
         raise ConfigError(
             f"checkpoint '{path}': no such folder; train one with jobs/train.py or correct the path"
         )
-    if isinstance(filesystem, LocalFileSystem):
-        return Path(root)
-    return _download(filesystem, root, path)
+    return Path(folder.root) if folder.is_local else _download(folder, path)
 
 
 def checkpoint_digest(path: str) -> str:
@@ -234,53 +237,139 @@ def _digest_of(folder: Path, names: Sequence[str], more: str = "") -> str:
     return digest.hexdigest()
 
 
+def check_publishable(path: str) -> None:
+    """Check that a checkpoint may be published to a path; nothing is written.
+
+    Raises:
+        ConfigError: If there is a file, or a folder with anything else than a checkpoint of ours;
+            names what was found.
+    """
+    folder = Folder.at(path)
+    if folder.filesystem.isfile(folder.root):
+        raise ConfigError(f"output.checkpoint = {path}: is a file; name a folder")
+    found = folder.entries()
+    if found and not _carries_mark(folder, found):
+        raise ConfigError(
+            f"output.checkpoint = {path}: holds {_some(found)} and is no checkpoint of ours, so "
+            f"nothing in it is replaced; name a new folder, such as {path.rstrip('/')}/spanner"
+        )
+    if foreign := _foreign(folder, found):
+        raise ConfigError(
+            f"output.checkpoint = {path}: beside the checkpoint lies {_some(foreign)}, which would "
+            "be lost when the checkpoint is replaced; move it away, or name another folder"
+        )
+
+
+def _carries_mark(folder: Folder, found: Sequence[str]) -> bool:
+    """Whether a folder's `config.json` says that we wrote it."""
+    if CONFIG not in found:
+        return False
+    try:
+        config = json.loads(folder.read_bytes(CONFIG))
+    except (ValueError, OSError):
+        return False
+    return isinstance(config, dict) and config.get("format") == FORMAT
+
+
+def _foreign(folder: Folder, found: Sequence[str]) -> list[str]:
+    """What lies in a checkpoint's folder and is none of its files."""
+    known = {name.partition("/")[0] for name in ALL_FILES}
+    foreign = [name for name in found if name not in known]
+    for below in known.difference(ALL_FILES).intersection(found):
+        inside = [f"{below}/{name}" for name in folder.below(below).entries()]
+        foreign += [name for name in inside if name not in ALL_FILES]
+    return foreign
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of a list, for an error."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def publish_checkpoint(folder: Path, path: str) -> None:
-    """Copy a finished checkpoint to where it is wanted, replacing what lies there.
+    """Copy a finished checkpoint to where it is wanted, replacing an earlier one as a whole.
+
+    A local folder is replaced by renaming. A store has no rename: there `config.json` says first
+    that the checkpoint is unfinished and is written last, so that no reader takes one half for
+    the whole.
 
     Args:
         folder: Local folder.
         path: Local folder or one with a scheme.
+
+    Raises:
+        ConfigError: As `check_publishable`.
     """
-    filesystem, root = fsspec.core.url_to_fs(path)
-    if isinstance(filesystem, LocalFileSystem):
-        target = Path(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        staging.chmod(0o755)
-        shutil.copytree(folder, staging, dirs_exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
+    check_publishable(path)
+    target = Folder.at(path)
+    if target.is_local:
+        _publish_locally(folder, Path(target.root).resolve())
         return
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    mark = {"format": FORMAT, "format_version": FORMAT_VERSION, _UNFINISHED: True}
+    target.write_whole(CONFIG, json.dumps(mark).encode())
+    for name in ALL_FILES:
+        if name not in names:
+            target.remove(name)
     for name in names:
-        filesystem.put_file(str(folder / name), f"{root}/{name}")
+        if name != CONFIG:
+            target.filesystem.put_file(str(folder / name), target.path(name))
+    target.write_whole(CONFIG, (folder / CONFIG).read_bytes())
 
 
-def _download(filesystem: Any, root: str, path: str) -> Path:  # noqa: ANN401 - an fsspec one
-    """Fetch the decisive files and the canary to a folder named by what they are now."""
-    files = {
-        name: f"{root}/{name}"
-        for name in (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES, *ADVICE_FILES)
-    }
-    present = {name: remote for name, remote in files.items() if filesystem.isfile(remote)}
-    state = json.dumps(
-        [path, [[name, filesystem.ukey(remote)] for name, remote in present.items()]]
-    )
+def _publish_locally(folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    staging.chmod(0o755)
+    shutil.copytree(folder, staging, dirs_exist_ok=True)
+    if not target.exists():
+        staging.rename(target)
+        return
+    replaced = staging.with_name(f"{staging.name}-replaced")
+    target.rename(replaced)
+    staging.rename(target)
+    shutil.rmtree(replaced)
+
+
+def _download(folder: Folder, path: str) -> Path:
+    """Fetch the files of a checkpoint to a local folder named by what they are now."""
     cache = Path(tempfile.gettempdir()) / f"linkner-checkpoints-{os.getuid()}"
-    target = cache / hashlib.blake2b(state.encode(), digest_size=12).hexdigest()
+    versions = _versions(folder)
+    content = json.dumps([path, sorted(versions.items())])
+    target = cache / hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
     if target.is_dir():
         return target
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=cache))
-    for name, remote in present.items():
-        (staging / name).parent.mkdir(exist_ok=True)
-        filesystem.get_file(remote, str(staging / name))
     try:
+        for name in versions:
+            (staging / name).parent.mkdir(exist_ok=True)
+            folder.filesystem.get_file(folder.path(name), str(staging / name))
+        if _is_unfinished(staging) or _versions(folder) != versions:
+            raise StartupError(
+                f"{path}: is being published, or its publication was cut off; wait for it, or "
+                "publish it again"
+            )
         staging.rename(target)
-    except OSError:  # another process was quicker
-        shutil.rmtree(staging)
+    except OSError:
+        if not target.is_dir():  # else another process was quicker
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def _versions(folder: Folder) -> dict[str, str]:
+    """Which files a checkpoint has on a store, each with what tells its versions apart."""
+    folder.filesystem.invalidate_cache()
+    return {
+        name: folder.filesystem.ukey(folder.path(name)) for name in ALL_FILES if folder.exists(name)
+    }
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and _UNFINISHED in read_json(folder / CONFIG)
 
 
 def _special_ids(tree: dict[str, Any]) -> SpecialIds:

@@ -13,9 +13,7 @@ from torch import Tensor
 from linkner_ray.config import Uncertainty
 from linkner_ray.spanner.losses import evidence_of
 from linkner_ray.spanner.uncertainty import (
-    energy,
     least_confidence,
-    margin,
     predictive_entropy,
     vacuity,
 )
@@ -35,7 +33,7 @@ def missing_estimates(*, loss: str, dropout: float) -> dict[Uncertainty, str]:
 
 
 def possible_estimates(*, loss: str, dropout: float) -> tuple[Uncertainty, ...]:
-    """All others."""
+    """Estimates that a checkpoint can give."""
     missing = missing_estimates(loss=loss, dropout=dropout)
     return tuple(name for name in get_args(Uncertainty) if name not in missing)
 
@@ -54,10 +52,6 @@ def estimate(name: Uncertainty, probs: Tensor, logits: Tensor) -> Tensor:
     match name:
         case "entropy":
             return predictive_entropy(probs)
-        case "margin":
-            return margin(probs)
-        case "energy":
-            return energy(logits)
         case "evidential":
             return vacuity(evidence_of(logits))
         case _:
@@ -83,7 +77,5 @@ def believed_estimate(name: Uncertainty, probs: FloatArray, label: IntArray) -> 
             return 1.0 - probs[np.arange(len(probs)), label]
         case "entropy":
             return predictive_entropy(torch.from_numpy(probs)).numpy()
-        case "margin":
-            return margin(torch.from_numpy(probs)).numpy()
         case _:
             return None

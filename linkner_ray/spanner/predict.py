@@ -4,7 +4,7 @@ Letters: N spans, C classes with non-entity first.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -35,27 +35,6 @@ POOL_TOKENS = 2**18
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A span the model calls an entity, or doubts.
-
-    Attributes:
-        start_token: First token.
-        end_token: Token after the last.
-        label: Most probable label that is not non-entity.
-        probs: Class probabilities, non-entity first.
-        uncertainty: In [0, 1].
-        kind: "predicted" or "doubted".
-    """
-
-    start_token: int
-    end_token: int
-    label: str
-    probs: tuple[float, ...]
-    uncertainty: float
-    kind: str
 
 
 class Recognizer:
@@ -126,25 +105,6 @@ class Recognizer:
             spans=concatenate([*spans, nothing]),
             predicted=np.concatenate([*(t.predicted for _, t in tables), np.zeros(0, np.bool_)]),
         )
-
-    def predict(self, sentences: Sequence[Sequence[str]]) -> list[list[Candidate]]:
-        """The same as `candidates`, one list for each sentence."""
-        table = self.candidates(sentences)
-        classes = self.model.label_set.classes
-        found: list[list[Candidate]] = [[] for _ in sentences]
-        spans = table.spans
-        for row, (sentence, label) in enumerate(zip(spans.sentence, spans.label, strict=True)):
-            found[sentence].append(
-                Candidate(
-                    start_token=int(spans.start_token[row]),
-                    end_token=int(spans.end_token[row]),
-                    label=classes[label],
-                    probs=tuple(spans.probs[row].tolist()),
-                    uncertainty=float(spans.uncertainty[row]),
-                    kind="predicted" if table.predicted[row] else "doubted",
-                )
-            )
-        return found
 
     def spans(self, sentences: Sequence[Sequence[str]], *, floor: float) -> SpanTable:
         """Every span that may matter: a label wins over non-entity, or passes the floor.

@@ -1,4 +1,4 @@
-"""Thresholds of routing that dev chose: for a share asked, for an error left, for a promise.
+"""Thresholds of routing that dev chose: for a share asked, for an error left.
 
 They lie in a checkpoint as `thresholds.json` and decide nothing until a config names one of them
 (`routing.threshold_for`). As in routing, a candidate is asked about from its threshold up, and both
@@ -35,29 +35,6 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guarantee:
-    """A threshold with a promise; see `guarantee.guaranteed_threshold`.
-
-    Attributes:
-        threshold: From which candidates are asked about.
-        alpha: Error promised among predicted labels that stay local.
-        delta: Chance that the promise is broken.
-        num_entities: Predicted entities it was tested on.
-        num_local: Of these, those that stay local under it.
-        num_errors: Of these, wrong ones.
-        design_effect: By how much errors that come together weaken the test.
-    """
-
-    threshold: float
-    alpha: float
-    delta: float
-    num_entities: int
-    num_local: int
-    num_errors: int
-    design_effect: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateThresholds:
     """Of one estimate of uncertainty.
 
@@ -65,12 +42,10 @@ class EstimateThresholds:
         asked: Threshold by percentage of dev's candidates that it asks.
         risk: Threshold by percentage of wrong ones among predicted labels that stay local; None
             where even the surest are wrong more often.
-        guaranteed: None unless `linkner calibrate --alpha --delta` made one.
     """
 
     asked: Mapping[int, float]
     risk: Mapping[int, float | None]
-    guaranteed: Guarantee | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +93,7 @@ class Thresholds:
         """The threshold that a config names.
 
         Args:
-            name: "asked=5%", "risk=2%" or "guaranteed".
+            name: "asked=5%" or "risk=2%".
             estimate: Of uncertainty.
 
         Raises:
@@ -131,18 +106,13 @@ class Thresholds:
                 f"estimate '{estimate}', only for {', '.join(self.estimates)}"
             )
         kind, percent = parse_threshold_name(name)
-        if kind == "guaranteed":
-            found = None if known.guaranteed is None else known.guaranteed.threshold
-        else:
-            found = (known.asked if kind == "asked" else known.risk).get(percent)
+        found = (known.asked if kind == "asked" else known.risk).get(percent)
         if found is None:
             there = [f"asked={percent}%" for percent in known.asked]
             there += [f"risk={percent}%" for percent, t in known.risk.items() if t is not None]
-            there += ["guaranteed"] if known.guaranteed else []
             raise ConfigError(
                 f"routing.threshold_for = '{name}': dev gave no such threshold for the estimate "
                 f"'{estimate}'; there are {', '.join(there)}"
-                + ("" if known.guaranteed else "; `linkner calibrate --alpha` makes 'guaranteed'")
             )
         return found
 
@@ -214,9 +184,7 @@ def _asking(uncertainty: FloatArray, percent: int) -> float:
 
 
 def _estimate(tree: Mapping[str, Any]) -> EstimateThresholds:
-    found = tree["guaranteed"]
     return EstimateThresholds(
         asked={int(percent): float(t) for percent, t in tree["asked"].items()},
         risk={int(p): None if t is None else float(t) for p, t in tree["risk"].items()},
-        guaranteed=None if found is None else Guarantee(**found),
     )

@@ -1,6 +1,5 @@
 """What a stage is: a callable from table to table that declares what it reads and adds."""
 
-from collections.abc import Iterable, Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -64,17 +63,3 @@ def _apply_where_missing(stage: Stage, batch: pa.Table) -> pa.Table:
         column = filled.combine_chunks().take(pa.array(places))
         batch = batch.set_column(batch.column_names.index(name), name, column)
     return batch
-
-
-def check_chain(stages: Iterable[type[Stage]], available: Sequence[str]) -> None:
-    """Check before a run that each stage finds what it reads.
-
-    Raises:
-        ContractError: Naming the stage and the column nobody gives it.
-    """
-    columns = set(available)
-    for stage in stages:
-        missing = set(stage.reads) - columns
-        if missing:
-            raise ContractError(f"{stage.__name__} reads {sorted(missing)}, which no stage adds")
-        columns |= set(stage.adds)

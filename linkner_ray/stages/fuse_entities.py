@@ -68,11 +68,8 @@ class FuseEntities:
     - `override`: the LLM's label; non-entity drops the span.
     - `product`: the class of the highest p_local^(1 - weight) * p_llm^weight, which can be
       non-entity though the LLM named a label, and a label though it said non-entity.
-    - `veto`: non-entity drops the span, any label confirms a predicted one in its local label. A
-      doubted span enters where the LLM names the label that the local model finds likeliest; all
-      scores are the local model's, so between boundaries its own preference stands.
 
-    Under each, a doubted span enters only if the LLM named a label. What then overlaps within a
+    Under both, a doubted span enters only if the LLM named a label. What then overlaps within a
     document is resolved by `keep_flat`: first what was certain and not asked, then by score.
     """
 
@@ -148,10 +145,6 @@ class FuseEntities:
             case "override":
                 probs = judged.llm_probs or judged.local_probs
                 return chosen, probs[chosen]
-            case "veto":
-                local = self._class(judged.local_label)
-                confirmed = chosen == local or (chosen != 0 and judged.kind == "predicted")
-                return (local if confirmed else 0), judged.local_probs[local]
             case "product":
                 theirs = judged.llm_probs or choice_probs(
                     chosen, len(self.classes), self.reliability

@@ -31,16 +31,12 @@ class SplitSentences:
     A line ends a sentence; the segmenter only says where in a line a new one begins, and a
     sentence reaches from its first token to its last. Whatever a segmenter answers, no text is
     lost and no sentences overlap. A token belongs to the sentence in which it begins.
-
-    Attributes:
-        num_unsegmented_lines: Lines taken as one sentence since the segmenter could not tell.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text",)
     adds: ClassVar[tuple[str, ...]] = ("sentences",)
 
     def __init__(self, config: SentencesConfig) -> None:
-        self.num_unsegmented_lines = 0
         self._max_token_chars = config.max_token_chars
         self._segment: Segmenter
         match config.segmenter:
@@ -74,9 +70,7 @@ class SplitSentences:
         for line in text.splitlines(keepends=True):
             content = line.rstrip()
             if content:
-                sentences = self._segment(content)
-                self.num_unsegmented_lines += not sentences
-                cuts += (position + start for start, _ in sentences)
+                cuts += (position + start for start, _ in self._segment(content))
             position += len(line)
             cuts.append(position)
         return cuts

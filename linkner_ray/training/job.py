@@ -38,6 +38,7 @@ from linkner_ray.spanner.checkpoint import (
     DECISIVE_FILES,
     MODEL_CARD,
     OPTIONAL_FILES,
+    check_publishable,
     publish_checkpoint,
     read_json,
 )
@@ -56,10 +57,12 @@ def train(config: TrainConfig) -> TrainingResult:
     is started again under the same name and storage.
 
     Raises:
-        ConfigError: If encoder, label set, paths, batch size or workers do not fit together.
+        ConfigError: If encoder, label set, paths, batch size or workers do not fit together, or
+            `output.checkpoint` holds something else than a checkpoint.
         DataError: If a corpus is not readable or uses unknown labels.
         StartupError: If workers fail more often than `workers.max_failures`.
     """
+    check_publishable(config.output.checkpoint)
     label_set = load_label_set(config.corpus.label_set)
     train_corpus = _read(config.corpus.train, config, label_set)
     dev_corpus = _read(config.corpus.dev, config, label_set)

@@ -23,6 +23,7 @@ def test_what_differs_is_named_file_by_file():
     ]  # fmt: skip
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 def test_killed_runs_end_with_the_bytes_of_one_never_killed(tmp_path, monkeypatch, capsys):

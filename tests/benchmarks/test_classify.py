@@ -8,13 +8,14 @@ from benchmarks.classify_numbers import compare
 from benchmarks.classify_ways import time_stage
 from benchmarks.classify_work import Pass, Work
 from benchmarks.questions import load_documents, make_questions, shared_length, with_candidates
+from examples.demo import OWN_LLM
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, ContractError, StartupError
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.prompts import Verdict
 from linkner_ray.schemas import STAGE_COLUMNS
 from tests.fakes import ScriptedBackend
-from tests.llm.tiny import save_llm, tokenizer
+from tests.llm.tiny import tokenizer
 
 CORPUS = (
     "EU B-ORG\nrejects O\nGerman O\ncall O\n\n"
@@ -147,10 +148,9 @@ NAMES = ["stage", "raw_vllm", "transformers"]
 
 
 @pytest.fixture
-def options(tmp_path, corpus):
-    folder = save_llm(tmp_path / "llm", context=2048)
+def options(corpus):
     return [
-        *("--llm", folder, "--data", corpus, "--requests", "20", "--short-requests", "2"),
+        *("--llm", str(OWN_LLM), "--data", corpus, "--requests", "20", "--short-requests", "2"),
         *("--passes", "2", "--rounds", "2", "--ways", ",".join(NAMES)),
     ]
 
@@ -233,6 +233,7 @@ def test_a_process_that_fails_is_quoted(questions, tmp_path):
         classify.in_own_process("transformers", broken, tmp_path)
 
 
+@pytest.mark.soak
 @pytest.mark.vllm
 @pytest.mark.ray
 def test_every_way_with_a_real_engine_gives_the_same_answers(options):

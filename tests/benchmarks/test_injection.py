@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks import injection
 from benchmarks.injection import ATTACKS, CONTROL, Case
+from examples.demo import world
 from linkner_ray.config import LlmConfig
-from linkner_ray.demo import world
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.prompts import Option
 from tests.fakes import ScriptedBackend

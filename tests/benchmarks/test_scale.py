@@ -37,6 +37,7 @@ def test_sleeping_encoders_are_made_as_the_pipeline_makes_its_own():
     assert list(ours.parameters) == list(theirs.parameters)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 def test_two_sizes_are_run_and_compared(tmp_path, capsys):

@@ -11,6 +11,7 @@ from linkner_ray.config import EvaluateConfig
 from linkner_ray.errors import ConfigError
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("two_cpus")
@@ -56,9 +57,9 @@ def test_means_and_ranges(arguments, tmp_path, capsys):
 def test_other_recipes_are_refused(tmp_path):
     one = _write(tmp_path / "one", _metrics())
     assert seeds.main([one, _write(tmp_path / "seed", _metrics(checkpoint="of another seed"))])
-    veto = _write(tmp_path / "veto", _metrics(strategy="veto"))
+    product = _write(tmp_path / "product", _metrics(strategy="product"))
     with pytest.raises(ConfigError, match=r"1 and 2 differ in \['fusion'\]"):
-        seeds.main([one, veto])
+        seeds.main([one, product])
     with pytest.raises(ConfigError, match=r"nowhere: has no metrics\.json"):
         seeds.main([one, str(tmp_path / "nowhere")])
 

@@ -62,10 +62,12 @@ def test_what_work_leaves_behind_is_not_uploaded(package):
     assert not files & set(STAYS)
 
 
-def test_all_that_a_job_needs_is_uploaded_and_no_test(checkout, package):
+def test_all_that_a_job_needs_is_uploaded_and_no_more(checkout, package):
     _, names = checkout
     with zipfile.ZipFile(package) as archive:
         files = {name for name in archive.namelist() if not name.endswith("/")}
-    left = {name for name in names if name.startswith(("tests/", "benchmarks/", ".ci/"))}
+    left = {
+        name for name in names if name.startswith(("tests/", "benchmarks/", "examples/", ".ci/"))
+    }
     assert files == set(names) - left
     assert {"jobs/extract.py", "jobs/configs/extract_gpu.yaml", "linkner_ray/cli.py"} <= files

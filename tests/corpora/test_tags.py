@@ -6,11 +6,10 @@ from linkner_ray.corpora.labelled import LabelledSpan
 from linkner_ray.corpora.tags import (
     PREFIXES,
     decode_tags,
-    encode_tags,
     find_scheme,
     parse_tag,
 )
-from tests.corpora.strategies import flat_spans
+from tests.corpora.strategies import encode_tags, flat_spans
 
 
 def tags(text):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from linkner_ray.evaluation.bootstrap import Resampler, f1_of, paired_bootstrap
+from linkner_ray.evaluation.bootstrap import Resampler, f1_of
 
 
 def counts_of(rng, documents, right_share):
@@ -24,7 +24,7 @@ def test_a_draw_is_the_f1_of_the_documents_drawn():
 
 def test_a_system_does_not_differ_from_itself():
     counts = counts_of(np.random.default_rng(2), 50, 0.7)
-    found = paired_bootstrap(counts, counts)
+    found = Resampler(50).difference(counts, counts)
     assert (found.difference, found.low, found.high) == (0.0, 0.0, 0.0)
     assert found.is_inside
 
@@ -32,7 +32,7 @@ def test_a_system_does_not_differ_from_itself():
 def test_swapped_systems_mirror_the_interval():
     rng = np.random.default_rng(3)
     a, b = counts_of(rng, 80, 0.6), counts_of(rng, 80, 0.8)
-    there, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
+    there, back = Resampler(80).difference(a, b), Resampler(80).difference(b, a)
     assert there.difference == pytest.approx(-back.difference)
     assert there.low == pytest.approx(-back.high)
     assert not there.is_inside
@@ -45,7 +45,7 @@ def test_pairing_narrows_what_both_systems_find_hard():
     base = np.where(hard, rng.binomial(20, 0.3, 200), rng.binomial(20, 0.95, 200))
     better = np.minimum(base + (rng.uniform(size=200) < 0.3), 20)
     a, b = (np.stack([r, 20 - r, 20 - r], axis=1) for r in (base, better))
-    paired = paired_bootstrap(a, b)
+    paired = Resampler(200).difference(a, b)
     low, high = Resampler(200).interval(a)
     assert not paired.is_inside
     assert paired.high - paired.low < (high - low) / 5
@@ -57,7 +57,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(true_gain):
     held = 0
     for _ in range(200):
         a, b = counts_of(rng, 150, 0.6), counts_of(rng, 150, 0.6 + true_gain)
-        found = paired_bootstrap(a, b, samples=300)
+        found = Resampler(150, samples=300).difference(a, b)
         held += found.low <= true_gain <= found.high
     assert 0.90 <= held / 200 <= 0.99
 

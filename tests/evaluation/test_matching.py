@@ -68,13 +68,26 @@ def test_an_entity_has_one_partner():
     assert len(boundary_errors(whole[0], halves[0])) == 1
 
 
+def test_many_entities_that_overlap_in_a_chain_are_paired_at_once():
+    gold = [{(10 * place, 10 * place + 12, "PER") for place in range(20_000)}]
+    found = [{(10 * place + 5, 10 * place + 15, "PER") for place in range(20_000)}]
+    scores = match_scores(gold, found)
+    assert scores["label"].credit == 2 * scores["partial"].credit == 20_000
+
+
 def test_nothing_is_zero():
     assert {kind: one.f1 for kind, one in match_scores([set()], [set()]).items()} == dict.fromkeys(
         KINDS, 0.0
     )
 
 
-@given(flat_sets(), flat_sets())
+def nested_sets():
+    """A few entities over the same tokens that may lie across or within one another."""
+    places = st.tuples(st.integers(0, LENGTH - 1), st.integers(1, 5), st.sampled_from(LABELS))
+    return st.sets(places.map(lambda p: (p[0], p[0] + p[1], p[2])), max_size=5)
+
+
+@given(st.one_of(flat_sets(), nested_sets()), flat_sets())
 @settings(max_examples=300, deadline=None)
 def test_as_many_pairs_as_there_can_be(gold, found):
     def best(matches):

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from linkner_ray.evaluation.benchmark_plots import plot_reliability
-from linkner_ray.evaluation.figures import KIND_COLOURS, SOURCE_COLOURS, SYSTEM_COLOURS
+from linkner_ray.evaluation.benchmark_plots import draw_reliability
+from linkner_ray.evaluation.figures import KIND_COLOURS, SOURCE_COLOURS, SYSTEM_COLOURS, as_png
 from linkner_ray.evaluation.plots import (
     plot_entities,
     plot_f1,
@@ -77,5 +77,5 @@ def test_every_source_kind_and_system_has_a_colour_of_its_own():
 
 def test_a_reliability_diagram_is_a_picture():
     bins = [ReliabilityBin(3, 0.6, 0.5), ReliabilityBin(3, 0.9, 1.0)]
-    assert plot_reliability(bins, name="dev", ece=0.1).startswith(b"\x89PNG")
-    assert plot_reliability([], name="nothing", ece=0.0).startswith(b"\x89PNG")
+    assert as_png(draw_reliability(bins, name="dev", ece=0.1)).startswith(b"\x89PNG")
+    assert as_png(draw_reliability([], name="nothing", ece=0.0)).startswith(b"\x89PNG")

@@ -1,13 +1,17 @@
 """The preview page, read back by a parser; hostile documents stay text."""
 
 from html.parser import HTMLParser
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linkner_ray.errors import DataError
+from linkner_ray.evaluation.benchmark_report import describe_benchmark
 from linkner_ray.evaluation.preview import render_preview
+from linkner_ray.evaluation.report import RunReport
+from linkner_ray.extraction_report import Context
 
 LABELS = ("PER", "ORG")
 
@@ -154,3 +158,9 @@ def test_overlapping_entities_are_refused():
     text = "Ada Lovelace"
     with pytest.raises(DataError, match=r"2\.\.5 overlaps"):
         render_preview([document(text, entity(text, 0, 3), entity(text, 2, 5))], LABELS)
+
+
+@pytest.mark.parametrize("shows_notes", [render_preview, RunReport, Context, describe_benchmark])
+def test_notes_are_no_bare_string(shows_notes):
+    """For the type checker a string is a sequence of strings; each letter was a paragraph."""
+    assert get_type_hints(shows_notes)["notes"] == tuple[str, ...]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from linkner_ray.demo.llm_tokenizer import BEGIN, END, PAD, ROLES, train_tokenizer
+from examples.demo.llm_tokenizer import BEGIN, END, PAD, ROLES, train_tokenizer
 from linkner_ray.errors import StartupError
 from linkner_ray.llm.chat import PromptEncoder
 from tests.llm.tiny import ADDED, CHATML, LINES, STYLES, tokenizer

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.errors import BackendError
-from linkner_ray.llm import ledger as ledger_module
 from linkner_ray.llm.ledger import Ledger
 from linkner_ray.llm.ledger_files import LedgerFolder, entries_table, format_entries
 from tests.llm.ledgers import CLASSES, entry, key, unsure
@@ -109,23 +108,6 @@ def test_a_compaction_behind_its_back_does_not_disturb_a_ledger(tmp_path):
     ledger.add([entry(9)])
     assert folder.list().names == ["compacted-0000000002.parquet", "answers-0000000003.parquet"]
     assert len(opened(tmp_path)) == len(ledger) == 4
-
-
-def test_a_long_run_merges_its_files_as_it_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger_module, "_MERGE_EVERY", 4)
-    ours, theirs = opened(tmp_path), opened(tmp_path)
-    for number in range(10):
-        (ours, theirs)[number % 2].add([entry(number, score=number / 16)])
-    names = LedgerFolder(str(tmp_path)).list().names
-    assert names == [
-        "compacted-0000000003.parquet", "compacted-0000000007.parquet",
-        "answers-0000000008.parquet", "answers-0000000009.parquet",
-    ]  # fmt: skip
-    keys = [key(number) for number in range(10)]
-    for ledger in (ours, theirs, opened(tmp_path)):
-        ledger.refresh()
-        assert [ledger.find(keys)[name].probs[1] for name in keys] == [n / 16 for n in range(10)]
-    assert theirs.counts["ledger_merges"] == 2
 
 
 def test_a_folder_that_cannot_be_written_stops_the_run_with_its_name(tmp_path):

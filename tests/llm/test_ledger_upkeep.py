@@ -4,9 +4,10 @@ import pytest
 
 from linkner_ray.config import LedgerConfig
 from linkner_ray.errors import ConfigError
+from linkner_ray.llm import ledger_upkeep
 from linkner_ray.llm.ledger import Ledger
 from linkner_ray.llm.ledger_files import LedgerFolder, entries_table
-from linkner_ray.llm.ledger_upkeep import compact, count_by_model, describe_faults, survey, tidy
+from linkner_ray.llm.ledger_upkeep import compact, count_by_model, ledger_notes, survey
 from tests.llm.ledgers import CLASSES, entry, key, unsure
 
 
@@ -123,20 +124,22 @@ def test_a_folder_without_a_ledger_is_named(tmp_path):
         survey(str(tmp_path / "nowhere"))
 
 
-def test_a_run_merges_files_only_when_they_are_too_many(ledger):
-    tidy(LedgerConfig(path=str(ledger), max_files=3))
-    assert len(list(ledger.iterdir())) == 3
-    tidy(LedgerConfig(path=str(ledger), max_files=2))
-    assert len(list(ledger.iterdir())) == 1
-    tidy(LedgerConfig())
+def test_many_files_are_said_with_what_merges_them(ledger, monkeypatch):
+    config = LedgerConfig(path=str(ledger))
+    monkeypatch.setattr(ledger_upkeep, "MANY_FILES", 3)
+    assert ledger_notes(config) == []
+    monkeypatch.setattr(ledger_upkeep, "MANY_FILES", 2)
+    [note] = ledger_notes(config)
+    assert "has 3 files" in note
+    assert f"`linkner ledger compact {ledger}`" in note
 
 
 def test_files_that_are_not_trusted_are_said_in_a_sentence(ledger):
     config = LedgerConfig(path=str(ledger))
-    assert describe_faults(config) == describe_faults(LedgerConfig()) == []
+    assert ledger_notes(config) == ledger_notes(LedgerConfig()) == []
     (ledger / "notes.txt").write_text("?")
     (ledger / "answers-0000000000.parquet").write_bytes(b"")
     answers_of(ledger)
-    broken, foreign = describe_faults(config)
+    broken, foreign = ledger_notes(config)
     assert "1 files are broken and lie in _set_aside/: answers-0000000000.parquet" in broken
     assert "1 files are no files of a ledger and were ignored: notes.txt" in foreign

@@ -8,6 +8,7 @@ import pytest
 from linkner_ray.errors import ConfigError, ContractError, DataError
 from linkner_ray.runs.folder import Receipt, RunFolder, parquet_bytes
 from linkner_ray.schemas import OUTPUT, QUARANTINE
+from linkner_ray.storage import Folder
 
 PLAN = {"schema_version": 1, "config": {"routing": {"threshold": 0.1}}}
 
@@ -92,10 +93,60 @@ def test_a_folder_of_another_run_is_refused_with_the_difference_named(tmp_path):
         RunFolder(str(tmp_path)).begin({"plan": other})
 
 
-def test_part_files_of_nobody_are_refused(tmp_path):
-    commit(RunFolder(str(tmp_path)), receipt())
-    with pytest.raises(ConfigError, match=r"_run.json is missing"):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "entities/part-abc-0000000000.parquet",
+        "candidates/part-00000.parquet",
+        "_quarantine/part-00000.parquet",
+        "_SUCCESS",
+        "_manifest.json",
+        "report.md",
+    ],
+)
+def test_a_folder_with_what_no_run_wrote_is_refused_and_stays(tmp_path, name):
+    folder = Folder.at(str(tmp_path))
+    folder.write_whole(name, b"mine")
+    with pytest.raises(ConfigError, match=rf"holds {name.partition('/')[0]}, and .*_run.json"):
         RunFolder(str(tmp_path)).begin({"plan": PLAN})
+    assert folder.read_bytes(name) == b"mine"
+    assert not folder.exists("_run.json")
+
+
+def test_what_a_run_does_not_write_may_lie_beside_it(tmp_path):
+    for name in ("notes.txt", ".hidden", "logs/driver.log"):
+        Folder.at(str(tmp_path)).write_whole(name, b"mine")
+    RunFolder(str(tmp_path)).begin({"plan": PLAN})
+    assert (tmp_path / "logs" / "driver.log").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("below", ["entities", "candidates", "_quarantine"])
+def test_a_foreign_part_file_in_a_run_is_named_and_stays(tmp_path, below):
+    run = RunFolder(str(tmp_path))
+    run.begin({"plan": PLAN})
+    commit(run, receipt(0))
+    run.folder.write_whole(f"{below}/part-00000.parquet", b"mine")
+    with pytest.raises(ConfigError, match=rf"holds {below}/part-00000.parquet, which no run wrote"):
+        RunFolder(str(tmp_path)).begin({"plan": PLAN})
+    assert run.folder.read_bytes(f"{below}/part-00000.parquet") == b"mine"
+
+
+def test_only_uploads_of_part_files_are_aborted(s3):
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3["AWS_ENDPOINT_URL"])
+    client.create_bucket(Bucket="bucket")
+    ours = "entities/part-abc-0000000000.parquet"
+    foreign = [
+        "backup.tar",
+        "entities/part-00000.parquet",
+        "entities/x/part-abc-0000000000.parquet",
+    ]
+    for key in (ours, *foreign):
+        client.create_multipart_upload(Bucket="bucket", Key=key)
+    RunFolder("s3://bucket").abort_uploads()
+    left = client.list_multipart_uploads(Bucket="bucket")["Uploads"]
+    assert sorted(upload["Key"] for upload in left) == sorted(foreign)
 
 
 def test_a_part_file_without_a_receipt_is_named(tmp_path):
@@ -157,7 +208,9 @@ def test_beginning_takes_the_marks_and_what_killed_writers_left(tmp_path):
     run = RunFolder(str(tmp_path))
     run.begin({"plan": PLAN})
     run.finish([receipt()], commit(run, receipt()), {})
-    (tmp_path / "entities" / f".part-abc-0000000009.parquet.{'a' * 32}").write_bytes(b"half")
+    (tmp_path / "entities" / f".part-abc-0000000009.parquet.linkner-{'a' * 32}").write_bytes(
+        b"half"
+    )
     (tmp_path / "entities" / ".of-somebody-else").write_bytes(b"")
     RunFolder(str(tmp_path)).begin({"plan": PLAN})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_run.json", "entities"]

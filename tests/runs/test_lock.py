@@ -174,7 +174,7 @@ def test_what_is_no_lock_is_named(tmp_path):
 
 def test_hidden_files_of_a_killed_owner_go_with_the_lock(tmp_path):
     (tmp_path / "_lock").mkdir()
-    hidden = tmp_path / "_lock" / f".000001.json.{'0' * 32}"
+    hidden = tmp_path / "_lock" / f".000001.json.linkner-{'0' * 32}"
     hidden.write_text("half")
     with lock(str(tmp_path)):
         pass

@@ -1,9 +1,12 @@
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from linkner_ray.config import ResourcesConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.runs.actor_sizes import check_engine_gpus
-from linkner_ray.runs.resources import check_resources
+from linkner_ray.runs.resources import check_engine_gpus, check_resources
 
 TWO_CPUS = [{"CPU": 2.0}]
 
@@ -34,6 +37,27 @@ def test_an_actor_must_fit_one_node():
     nodes = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
     with pytest.raises(ConfigError, match="no node can hold one llm actor"):
         check_resources(resources, has_llm=True, nodes=nodes)
+
+
+@pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), (0.4, 2), (0.3, 3), (1, 1)])
+def test_an_actor_gets_its_part_of_one_gpu_never_of_two(share, on_one):
+    nodes = [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 2.0}]
+    fits = ResourcesConfig(encoder_gpus=share, encoder_actors=3 * on_one)
+    check_resources(fits, has_llm=False, nodes=nodes)
+    more = fits.model_copy(update={"encoder_actors": 3 * on_one + 1})
+    with pytest.raises(ConfigError, match=f"the nodes hold {3 * on_one}:|GPUs at once"):
+        check_resources(more, has_llm=False, nodes=nodes)
+
+
+def test_the_example_of_the_page_on_sizing_fits_its_nodes():
+    page = (Path(__file__).parents[2] / "docs" / "sizing.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    resources = ResourcesConfig(**yaml.safe_load(block)["resources"])
+    nodes = [{"CPU": 4.0, "GPU": 1.0}] * 4 + [{"CPU": 8.0, "GPU": 1.0}] * 3 + [{"CPU": 16.0}]
+    largest = resources.model_copy(update={"encoder_actors": resources.max_encoder_actors})
+    check_resources(largest, has_llm=True, nodes=nodes)
+    with pytest.raises(ConfigError, match="no node can hold one llm actor"):
+        check_resources(largest, has_llm=True, nodes=[nodes[0]] * 16)
 
 
 def test_actors_that_fit_in_sum_but_not_on_their_nodes_are_refused():

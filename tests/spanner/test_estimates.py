@@ -11,7 +11,7 @@ from linkner_ray.spanner.estimates import (
     possible_estimates,
 )
 
-READ_OFF = ("confidence", "entropy", "margin", "energy")
+READ_OFF = ("confidence", "entropy")
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ def test_evidence_needs_its_loss_and_samples_need_dropout(loss, dropout, more):
 def test_each_estimate_by_hand():
     probs = torch.tensor([[0.5, 0.25, 0.25]])
     logits = torch.tensor([[math.log(2.0), 0.0, 0.0]])
-    # Entropy is 0.5 log 2 + 2 * 0.25 log 4 = 1.5 log 2; the logits' exponentials add up to 4.
+    # Entropy is 0.5 log 2 + 2 * 0.25 log 4 = 1.5 log 2.
     expected = {
         "confidence": 0.5,
         "entropy": 1.5 * math.log(2) / math.log(3),
-        "margin": 0.75,
-        "energy": 1 / 5,
+        # C / S; the logits' exponentials are the evidence: 3 / (3 + 4)
+        "evidential": 3 / 7,
     }
     for name, value in expected.items():
         assert estimate(name, probs, logits).item() == pytest.approx(value, abs=1e-6)
@@ -47,6 +47,5 @@ def test_belief_moves_what_reads_probabilities_and_nothing_else():
     probs, label = np.array([[0.5, 0.25, 0.25]], dtype=np.float32), np.array([2])
     # Of its own label, though non-entity is now more probable.
     assert believed_estimate("confidence", probs, label) == pytest.approx([0.75])
-    assert believed_estimate("margin", probs, label) == pytest.approx([0.75])
-    for name in ("energy", "mc_dropout", "evidential"):
+    for name in ("mc_dropout", "evidential"):
         assert believed_estimate(name, probs, label) is None

@@ -9,8 +9,9 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.spanner import predict
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.uncertainty import least_confidence, margin, predictive_entropy
+from linkner_ray.spanner.uncertainty import least_confidence, predictive_entropy
 from tests.spanner import tiny
+from tests.spanner.candidates import candidates_of
 
 SENTENCES = tiny.sentences(24)
 
@@ -58,7 +59,7 @@ def test_spans_agree_with_one_sentence_at_a_time(kind):
     "estimate",
     [
         {"uncertainty": "confidence"},
-        {"uncertainty": "energy"},
+        {"uncertainty": "entropy"},
         {"uncertainty": "mc_dropout"},
         {"uncertainty": "mc_dropout", "dropout_scope": "encoder"},
     ],
@@ -66,26 +67,28 @@ def test_spans_agree_with_one_sentence_at_a_time(kind):
 )
 def test_prediction_does_not_depend_on_what_is_batched_together(kind, estimate):
     model = tiny.model(kind)
-    whole = recognizer(model, **estimate).predict(SENTENCES)
+    whole = candidates_of(recognizer(model, **estimate), SENTENCES)
     assert sum(map(len, whole)) > 20
-    split = [recognizer(model, **estimate).predict([one])[0] for one in SENTENCES]
+    split = [candidates_of(recognizer(model, **estimate), [one])[0] for one in SENTENCES]
     order = np.random.default_rng(0).permutation(len(SENTENCES))
     wide = recognizer(model, **estimate, batch_tokens=100_000)
-    shuffled = wide.predict([SENTENCES[index] for index in order])
+    shuffled = candidates_of(wide, [SENTENCES[index] for index in order])
     assert_same(split, whole)
     assert_same([shuffled[place] for place in np.argsort(order)], whole)
 
 
 def test_pools_change_no_answer(monkeypatch):
-    whole = recognizer().predict(SENTENCES)
+    whole = candidates_of(recognizer(), SENTENCES)
     monkeypatch.setattr(predict, "POOL_TOKENS", 30)
-    assert_same(recognizer().predict(SENTENCES), whole)
+    assert_same(candidates_of(recognizer(), SENTENCES), whole)
 
 
 def test_a_training_mode_model_is_put_into_evaluation_mode():
     model = tiny.model().train()
     recognize = recognizer(model)
-    assert_same(recognize.predict(SENTENCES), recognize.predict(SENTENCES), tolerance=0)
+    assert_same(
+        candidates_of(recognize, SENTENCES), candidates_of(recognize, SENTENCES), tolerance=0
+    )
 
 
 def test_windows_answer_as_one_large_window_does_where_context_is_local():
@@ -94,12 +97,12 @@ def test_windows_answer_as_one_large_window_does_where_context_is_local():
     model.encoder.encoder.layer = torch.nn.ModuleList()
     model.encoder.embeddings.position_embeddings.weight.data.zero_()
     long = [list(chain(*SENTENCES[:5]))]
-    large = recognizer(model).predict(long)
+    large = candidates_of(recognizer(model), long)
     small = tiny.model(max_subwords=32, window_overlap=12, use_morphology=False)
     small.load_state_dict(model.state_dict(), strict=False)
     small.encoder = model.encoder
     assert len(small.featurizer.windows(long)) > 3
-    assert_same(recognizer(small).predict(long), large)
+    assert_same(candidates_of(recognizer(small), long), large)
 
 
 def test_a_sentence_of_5000_tokens_is_answered_to_its_end():
@@ -110,8 +113,8 @@ def test_a_sentence_of_5000_tokens_is_answered_to_its_end():
 
 
 def test_sentences_without_tokens_and_no_sentences_at_all():
-    assert recognizer().predict([]) == []
-    none, some, last = recognizer().predict([[], ["Paris"], []])
+    assert candidates_of(recognizer(), []) == []
+    none, some, last = candidates_of(recognizer(), [[], ["Paris"], []])
     assert (none, last) == ([], [])
     assert len(some) <= 1
 
@@ -130,7 +133,7 @@ def test_mc_dropout_of_the_encoder_samples_more_than_the_head():
 
 @pytest.mark.parametrize(
     ("name", "estimate"),
-    [("confidence", least_confidence), ("entropy", predictive_entropy), ("margin", margin)],
+    [("confidence", least_confidence), ("entropy", predictive_entropy)],
 )
 def test_uncertainty_follows_from_the_probabilities(name, estimate):
     table = recognizer(uncertainty=name).spans(SENTENCES, floor=0.0)
@@ -150,7 +153,7 @@ def test_evidential_uncertainty_and_probabilities():
 
 
 def test_candidates_are_predicted_or_doubted():
-    found = [one for row in recognizer(max_doubted=2).predict(SENTENCES) for one in row]
+    found = [one for row in candidates_of(recognizer(max_doubted=2), SENTENCES) for one in row]
     assert {one.kind for one in found} == {"predicted", "doubted"}
     for one in found:
         best = max(one.probs[1:])
@@ -162,9 +165,9 @@ def test_candidates_are_predicted_or_doubted():
 def test_temperature_changes_confidence_not_choice():
     model = tiny.model()
     words = [[word] for sentence in SENTENCES for word in sentence]
-    plain = recognizer(model, max_doubted=0).predict(words)
+    plain = candidates_of(recognizer(model, max_doubted=0), words)
     model.calibration = Calibration(temperature=2.0)
-    cooled = recognizer(model, max_doubted=0).predict(words)
+    cooled = candidates_of(recognizer(model, max_doubted=0), words)
     pairs = list(zip(chain(*plain), chain(*cooled), strict=True))
     assert all(b.uncertainty > a.uncertainty for a, b in pairs)
 

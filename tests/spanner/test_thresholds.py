@@ -1,7 +1,5 @@
 """Thresholds by hand, what a file keeps of them, and how a config names one."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -11,16 +9,10 @@ from linkner_ray.spanner.named_threshold import resolved_routing
 from linkner_ray.spanner.thresholds import (
     ASKED_PERCENT,
     THRESHOLDS,
-    Guarantee,
     Thresholds,
     choose_thresholds,
     risk_threshold,
 )
-
-GUARANTEE = Guarantee(
-    threshold=0.3, alpha=0.05, delta=0.1, num_entities=900, num_local=700, num_errors=20,
-    design_effect=1.2,
-)  # fmt: skip
 
 
 def chosen():
@@ -65,12 +57,10 @@ def test_too_small_a_set_is_refused():
 def test_a_file_keeps_all_of_it(tmp_path):
     uncertainty, predicted, correct = chosen()
     found = choose_thresholds(
-        {"confidence": uncertainty, "energy": uncertainty / 2}, predicted, correct
+        {"confidence": uncertainty, "entropy": uncertainty / 2}, predicted, correct
     )
-    own = dataclasses.replace(found.estimates["energy"], guaranteed=GUARANTEE)
-    kept = dataclasses.replace(found, estimates={**found.estimates, "energy": own})
-    kept.write(tmp_path)
-    assert Thresholds.read(tmp_path) == kept
+    found.write(tmp_path)
+    assert Thresholds.read(tmp_path) == found
     (tmp_path / THRESHOLDS).write_text("{")
     with pytest.raises(StartupError, match="is damaged"):
         Thresholds.read(tmp_path)
@@ -93,13 +83,9 @@ def test_a_config_names_one(tmp_path):
     assert (named.threshold_for, named.audit_share) == (None, 0.1)
     risk = resolved_routing(RoutingConfig(threshold_for="risk=5%"), recognize)
     assert risk.threshold == found.estimates["confidence"].risk[5]
-    with pytest.raises(
-        ConfigError, match=r"there are asked=0%, asked=1%, .*linkner calibrate --alpha"
-    ):
-        resolved_routing(RoutingConfig(threshold_for="guaranteed"), recognize)
-    with pytest.raises(ConfigError, match="no such threshold"):
+    with pytest.raises(ConfigError, match=r"no such threshold .* there are asked=0%, asked=1%"):
         resolved_routing(RoutingConfig(threshold_for="asked=7%"), recognize)
-    other = recognize.model_copy(update={"uncertainty": "energy"})
+    other = recognize.model_copy(update={"uncertainty": "entropy"})
     with pytest.raises(ConfigError, match="only for confidence"):
         resolved_routing(RoutingConfig(threshold_for="asked=5%"), other)
     assert resolved_routing(RoutingConfig(threshold_for="asked=0%"), recognize).threshold == 1.0
@@ -119,7 +105,7 @@ def test_thresholds_of_dropout_are_for_the_dropout_they_were_chosen_with(tmp_pat
         resolved_routing(routing, other)
 
 
-@pytest.mark.parametrize("name", ["asked=5", "risk", "asked=x%", "sure", ""])
+@pytest.mark.parametrize("name", ["asked=5", "risk", "asked=x%", "guaranteed", ""])
 def test_a_name_that_is_none_is_refused(name):
     with pytest.raises(ValueError, match="names no threshold"):
         RoutingConfig(threshold_for=name)

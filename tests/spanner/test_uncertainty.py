@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkner_ray.spanner.uncertainty import (
-    energy,
     least_confidence,
-    margin,
     mc_dropout,
     predictive_entropy,
     vacuity,
@@ -44,30 +42,12 @@ def test_vacuity_of_known_rows():
     torch.testing.assert_close(vacuity(evidence), torch.tensor([1.0, 0.25]))
 
 
-def test_margin_of_known_rows():
-    # One minus the lead of the first: 0.25, 1 and 0.
-    torch.testing.assert_close(margin(KNOWN), torch.tensor([0.75, 0.0, 1.0]))
-
-
-def test_margin_of_one_class_is_refused():
-    with pytest.raises(ValueError, match="at least 2 classes"):
-        margin(torch.ones(3, 1))
-
-
-def test_energy_of_known_logits():
-    # 1 / (1 + e^0 + e^0) = 1/3; 1 / (1 + e^(ln 3) + e^0) = 1/5
-    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
-    torch.testing.assert_close(energy(logits), torch.tensor([1 / 3, 1 / 5]))
-
-
 @given(st.lists(st.floats(-60, 60), min_size=2, max_size=9))
 def test_every_estimate_lies_between_0_and_1(logits):
     probs = torch.tensor(logits).softmax(-1)
     for value in (
         least_confidence(probs),
         predictive_entropy(probs),
-        margin(probs),
-        energy(torch.tensor(logits)),
         mc_dropout(torch.stack([probs, probs.flip(0)])),
         vacuity(torch.tensor(logits).clamp(min=0)),
     ):

@@ -59,7 +59,7 @@ def documents(*rows, text=TEXT, asked_route="llm"):
     )
 
 
-STRATEGIES = ("override", "product", "veto")
+STRATEGIES = ("override", "product")
 
 
 def fuse(*rows, strategy="override", text=TEXT, **config):
@@ -193,25 +193,6 @@ def test_product_decides_as_exact_arithmetic_does(local, llm, thirds, says_label
     assert (found[0]["label"] if found else "O") in best
 
 
-def test_a_veto_drops_and_confirms_but_does_not_relabel():
-    span = candidate(0, 3, [0.25, 0.5, 0.25])
-    said = {
-        label: fuse([(span, answer("label", label, [0.0, 0.1, 0.9]))], strategy="veto")
-        for label in ("PER", "ORG")
-    }
-    assert only(said["PER"])["label"] == only(said["ORG"])["label"] == "PER"
-    assert only(said["ORG"])["llm_label"] == "ORG"
-    assert only(said["ORG"])["score"] == 0.5
-    assert fuse([(span, answer("non_entity", None, [0.9, 0.1, 0.0]))], strategy="veto") == [[]]
-
-
-def test_under_veto_a_doubted_span_enters_only_in_the_label_both_find():
-    span = candidate(0, 3, [0.5, 0.125, 0.375], "doubted")
-    agreed = only(fuse([(span, answer("label", "ORG"))], strategy="veto"))
-    assert (agreed["label"], agreed["local_label"], agreed["score"]) == ("ORG", None, 0.375)
-    assert fuse([(span, answer("label", "PER"))], strategy="veto") == [[]]
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_strategy_lets_a_doubted_span_in_that_the_llm_calls_non_entity(strategy):
     # Locally the span is almost surely PER and lost to another boundary only.
@@ -249,10 +230,9 @@ def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certai
 
 
 @pytest.mark.parametrize("kind", ["predicted", "doubted"])
-@pytest.mark.parametrize("strategy", ["override", "veto"])
-def test_the_verdict_non_entity_drops_the_span(kind, strategy):
+def test_the_verdict_non_entity_drops_the_span(kind):
     asked = (candidate(0, 3, [0.1, 0.8, 0.1], kind), answer("non_entity", None, [0.6, 0.3, 0.1]))
-    assert fuse([asked], strategy=strategy) == [[]]
+    assert fuse([asked]) == [[]]
 
 
 @pytest.mark.parametrize("verdict", ["unreadable", "failed"])

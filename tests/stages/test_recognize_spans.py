@@ -11,6 +11,7 @@ from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.split_sentences import SplitSentences
 from tests.spanner import tiny
+from tests.spanner.candidates import candidates_of
 
 CONFIG = RecognizeConfig(doubted_floor=0.3, max_doubted=2, device="cpu", batch_tokens=512)
 
@@ -68,7 +69,7 @@ def test_candidates_are_those_of_the_model_in_code_points(stage, model):
                 one.label,
                 one.kind,
             )
-            for index, row in enumerate(recognizer.predict(words))
+            for index, row in enumerate(candidates_of(recognizer, words))
             for one in row
         ]
         keys = ("sentence", "start", "end", "label", "kind")

@@ -1,4 +1,4 @@
-"""The endpoint backend against a real `vllm serve` of a tiny model, started once."""
+"""The endpoint backend against a real `vllm serve` of the demo's LLM, started once."""
 
 import os
 import socket
@@ -10,26 +10,21 @@ import httpx
 import psutil
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from examples.demo import OWN_LLM
 from linkner_ray.config import LlmConfig
-from linkner_ray.labels import Label, LabelSet
+from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Questionnaire, Verdict
-from tests.llm.tiny import save_llm, tokenizer
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.soak]
 
-SERVED_AS = "tiny"
+SERVED_AS = "demo"
 START_LIMIT_S = 400
-LABELS = LabelSet(
-    name="three",
-    labels=tuple(
-        Label(id=name[:3].upper(), name=name, description=f"Names of {name}s.")
-        for name in ("person", "organization", "location")
-    ),
-)
+LABELS = load_label_set("demo")
 QUESTIONS = [
     Question("Ada Lovelace met IBM in Paris.", 0, 12),
     Question("Ada Lovelace met IBM in Paris.", 17, 20),
@@ -39,53 +34,25 @@ QUESTIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A random model that nearly always replies with one of the symbols, as a real one would."""
-    folder = save_llm(tmp_path_factory.mktemp("llm"))
-    llm = load(folder)
-    encoder = PromptEncoder(tokenizer("chatml"), name="tiny")
-    symbol_ids = encoder.choose_symbols(len(LABELS.classes)).token_ids
-    hidden = torch.stack(
-        [llm.model(prompt).last_hidden_state[0, -1] for prompt in prompts(encoder)]
-    )
-    mean = hidden.mean(dim=0)
-    rows = llm.lm_head.weight.detach()[list(symbol_ids)]
-    with torch.no_grad():
-        # 15 points for every symbol where a prompt is like the average one, and answers that differ
-        llm.lm_head.weight[list(symbol_ids)] = 5 * rows + 15 * mean / mean.square().sum()
-    llm.save_pretrained(folder)
-    return folder
-
-
-def load(folder):
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
 def requests(symbols, decoding="test"):
     questionnaire = Questionnaire.for_label_set(LABELS, symbols, model=SERVED_AS, decoding=decoding)
     return [questionnaire.request(question) for question in QUESTIONS]
 
 
-def prompts(encoder):
-    symbols = encoder.choose_symbols(len(LABELS.classes)).symbols
-    return [
-        torch.tensor([encoder.encode(request.fixed_part, request.user_message)])
-        for request in requests(symbols)
-    ]
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForCausalLM.from_pretrained(OWN_LLM).eval()
 
 
 @pytest.fixture(scope="module")
-def url(model, tmp_path_factory):
+def url(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", model, "--served-model-name", SERVED_AS, "--dtype", "float32"),
+        *("--model", str(OWN_LLM), "--served-model-name", SERVED_AS, "--dtype", "float32"),
         *("--host", "127.0.0.1", "--port", str(port), "--enforce-eager"),
         *("--max-model-len", "512", "--max-num-seqs", "16"),
         *("--kv-cache-memory-bytes", str(64 * 2**20)),
@@ -141,20 +108,20 @@ def test_the_server_answers_as_the_model_does(model, url):
         report = backend.describe()
     finally:
         backend.close()
-    llm = load(model)
-    encoder = PromptEncoder(tokenizer("chatml"), name="tiny")
+    encoder = PromptEncoder(AutoTokenizer.from_pretrained(OWN_LLM), name="demo")
     symbols, symbol_ids = encoder.choose_symbols(len(LABELS.classes))
     assert symbols == backend.symbols
-    for answer, request, prompt in zip(answers, asked, prompts(encoder), strict=True):
+    prompts = [encoder.encode(request.fixed_part, request.user_message) for request in asked]
+    for answer, request, prompt in zip(answers, asked, prompts, strict=True):
         with torch.inference_mode():
-            expected = llm(prompt).logits[0, -1].softmax(dim=0)[list(symbol_ids)]
+            expected = model(torch.tensor([prompt])).logits[0, -1].softmax(dim=0)[list(symbol_ids)]
         assert expected.sum() > 0.9  # or the server would list other tokens before the symbols
         *labels, non_entity = (expected / expected.sum()).tolist()
         assert answer.key == request.key
         # the server renders the very prompt that the engine inside our process is given
-        assert answer.prompt_tokens == prompt.shape[1]
+        assert answer.prompt_tokens == len(prompt)
         assert answer.probs == pytest.approx([non_entity, *labels], abs=1e-4)
-        best = max(range(4), key=answer.probs.__getitem__)
+        best = max(range(5), key=answer.probs.__getitem__)
         assert (answer.label or "O") == LABELS.classes[best]
         assert answer.verdict in (Verdict.LABEL, Verdict.NON_ENTITY)
     spread = torch.tensor([answer.probs for answer in answers]).std(dim=0)

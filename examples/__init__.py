@@ -1,0 +1,1 @@
+"""Examples: what can be made with the package, outside of it."""

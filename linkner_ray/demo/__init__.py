@@ -1,1 +1,0 @@
-"""The world of `linkner demo`: corpus, label set and small LLM, all made here."""
