@@ -374,10 +374,6 @@ def _refuse_removed_options(words: Sequence[str]) -> None:
         raise ConfigError(gone)
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def _print_yaml(tree: object) -> None:
     print(yaml.safe_dump(json.loads(json.dumps(tree)), sort_keys=False))
 
