@@ -9,12 +9,14 @@ from functools import partial
 
 import psutil
 import pytest
+import torch
 import yaml
+from transformers import BertModel
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.dev_set import thresholds_on
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.thresholds import Thresholds
@@ -27,7 +29,7 @@ ray = pytest.importorskip("ray")
 from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.canary import Canary, load_recognizer  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
-from linkner_ray.training import train  # noqa: E402
+from linkner_ray.training import job, train  # noqa: E402
 from linkner_ray.training.job import _publish  # noqa: E402
 from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
 
@@ -188,7 +190,7 @@ def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_p
     result = TrainingResult(
         checkpoint=config.output.checkpoint, run_name="tiny", best=REPORT, epochs=(REPORT,),
         calibration=Calibration(), train_sentences=12, dev_sentences=4, train_unreachable=3,
-        dev_unreachable=1,
+        dev_unreachable=1, train_digest="0a", dev_digest="0b",
     )  # fmt: skip
     publish = partial(_publish, tmp_path / "epoch", result, config=config, label_set=tiny.LABELS)
     publish(dev=dev)
@@ -197,8 +199,90 @@ def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_p
     large = replace(dev, sentences=dev.sentences * 20)
     publish(dev=large)
     kept = Thresholds.read(tmp_path / "checkpoint")
+    assert "| train content | 0a |" in (tmp_path / "checkpoint" / "README.md").read_text()
     assert kept == thresholds_on(model, large.sentences)
     assert kept.num_predicted >= 100
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Names of the runs that would be trained; nothing is."""
+    names = []
+
+    def fit(_config, _label_set, run_name, *_corpora):
+        names.append(run_name)
+        raise StartupError("not here")
+
+    monkeypatch.setattr(job, "start_ray", lambda: None)
+    monkeypatch.setattr(job.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(job, "_fit", fit)
+    return names
+
+
+def begin(config):
+    with pytest.raises(StartupError, match="not here"):
+        train(config)
+
+
+def rewrite(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def save_other_encoder(folder):
+    encoder = BertModel.from_pretrained(folder)
+    with torch.no_grad():
+        encoder.embeddings.word_embeddings.weight[7] += 1
+    encoder.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: rewrite(folder / "train.json", '"ORG"', '"LOC"'),
+        lambda folder: rewrite(folder / "train.json", "Blackburn", "Brussels"),
+        lambda folder: rewrite(folder / "dev.json", '"ORG"', '"LOC"'),
+        lambda folder: rewrite(folder / "labels.yaml", "People.", "Persons."),
+        lambda folder: save_other_encoder(folder / "encoder"),
+    ],
+    ids=["labels of train", "sentences of train", "dev", "label set", "encoder"],
+)
+def test_other_content_under_the_same_paths_is_another_run(config, tmp_path, runs, change):
+    unnamed = changed(config, output={"run_name": None})
+    begin(unnamed)
+    begin(config)
+    change(tmp_path)
+    begin(unnamed)
+    assert len(set(runs)) == 3
+    with pytest.raises(ConfigError, match=r"run_name = tiny: .* holds a training of other content"):
+        train(config)
+
+
+def test_the_same_content_in_another_place_is_the_same_run(config, tmp_path, runs):
+    unnamed = changed(config, output={"run_name": None})
+    begin(unnamed)
+    for name in ("train.json", "dev.json", "encoder"):
+        (tmp_path / name).rename(tmp_path / f"moved-{name}")
+    begin(
+        changed(
+            unnamed,
+            corpus={name: str(tmp_path / f"moved-{name}.json") for name in ("train", "dev")},
+            model={"encoder": str(tmp_path / "moved-encoder")},
+            output={"checkpoint": str(tmp_path / "another")},
+            workers={"num_threads": 2},
+        )
+    )
+    assert len(runs) == 2
+    assert len(set(runs)) == 1
+
+
+def test_a_folder_of_an_unknown_training_is_not_gone_on_with(config, tmp_path, runs):
+    (tmp_path / "storage" / "tiny").mkdir(parents=True)
+    (tmp_path / "storage" / "tiny" / "checkpoint_manager_snapshot.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds checkpoint_manager_snapshot.json, and no _train"):
+        train(config)
+    assert not runs
 
 
 def test_a_batch_that_cannot_be_shared_is_a_wrong_config(config):

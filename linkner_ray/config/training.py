@@ -80,7 +80,8 @@ class TrainOutputConfig(Config):
     """Folder for the checkpoints of each epoch, shared by all nodes, local or with a scheme."""
 
     run_name: str | None = None
-    """Name under `storage`; the same name resumes. Default: digest of the config."""
+    """Name under `storage`; the same name resumes a training of the same content. Default: a digest
+    of corpora, label set, encoder and settings."""
 
 
 class WorkersConfig(Config):

@@ -1,5 +1,7 @@
 """What a labelled corpus is, whatever file it came from."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -73,6 +75,15 @@ class Corpus:
 
     left_open: int = 0
     """Entities of an IOBES or BILOU corpus that no tag for the last token closed. They are kept."""
+
+    @property
+    def digest(self) -> str:
+        """Name of the content, tokens and gold entities, wherever the file lies."""
+        digest = hashlib.blake2b(digest_size=8)
+        for sentence in self.sentences:
+            spans = [(span.start_token, span.end_token, span.label) for span in sentence.spans]
+            digest.update(json.dumps([sentence.tokens, spans]).encode())
+        return digest.hexdigest()
 
     @property
     def num_entities(self) -> int:

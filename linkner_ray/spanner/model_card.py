@@ -54,7 +54,7 @@ def model_card(
     *,
     calibration: Calibration,
     best: Mapping[str, float],
-    counters: Mapping[str, float],
+    counters: Mapping[str, float | str],
 ) -> str:
     """Render the model card.
 
@@ -63,7 +63,7 @@ def model_card(
         label_set: Its labels.
         calibration: What was fitted on dev.
         best: `epoch`, `f1`, `precision` and `recall` of the published epoch on dev.
-        counters: Named numbers of the run, listed as they are.
+        counters: Named numbers and digests of the run, listed as they are.
     """
     labels = "\n".join(f"- `{one.id}` {one.name}: {one.description}" for one in label_set.labels)
     return _TEMPLATE.format(
@@ -77,7 +77,10 @@ def model_card(
         head_rate=config.training.head_learning_rate,
         batch_size=config.training.batch_size,
         seed=config.training.seed,
-        counters="\n".join(f"| {name} | {value:,} |" for name, value in counters.items()),
+        counters="\n".join(
+            f"| {name} | {value if isinstance(value, str) else f'{value:,}'} |"
+            for name, value in counters.items()
+        ),
         calibration=_calibration_line(calibration),
         max_width=config.model.max_width,
         max_subwords=config.model.max_subwords,

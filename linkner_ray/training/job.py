@@ -1,10 +1,14 @@
 """The driver of a training: checks, starts the workers, publishes the best epoch."""
 
+import hashlib
+import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -14,6 +18,7 @@ import ray
 import ray.data
 import ray.train
 import ray.train.torch
+import torch
 from fsspec.implementations.local import LocalFileSystem
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from ray.train.v2._internal.callbacks.placement_group_callback import (
@@ -31,6 +36,8 @@ from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.logs import adopt
 from linkner_ray.ray_start import start_ray
+from linkner_ray.runs.facts import differences
+from linkner_ray.runs.folder import as_json, facts_digest
 from linkner_ray.spanner.calibration import Calibration
 from linkner_ray.spanner.checkpoint import (
     CALIBRATION,
@@ -44,21 +51,30 @@ from linkner_ray.spanner.checkpoint import (
 )
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import model_card
+from linkner_ray.storage import Folder
 from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 
 logger = logging.getLogger(__name__)
+
+_CONTENT = "_training.json"
+"""What a run trains, in its folder below `output.storage`."""
+
+_NO_CONTENT = ("_name_or_path", "transformers_version")
+"""What an encoder's config says of the place it came from and of who wrote it."""
 
 
 def train(config: TrainConfig) -> TrainingResult:
     """Train a SpanNER and publish the best epoch's checkpoint.
 
     Needs a running Ray, or starts one on this machine. A run that was cut short continues when it
-    is started again under the same name and storage.
+    is started again: it is known by the content of corpora, label set and encoder and by the
+    settings that decide the weights, so that another corpus under the same path is another run.
 
     Raises:
-        ConfigError: If encoder, label set, paths, batch size or workers do not fit together, or
-            `output.checkpoint` holds something else than a checkpoint.
+        ConfigError: If encoder, label set, paths, batch size or workers do not fit together,
+            `output.checkpoint` holds something else than a checkpoint, or `output.run_name` is that
+            of a training of other content.
         DataError: If a corpus is not readable or uses unknown labels.
         StartupError: If workers fail more often than `workers.max_failures`.
     """
@@ -66,8 +82,17 @@ def train(config: TrainConfig) -> TrainingResult:
     label_set = load_label_set(config.corpus.label_set)
     train_corpus = _read(config.corpus.train, config, label_set)
     dev_corpus = _read(config.corpus.dev, config, label_set)
-    _check(config, label_set, len(train_corpus.sentences))
-    run_name = config.output.run_name or f"{label_set.name}-{config.digest()}"
+    encoder = _check(config, label_set, len(train_corpus.sentences))
+    content = {
+        **config.model_dump(mode="json", include={"model", "training"}),
+        "num_workers": config.workers.num_workers,
+        "label_set": label_set.digest,
+        "train": train_corpus.digest,
+        "dev": dev_corpus.digest,
+    }
+    content["model"]["encoder"] = encoder
+    run_name = config.output.run_name or f"{label_set.name}-{facts_digest(content)}"
+    _claim(Folder.at(config.output.storage).below(run_name), run_name, content)
     result = _fit(config, label_set, run_name, train_corpus, dev_corpus)
 
     if result.checkpoint is None or not result.best_checkpoints:
@@ -86,6 +111,8 @@ def train(config: TrainConfig) -> TrainingResult:
             calibration=calibration,
             train_sentences=len(train_corpus.sentences),
             dev_sentences=len(dev_corpus.sentences),
+            train_digest=train_corpus.digest,
+            dev_digest=dev_corpus.digest,
             train_unreachable=unreachable_spans(train_corpus.sentences, config.model.max_width),
             dev_unreachable=unreachable_spans(dev_corpus.sentences, config.model.max_width),
         )
@@ -97,8 +124,36 @@ def _read(path: str, config: TrainConfig, label_set: LabelSet) -> Corpus:
     return read_corpus(path, label_set=label_set, format=config.corpus.format)
 
 
-def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> None:
-    """Find out before any worker starts what would stop all of them."""
+def _claim(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
+    """Keep in the folder of a run what it trains, or find the same kept there.
+
+    Raises:
+        ConfigError: If the folder belongs to a training of other or unknown content.
+    """
+    if run.exists(_CONTENT):
+        kept = json.loads(run.read_bytes(_CONTENT))
+        found = differences(kept, json.loads(json.dumps(content)))
+        if found:
+            raise ConfigError(
+                f"output.run_name = {run_name}: {run.root} holds a training of other content: "
+                f"{'; '.join(line for _, line in found)}. Choose another name, or none: then it "
+                "follows from the content"
+            )
+        return
+    if found := run.entries():
+        raise ConfigError(
+            f"output.run_name = {run_name}: {run.root} holds {', '.join(found[:3])}, and no "
+            f"{_CONTENT} says of which training; choose another name"
+        )
+    run.write_whole(_CONTENT, as_json(content))
+
+
+def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> str:
+    """Find out before any worker starts what would stop all of them.
+
+    Returns:
+        Digest of the encoder that training begins with.
+    """
     workers = config.workers.num_workers
     if config.training.batch_size % workers:
         raise ConfigError(
@@ -114,7 +169,9 @@ def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> None
     # No bar for weights that are read from the disk; those of downloads have gone along.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()
-    SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.training.seed)  # as workers do, for weights that are not stored
+        model = SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
     start_ray()
     total = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for kind, each in (("CPU", config.workers.cpus), ("GPU", config.workers.gpus)):
@@ -123,6 +180,19 @@ def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> None
                 f"{workers} workers need {each * workers:g} {kind}s and the cluster has "
                 f"{total.get(kind, 0.0):g}; lower workers.num_workers or workers.{kind.lower()}s"
             )
+    return _content_digest(model)
+
+
+def _content_digest(model: SpanNER) -> str:
+    """Name of an encoder's content: weights, config and tokenizer, wherever they came from."""
+    digest = hashlib.blake2b(model.featurizer.subwords.tokenizer.to_str().encode(), digest_size=8)
+    config = model.encoder.config.to_dict()
+    told = {name: value for name, value in config.items() if name not in _NO_CONTENT}
+    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 class _Trainer(ray.train.torch.TorchTrainer):
@@ -206,7 +276,9 @@ def _publish(
     """Copy what makes a checkpoint out of an epoch's folder; add thresholds and the model card."""
     counters = {
         "train sentences": result.train_sentences,
+        "train content": result.train_digest,
         "dev sentences": result.dev_sentences,
+        "dev content": result.dev_digest,
         "train entities wider than the model looks": result.train_unreachable,
         "dev entities wider than the model looks": result.dev_unreachable,
         "epochs": len(result.epochs),
