@@ -104,6 +104,7 @@ def folder_of_ray(lines: list[str]) -> Path:
     return Path(found[0])
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_two_trainings_each_on_a_ray_of_its_own_do_not_disturb_each_other(tmp_path):
     trainings = [write_training(tmp_path / name) for name in ("a", "b")]

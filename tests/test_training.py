@@ -109,7 +109,7 @@ def assert_learned(result, config):
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("two_cpus")
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_training_learns_and_publishes_a_checkpoint(config, num_workers, tmp_path):
     config = changed(config, workers={"num_workers": num_workers})
     result = train(config)
@@ -167,6 +167,7 @@ def kill_worker():
     return False
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.usefixtures("two_cpus")
 def test_a_finished_run_under_the_same_name_is_not_trained_again(config):
