@@ -5,7 +5,7 @@
 Real runs of `jobs/extract.py` on a Ray of two nodes, with a small random model and an endpoint
 whose answers follow from the question alone; local and on S3 (moto). Each run loses one process to
 SIGKILL: the driver, an encoder actor, an LLM actor or the raylet of the second node at a random
-moment, or whoever passes one of the named points of `linkner_ray.crash_points`, in half of these
+moment, or whoever passes one of the named points of `linkner_ray.fault_injection`, in half of these
 the driver with it. A run that did not end well is started again with the same command. Then every
 file of the output is compared with that of a run that was left alone.
 """
@@ -32,7 +32,7 @@ from s3fs import S3FileSystem
 
 from benchmarks.chaos_parts import HashedLlm, TwoNodes, write_checkpoint, write_corpus
 from benchmarks.measure import write_json
-from linkner_ray.crash_points import POINTS, VARIABLE, arm
+from linkner_ray.fault_injection import POINTS, VARIABLE, arm
 from linkner_ray.storage import Folder
 
 ROOT = Path(__file__).parent.parent

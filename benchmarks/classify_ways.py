@@ -26,10 +26,10 @@ from benchmarks.classify_work import (
     write_result,
 )
 from linkner_ray.errors import StartupError
-from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+from linkner_ray.llm.backends.cache_backend import LedgerBackend
 from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
-from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.cache.answer_cache import Ledger
 from linkner_ray.stages.classify_spans import ClassifySpans
 
 if TYPE_CHECKING:

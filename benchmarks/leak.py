@@ -26,7 +26,7 @@ from linkner_ray.config import FusionConfig, RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
-from linkner_ray.evaluation.linking import (
+from linkner_ray.evaluation.curves import (
     Judge,
     answered_by_gold,
     curve,

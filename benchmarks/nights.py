@@ -25,8 +25,8 @@ from linkner_ray.config import (
     SentencesConfig,
 )
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends.ledger_backend import LedgerBackend
-from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.backends.cache_backend import LedgerBackend
+from linkner_ray.llm.cache.answer_cache import Ledger
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
 from linkner_ray.readers import list_sources, read_units
 from linkner_ray.stages.classify_spans import ClassifySpans

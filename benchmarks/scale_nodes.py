@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from linkner_ray import pipeline
 from linkner_ray.config import ExtractConfig, RecognizeConfig, RoutingConfig
-from linkner_ray.config_files import load_config
-from linkner_ray.extraction import extract
-from linkner_ray.extraction_plan import plan_extraction
+from linkner_ray.config.loading import load_config
+from linkner_ray.extract import pipeline
+from linkner_ray.extract.job import extract
+from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import Stage
 from linkner_ray.stages.route_spans import RouteSpans

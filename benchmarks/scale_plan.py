@@ -8,9 +8,9 @@ from functools import cache
 
 from benchmarks.measure import MEBIBYTE
 from linkner_ray.config import ExtractConfig
-from linkner_ray.extraction_plan import Plan, remaining
+from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.labels import load_label_set
-from linkner_ray.runs.accounts import UNCERTAINTY_BINS, add_counts, uncertainty_counter
+from linkner_ray.runs.counters import UNCERTAINTY_BINS, add_counts, uncertainty_counter
 from linkner_ray.runs.folder import Receipt
 from linkner_ray.runs.units import Source, unit_name
 

@@ -7,9 +7,8 @@ from dataclasses import asdict
 import pyarrow as pa
 import pytest
 
-from linkner_ray import extraction
-from linkner_ray.extraction_plan import plan_extraction
-from linkner_ray.pipeline import (
+from linkner_ray.extract import job as extraction
+from linkner_ray.extract.pipeline import (
     Chain,
     StagedDocuments,
     _allotments,
@@ -17,8 +16,8 @@ from linkner_ray.pipeline import (
     _llm_stages,
     allot_documents,
 )
-from linkner_ray.runs.folder import Receipt
-from linkner_ray.unit_steps import (
+from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.extract.unit_steps import (
     UNIT_ROW,
     apply_stages,
     fuse_units,
@@ -27,6 +26,7 @@ from linkner_ray.unit_steps import (
     unpack,
     write_units,
 )
+from linkner_ray.runs.folder import Receipt
 from tests.crawl import config_of
 
 

@@ -13,9 +13,9 @@ from collections import Counter
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from linkner_ray.extraction import extract
-from linkner_ray.extraction_plan import plan_extraction
-from linkner_ray.run_metrics import count_rebuilds
+from linkner_ray.extract.job import extract
+from linkner_ray.extract.metrics import count_rebuilds
+from linkner_ray.extract.plan import plan_extraction
 from tests.crawl import config_of
 
 PREFIX = "ray_linkner_"

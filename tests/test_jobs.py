@@ -14,8 +14,9 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
-from linkner_ray import extraction, ray_start
 from linkner_ray.cli import main
+from linkner_ray.extract import job as extraction
+from linkner_ray.extract import ray_start
 from linkner_ray.runs import code_version
 from linkner_ray.spanner.model import SpanNER
 from tests.cluster.repository import copy_checkout

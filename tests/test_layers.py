@@ -131,7 +131,7 @@ def test_no_file_is_called_utils():
 
 def test_what_reading_and_writing_workers_import_does_not_load_a_model_library():
     heavy = "{'torch', 'transformers', 'vllm', 'matplotlib'}"
-    modules = "linkner_ray.pipeline, linkner_ray.unit_steps, sys"
+    modules = "linkner_ray.extract.pipeline, linkner_ray.extract.unit_steps, sys"
     done = subprocess.run(
         [sys.executable, "-c", f"import {modules}; print(sorted({heavy} & set(sys.modules)))"],
         capture_output=True,

@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from linkner_ray.budget import parse_budget
 from linkner_ray.config.base import Config
+from linkner_ray.config.budget import parse_budget
 from linkner_ray.errors import ConfigError
 
 Uncertainty = Literal["confidence", "entropy", "mc_dropout", "evidential"]

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from linkner_ray.evaluation.detection import ErrorDetection, detect_errors, risk_coverage
-from linkner_ray.spanner.reliability import (
+from linkner_ray.spanner.calibration.reliability import (
     ReliabilityBin,
     brier_score,
     expected_calibration_error,

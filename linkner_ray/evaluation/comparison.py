@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linkner_ray.corpora.scores import Entity, document_counts
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.bootstrap import Interval, Resampler, f1_of
-from linkner_ray.evaluation.scores import Entity, document_counts
 from linkner_ray.storage import Folder
 
 SYSTEMS = {"local": "local", "linked": "entities"}

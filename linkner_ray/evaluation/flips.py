@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig
+from linkner_ray.corpora.scores import Entity, labels_by_place
 from linkner_ray.evaluation.fusion_weight import fit_product_weight
-from linkner_ray.evaluation.scores import Entity, labels_by_place
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage

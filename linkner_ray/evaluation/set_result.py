@@ -7,8 +7,10 @@ import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, StudyConfig
 from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.corpora.scores import Counts, Entity, Scores, score_entities
 from linkner_ray.evaluation.bootstrap import Interval
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
+from linkner_ray.evaluation.curves import FloatArray, Judge, entity_triples, with_uncertainty
 from linkner_ray.evaluation.detection import ErrorDetection
 from linkner_ray.evaluation.flips import (
     Flips,
@@ -18,9 +20,7 @@ from linkner_ray.evaluation.flips import (
     fit_product,
     flip_facts,
 )
-from linkner_ray.evaluation.linking import FloatArray, Judge, entity_triples, with_uncertainty
 from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
-from linkner_ray.evaluation.scores import Counts, Entity, Scores, score_entities
 from linkner_ray.evaluation.slices import (
     SentenceTokens,
     SourceScore,
@@ -31,8 +31,8 @@ from linkner_ray.evaluation.slices import (
 )
 from linkner_ray.evaluation.study import Study, study_set
 from linkner_ray.labels import NON_ENTITY
-from linkner_ray.runs.accounts import VERDICTS, count_effort
-from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.runs.counters import VERDICTS, count_effort
+from linkner_ray.spanner.calibration.novelty import Familiarity
 
 Bounds = tuple[float, float]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.evaluation.scores import Counts, Entity, labels_by_place
-from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.corpora.scores import Counts, Entity, labels_by_place
+from linkner_ray.spanner.calibration.novelty import Familiarity
 
 LONGEST = 5
 """Tokens from which all lengths are one slice."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, StudyConfig
-from linkner_ray.evaluation.linking import (
+from linkner_ray.evaluation.curves import (
     FloatArray,
     Gold,
     Judge,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import DataError
-from linkner_ray.runs.accounts import num_failed
+from linkner_ray.runs.counters import num_failed
 from linkner_ray.runs.folder import FOOTER_THREADS, Receipt, RunFolder
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import QUARANTINE

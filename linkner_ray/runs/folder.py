@@ -14,9 +14,9 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linkner_ray.crash_points import crash_point
 from linkner_ray.errors import ConfigError, ContractError, DataError
-from linkner_ray.runs.facts import differences
+from linkner_ray.fault_injection import crash_point
+from linkner_ray.runs.fingerprint import differences
 from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileFacts, list_files, written_files
 from linkner_ray.runs.packed_counts import PackedCounts
 from linkner_ray.storage import Folder

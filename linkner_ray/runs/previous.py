@@ -6,7 +6,7 @@ from typing import Any
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.runs.code_version import code_version
-from linkner_ray.runs.facts import LOCAL_STEPS, changed_steps
+from linkner_ray.runs.fingerprint import LOCAL_STEPS, changed_steps
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.row_index import RowIndex, digest_words
 

@@ -25,10 +25,10 @@ from tokenizers import Tokenizer
 from linkner_ray.config import ModelConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
-from linkner_ray.spanner.calibration import Calibration
-from linkner_ray.spanner.familiarity import FAMILIARITY, Familiarity
+from linkner_ray.spanner.calibration.novelty import FAMILIARITY, Familiarity
+from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.spanner.calibration.thresholds import THRESHOLDS
 from linkner_ray.spanner.subwords import SpecialIds
-from linkner_ray.spanner.thresholds import THRESHOLDS
 from linkner_ray.storage import Folder
 
 FORMAT = "linkner-spanner"

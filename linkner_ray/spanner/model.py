@@ -16,9 +16,9 @@ from linkner_ray.config import ModelConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner import checkpoint
-from linkner_ray.spanner.calibration import Calibration, apply_temperature
+from linkner_ray.spanner.calibration.novelty import Familiarity
+from linkner_ray.spanner.calibration.temperature import Calibration, apply_temperature
 from linkner_ray.spanner.encoders import build_encoder, load_encoder, longest_input
-from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.features import NO_MORPHOLOGY, Batch, Featurizer
 from linkner_ray.spanner.head import ProjectedTokens, SpanHead
 from linkner_ray.spanner.losses import evidence_of

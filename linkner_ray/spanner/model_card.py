@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.labels import LabelSet
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 
 _TEMPLATE = """\
 # SpanNER: {name}

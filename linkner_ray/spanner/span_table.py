@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linkner_ray.config import RecognizeConfig
-from linkner_ray.spanner.belief import Belief
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.novelty import Familiarity
+from linkner_ray.spanner.calibration.recalibration import Belief
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.decoding import DoubtRules, ScoredSpan, choose_candidates
-from linkner_ray.spanner.familiarity import Familiarity
 
 UNCHOSEN = DoubtRules(floor=0.1, max_spans=3, certain_confidence=0.95)
 """Rules of a checkpoint whose dev set chose none."""

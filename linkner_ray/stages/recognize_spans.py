@@ -11,9 +11,9 @@ import torch
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.labels import LabelSet
 from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS
-from linkner_ray.spanner.canary import load_recognizer
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.self_check import load_recognizer
 from linkner_ray.spanner.span_table import CandidateTable
 
 Positions = npt.NDArray[np.int64]

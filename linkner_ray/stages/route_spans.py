@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from linkner_ray.budget import share_of
 from linkner_ray.config import RoutingConfig
+from linkner_ray.config.budget import share_of
 from linkner_ray.errors import ContractError
 from linkner_ray.schemas import ROUTES, STAGE_COLUMNS
 

@@ -26,12 +26,11 @@ from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import Corpus, unreachable_spans
 from linkner_ray.corpora.tables import corpus_table
-from linkner_ray.dev_set import familiarity_of, thresholds_on
 from linkner_ray.errors import ConfigError, DataError, StartupError
+from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.logs import adopt
-from linkner_ray.ray_start import start_ray
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.checkpoint import (
     CALIBRATION,
     CANARY_FILES,
@@ -44,6 +43,7 @@ from linkner_ray.spanner.checkpoint import (
 )
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import model_card
+from linkner_ray.training.dev_set import familiarity_of, thresholds_on
 from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 

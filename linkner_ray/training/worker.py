@@ -24,15 +24,13 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.corpora.scores import Counts
 from linkner_ray.corpora.tables import table_sentences
-from linkner_ray.dev_set import join, look_at
-from linkner_ray.evaluation.scores import Counts
 from linkner_ray.labels import LabelSet
-from linkner_ray.spanner.calibration import Calibration
-from linkner_ray.spanner.canary import choose_sentences, record_canary
+from linkner_ray.spanner.calibration.dev_choices import decide_on_dev
+from linkner_ray.spanner.calibration.novelty import Familiarity
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.checkpoint import WEIGHTS
-from linkner_ray.spanner.dev_choices import decide_on_dev
-from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.fitting import (
     Example,
     WeightAverage,
@@ -45,6 +43,8 @@ from linkner_ray.spanner.fitting import (
     training_batch,
 )
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.self_check import choose_sentences, record_canary
+from linkner_ray.training.dev_set import join, look_at
 from linkner_ray.training.reports import EpochReport, TrainingState
 
 logger = logging.getLogger(__name__)

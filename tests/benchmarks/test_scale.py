@@ -7,7 +7,7 @@ import pytest
 from benchmarks import scale
 from benchmarks.scale_nodes import sleeping_stages
 from benchmarks.scale_plan import simulate_plan
-from linkner_ray import pipeline
+from linkner_ray.extract import pipeline
 
 
 def test_the_rate_of_a_run_leaves_out_what_came_before_its_first_file(tmp_path):

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.evaluation.scores import Counts, score_entities
+from linkner_ray.corpora.scores import Counts, score_entities
 from linkner_ray.evaluation.slices import (
     SentenceTokens,
     by_familiarity,
@@ -12,7 +12,7 @@ from linkner_ray.evaluation.slices import (
     confusion,
 )
 from linkner_ray.schemas import STAGE_COLUMNS
-from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.spanner.calibration.novelty import Familiarity
 
 SENTENCES = (
     LabelledSentence(("Ada", "met", "the", "Bank", "of", "New", "York", "City", ".")),

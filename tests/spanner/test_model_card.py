@@ -1,5 +1,5 @@
 from linkner_ray.config import CorpusConfig, TrainConfig, TrainOutputConfig
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.model_card import model_card
 from tests.spanner import tiny
 

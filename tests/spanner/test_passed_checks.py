@@ -7,11 +7,12 @@ import torch
 
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import StartupError
-from linkner_ray.nightly_checks import check_canary_of
-from linkner_ray.spanner import canary, passed_checks
-from linkner_ray.spanner.canary import choose_sentences, load_recognizer, record_canary
+from linkner_ray.nightly.checks import check_canary_of
+from linkner_ray.spanner import passed_checks
+from linkner_ray.spanner import self_check as canary
 from linkner_ray.spanner.checkpoint import CONFIG, WEIGHTS
 from linkner_ray.spanner.passed_checks import facts_of_check, has_passed, remember_passed
+from linkner_ray.spanner.self_check import choose_sentences, load_recognizer, record_canary
 from tests.spanner import tiny
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ import torch
 from linkner_ray.config import RecognizeConfig, SentencesConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.schemas import DOCUMENTS
-from linkner_ray.spanner.canary import record_canary
 from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.self_check import record_canary
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.split_sentences import SplitSentences

@@ -8,7 +8,7 @@ from linkner_ray.errors import StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.averaging import AveragingBackend
 from linkner_ray.llm.backends.protocol import Backend
-from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.cache.answer_cache import Ledger
 
 if TYPE_CHECKING:
     from linkner_ray.llm.backends.endpoint import EndpointBackend
@@ -54,7 +54,7 @@ def start_backend(
     backend = AveragingBackend(asked) if config.option_order == "rotations" else asked
     if path is None:
         return backend
-    from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+    from linkner_ray.llm.backends.cache_backend import LedgerBackend
 
     return LedgerBackend(backend, open_ledger(path, config, label_set))
 

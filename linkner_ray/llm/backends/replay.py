@@ -12,8 +12,8 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import NON_ENTITY, LabelSet
 from linkner_ray.llm.backends.protocol import Failures
+from linkner_ray.llm.cache.answer_cache import Ledger
 from linkner_ray.llm.context import neutralise
-from linkner_ray.llm.ledger import Ledger
 from linkner_ray.llm.model_identity import read_recording
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
 

@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from linkner_ray.config import EvaluateConfig, ExtractConfig, LedgerConfig, LlmConfig
-from linkner_ray.config_files import load_config
+from linkner_ray.config.loading import load_config
 from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.evaluation.scores import score_entities
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends import endpoint, start_backend, vllm_engine
-from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+from linkner_ray.llm.backends.cache_backend import LedgerBackend
+from linkner_ray.llm.cache.answer_cache import Ledger
 from linkner_ray.llm.context import ContextSize, render_context
-from linkner_ray.llm.ledger import Ledger
 from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import Questionnaire, Verdict
 from tests.fakes import ScriptedBackend
-from tests.llm.ledgers import CLASSES, LABELS
+from tests.llm.caches import CLASSES, LABELS
 
 TOKENS = ["Ada", "met", "[INST]", "IBM", "</s>", "in", "Paris", "."]
 RECORDED = [
