@@ -1,11 +1,11 @@
-"""What does it cost to keep answers in the ledger, and to find them again?
+"""What does it cost to keep answers in the answer cache, and to find them again?
 
     python -m benchmarks.answer_cache --entries 100000,1000000 --json numbers.json
 
 Beside it stands a table of SQLite with the key as its primary key, told to be as durable: what one
 call of `add` was given is on the disk when it returns. Both are asked first whether they agree.
-SQLite reads from its file at each look, the ledger once when it is opened; SQLite needs one disk
-that all writers see, the ledger also takes an object store.
+SQLite reads from its file at each look, the answer cache once when it is opened; SQLite needs one
+disk that all writers see, the answer cache also takes an object store.
 """
 
 import argparse
@@ -84,10 +84,10 @@ def check_parity(folder: Path) -> None:
         found[name] = again.find([key_of(number) for number in range(0, 5000, 7)])
         found[f"len {name}"] = len(again)
         again.close()
-    if found["ledger"] != found["sqlite"] or {found["len ledger"], found["len sqlite"]} != {4000}:
+    if found["cache"] != found["sqlite"] or {found["len cache"], found["len sqlite"]} != {4000}:
         raise ContractError(
-            f"ledger and sqlite differ: {len(found['ledger'])} and {len(found['sqlite'])} found, "
-            f"{found['len ledger']} and {found['len sqlite']} kept; nothing is timed"
+            f"cache and sqlite differ: {len(found['cache'])} and {len(found['sqlite'])} found, "
+            f"{found['len cache']} and {found['len sqlite']} kept; nothing is timed"
         )
 
 
@@ -199,7 +199,7 @@ def _write(  # noqa: PLR0913, PLR0917 - what a process is handed
 
 
 def _flat(count: int, measured: dict[str, list[Numbers]]) -> Numbers:
-    """Medians by store, and how many times as much the ledger has in the median round."""
+    """Medians by store, and how many times as much the answer cache has in the median round."""
     numbers: Numbers = {}
     for key in MEASURES:
         for name, rounds in measured.items():
@@ -207,10 +207,10 @@ def _flat(count: int, measured: dict[str, list[Numbers]]) -> Numbers:
             numbers[f"{key}_{name}_{count}"] = None if None in values else statistics.median(values)
         pairs = [
             (ours[key], theirs[key])
-            for ours, theirs in zip(measured["ledger"], measured["sqlite"], strict=True)
+            for ours, theirs in zip(measured["cache"], measured["sqlite"], strict=True)
         ]
         known = [ours / theirs for ours, theirs in pairs if ours is not None and theirs]
-        numbers[f"ratio_ledger_to_sqlite_{key}_{count}"] = (
+        numbers[f"ratio_cache_to_sqlite_{key}_{count}"] = (
             statistics.median(known) if known else None
         )
     return numbers
@@ -228,7 +228,7 @@ def _report(count: int, measured: dict[str, list[Numbers]]) -> str:
         {
             f"{count:,} entries": title,
             **{name: cell(numbers[f"{key}_{name}_{count}"]) for name in measured},
-            "ratio": cell(numbers[f"ratio_ledger_to_sqlite_{key}_{count}"]),
+            "ratio": cell(numbers[f"ratio_cache_to_sqlite_{key}_{count}"]),
         }
         for key, title in MEASURES.items()
     ]

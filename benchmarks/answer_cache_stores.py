@@ -1,4 +1,4 @@
-"""What `benchmarks.answer_cache` compares: the ledger, a keyed SQLite table, what they keep."""
+"""What `benchmarks.answer_cache` compares: the cache, a keyed SQLite table, what they keep."""
 
 import json
 import sqlite3
@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from linkner_ray.llm.cache.answer_cache import Ledger
+from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.cache.files import Entry
 from linkner_ray.llm.prompts import Answer, Verdict
 
@@ -43,8 +43,8 @@ class Store(Protocol):
         ...
 
 
-class LedgerStore(Ledger):
-    """The ledger; a batch is a file that is synced and then linked to its name."""
+class CacheStore(AnswerCache):
+    """The answer cache; a batch is a file that is synced and then linked to its name."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), model=MODEL, classes=CLASSES)
@@ -96,7 +96,7 @@ class SqliteStore:
                 label=label,
                 probs=None if probs is None else _PROBS.unpack(probs),
                 key=key,
-                source="ledger",
+                source="cache",
                 prompt_tokens=prompt_tokens,
             )
             for key, verdict, label, probs, prompt_tokens in rows
@@ -113,8 +113,8 @@ class SqliteStore:
         self._connection.close()
 
 
-STORES: dict[str, type[LedgerStore] | type[SqliteStore]] = {
-    "ledger": LedgerStore,
+STORES: dict[str, type[CacheStore] | type[SqliteStore]] = {
+    "cache": CacheStore,
     "sqlite": SqliteStore,
 }
 

@@ -161,7 +161,7 @@ class Chaos:
             f"output.path={self.output(store)}", "output.keep_candidates=true",
             f"recognize.checkpoint={self.folder / 'model'}", "recognize.num_threads=1",
             "routing.threshold=0.3", "llm.backend=openai", "llm.model=hashed",
-            f"llm.base_url={self._llm_url}", f"ledger.path={self.folder / 'ledger'}",
+            f"llm.base_url={self._llm_url}", f"cache.path={self.folder / 'cache'}",
             "errors.max_share=0.2",
         ]  # fmt: skip
         with (self.folder / "driver.log").open("wb") as log:
@@ -180,7 +180,7 @@ class Chaos:
         folder.filesystem.invalidate_cache()
         if folder.filesystem.exists(folder.root):
             folder.filesystem.rm(folder.root, recursive=True)
-        shutil.rmtree(self.folder / "ledger", ignore_errors=True)
+        shutil.rmtree(self.folder / "cache", ignore_errors=True)
 
 
 def wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> bool:

@@ -33,7 +33,7 @@ import torch
 from pathlib import Path
 from linkner_ray.config import ModelConfig
 from linkner_ray.labels import load_label_set
-from linkner_ray.spanner.self_check import choose_sentences, record_canary
+from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from linkner_ray.spanner.model import SpanNER
 
 torch.manual_seed(0)
@@ -41,7 +41,7 @@ model = SpanNER.from_encoder(ModelConfig(encoder={encoder!r}), load_label_set("c
 model.save_pretrained(Path({folder!r}))
 sentences = [f"Sentence {{number}} is about Angela Merkel and Paris .".split()
              for number in range(200)]
-record_canary(model, choose_sentences(sentences)).write(Path({folder!r}))
+record_self_check(model, choose_sentences(sentences)).write(Path({folder!r}))
 """
 _LOAD_WEIGHTS = """
 import torch

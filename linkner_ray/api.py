@@ -17,9 +17,9 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from linkner_ray.config import (
+    CacheConfig,
     Config,
     FusionConfig,
-    LedgerConfig,
     LlmConfig,
     RecognizeConfig,
     RoutingConfig,
@@ -35,7 +35,7 @@ from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.demonstration_source import load_demonstrations
 from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.normalise_sources import settle_sources
+from linkner_ray.stages.normalise_sources import normalise_sources
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.stages.split_sentences import SplitSentences
@@ -51,7 +51,7 @@ class FoundSpan:
         start: First code point in the text.
         end: Code point after the last.
         text: What stands there.
-        label: Its type; of a doubted span the most probable one that is not non-entity.
+        label: Its type; of a near miss the most probable one that is not non-entity.
         score: Probability of the label, by whoever gave it.
         uncertainty: Of the local model, in [0, 1].
     """
@@ -70,7 +70,7 @@ class Entity(FoundSpan):
 
     Attributes:
         source: Whose word it is: "local" or "llm".
-        local_label: What the local model called it; None for a span that it only doubted.
+        local_label: What the local model called it; None for a near miss.
         llm_label: What the LLM called it, "O" for non-entity; None if it was not asked or not read.
     """
 
@@ -129,7 +129,7 @@ class LinkNER:
         recognize: RecognizeConfig | Mapping[str, Any] | None = None,
         routing: RoutingConfig | Mapping[str, Any] | None = None,
         fusion: FusionConfig | Mapping[str, Any] | None = None,
-        ledger: LedgerConfig | Mapping[str, Any] | None = None,
+        cache: CacheConfig | Mapping[str, Any] | None = None,
         sentences: SentencesConfig | Mapping[str, Any] | None = None,
     ) -> Self:
         """Load a checkpoint, and start an LLM if one is given.
@@ -143,12 +143,12 @@ class LinkNER:
                 is found in it does not depend on the texts beside it.
             routing: As in a config, but for budgets in calls, which are of a run.
             fusion: As in a config.
-            ledger: Where answers are kept; not with a backend that runs.
+            cache: Where answers are kept; not with a backend that runs.
             sentences: As in a config.
 
         Raises:
             ConfigError: If there is no such checkpoint, or a part of the config is wrong.
-            StartupError: If the checkpoint is damaged or fails its canary, or the LLM does not
+            StartupError: If the checkpoint is damaged or fails its self-check, or the LLM does not
                 start.
         """
         routes = _part(RoutingConfig, routing, "routing")
@@ -160,14 +160,14 @@ class LinkNER:
         recognizing = _part(RecognizeConfig, recognize or {"batch_scope": "document"}, "recognize")
         fused = _part(FusionConfig, fusion, "fusion")
         split = _part(SentencesConfig, sentences, "sentences")
-        settings, kept = _llm_part(llm, asked_as), _part(LedgerConfig, ledger, "ledger")
+        settings, kept = _llm_part(llm, asked_as), _part(CacheConfig, cache, "cache")
         recognizing = recognizing.model_copy(update={"checkpoint": folder})
         routes = resolved_routing(routes, recognizing)
         stage = RecognizeSpans(recognizing)
         given = llm if not isinstance(llm, (LlmConfig, Mapping)) else None
         owned = None
         if given is not None and kept.path:
-            raise ConfigError("ledger.path is for an LLM that is started here, not for a backend")
+            raise ConfigError("cache.path is for an LLM that is started here, not for a backend")
         if given is None and settings.backend != "none":
             try:
                 check_replay(settings, kept)
@@ -212,7 +212,7 @@ class LinkNER:
         table = documents
         for stage in self._stages:
             table = apply_stage(stage, table)
-        return apply_stage(self._fuse, settle_sources(table))
+        return apply_stage(self._fuse, normalise_sources(table))
 
     def close(self) -> None:
         """End the engine that was started here; more than once does no harm."""

@@ -1,6 +1,6 @@
 """Places at which a test may kill the process that passes them; off unless it asks.
 
-`LINKNER_CRASH_POINTS` names a folder of empty files, one for each passing of a point by whatever
+`LINKNER_FAULT_POINTS` names a folder of empty files, one for each passing of a point by whatever
 process: `rename-0`, `rename-1`, `rename-2-kill` let two pass and kill the third. A passing takes
 one file away, so a point kills once, and what does the work again passes.
 
@@ -15,12 +15,12 @@ import os
 import signal
 from pathlib import Path
 
-VARIABLE = "LINKNER_CRASH_POINTS"
+VARIABLE = "LINKNER_FAULT_POINTS"
 
 POINTS = ("write", "rename", "written", "manifest", "success")
 
 
-def crash_point(name: str) -> None:
+def fault_point(name: str) -> None:
     """Pass a point: die there if a test wants it."""
     folder = os.environ.get(VARIABLE)
     if not folder:

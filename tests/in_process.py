@@ -25,7 +25,7 @@ def by_digest(request):
     }
 
 
-def _llm_stages(llm, _ledger, label_set):
+def _llm_stages(llm, _cache, label_set):
     return [ClassifySpans(ScriptedBackend(label_set, by_digest), label_set, config=llm)]
 
 

@@ -92,13 +92,13 @@ def test_an_llm_is_started_from_its_config_and_ended(checkpoint, server, tmp_pat
         checkpoint,
         llm=as_config(settings),
         routing=RoutingConfig(threshold=0),
-        ledger={"path": str(tmp_path / "ledger")},
+        cache={"path": str(tmp_path / "cache")},
     ) as linkner:
         found = linkner.predict(TEXTS[:1])
         asked = len(server.bodies)
         assert asked > 3
         assert linkner.predict(TEXTS[:1]) == found
-        assert len(server.bodies) == asked  # the ledger knows
+        assert len(server.bodies) == asked  # the answer cache knows
     assert {one.source for one in found[0]} == {"llm"}
     linkner.close()
 

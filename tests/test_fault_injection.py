@@ -2,10 +2,10 @@ import signal
 import subprocess
 import sys
 
-from linkner_ray.fault_injection import VARIABLE, arm, crash_point
+from linkner_ray.fault_injection import VARIABLE, arm, fault_point
 
 POINTS_PASSED = (
-    "from linkner_ray.fault_injection import crash_point\nfor _ in range({}): crash_point('write')"
+    "from linkner_ray.fault_injection import fault_point\nfor _ in range({}): fault_point('write')"
 )
 
 
@@ -30,4 +30,4 @@ def test_the_passing_that_was_asked_for_kills_once_over_all_processes(tmp_path, 
 def test_points_are_off_unless_asked_for(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     arm(tmp_path, "write", passing=0)
-    crash_point("write")
+    fault_point("write")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from linkner_ray.spanner.self_check import choose_sentences, record_canary
+from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from tests.spanner import tiny
 
 SCORING = {"sklearn", "scipy", "pandas"}
@@ -21,7 +21,7 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("starts") / "checkpoint"
     model = tiny.model()
     model.save_pretrained(folder)
-    record_canary(model, choose_sentences(tiny.sentences(4))).write(folder)
+    record_self_check(model, choose_sentences(tiny.sentences(4))).write(folder)
     return folder
 
 

@@ -216,7 +216,7 @@ def _summary(
     return {
         "pages": totals["documents_read"],
         "characters": totals["characters_total"],
-        "spans": totals["candidates_predicted"] + totals["candidates_doubted"],
+        "spans": totals["candidates_predicted"] + totals["candidates_near_miss"],
         "entities": totals["entities"],
         "routed_share": round(routed_share(totals), 4),
         "questions": totals["questions"],

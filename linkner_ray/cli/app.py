@@ -25,7 +25,7 @@ app = typer.Typer(
 
 app.add_typer(failures.app, name="failures")
 app.add_typer(labels.app, name="labels")
-app.add_typer(cache.app, name="ledger")
+app.add_typer(cache.app, name="cache")
 app.command()(compare.compare)
 app.command()(nightly.nightly)
 app.command()(preview.preview)
@@ -74,7 +74,7 @@ def calibrate(
         ),
     ] = None,
 ) -> None:
-    """Let a labelled set decide anew on temperature, belief and doubted spans of a checkpoint.
+    """Let a labelled set decide anew on temperature, recalibration and near misses of a checkpoint.
 
     Training does this on its own dev set. The checkpoint is replaced; its weights stay. Beside
     these it keeps thresholds that `routing.threshold_for` names: for a share asked and for an error
@@ -103,7 +103,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
         str | None,
         typer.Option(
             metavar="PREVIOUS",
-            help="Finished run with candidates/; what it knows of a text is taken over.",
+            help="Finished run with candidates/; what it knows of a text is reused.",
         ),
     ] = None,
     explain: Annotated[
@@ -112,7 +112,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     trust_code: Annotated[
         bool,
         typer.Option(
-            "--trust-code", help="With --incremental: take over what other code or libraries found."
+            "--trust-code", help="With --incremental: reuse what other code or libraries found."
         ),
     ] = False,
 ) -> None:
@@ -123,7 +123,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if incremental is None and (explain or trust_code):
         raise ConfigError(
             f"{'--explain' if explain else '--trust-code'} is about what --incremental PREVIOUS "
-            "takes over; give both"
+            "reuses; give both"
         )
     from linkner_ray.config import ExtractConfig
     from linkner_ray.config.loading import load_config
@@ -142,7 +142,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
         from linkner_ray.runs.previous import open_previous
 
         previous = open_previous(
-            incremental, plan.facts, output=resolved.output.path, trust_code=trust_code
+            incremental, plan.fingerprint, output=resolved.output.path, trust_code=trust_code
         )
         print(describe_previous(previous))
     if dry_run:
@@ -153,9 +153,9 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     from linkner_ray.runs.shutdown import exit_on_sigterm
 
     start_ray()
-    with exit_on_sigterm() as stopping, progress_view(print) as view:
+    with exit_on_sigterm() as shutdown, progress_view(print) as view:
         result = run_extraction(
-            plan, previous=previous, progress=view.say, show=view, stopping=stopping
+            plan, previous=previous, progress=view.say, show=view, shutdown=shutdown
         )
     if result.has_finished:
         write_run_report(plan, result)
@@ -169,7 +169,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 
 @app.command()
-def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
+def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     overrides: Overrides = None,
     config: ConfigFile = None,
     documents: Annotated[int, typer.Option(min=1, help="Documents to look at.")] = 200,
@@ -186,7 +186,8 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option of the command
 ) -> None:
     """Say what a run would find, ask and take, from a sample of its input and without Ray.
 
-    Example: linkner plan --config jobs/configs/extract.yaml input.paths=[crawl/] --documents 500
+    Example: linkner estimate --config jobs/configs/extract.yaml input.paths=[crawl/]
+    --documents 500
     """
     from linkner_ray.config import ExtractConfig
     from linkner_ray.config.loading import load_config
@@ -265,12 +266,14 @@ def predict(
     texts: Annotated[
         list[str], typer.Argument(metavar="TEXT", help="Texts; - reads one from standard input.")
     ],
-    doubted: Annotated[bool, typer.Option("--doubted", help="List doubted spans too.")] = False,
+    near_misses: Annotated[
+        bool, typer.Option("--near-misses", help="List near misses too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Find the entities of a few texts with a checkpoint, without Ray and without an LLM.
 
-    Example: linkner predict checkpoints/conll03 "Angela Merkel visited Paris." --doubted
+    Example: linkner predict checkpoints/conll03 "Angela Merkel visited Paris." --near-misses
     """
     from linkner_ray.api import LinkNER
     from linkner_ray.cli.predict_text import predict_text, render, to_json, without_pandas
@@ -282,11 +285,13 @@ def predict(
             raw = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
             prediction = predict_text(linkner, raw.decode("utf-8", errors="replace"))
             if as_json:
-                print(to_json(prediction, doubted=doubted))
+                print(to_json(prediction, near_misses=near_misses))
                 continue
             if index:
                 print()
-            print(render(prediction, linkner.label_set.ids, doubted=doubted, colored=colored))
+            print(
+                render(prediction, linkner.label_set.ids, near_misses=near_misses, colored=colored)
+            )
 
 
 @app.command()

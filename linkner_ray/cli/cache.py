@@ -1,4 +1,4 @@
-"""The commands `linkner ledger`: what a ledger holds, whether it is whole, making it smaller."""
+"""The commands `linkner cache`: what is kept, whether it is whole, making it smaller."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -13,21 +13,21 @@ if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows t
     from linkner_ray.llm.cache.upkeep import Compaction
 
 app = typer.Typer(
-    help="Ledgers: the answers of LLMs that are kept, so that nothing is asked twice.",
+    help="Answer caches: the answers of LLMs that are kept, so that nothing is asked twice.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 Folder = Annotated[
-    str, typer.Argument(metavar="FOLDER", help="As in ledger.path, local or with a scheme.")
+    str, typer.Argument(metavar="FOLDER", help="As in cache.path, local or with a scheme.")
 ]
 
 
 @app.command()
 def stats(folder: Folder) -> None:
-    """Say what a ledger holds: answers by model and verdict, files, times, conflicts.
+    """Say what an answer cache holds: answers by model and verdict, files, times, conflicts.
 
-    Example: linkner ledger stats ledger/
+    Example: linkner cache stats cache/
     """
     from linkner_ray.llm.cache.files import STORED_VERDICTS
     from linkner_ray.llm.cache.upkeep import count_by_model, survey
@@ -37,7 +37,7 @@ def stats(folder: Folder) -> None:
     rows = {
         "answers": f"{answers.num_rows:,}",
         "files": f"{len(found.sizes):,}, {sum(found.sizes.values()):,} bytes",
-        "not trusted": f"{len(found.faults):,} files; see `linkner ledger verify {folder}`",
+        "not trusted": f"{len(found.faults):,} files; see `linkner cache verify {folder}`",
         "conflicts": f"{found.count_conflicts():,} requests with different answers; the first "
         "counts",
         "asked": _time_range(answers),
@@ -55,9 +55,9 @@ def stats(folder: Folder) -> None:
 
 @app.command()
 def verify(folder: Folder) -> None:
-    """Read every file of a ledger; exit 3 and name those that are broken or foreign, if any are.
+    """Read every file of an answer cache; exit 3 and name those that are broken or foreign.
 
-    Example: linkner ledger verify s3://crawl/ledger
+    Example: linkner cache verify s3://crawl/cache
     """
     from linkner_ray.llm.cache.upkeep import survey
 
@@ -68,7 +68,7 @@ def verify(folder: Folder) -> None:
     if found.faults:
         raise ErrorLimitError(
             f"{folder}: {len(found.faults)} files are not trusted; their answers are asked anew. "
-            "`linkner ledger compact` sets broken ones aside; move others away"
+            "`linkner cache compact` sets broken ones aside; move others away"
         )
 
 
@@ -85,7 +85,7 @@ def prune(
 ) -> None:
     """Drop answers by model, by age, or by both together, and merge the rest into one file.
 
-    Example: linkner ledger prune ledger/ --model Qwen/Qwen2.5-7B-Instruct --before 2026-11-01
+    Example: linkner cache prune cache/ --model Qwen/Qwen2.5-7B-Instruct --before 2026-11-01
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -93,7 +93,7 @@ def prune(
     from linkner_ray.llm.cache.upkeep import compact
 
     if not model and before is None:
-        raise ConfigError("linkner ledger prune: say what to drop, with --model, --before or both")
+        raise ConfigError("linkner cache prune: say what to drop, with --model, --before or both")
 
     def keep(answers: pa.Table) -> pa.Table:
         goes = pa.array([True] * answers.num_rows, pa.bool_())
@@ -109,9 +109,9 @@ def prune(
 
 @app.command(name="compact")
 def merge(folder: Folder) -> None:
-    """Merge the files of a ledger into one and set broken ones aside; also while runs write.
+    """Merge the files of an answer cache into one and set broken ones aside; also while runs write.
 
-    Example: linkner ledger compact ledger/
+    Example: linkner cache compact cache/
     """
     from linkner_ray.llm.cache.upkeep import compact
 

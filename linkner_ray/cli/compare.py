@@ -21,5 +21,5 @@ def compare(
     found = compare_evaluations(first, second)
     typer.echo(describe_comparison(found))
     if json_file is not None:
-        content = json.dumps(found.facts(), indent=2) + "\n"
+        content = json.dumps(found.as_dict(), indent=2) + "\n"
         Path(json_file).write_text(content, encoding="utf-8")

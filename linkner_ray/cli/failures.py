@@ -57,13 +57,13 @@ def list_failures(
 
     run = RunFolder(output)
     _read_run(run)
-    receipts = run.receipts()
-    rows = read_failures(run, receipts, _wanted(reason, file))
+    unit_results = run.unit_results()
+    rows = read_failures(run, unit_results, _wanted(reason, file))
     if as_json:
         for row in rows.slice(0, limit).to_pylist():
             typer.echo(json.dumps(row))  # ASCII, so nothing in it can reach a terminal
         return
-    unanswered = sum(num_failed({"verdict_failed": 0, **r.counts}) for r in receipts)
+    unanswered = sum(num_failed({"verdict_failed": 0, **r.counts}) for r in unit_results)
     files = rows["record"].null_count
     typer.echo(
         f"{rows.num_rows - files:,} documents and {files:,} files in quarantine"
@@ -106,35 +106,35 @@ def requeue_failures(
     from linkner_ray.runs.lock import OutputLock
 
     run = RunFolder(output)
-    facts = _read_run(run)
+    record = _read_run(run)
     if dry_run:
-        _find(run, facts, _wanted(reason, file), drop_gone=drop_gone)
+        _find(run, record, _wanted(reason, file), drop_gone=drop_gone)
         return
-    settings = OutputConfig.model_validate(facts["config"]["output"])
+    settings = OutputConfig.model_validate(record["config"]["output"])
     with OutputLock(run.folder, url=output, timeout_s=settings.lock_timeout_s, say=typer.echo):
-        shards = _find(run, facts, _wanted(reason, file), drop_gone=drop_gone)
+        shards = _find(run, record, _wanted(reason, file), drop_gone=drop_gone)
         requeue(run, shards)
     if shards:
         typer.echo("run the same command again to have them done")
 
 
 def _find(
-    run: "RunFolder", facts: Mapping[str, Any], wanted: "Wanted", *, drop_gone: bool
+    run: "RunFolder", record: Mapping[str, Any], wanted: "Wanted", *, drop_gone: bool
 ) -> "list[FailedShard]":
     """Shards to do again, each with a line about it."""
     from linkner_ray.runs.failures import find_failed_shards
-    from linkner_ray.runs.folder import facts_digest
+    from linkner_ray.runs.folder import json_digest
 
     found = find_failed_shards(
-        run.receipts(),
+        run.unit_results(),
         wanted,
-        plan_digest=facts_digest(facts["plan"]),
-        source_now=lambda path: _source_now(path, facts["config"]),
+        plan_digest=json_digest(record["plan"]),
+        source_now=lambda path: _source_now(path, record["config"]),
     )
     shards = [shard for shard in found if drop_gone or shard.state != "gone"]
     for shard in found:
         typer.echo(_line(shard, is_left=shard not in shards))
-    _check_budget(shards, facts["plan"])
+    _check_budget(shards, record["plan"])
     units = sum(len(shard.units) for shard in shards)
     typer.echo(f"{units:,} units to do again" if units else "nothing to do again")
     return shards
@@ -149,10 +149,10 @@ def _wanted(reason: list[str] | None, file: list[str] | None) -> "Wanted":
 def _read_run(run: "RunFolder") -> dict[str, Any]:
     """What `_run.json` says."""
     try:
-        facts: dict[str, Any] = json.loads(run.folder.read_bytes("_run.json"))
+        record: dict[str, Any] = json.loads(run.folder.read_bytes("_run.json"))
     except FileNotFoundError as error:
         raise ConfigError(f"{run.url} is no output of a run: it has no _run.json") from error
-    return facts
+    return record
 
 
 def _source_now(path: str, config: Mapping[str, Any]) -> "Source | None":
@@ -177,7 +177,7 @@ def _check_budget(shards: "list[FailedShard]", plan: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{moved[0]} has changed, and this run has a budget in calls, which is divided over "
             "the bytes of all shards: every unit may ask others now. Choose another output.path; "
-            "with a ledger, what was asked is not asked again"
+            "with an answer cache, what was asked is not asked again"
         )
 
 

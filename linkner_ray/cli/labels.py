@@ -92,7 +92,7 @@ def find_warnings(label_set: "LabelSet") -> list[str]:
 
 def _label_warnings(label: "Label") -> Iterator[str]:
     """What is doubtful about one label by itself."""
-    from linkner_ray.llm.context import neutralise
+    from linkner_ray.llm.context import sanitise
 
     if any(character.isspace() for character in label.id):
         yield f"id '{label.id}' has white space, which tags in columns cannot hold"
@@ -103,7 +103,7 @@ def _label_warnings(label: "Label") -> Iterator[str]:
         )
     for field, words in (("name", label.name), ("description", label.description)):
         line = " ".join(words.split())
-        if neutralise(line) != line:
+        if sanitise(line) != line:
             yield (
                 f"{field} of '{label.id}' has signs of a control string, a span mark or none that "
                 "can be seen; write it in plain words"

@@ -1,4 +1,4 @@
-"""`linkner nightly`: a night from its canary to `latest`."""
+"""`linkner nightly`: a night from its self-check to `latest`."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ def nightly(
 ) -> None:
     """Extract a night on top of the last one, and publish it if it is sound.
 
-    Checks the canary, estimates, extracts, verifies, compares with the night that `latest` in
+    Runs the self-check, estimates, extracts, verifies, compares with the night that `latest` in
     output.path names, and moves `latest`. A night whose drift is an alert is kept but not
     published (exit code 3). The same command goes on where it stopped.
 
@@ -43,8 +43,8 @@ def nightly(
         typer.echo(describe_plan(plan_extraction(resolved.extraction())))
         typer.echo(describe_start(resolved))
         return
-    with exit_on_sigterm() as stopping, progress_view(typer.echo) as view:
-        result = run_night(resolved, say=view.say, show=view, stopping=stopping)
+    with exit_on_sigterm() as shutdown, progress_view(typer.echo) as view:
+        result = run_night(resolved, say=view.say, show=view, shutdown=shutdown)
     name = result.record["night"]
     if result.did_nothing:
         typer.echo(f"nothing to do: night {name} has ended, see {result.output}/night.md")

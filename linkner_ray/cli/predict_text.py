@@ -25,16 +25,16 @@ class TextPrediction:
     Attributes:
         text: As it was given.
         entities: What it calls entities, by position; none overlap.
-        doubted: What it doubts, by position; may overlap each other and entities.
+        near_misses: Spans that lost, by position; may overlap each other and entities.
     """
 
     text: str
     entities: tuple[FoundSpan, ...]
-    doubted: tuple[FoundSpan, ...]
+    near_misses: tuple[FoundSpan, ...]
 
 
 def predict_text(linkner: LinkNER, text: str) -> TextPrediction:
-    """Find the entities of a text, and the spans that are in doubt."""
+    """Find the entities of a text, and the near misses."""
     document = {"doc_id": "text", "url": None, "lang": None, "text": text}
     table = linkner.run(pa.Table.from_pylist([document], schema=DOCUMENTS))
     [entities], [candidates] = table["entities"].to_pylist(), table["candidates"].to_pylist()
@@ -43,7 +43,7 @@ def predict_text(linkner: LinkNER, text: str) -> TextPrediction:
     return TextPrediction(
         text=text,
         entities=tuple(FoundSpan(**{name: one[name] for name in shown}) for one in entities),
-        doubted=tuple(
+        near_misses=tuple(
             FoundSpan(
                 start=one["start"],
                 end=one["end"],
@@ -53,7 +53,7 @@ def predict_text(linkner: LinkNER, text: str) -> TextPrediction:
                 uncertainty=one["uncertainty"],
             )
             for one in candidates
-            if one["kind"] == "doubted"
+            if one["kind"] == "near_miss"
         ),
     )
 
@@ -86,30 +86,30 @@ class _NoPandas(MetaPathFinder):
             raise ModuleNotFoundError("pandas is not used here", name=fullname)
 
 
-def to_json(prediction: TextPrediction, *, doubted: bool) -> str:
+def to_json(prediction: TextPrediction, *, near_misses: bool) -> str:
     """A prediction as one line of JSON in ASCII, so no character of the text acts on a terminal."""
     tree = asdict(prediction)
-    if not doubted:
-        del tree["doubted"]
+    if not near_misses:
+        del tree["near_misses"]
     return json.dumps(tree)
 
 
 def render(
-    prediction: TextPrediction, labels: Sequence[str], *, doubted: bool, colored: bool
+    prediction: TextPrediction, labels: Sequence[str], *, near_misses: bool, colored: bool
 ) -> str:
     """A prediction for a reader: the text with its entities marked, then a line for each span.
 
     Args:
         prediction: What was found.
         labels: Label ids in the order of the model, which gives each its color.
-        doubted: Whether to list the doubted spans too.
+        near_misses: Whether to list the near misses too.
         colored: Whether to mark entities by color, for a terminal; otherwise by brackets.
     """
     color_of = dict(zip(labels, COLORS * len(labels), strict=False)) if colored else {}
     lines = [_marked_text(prediction, color_of), ""]
     sections = [("entities", prediction.entities)]
-    if doubted:
-        sections.append(("doubted", prediction.doubted))
+    if near_misses:
+        sections.append(("near misses", prediction.near_misses))
     for title, spans in sections:
         lines.append(f"{len(spans)} {title}")
         lines.extend(_describe(span, labels, color_of) for span in spans)

@@ -1,8 +1,8 @@
 """What a run may ask the LLM: read from config, and divided so that no unit needs to know another.
 
 A budget counts candidates sent to be asked about. Identical questions of a unit are asked once and
-a ledger answers what it knows, so the LLM itself gets as many questions or fewer. Not counted are
-further tries of a failed call, and a unit asked again because its worker was lost.
+an answer cache answers what it knows, so the LLM itself gets as many questions or fewer. Not
+counted are further tries of a failed call, and a unit asked again because its worker was lost.
 """
 
 import re
@@ -65,7 +65,7 @@ def share_of(share: Fraction, num_candidates: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allotment:
+class Quota:
     """A number of calls spread evenly over the bytes of all shards, laid end to end.
 
     What a range gets depends on its place alone, and the ranges of all units get exactly `calls`

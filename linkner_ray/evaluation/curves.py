@@ -21,7 +21,7 @@ from linkner_ray.config import RoutingConfig, Uncertainty
 from linkner_ray.corpora.scores import Entity, document_counts
 from linkner_ray.evaluation.bootstrap import Interval, Resampler
 from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
-from linkner_ray.spanner.estimates import believed_estimate, estimate
+from linkner_ray.spanner.estimates import estimate, recalibrated_estimate
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import RouteSpans
@@ -174,9 +174,9 @@ def read_off(table: pa.Table, name: Uncertainty, classes: Sequence[str]) -> Floa
     labels = pc.index_in(pc.struct_field(flat, "label"), pa.array(classes)).to_numpy(
         zero_copy_only=False
     )
-    believed = believed_estimate(name, probs[rows], labels[rows].astype(np.int64))
-    if believed is not None:
-        values[rows] = believed
+    recalibrated = recalibrated_estimate(name, probs[rows], labels[rows].astype(np.int64))
+    if recalibrated is not None:
+        values[rows] = recalibrated
     return values.astype(np.float64)
 
 

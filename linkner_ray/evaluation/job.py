@@ -24,11 +24,11 @@ from linkner_ray.evaluation.curves import (
 )
 from linkner_ray.evaluation.detection import OodDetection, detect_ood
 from linkner_ray.evaluation.error_page import SetErrors, find_errors, render_errors
-from linkner_ray.evaluation.plots import benchmark_pictures
+from linkner_ray.evaluation.plots import evaluation_pictures
 from linkner_ray.evaluation.recorded import extraction_f1
-from linkner_ray.evaluation.report import Ood, describe_benchmark
+from linkner_ray.evaluation.report import Ood, describe_evaluation
 from linkner_ray.evaluation.set_result import Judged, LabelledSet, SetResult, judge_set
-from linkner_ray.extract.pipeline import Chain, allot_documents, run_documents, without_llm
+from linkner_ray.extract.pipeline import Chain, run_documents, set_quotas, without_llm
 from linkner_ray.labels import LabelSet, load_label_map
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
@@ -231,7 +231,7 @@ def _as_configured(answered: Sequence[pa.Table], chain: Chain) -> list[pa.Table]
     """What the run as configured makes of candidates that all have answers."""
     bare = [table.drop_columns(["routes", "entities"]) for table in answered]
     linked = []
-    for table in allot_documents(bare, chain.routing):
+    for table in set_quotas(bare, chain.routing):
         routed = answers_of_routes(apply_stage(RouteSpans(chain.routing), table))
         if routed is None:
             raise ContractError("evaluate: every candidate was asked about, and one has no answer")
@@ -279,7 +279,7 @@ def _judge(
         dev_thresholds=dev_thresholds,
         fusion=config.fusion,
         classes=checkpoint.label_set.classes,
-        familiarity=checkpoint.familiarity,
+        novelty=checkpoint.novelty,
     )
     if config.llm.replay_path is None:
         return result
@@ -327,7 +327,7 @@ def _write(
     label_set: LabelSet,
 ) -> None:
     results, ood = evaluation.results, evaluation.ood
-    for name, content in benchmark_pictures(results).items():
+    for name, content in evaluation_pictures(results).items():
         output.write_whole(f"plots/{name}", content)
     metrics = {
         "format": _FORMAT,
@@ -335,7 +335,7 @@ def _write(
         "threshold_for": evaluation.threshold_for,
         "seconds": dict(evaluation.seconds),
         "notes": list(evaluation.notes),
-        "sets": [result.facts() for result in results],
+        "sets": [result.as_dict() for result in results],
         "ood": {
             name: {estimate: asdict(one) for estimate, one in found.items()}
             for name, found in ood.items()
@@ -343,5 +343,5 @@ def _write(
     }
     output.write_whole(_METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
     output.write_whole("errors.html", render_errors(pages, label_set.ids).encode())
-    report = describe_benchmark(results, ood, evaluation.notes)
+    report = describe_evaluation(results, ood, evaluation.notes)
     output.write_whole("report.md", report.encode("utf-8", errors="backslashreplace"))

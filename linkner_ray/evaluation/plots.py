@@ -41,7 +41,7 @@ ORACLE_COLOUR, RANDOM_COLOUR = GREEN, GREY
 _SHARE_TICKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 
-def benchmark_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
+def evaluation_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
     """Every picture as PNG and SVG, by the name of its file."""
     figures = {"f1": draw_f1(results)}
     for result in results:

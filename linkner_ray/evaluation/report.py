@@ -28,9 +28,9 @@ oracle answers by gold and is the bound from above; a random router asks as many
 any (mean over orders). What dev chose is a threshold fixed before this set was seen."""
 
 _CANDIDATES_LEGEND = """\
-Reach is the share of gold entities whose boundaries a candidate has, and so what an LLM could still
-put right; extra are doubted candidates for each predicted one. Calibration error (15 bins of equal
-mass) and Brier score are of predicted candidates."""
+Candidate recall is the share of gold entities whose boundaries a candidate has, and so what an LLM
+could still put right; extra are near misses for each predicted one. Calibration error (15 bins of
+equal mass) and Brier score are of predicted candidates."""
 
 _DETECTION_LEGEND = """\
 Whether uncertainty finds the wrong ones among predicted entities. AUROC is the chance that a wrong
@@ -45,7 +45,7 @@ found."""
 
 _SOURCE_LEGEND = """\
 Entities of the output by whose word they are: the local model's, the LLM's, or the LLM's as it was
-kept in a ledger or recorded."""
+kept in an answer cache or recorded."""
 
 _MATCH_LEGEND = """\
 strict: boundaries and label; boundaries: whatever the label; label: overlaps an entity of that
@@ -54,7 +54,7 @@ under boundaries is a recall: the share of its gold entities whose boundaries we
 they were called."""
 
 
-def describe_benchmark(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
+def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
     """A report as Markdown, beside its pictures.
 
     Args:
@@ -125,8 +125,8 @@ def candidates_table(results: Sequence[SetResult]) -> str:
                 "set": _cell(result.name),
                 "predicted": f"{figures.num_predicted:,}",
                 "extra": f"{figures.extra_share:.3f}",
-                "reach": f"{figures.reach:.4f}",
-                "of predicted": f"{figures.reach_predicted:.4f}",
+                "candidate_recall": f"{figures.candidate_recall:.4f}",
+                "of predicted": f"{figures.candidate_recall_predicted:.4f}",
                 "calibration error": f"{figures.ece:.4f}",
                 "Brier": f"{figures.brier:.4f}",
             }
@@ -221,7 +221,7 @@ def _asking(result: SetResult) -> list[str]:
         f"### {_cell(result.name)}: asking",
         "",
         f"{cost.num_questions:,} questions, of them {cost.num_asked:,} asked now and "
-        f"{cost.num_from_ledger:,} from the ledger; {cost.prompt_tokens:,} prompt tokens. Verdicts "
+        f"{cost.num_from_cache:,} from the cache; {cost.prompt_tokens:,} prompt tokens. Verdicts "
         f"on {result.num_routed:,} routed candidates: {verdicts}.",
         "",
     ]

@@ -12,21 +12,21 @@ from linkner_ray.errors import ContractError
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.extract.progress import Progress, Show, ShowLines
-from linkner_ray.llm.cache.upkeep import ledger_notes
+from linkner_ray.llm.cache.upkeep import cache_notes
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.counters import (
-    NO_EFFORT,
+    NO_COSTS,
     add_counts,
-    check_accounts,
+    check_counters,
     num_asked,
     num_failed,
 )
 from linkner_ray.runs.failures import remove_leftovers
-from linkner_ray.runs.folder import Receipt, RunFolder, facts_digest
+from linkner_ray.runs.folder import RunFolder, UnitResult, json_digest
 from linkner_ray.runs.lock import OutputLock
-from linkner_ray.runs.manifest import FileFacts, read_all, written_files
+from linkner_ray.runs.manifest import FileEntry, read_all, written_files
 from linkner_ray.runs.previous import PreviousRun
-from linkner_ray.runs.shutdown import Stopping
+from linkner_ray.runs.shutdown import Shutdown
 from linkner_ray.schemas import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
@@ -36,23 +36,23 @@ logger = logging.getLogger(__name__)
 class ExtractionResult:
     """What came of a run."""
 
-    receipts: tuple[Receipt, ...]
+    unit_results: tuple[UnitResult, ...]
     """Of every unit in the output, this run's and those found done."""
 
     units_written: int
     """Units this run wrote; 0 when the output was complete before."""
 
     totals: dict[str, int]
-    effort: dict[str, int]
-    """Sum of the receipts' `effort`: what the answers took in this run, which `totals` do not say,
-    since they are the same in every run."""
+    costs: dict[str, int]
+    """Sum of the unit results' `costs`: what the answers took in this run, which `totals` do not
+    say, since they are the same in every run."""
 
     seconds: float
     has_finished: bool = False
     """Whether this run wrote `_SUCCESS`, be it over units that were all done before."""
 
     notes: tuple[str, ...] = ()
-    """Sentences for the report, such as what was not trusted of the ledger."""
+    """Sentences for the report, such as what was not trusted of the answer cache."""
 
     problems: tuple[str, ...] = field(default=())
     """Error limits that were passed; a job with any exits 3."""
@@ -64,16 +64,16 @@ def extract(
     previous: PreviousRun | None = None,
     progress: Callable[[str], None] = logger.info,
     show: Show | None = None,
-    stopping: Stopping | None = None,
+    shutdown: Shutdown | None = None,
 ) -> ExtractionResult:
     """Run a plan to its end, from wherever an earlier run of it stopped.
 
     Args:
         plan: From `plan_extraction`.
-        previous: Run from which what is known of a text is taken over; the output does not tell.
+        previous: Run from which what is known of a text is reused; the output does not tell.
         progress: Called with a sentence now and then.
         show: Shown how far the run is every few seconds; default: `progress` is told as a line.
-        stopping: Told how to end when SIGTERM comes.
+        shutdown: Told how to end when SIGTERM comes.
 
     Raises:
         ConfigError: If the output folder belongs to another run or code, or another run is
@@ -84,21 +84,21 @@ def extract(
     """
     started = time.perf_counter()
     run = RunFolder(plan.config.output.path)
-    run.check(plan.facts)
-    receipts = run.receipts()
-    if run.is_complete and not remaining(plan, receipts, run.url):
-        return _result(plan, receipts, started=started)
+    run.check(plan.fingerprint)
+    unit_results = run.unit_results()
+    if run.is_complete and not remaining(plan, unit_results, run.url):
+        return _result(plan, unit_results, started=started)
     lock = OutputLock(
         run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
     )
-    receipts.clear()
-    if stopping is not None:
-        stopping.end = partial(_stop, run.url, lock, receipts)
+    unit_results.clear()
+    if shutdown is not None:
+        shutdown.end = partial(_stop, run.url, lock, unit_results)
     with lock:
         return _extract_alone(
             plan,
             lock,
-            receipts,
+            unit_results,
             previous=previous,
             started=started,
             say=progress,
@@ -106,11 +106,11 @@ def extract(
         )
 
 
-def _stop(output: str, lock: OutputLock, receipts: Sequence[Receipt]) -> str:
+def _stop(output: str, lock: OutputLock, unit_results: Sequence[UnitResult]) -> str:
     """Let the output go in the middle of a run."""
     lock.release()
     return (
-        f"stopped by SIGTERM: {len(receipts)} units are done and stay in {output}; the same "
+        f"stopped by SIGTERM: {len(unit_results)} units are done and stay in {output}; the same "
         "command goes on from there"
     )
 
@@ -118,29 +118,29 @@ def _stop(output: str, lock: OutputLock, receipts: Sequence[Receipt]) -> str:
 def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     plan: Plan,
     lock: OutputLock,
-    receipts: list[Receipt],
+    unit_results: list[UnitResult],
     *,
     previous: PreviousRun | None,
     started: float,
     say: Callable[[str], None],
     show: Show,
 ) -> ExtractionResult:
-    """The work of `extract` by the one who holds the lock; `receipts` grow with every unit."""
+    """The work of `extract` by the one who holds the lock; `unit_results` grow with every unit."""
     config = plan.config
     run = RunFolder(config.output.path)
     run.begin(
         {
-            "plan": plan.facts,
+            "plan": plan.fingerprint,
             "config": config.model_dump(mode="json"),
             "label_set": plan.label_set.model_dump(mode="json"),
             "code": code_version(),
         }
     )
     run.abort_uploads()
-    done = run.receipts()
+    done = run.unit_results()
     remove_leftovers(run, done)
-    receipts += done
-    files: list[FileFacts] = []
+    unit_results += done
+    files: list[FileEntry] = []
     todo = remaining(plan, done, run.url)
     if todo:
         say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
@@ -153,34 +153,38 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
             previous=previous,
         )
         with Progress(show, shards=len(todo)) as tracker:
-            for receipt in units:
-                receipts.append(receipt)
-                files += [FileFacts(**file) for file in receipt.files]
-                tracker.add(receipt)
+            for unit_result in units:
+                unit_results.append(unit_result)
+                files += [FileEntry(**file) for file in unit_result.files]
+                tracker.add(unit_result)
                 lock.check()
-    if len({receipt.unit for receipt in receipts}) != len(receipts):
+    if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
         raise ContractError(f"{run.url}: a unit was written twice in one run")
-    if missing := [source.path for source, _ in remaining(plan, receipts, run.url)]:
+    if missing := [source.path for source, _ in remaining(plan, unit_results, run.url)]:
         raise ContractError(
             f"{run.url}: {len(missing)} shards were not read to their end, such as {missing[0]}"
         )
     known = {file.path for file in files}
     unknown = [path for path in written_files(run.folder) if path not in known]
     files += read_all(run.folder, unknown)
-    result = _result(plan, receipts, done=len(done), started=started, has_finished=True)
+    result = _result(plan, unit_results, done=len(done), started=started, has_finished=True)
     lock.confirm()
-    run.finish(receipts, files, _manifest_facts(plan, result.totals))
+    run.finish(unit_results, files, _manifest_header(plan, result.totals))
     return result
 
 
-def _manifest_facts(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:
+def _manifest_header(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:
     """What the manifest says besides its files; the same however often the run was interrupted."""
-    named = {name: plan.facts[name] for name in ("checkpoint", "prompt", "label_set")}
+    named = {name: plan.fingerprint[name] for name in ("checkpoint", "prompt", "label_set")}
     return {
         "schema_version": SCHEMA_VERSION,
-        "digests": {"plan": plan.digest, "config": facts_digest(plan.facts["config"]), **named},
+        "digests": {
+            "plan": plan.digest,
+            "config": json_digest(plan.fingerprint["config"]),
+            **named,
+        },
         "code": code_version(),
-        "plan": plan.facts,
+        "plan": plan.fingerprint,
         "sources": [asdict(source) for source in plan.sources],
         "totals": totals,
     }
@@ -188,7 +192,7 @@ def _manifest_facts(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:
 
 def _result(
     plan: Plan,
-    receipts: Sequence[Receipt],
+    unit_results: Sequence[UnitResult],
     *,
     started: float,
     done: int | None = None,
@@ -198,25 +202,25 @@ def _result(
 
     Args:
         plan: Of the run.
-        receipts: Of every unit in the output.
+        unit_results: Of every unit in the output.
         started: On `time.perf_counter`.
         done: Units that were there before; default: all.
         has_finished: Whether this run finishes the output.
     """
     totals: dict[str, int] = {}
-    effort = dict(NO_EFFORT)
-    for receipt in receipts:
-        totals = add_counts(totals, receipt.counts)
-        effort = add_counts(effort, receipt.effort)
-    check_accounts(totals)
+    costs = dict(NO_COSTS)
+    for unit_result in unit_results:
+        totals = add_counts(totals, unit_result.counts)
+        costs = add_counts(costs, unit_result.costs)
+    check_counters(totals)
     return ExtractionResult(
-        receipts=tuple(receipts),
-        units_written=0 if done is None else len(receipts) - done,
+        unit_results=tuple(unit_results),
+        units_written=0 if done is None else len(unit_results) - done,
         totals=totals,
-        effort=effort,
+        costs=costs,
         has_finished=has_finished,
         seconds=time.perf_counter() - started,
-        notes=tuple(ledger_notes(plan.config.ledger)),
+        notes=tuple(cache_notes(plan.config.cache)),
         problems=_problems(totals, plan.config.errors),
     )
 

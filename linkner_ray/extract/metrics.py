@@ -1,8 +1,9 @@
 """Metrics of a run for Prometheus, through Ray's own exporter on each node.
 
-The driver counts a unit when its receipt arrives, so the counters are the sums of the report, and a
-task that Ray does again is not counted twice. Ray's endpoint shows them as `ray_linkner_..._total`.
-No value of a tag comes from a document: their number is that of statuses, stages and the like.
+The driver counts a unit when its unit result arrives, so the counters are the sums of the report,
+and a task that Ray does again is not counted twice. Ray's endpoint shows them as
+`ray_linkner_..._total`. No value of a tag comes from a document: their number is that of statuses,
+stages and the like.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from linkner_ray.runs.counters import KINDS, SOURCES, VERDICTS, source_counter
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.folder import UnitResult
 
 UNIT_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Upper bounds of the histogram of what a unit takes in a stage."""
@@ -19,13 +20,13 @@ UNIT_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """A metric that counts what receipts count."""
+    """A metric that counts what unit results count."""
 
     name: str
     description: str
     tag: str
     of: Mapping[str, str]
-    """Value of the tag to the counter of a receipt's `counts` or `effort`."""
+    """Value of the tag to the counter of a unit result's `counts` or `costs`."""
 
 
 COUNTED = (
@@ -74,7 +75,7 @@ COUNTED = (
         tag="answered_by",
         of={
             "llm": "questions_asked",
-            "ledger": "questions_from_ledger",
+            "cache": "questions_from_cache",
             "previous": "questions_from_previous",
         },
     ),
@@ -118,20 +119,20 @@ class RunMetrics:
         )
         self._show_shards()
 
-    def add(self, receipt: Receipt) -> None:
+    def add(self, unit_result: UnitResult) -> None:
         """Count a unit that this run has done."""
         for counted, counter in self._counters:
             for value, name in counted.of.items():
-                count = receipt.counts.get(name, 0) + receipt.effort.get(name, 0)
+                count = unit_result.counts.get(name, 0) + unit_result.costs.get(name, 0)
                 if count:
                     counter.inc(count, {counted.tag: value})
-        for stage, seconds in receipt.seconds.items():
+        for stage, seconds in unit_result.seconds.items():
             self._unit_seconds.observe(seconds, {"stage": stage})
             if seconds > 0:
                 self._stage_seconds.inc(seconds, {"stage": stage})
-        for file in receipt.files:
+        for file in unit_result.files:
             self._bytes.inc(file["size_bytes"], {"folder": file["path"].partition("/")[0]})
-        if receipt.is_last:
+        if unit_result.is_last:
             self._waiting, self._done = self._waiting - 1, self._done + 1
             self._show_shards()
 

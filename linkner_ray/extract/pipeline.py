@@ -17,16 +17,16 @@ from ray.data import ActorPoolStrategy, Dataset
 from ray.exceptions import RayError
 
 from linkner_ray.config import (
+    CacheConfig,
     EvaluateConfig,
     ExtractConfig,
     FusionConfig,
-    LedgerConfig,
     LlmConfig,
     RecognizeConfig,
     ResourcesConfig,
     RoutingConfig,
 )
-from linkner_ray.config.budget import Allotment
+from linkner_ray.config.budget import Quota
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.extract.metrics import RunMetrics, count_rebuilds
 from linkner_ray.extract.resources import check_engine_gpus, check_resources
@@ -42,7 +42,7 @@ from linkner_ray.extract.unit_steps import (
 )
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import start_backend
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.units import Source
 from linkner_ray.stages.classify_spans import ClassifySpans
@@ -50,7 +50,7 @@ from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.demonstration_source import load_demonstrations
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.recognize_when_needed import RecognizeWhenNeeded
-from linkner_ray.stages.route_spans import RouteSpans, allot
+from linkner_ray.stages.route_spans import RouteSpans, set_quota
 
 MAX_SOURCE_BLOCKS = 4096
 """Blocks of planned shards; a larger corpus puts several shards into one."""
@@ -71,7 +71,7 @@ class Chain:
     label_set: LabelSet
     """Of the checkpoint."""
 
-    ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
     @classmethod
     def of(cls, config: ExtractConfig | EvaluateConfig, label_set: LabelSet) -> "Chain":
@@ -83,7 +83,7 @@ class Chain:
             fusion=config.fusion,
             resources=_without_idle_gpus(config.resources, config.llm),
             label_set=label_set,
-            ledger=config.ledger,
+            cache=config.cache,
         )
 
     @property
@@ -130,14 +130,12 @@ def _encoder_stages(
 
 
 def _llm_stages(
-    llm: LlmConfig, ledger: LedgerConfig, label_set: LabelSet, *, own_cores: bool = False
+    llm: LlmConfig, cache: CacheConfig, label_set: LabelSet, *, own_cores: bool = False
 ) -> list[Stage]:
     if llm.backend == "none":
         return [ClassifySpans(None, label_set, config=llm)]
     demonstrations = load_demonstrations(llm, label_set)
-    backend = start_backend(
-        llm, label_set, ledger, own_cores=own_cores, on_rebuild=count_rebuilds()
-    )
+    backend = start_backend(llm, label_set, cache, own_cores=own_cores, on_rebuild=count_rebuilds())
     return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
 
 
@@ -160,7 +158,7 @@ def add_model_stages(units: Dataset, chain: Chain, *, when_needed: bool = False)
     make_llm_stages = partial(
         _llm_stages,
         chain.llm,
-        chain.ledger,
+        chain.cache,
         chain.label_set,
         # One alone may use what others leave idle; several would crowd the same cores.
         own_cores=resources.llm_actors > 1,
@@ -216,8 +214,8 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
     todo: Sequence[tuple[Source, list[int]]],
     sources: Sequence[Source],
     previous: PreviousRun | None = None,
-) -> Iterator[Receipt]:
-    """Send shards through all stages; a receipt comes back for each unit written.
+) -> Iterator[UnitResult]:
+    """Send shards through all stages; a unit result comes back for each unit written.
 
     Args:
         config: The resolved config.
@@ -225,24 +223,24 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
         label_set: Label set of the checkpoint.
         todo: Shards, each with the first records of its units that are done.
         sources: All shards of the plan; a budget in calls is divided among them by size.
-        previous: Run from which what is known of a text is taken over.
+        previous: Run from which what is known of a text is reused.
 
     Raises:
         LinknerError: What a stage or an actor's start raised.
     """
     chain = Chain.of(config, label_set)
     _prepare(chain)
-    allotments = _allotments(chain, sources)
+    quotas = _quotas(chain, sources)
     items: list[Row] = [
         {
             "source": json.dumps(asdict(source)),
             "done": done,
-            "allotment": json.dumps(asdict(allotments[source.path])) if allotments else None,
+            "quota": json.dumps(asdict(quotas[source.path])) if quotas else None,
         }
         for source, done in todo
     ]
     schema = pa.schema(
-        [("source", pa.string()), ("done", pa.list_(pa.int64())), ("allotment", pa.string())]
+        [("source", pa.string()), ("done", pa.list_(pa.int64())), ("quota", pa.string())]
     )
     read = partial(
         read_sources,
@@ -258,14 +256,14 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
     units = _blocks_of(items, schema).map_batches(
         read, batch_format="pyarrow", num_cpus=config.resources.read_cpus
     )
-    receipts = add_model_stages(units, chain, when_needed=previous is not None).map_batches(
+    unit_results = add_model_stages(units, chain, when_needed=previous is not None).map_batches(
         write, batch_format="pyarrow", num_cpus=config.resources.write_cpus
     )
     metrics = RunMetrics(shards=len(todo))
-    for row in _rows(receipts):
-        receipt = Receipt.from_facts(json.loads(str(row["receipt"])))
-        metrics.add(receipt)
-        yield receipt
+    for row in _rows(unit_results):
+        unit_result = UnitResult.from_record(json.loads(str(row["unit_result"])))
+        metrics.add(unit_result)
+        yield unit_result
 
 
 def _read_beside(
@@ -275,7 +273,7 @@ def _read_beside(
     yield from read(batch, previous=ray.get(previous))
 
 
-def _allotments(chain: Chain, sources: Sequence[Source]) -> dict[str, Allotment]:
+def _quotas(chain: Chain, sources: Sequence[Source]) -> dict[str, Quota]:
     """Part of each shard, by path, in a budget of calls; nothing for another budget or none."""
     calls = chain.routing.max_calls
     if calls is None:
@@ -283,7 +281,7 @@ def _allotments(chain: Chain, sources: Sequence[Source]) -> dict[str, Allotment]
     total = sum(source.size for source in sources)
     before = accumulate((source.size for source in sources), initial=0)
     return {
-        source.path: Allotment(calls=calls, total_bytes=total, bytes_before=position)
+        source.path: Quota(calls=calls, total_bytes=total, bytes_before=position)
         for source, position in zip(sources, before, strict=False)
     }
 
@@ -308,7 +306,7 @@ def run_documents(tables: Sequence[pa.Table], chain: Chain) -> StagedDocuments:
     _prepare(chain)
     items = [
         unit_of(table, f"{index:010d}")
-        for index, table in enumerate(allot_documents(tables, chain.routing))
+        for index, table in enumerate(set_quotas(tables, chain.routing))
     ]
     fused = add_model_stages(_blocks_of(items, UNIT_ROW), chain).map_batches(
         partial(fuse_units, fusion=chain.fusion, label_set=chain.label_set),
@@ -323,15 +321,15 @@ def run_documents(tables: Sequence[pa.Table], chain: Chain) -> StagedDocuments:
     return StagedDocuments(tables=tuple(unpack(row["documents"]) for row in rows), seconds=seconds)
 
 
-def allot_documents(tables: Sequence[pa.Table], routing: RoutingConfig) -> list[pa.Table]:
+def set_quotas(tables: Sequence[pa.Table], routing: RoutingConfig) -> list[pa.Table]:
     """Documents at hand, each table marked with its part of a budget in calls, if there is one."""
     if routing.max_calls is None:
         return list(tables)
     # They have no size; each document counts as one byte.
     ends = list(accumulate((table.num_rows for table in tables), initial=0))
-    allotment = Allotment(calls=routing.max_calls, total_bytes=ends[-1])
-    parts = map(allotment.between, ends, ends[1:])
-    return [allot(table, part) for table, part in zip(tables, parts, strict=True)]
+    quota = Quota(calls=routing.max_calls, total_bytes=ends[-1])
+    parts = map(quota.between, ends, ends[1:])
+    return [set_quota(table, part) for table, part in zip(tables, parts, strict=True)]
 
 
 def without_llm(table: pa.Table, chain: Chain) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What a run will do, settled before anything starts: its shards, and what decides its output."""
+"""What a run will do, decided before anything starts: its shards, and what decides its output."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.model_identity import known_content
-from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, choose_symbols
+from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, PromptBuilder, choose_symbols
 from linkner_ray.readers import check_first_source, list_sources
-from linkner_ray.runs.folder import Receipt, facts_digest
+from linkner_ray.runs.folder import UnitResult, json_digest
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.spanner.calibration.named_threshold import with_threshold
@@ -28,23 +28,23 @@ from linkner_ray.stages.demonstration_source import corpus_digest, fixed_demonst
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run will do, settled before anything starts."""
+    """What a run will do, decided before anything starts."""
 
     config: ExtractConfig
     label_set: LabelSet
-    facts: dict[str, Any]
-    """What decides the output; a folder belongs to one such set of facts."""
+    fingerprint: dict[str, Any]
+    """What decides the output; a folder belongs to one such fingerprint."""
 
     sources: tuple[Source, ...]
 
     @property
     def digest(self) -> str:
-        """Name of `facts`."""
-        return facts_digest(self.facts)
+        """Name of `fingerprint`."""
+        return json_digest(self.fingerprint)
 
 
 def plan_extraction(config: ExtractConfig) -> Plan:
-    """List the shards and settle what decides the output.
+    """List the shards and fix what decides the output.
 
     Raises:
         ConfigError: If a path matches nothing, the first shard lacks the text column, or there is
@@ -65,7 +65,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
             },
             "sentences": True,
             "recognize": {
-                "uncertainty", "doubted_floor", "max_doubted", "certain_confidence",
+                "uncertainty", "near_miss_floor", "max_near_misses", "certain_confidence",
                 "dropout_samples", "dropout_scope", "dtype", "batch_scope", "seed",
             },
             "routing": True,
@@ -84,7 +84,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         exclude={"routing": {"threshold_for"}},
     )  # fmt: skip
     config.routing.check_labels(label_set.ids)
-    facts: dict[str, Any] = {
+    fingerprint: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "demonstrations": corpus_digest(config.llm),
         "prompt": _prompt_digest(config.llm, label_set),
@@ -98,13 +98,13 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     }
     if config.routing.max_calls is not None:
         # What a unit may ask depends on all shards, so shards that come later are another plan.
-        facts["budget_over"] = _sizes_digest(sources)
-    return Plan(config=config, label_set=label_set, facts=facts, sources=sources)
+        fingerprint["budget_over"] = _sizes_digest(sources)
+    return Plan(config=config, label_set=label_set, fingerprint=fingerprint, sources=sources)
 
 
 def _sizes_digest(sources: Sequence[Source]) -> str:
     """Name of the shards and their sizes."""
-    return facts_digest([(source.path, source.size) for source in sources])
+    return json_digest([(source.path, source.size) for source in sources])
 
 
 def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
@@ -113,25 +113,27 @@ def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     may_choose = config.backend == "vllm" and config.answer_form == "auto"
     by_name = config.answer_form == "choice" or (may_choose and count > len(SYMBOL_ALPHABETS[0]))
     symbols = () if by_name else choose_symbols(count)
-    questionnaire = Questionnaire.from_config(config, label_set, symbols, decoding="")
+    prompt_builder = PromptBuilder.from_config(config, label_set, symbols, decoding="")
     fixed = fixed_demonstrations(config, label_set)
-    request = questionnaire.request(Question("Ada", 0, 3), fixed=fixed)
+    request = prompt_builder.request(Question("Ada", 0, 3), fixed=fixed)
     messages = [variant.messages for variant in (request, *request.variants)]
     return hashlib.blake2b(repr(messages).encode(), digest_size=8).hexdigest()
 
 
-def remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[Source, list[int]]]:
+def remaining(
+    plan: Plan, done: Sequence[UnitResult], output: str
+) -> list[tuple[Source, list[int]]]:
     """Shards with work left, each with the first records of its finished units."""
-    finished: dict[str, list[Receipt]] = {}
-    for receipt in done:
-        finished.setdefault(receipt.source_digest, []).append(receipt)
+    finished: dict[str, list[UnitResult]] = {}
+    for unit_result in done:
+        finished.setdefault(unit_result.source_digest, []).append(unit_result)
     todo = []
     for source in plan.sources:
-        receipts = finished.pop(source.digest(plan.digest), [])
-        if not _covers_shard(receipts):
-            todo.append((source, sorted(receipt.first_record for receipt in receipts)))
+        unit_results = finished.pop(source.digest(plan.digest), [])
+        if not _covers_shard(unit_results):
+            todo.append((source, sorted(unit_result.first_record for unit_result in unit_results)))
     if finished:
-        gone = sorted({receipts[0].source for receipts in finished.values()})
+        gone = sorted({unit_results[0].source for unit_results in finished.values()})
         raise ConfigError(
             f"{output} holds entities of shards that have changed or are no longer in the input: "
             f"{', '.join(gone[:5])}{' ...' if len(gone) > 5 else ''}; choose another output.path, "
@@ -140,13 +142,13 @@ def remaining(plan: Plan, done: Sequence[Receipt], output: str) -> list[tuple[So
     return todo
 
 
-def _covers_shard(receipts: Sequence[Receipt]) -> bool:
+def _covers_shard(unit_results: Sequence[UnitResult]) -> bool:
     """Whether finished units reach from the first record of a shard to its end without a gap."""
     expected = 0
-    for receipt in sorted(receipts, key=lambda receipt: receipt.first_record):
-        if receipt.first_record != expected:
+    for unit_result in sorted(unit_results, key=lambda unit_result: unit_result.first_record):
+        if unit_result.first_record != expected:
             return False
-        if receipt.is_last:
+        if unit_result.is_last:
             return True
-        expected += receipt.num_records
+        expected += unit_result.num_records
     return False

@@ -59,7 +59,7 @@ def preview_input(
         recognize=config.recognize,
         routing=config.routing,
         fusion=config.fusion,
-        ledger=config.ledger if ask else None,
+        cache=config.cache if ask else None,
         sentences=config.sentences,
     ) as linkner:
         table = linkner.run(documents)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from linkner_ray.runs.counters import add_counts
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.folder import UnitResult
 
 LINE_INTERVAL_S = 10.0
 
@@ -91,10 +91,10 @@ class Progress:
         self._ticker.join()
         self._show(self.snapshot())
 
-    def add(self, receipt: Receipt) -> None:
+    def add(self, unit_result: UnitResult) -> None:
         """Count a unit."""
-        self._totals = add_counts(self._totals, receipt.counts)
-        self._shards_done += receipt.is_last
+        self._totals = add_counts(self._totals, unit_result.counts)
+        self._shards_done += unit_result.is_last
         self._units += 1
 
     def snapshot(self) -> Snapshot:

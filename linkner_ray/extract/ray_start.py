@@ -38,9 +38,9 @@ def start_ray() -> None:
         )
     except Exception as error:  # what Ray raises when it is not up in time has no narrower type
         raise StartupError(_describe(address, time.monotonic() - started, error)) from error
-    facts = getattr(context, "address_info", None)
-    if facts is not None:  # with Ray Client, as for ray://, another process is the driver
-        keep_in(Path(facts["session_dir"]) / "logs")
+    fingerprint = getattr(context, "address_info", None)
+    if fingerprint is not None:  # with Ray Client, as for ray://, another process is the driver
+        keep_in(Path(fingerprint["session_dir"]) / "logs")
 
 
 def _describe(address: str, seconds: float, error: Exception) -> str:

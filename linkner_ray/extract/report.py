@@ -30,7 +30,7 @@ def describe_plan(plan: Plan) -> str:
     lines = [
         yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).rstrip(),
         "",
-        f"plan {plan.digest}, checkpoint {plan.facts['checkpoint']}, labels "
+        f"plan {plan.digest}, checkpoint {plan.fingerprint['checkpoint']}, labels "
         f"{' '.join(plan.label_set.ids)}",
         f"{len(plan.sources)} shards, {sum(source.size for source in plan.sources):,} bytes:",
     ]
@@ -77,28 +77,28 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
     report = RunReport(
         title=context.title,
         run_id=plan.digest,
-        totals={**result.totals, **result.effort},
+        totals={**result.totals, **result.costs},
         labels=plan.label_set.ids,
         routing_threshold=plan.config.routing.threshold,
         config=plan.config.model_dump(mode="json"),
         versions={
             **installed_versions(),
-            "checkpoint": plan.facts["checkpoint"],
-            "prompt": plan.facts["prompt"],
+            "checkpoint": plan.fingerprint["checkpoint"],
+            "prompt": plan.fingerprint["prompt"],
             "llm": plan.config.llm.model or "none",
         },
         seconds=context.seconds or {"extract": result.seconds},
         units=report_units(
             UnitReport(
-                name=receipt.unit,
-                source=receipt.source,
-                documents=receipt.counts["documents_read"],
-                characters=receipt.counts["characters_total"],
-                seconds=dict(receipt.seconds),
+                name=unit_result.unit,
+                source=unit_result.source,
+                documents=unit_result.counts["documents_read"],
+                characters=unit_result.counts["characters_total"],
+                seconds=dict(unit_result.seconds),
             )
-            for receipt in result.receipts
+            for unit_result in result.unit_results
         ),
-        timeline=measure_timeline(result.receipts, _actors(plan)),
+        timeline=measure_timeline(result.unit_results, _actors(plan)),
         scores=context.scores,
         notes=(*context.notes, *result.notes, *result.problems),
     )
@@ -120,7 +120,7 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
 
     totals = result.totals
     if not result.has_finished:
-        units = len(result.receipts)
+        units = len(result.unit_results)
         return f"nothing to do: {plan.config.output.path} is complete ({units} units)"
     rows = {
         "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
@@ -128,14 +128,14 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
         f"{totals['documents_quarantined']:,} quarantined)",
         "files quarantined": f"{totals['files_quarantined']:,}",
         "characters": f"{totals['characters_total']:,}",
-        "candidates": f"{totals['candidates_predicted'] + totals['candidates_doubted']:,}",
+        "candidates": f"{totals['candidates_predicted'] + totals['candidates_near_miss']:,}",
         "routed": f"{totals['routed']:,} ({routed_share(totals):.1%})",
         **_beside(totals),
         "questions": f"{totals['questions']:,}, {totals['prompt_tokens']:,} prompt tokens",
-        "asked now": f"{result.effort['questions_asked']:,}, "
-        f"{result.effort['prompt_tokens_asked']:,} prompt tokens; "
-        f"{result.effort['questions_from_ledger']:,} from the ledger",
-        **_from_previous(result.effort),
+        "asked now": f"{result.costs['questions_asked']:,}, "
+        f"{result.costs['prompt_tokens_asked']:,} prompt tokens; "
+        f"{result.costs['questions_from_cache']:,} from the answer cache",
+        **_from_previous(result.costs),
         "entities": f"{totals['entities']:,}",
         "seconds": f"{result.seconds:.1f}",
         "output": plan.config.output.path,
@@ -143,15 +143,15 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
     return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
 
 
-def _from_previous(effort: Mapping[str, int]) -> dict[str, str]:
+def _from_previous(costs: Mapping[str, int]) -> dict[str, str]:
     """What an incremental run took over."""
     from linkner_ray.runs.previous import REUSED
 
-    if REUSED not in effort:
+    if REUSED not in costs:
         return {}
     return {
-        "taken over": f"{effort[REUSED]:,} documents with {effort['candidates_reused']:,} "
-        f"candidates, {effort['questions_from_previous']:,} answers"
+        "reused": f"{costs[REUSED]:,} documents with {costs['candidates_reused']:,} "
+        f"candidates, {costs['questions_from_previous']:,} answers"
     }
 
 

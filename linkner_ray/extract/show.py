@@ -18,7 +18,7 @@ from linkner_ray.llm.backends import endpoint, replay, vllm_engine
 from linkner_ray.llm.context import ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations, Shown
 from linkner_ray.llm.model_identity import model_revision
-from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, Questionnaire, Request, choose_symbols
+from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, PromptBuilder, Request, choose_symbols
 from linkner_ray.reporting.visible import make_visible
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.demonstration_source import load_demonstrations
@@ -70,7 +70,7 @@ class _Run:
             return None
 
     @cached_property
-    def questionnaires(self) -> list[Questionnaire]:
+    def prompt_builders(self) -> list[PromptBuilder]:
         """What the backend may have chosen to ask with: each set of symbols, then no symbols.
 
         A model whose files have changed since is another one, and so is one that is not here.
@@ -79,7 +79,7 @@ class _Run:
         forms = [choose_symbols(count, a) for a in SYMBOL_ALPHABETS if count <= len(a)]
         decodings = _DECODINGS[self.llm.backend]
         return [
-            Questionnaire.from_config(
+            PromptBuilder.from_config(
                 self.llm, self.label_set, form, revision=revision, decoding=decoding
             )
             for revision in dict.fromkeys((self.revision, self.llm.revision))
@@ -88,7 +88,7 @@ class _Run:
         ]
 
     def _requests(self, row: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[Request]:
-        """A candidate's request by each questionnaire."""
+        """A candidate's request by each prompt builder."""
         asked = ask_span(
             row["text"],
             [(sentence["start"], sentence["end"]) for sentence in row["sentences"]],
@@ -97,8 +97,8 @@ class _Run:
             size=ContextSize(self.llm.context_sentences, self.llm.max_context_chars),
         )
         shown = self.demonstrations.choose([asked.sentence])[0] if self.demonstrations else Shown()
-        for questionnaire in self.questionnaires:
-            yield questionnaire.request(asked.question, fixed=shown.fixed, near=shown.near)
+        for prompt_builder in self.prompt_builders:
+            yield prompt_builder.request(asked.question, fixed=shown.fixed, near=shown.near)
 
 
 def show_document(output_path: str, doc_id: str) -> str:
@@ -118,11 +118,11 @@ def show_document(output_path: str, doc_id: str) -> str:
     folder = Folder.at(output_path)
     if not folder.exists("_run.json"):
         raise ConfigError(f"{output_path} is not the output of a run: it has no _run.json")
-    facts = json.loads(folder.read_bytes("_run.json"))
+    record = json.loads(folder.read_bytes("_run.json"))
     run = _Run(
-        config=facts["config"],
-        label_set=LabelSet.model_validate(facts["label_set"]),
-        revision=_revision_now(LlmConfig.model_validate(facts["config"]["llm"])),
+        config=record["config"],
+        label_set=LabelSet.model_validate(record["label_set"]),
+        revision=_revision_now(LlmConfig.model_validate(record["config"]["llm"])),
     )
     rows = list(_find(folder, doc_id))
     if not rows:

@@ -17,20 +17,20 @@ from functools import lru_cache
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, InputConfig, OutputConfig, SentencesConfig
-from linkner_ray.config.budget import Allotment
+from linkner_ray.config.budget import Quota
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import LabelSet
 from linkner_ray.readers import read_units
-from linkner_ray.runs.counters import count_effort, count_unit
-from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.runs.counters import count_costs, count_unit
+from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.schemas import QUARANTINE
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.normalise_sources import settle_sources
-from linkner_ray.stages.reuse import TakeOver, taken_over
-from linkner_ray.stages.route_spans import allot
+from linkner_ray.stages.normalise_sources import normalise_sources
+from linkner_ray.stages.reuse import ReuseDocuments, reuse_counters
+from linkner_ray.stages.route_spans import set_quota
 from linkner_ray.stages.split_sentences import SplitSentences
 from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
 
@@ -123,15 +123,15 @@ def read_sources(  # noqa: PLR0913 - what a run says to its readers
     """Sources to units, with their text split into sentences.
 
     Args:
-        batch: A row a shard: `source`; `done`, the first records of finished units; `allotment`,
+        batch: A row a shard: `source`; `done`, the first records of finished units; `quota`,
             which marks each unit with its part of the run's calls, null if those are not limited.
         plan_digest: Digest of what decides the output.
         config: Columns to read and limits of units and documents.
         sentences: How text is split.
         raw_chars: Characters of a bad value kept in quarantine.
-        previous: Run from which what is known of a text is taken over; None to take over nothing.
+        previous: Run from which what is known of a text is reused; None to reuse nothing.
     """
-    stages: list[Stage] = [] if previous is None else [TakeOver(previous)]
+    stages: list[Stage] = [] if previous is None else [ReuseDocuments(previous)]
     stages.append(SplitSentences(sentences))
     for item in batch.to_pylist():
         source = Source(**json.loads(item["source"]))
@@ -142,10 +142,10 @@ def read_sources(  # noqa: PLR0913 - what a run says to its readers
             source, config=config, errors_raw_chars=raw_chars, is_done=done.__contains__
         ):
             documents = unit.documents
-            if item["allotment"] is not None:
-                allotment = Allotment(**json.loads(item["allotment"]))
+            if item["quota"] is not None:
+                quota = Quota(**json.loads(item["quota"]))
                 first, end = (int(share * source.size) for share in (unit.begins, unit.ends))
-                documents = allot(documents, allotment.between(first, end))
+                documents = set_quota(documents, quota.between(first, end))
             clock = _Clock()
             clock.add("ReadDocuments", began=began, seconds=time.perf_counter() - started)
             row = {
@@ -166,13 +166,13 @@ def read_sources(  # noqa: PLR0913 - what a run says to its readers
 def write_units(
     batch: pa.Table, *, output: OutputConfig, fusion: FusionConfig, label_set: LabelSet
 ) -> pa.Table:
-    """Units to files and receipts."""
+    """Units to files and unit results."""
     run = RunFolder(output.path)
     fuse = FuseEntities(fusion, label_set.classes)
     to_rows = WriteEntities(keep_text=output.keep_text)
-    receipts = []
+    unit_results = []
     for item in batch.to_pylist():
-        row, effort = _fuse(item, fuse)
+        row, costs = _fuse(item, fuse)
         table = unpack(row["documents"])
         quarantine = unpack(row["quarantine"])
         skipped = json.loads(item["skipped"])
@@ -184,7 +184,7 @@ def write_units(
                 f"{found} accounted for"
             )
         entities = to_rows(table)
-        receipt = Receipt(
+        unit_result = UnitResult(
             unit=str(row["unit"]),
             source=str(row["source"]),
             first_record=item["first_record"],
@@ -193,7 +193,7 @@ def write_units(
             counts=count_unit(table, output=entities, quarantine=quarantine, skipped=skipped),
         )
         files = run.commit(
-            receipt,
+            unit_result,
             entities=entities,
             quarantine=quarantine,
             candidates=candidates_rows(table) if output.keep_candidates else None,
@@ -202,11 +202,11 @@ def write_units(
         clock.add("WriteEntities", began=began, seconds=time.perf_counter() - started)
         spent = {
             **clock.times,
-            "effort": effort,
+            "costs": costs,
             "files": [asdict(file) for file in files],
         }
-        receipts.append({"receipt": json.dumps({**asdict(receipt), **spent})})
-    return pa.Table.from_pylist(receipts, schema=pa.schema([("receipt", pa.string())]))
+        unit_results.append({"unit_result": json.dumps({**asdict(unit_result), **spent})})
+    return pa.Table.from_pylist(unit_results, schema=pa.schema([("unit_result", pa.string())]))
 
 
 def fuse_units(batch: pa.Table, *, fusion: FusionConfig, label_set: LabelSet) -> pa.Table:
@@ -219,8 +219,8 @@ def fuse_units(batch: pa.Table, *, fusion: FusionConfig, label_set: LabelSet) ->
 def _fuse(row: Row, fuse: FuseEntities) -> tuple[Row, dict[str, int]]:
     """A unit with entities, and what its answers took."""
     table = unpack(row["documents"])
-    settled = {**row, "documents": pack(settle_sources(table))}
-    return apply_stages(settled, [fuse]), {**count_effort(table), **taken_over(table)}
+    normalised = {**row, "documents": pack(normalise_sources(table))}
+    return apply_stages(normalised, [fuse]), {**count_costs(table), **reuse_counters(table)}
 
 
 def pack(table: pa.Table) -> bytes:

@@ -1,4 +1,4 @@
-"""What is checked before a night starts: the checkpoint by its canary, and the estimate."""
+"""What is checked before a night starts: the checkpoint by its self-check, and the estimate."""
 
 from dataclasses import replace
 
@@ -7,24 +7,24 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.extract.plan import Plan
 from linkner_ray.nightly.estimate import RunEstimate, SampleSettings, estimate_run, known_answers
 from linkner_ray.spanner.checkpoint import local_checkpoint
-from linkner_ray.spanner.self_check import Canary, load_recognizer
+from linkner_ray.spanner.self_check import SelfCheck, load_recognizer
 
 
-def check_canary_of(config: RecognizeConfig, notes: list[str]) -> int:
+def run_self_check_of(config: RecognizeConfig, notes: list[str]) -> int:
     """Ask the checkpoint here what it was asked where it was trained, whoever asked it before.
 
     Returns:
-        Sentences of the canary; 0 if the checkpoint has none, which becomes a note.
+        Sentences of the self-check; 0 if the checkpoint has none, which becomes a note.
 
     Raises:
         StartupError: If it answers otherwise.
     """
-    canary = Canary.read(local_checkpoint(config.checkpoint))
-    if canary is None:
-        notes.append(f"{config.checkpoint} has no canary, so nobody asked it.")
+    self_check = SelfCheck.read(local_checkpoint(config.checkpoint))
+    if self_check is None:
+        notes.append(f"{config.checkpoint} has no self-check, so nobody asked it.")
         return 0
     load_recognizer(_anywhere(config), check_again=True)
-    return len(canary.sentences)
+    return len(self_check.sentences)
 
 
 def check_limits(plan: Plan, config: NightlyConfig) -> RunEstimate:

@@ -58,7 +58,7 @@ class Change:
         return self.after or self.before or {}
 
     @property
-    def lot(self) -> str:
+    def seeded_hash(self) -> str:
         """A number that the change draws, the same each time; the lowest become examples."""
         place = f"{self.doc_id}\0{self.kind}\0{self.entity['start']}\0{self.entity['end']}"
         return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
@@ -71,7 +71,7 @@ class Diff:
     before: str
     after: str
     changed: Mapping[str, Sequence[str]]
-    """Steps that the two plans decide differently, with the facts that differ."""
+    """Steps that the two plans decide differently, with the inputs that differ."""
 
     documents: Counter[str] = field(default_factory=Counter)
     """same_text, other_text, only_before, only_after; and repeated_id, those whose id an earlier
@@ -92,15 +92,15 @@ class Diff:
     )
 
     def add(self, change: Change) -> None:
-        """Count a change, and keep it if its lot is among the lowest of its cause."""
+        """Count a change, and keep it if its hash is among the lowest of its cause."""
         entity = change.entity
         self.entities[entity["label"], entity["source"], change.kind] += 1
         self.causes[change.cause, change.kind] += 1
         if change.before and change.after:
             self.relabelled[change.before["label"], change.after["label"]] += 1
         drawn = self._drawn[change.cause]
-        # The count settles equal lots, since changes cannot be compared.
-        item = (-int(change.lot, 16), -sum(self.causes.values()), change)
+        # The count decides between equal hashes, since changes cannot be compared.
+        item = (-int(change.seeded_hash, 16), -sum(self.causes.values()), change)
         push = heapq.heappush if len(drawn) < NUM_EXAMPLES else heapq.heappushpop
         push(drawn, item)
 
@@ -154,7 +154,7 @@ def compare_runs(before: str, after: str) -> Diff:
         DataError: If a file is missing or damaged.
     """
     runs = FinishedRun.open(before), FinishedRun.open(after)
-    versions = [run.facts.get("schema_version") for run in runs]
+    versions = [run.fingerprint.get("schema_version") for run in runs]
     if versions[0] != versions[1]:
         raise ConfigError(
             f"{before} has tables of version {versions[0]}, {after} of version {versions[1]}; "
@@ -176,7 +176,7 @@ def name_cause(cause: str, changed: Iterable[str]) -> str:
 class _Comparison:
     def __init__(self, before: FinishedRun, after: FinishedRun) -> None:
         self.before, self.after = before, after
-        changed = changed_steps(before.facts, after.facts)
+        changed = changed_steps(before.fingerprint, after.fingerprint)
         self.diff = Diff(before=before.url, after=after.url, changed=changed)
         self.files = PartCache(before.url, size=_CACHED_FILES)
 

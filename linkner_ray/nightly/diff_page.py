@@ -54,10 +54,10 @@ def describe_diff(diff: Diff) -> str:
     """The counts for a reader at a terminal."""
     names = ("same_text", "other_text", "only_before", "only_after", "repeated_id")
     documents = {name: diff.documents[name] for name in names}
-    facts = [line for lines in diff.changed.values() for line in lines]
+    differing = [line for lines in diff.changed.values() for line in lines]
     lines = [
         f"{diff.before} -> {diff.after}",
-        *(f"  {make_visible(line, one_line=True)}" for line in facts or ["the plans agree"]),
+        *(f"  {make_visible(line, one_line=True)}" for line in differing or ["the plans agree"]),
         "",
         "documents  " + ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in documents.items()),
         "",

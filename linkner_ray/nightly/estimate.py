@@ -1,4 +1,4 @@
-"""`linkner plan`: what a run would find, ask and take, from a sample of its input.
+"""`linkner estimate`: what a run would find, ask and take, from a sample of its input.
 
 The sample goes through the stages of a run, here and without Ray, up to the question that would be
 asked. A shard's sample stands for the shard, the sampled shards by their bytes for all.
@@ -20,7 +20,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import (
     endpoint,
     engine_start,
-    open_ledger,
+    open_cache,
     start_backend,
     vllm_engine,
 )
@@ -181,7 +181,7 @@ def estimate_run(
     Args:
         plan: What would be run.
         settings: What to look at.
-        is_known: Looks up replies that are at hand, such as in a ledger.
+        is_known: Looks up replies that are at hand, such as in an answer cache.
 
     Raises:
         StartupError: If the checkpoint, the LLM's tokenizer or, to be measured, the LLM do not
@@ -230,17 +230,17 @@ def estimate_run(
 
 
 def known_answers(config: ExtractConfig, label_set: LabelSet) -> IsKnown | None:
-    """Looks questions up in the ledger of a config; None where it has none.
+    """Looks questions up in the answer cache of a config; None where it has none.
 
     Raises:
-        StartupError: If the ledger cannot be read.
+        StartupError: If the answer cache cannot be read.
     """
-    if not config.ledger.path:
+    if not config.cache.path:
         return None
-    ledger = open_ledger(config.ledger.path, config.llm, label_set)
+    cache = open_cache(config.cache.path, config.llm, label_set)
 
     def is_known(keys: Sequence[str]) -> list[bool]:
-        found = ledger.find(keys)
+        found = cache.find(keys)
         return [key in found for key in keys]
 
     return is_known

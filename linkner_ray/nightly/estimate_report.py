@@ -1,4 +1,4 @@
-"""The page that `linkner plan` prints."""
+"""The page that `linkner estimate` prints."""
 
 from linkner_ray.config import ExtractConfig
 from linkner_ray.nightly.estimate import CHARS_PER_TOKEN, RunEstimate
@@ -16,7 +16,7 @@ def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
         f"{_hours(estimate.encoder_hours)} hours for {config.resources.encoder_actors} actors of "
         "that speed.",
         "",
-        "| threshold | routed | share | audited | asked | questions | in the ledger "
+        "| threshold | routed | share | audited | asked | questions | in the answer cache "
         "| prompt tokens | LLM hours |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]

@@ -1,4 +1,4 @@
-"""A night: canary, plan, incremental extraction, verification, diff, drift, report, `latest`.
+"""A night: self-check, plan, incremental extraction, verification, diff, drift, report, `latest`.
 
 Each night is a folder below `output.path`, and builds on the one that `latest` names. `latest` is
 moved last and only to a night that is whole and whose drift is no alert, so whoever reads through
@@ -21,7 +21,7 @@ from linkner_ray.extract.progress import Show
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.report import write_run_report
 from linkner_ray.extract.reuse_report import describe_previous
-from linkner_ray.nightly.checks import check_canary_of, check_limits
+from linkner_ray.nightly.checks import check_limits, run_self_check_of
 from linkner_ray.nightly.diff import Diff, compare_runs
 from linkner_ray.nightly.diff_page import render_diff
 from linkner_ray.nightly.drift import Drift, DriftReport, measure_drift
@@ -39,7 +39,7 @@ from linkner_ray.runs.folder import RunFolder, as_json
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import verify_output
 from linkner_ray.runs.previous import PreviousRun, open_previous
-from linkner_ray.runs.shutdown import Stopping, exit_on_sigterm
+from linkner_ray.runs.shutdown import Shutdown, exit_on_sigterm
 from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.storage import Folder
 
@@ -104,7 +104,7 @@ def run_night(
     *,
     say: Say = logger.info,
     show: Show | None = None,
-    stopping: Stopping | None = None,
+    shutdown: Shutdown | None = None,
 ) -> NightResult:
     """Run a night to its end, from wherever an earlier start of it stopped.
 
@@ -112,7 +112,7 @@ def run_night(
         config: The night, its extraction and its bounds.
         say: Called with a line for each step.
         show: Shown how far extraction is every few seconds; default: `say` is told as a line.
-        stopping: Told how to end when SIGTERM comes; given by a main thread only.
+        shutdown: Told how to end when SIGTERM comes; given by a main thread only.
 
     Raises:
         ConfigError: If the config is wrong, a limit would be passed, the night is published and its
@@ -129,8 +129,8 @@ def run_night(
     )
     timeout_s = config.output.lock_timeout_s
     lock = OutputLock(night.nights, url=config.output.path, timeout_s=timeout_s, say=say)
-    if stopping is not None:
-        stopping.end = lambda: _let_go(lock, "stopped by SIGTERM; the same command goes on")
+    if shutdown is not None:
+        shutdown.end = lambda: _let_go(lock, "stopped by SIGTERM; the same command goes on")
     with lock:
         done = _is_done(night.plan)
         record = read_record(night.output)
@@ -139,7 +139,7 @@ def run_night(
             return _again(night, record, is_done=done)
         if latest is not None:
             night.previous = config.folder_of(latest)
-        return _run_alone(night, lock, is_done=done, stopping=stopping)
+        return _run_alone(night, lock, is_done=done, shutdown=shutdown)
 
 
 def describe_start(config: NightlyConfig) -> str:
@@ -172,8 +172,8 @@ def _is_done(plan: Plan) -> bool:
         ConfigError: If the folder holds another plan's output, or shards have changed.
     """
     run = RunFolder(plan.config.output.path)
-    run.check(plan.facts)
-    return run.is_complete and not remaining(plan, run.receipts(), run.url)
+    run.check(plan.fingerprint)
+    return run.is_complete and not remaining(plan, run.unit_results(), run.url)
 
 
 def _again(night: _Night, record: dict[str, Any] | None, *, is_done: bool) -> NightResult:
@@ -190,22 +190,24 @@ def _again(night: _Night, record: dict[str, Any] | None, *, is_done: bool) -> Ni
 
 
 def _run_alone(
-    night: _Night, lock: OutputLock, *, is_done: bool, stopping: Stopping | None
+    night: _Night, lock: OutputLock, *, is_done: bool, shutdown: Shutdown | None
 ) -> NightResult:
     """The steps, by the one who holds the folder of all nights."""
     config = night.config
-    facts: dict[str, Any] = {}
+    checks: dict[str, Any] = {}
     if is_done:
         night.notes.append("Extraction had ended before this start.")
     else:
-        with night.step("canary"):
-            facts["canary_sentences"] = check_canary_of(night.plan.config.recognize, night.notes)
+        with night.step("self_check"):
+            checks["self_check_sentences"] = run_self_check_of(
+                night.plan.config.recognize, night.notes
+            )
         with night.step("plan"):
-            facts["estimate"] = asdict(check_limits(night.plan, config))
+            checks["estimate"] = asdict(check_limits(night.plan, config))
     with night.step("extract"):
-        result = extract(night.plan) if is_done else _extract(night, lock, stopping)
+        result = extract(night.plan) if is_done else _extract(night, lock, shutdown)
     with night.step("verify"):
-        facts["verified_files"] = _verify(night.output)
+        checks["verified_files"] = _verify(night.output)
     diff, drift = _compare(night)
     alerts = () if drift is None else tuple(map(_describe_alert, drift.alerts))
     held = bool(result.problems) or bool(alerts and not config.night.accept_drift)
@@ -214,9 +216,9 @@ def _run_alone(
         "previous": night.previous,
         "plan": night.plan.digest,
         "code": code_version(),
-        **facts,
+        **checks,
         "totals": dict(result.totals),
-        "effort": dict(result.effort),
+        "costs": dict(result.costs),
         "diff": None if diff is None else diff.as_json(),
         "drift": None if drift is None else drift.as_json(),
         "accepted_drift": list(alerts) if not held else [],
@@ -240,20 +242,20 @@ def _run_alone(
     )
 
 
-def _extract(night: _Night, lock: OutputLock, stopping: Stopping | None) -> ExtractionResult:
-    """Extraction on top of the night before, as far as that can be taken over."""
+def _extract(night: _Night, lock: OutputLock, shutdown: Shutdown | None) -> ExtractionResult:
+    """Extraction on top of the night before, as far as that can be reused."""
     previous = _open_previous(night)
     if previous is not None:
         night.say(describe_previous(previous))
     start_ray()
-    if stopping is None:
+    if shutdown is None:
         return extract(night.plan, previous=previous, progress=night.say, show=night.show)
     # `ray.init` has put a handler of its own in the place of ours.
     with exit_on_sigterm() as now:
-        inner = Stopping()
+        inner = Shutdown()
         now.end = lambda: _let_go(lock, inner.end())
         return extract(
-            night.plan, previous=previous, progress=night.say, show=night.show, stopping=inner
+            night.plan, previous=previous, progress=night.say, show=night.show, shutdown=inner
         )
 
 
@@ -271,7 +273,7 @@ def _open_previous(night: _Night) -> PreviousRun | None:
         return None
     return open_previous(
         night.previous,
-        night.plan.facts,
+        night.plan.fingerprint,
         output=night.plan.config.output.path,
         trust_code=night.config.night.trust_code,
     )
@@ -279,7 +281,7 @@ def _open_previous(night: _Night) -> PreviousRun | None:
 
 def _version_of(previous: str) -> object:
     """Version of the tables of a finished night."""
-    return FinishedRun.open(previous).facts.get("schema_version")
+    return FinishedRun.open(previous).fingerprint.get("schema_version")
 
 
 def _verify(output: Folder) -> int:

@@ -56,26 +56,26 @@ def _decision(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _numbers(record: Mapping[str, Any]) -> Iterator[str]:
-    totals, effort = record["totals"], record["effort"]
+    totals, costs = record["totals"], record["costs"]
     rows = {
         "built on": record["previous"] or "nothing",
         "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
         f"entities, {totals['documents_empty']:,} empty, {totals['documents_quarantined']:,} "
         "quarantined)",
-        "taken over": reuse_line(dict(effort)) or "nothing",
+        "reused": reuse_line(dict(costs)) or "nothing",
         "candidates": f"{totals['candidates']:,}, {routed_share(totals):.1%} routed",
-        "questions": f"{totals['questions']:,}, {effort['questions_asked']:,} of them asked now",
+        "questions": f"{totals['questions']:,}, {costs['questions_asked']:,} of them asked now",
         "entities": f"{totals['entities']:,}",
         "files verified": f"{record['verified_files']:,}",
         "plan": record["plan"],
     }
-    if "canary_sentences" in record:
-        rows["canary"] = f"{record['canary_sentences']:,} sentences as where it was trained"
+    if "self_check_sentences" in record:
+        rows["self_check"] = f"{record['self_check_sentences']:,} sentences as where it was trained"
     if "estimate" in record:
         [row] = record["estimate"]["rows"]
         rows["estimate"] = (
             f"{record['estimate']['documents']:,} documents, {row['questions']:,} questions, if "
-            "nothing could be taken over"
+            "nothing could be reused"
         )
     yield from ("| | |", "| --- | --- |")
     for name, value in rows.items():

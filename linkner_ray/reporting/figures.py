@@ -17,7 +17,7 @@ SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#999999"
 BLACK = "#000000"
 
 SOURCE_COLOURS = {"local": BLUE, "llm": ORANGE}
-KIND_COLOURS = {"predicted": SKY, "doubted": PURPLE}
+KIND_COLOURS = {"predicted": SKY, "near_miss": PURPLE}
 SYSTEM_COLOURS = {"local": BLUE, "linked": VERMILION}
 
 _DPI = 144

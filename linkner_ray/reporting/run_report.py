@@ -1,4 +1,4 @@
-"""The report of a run: a page to read, the same facts as JSON, and pictures."""
+"""The report of a run: a page to read, the same as JSON, and pictures."""
 
 import json
 import re
@@ -91,18 +91,21 @@ def write_report(run: RunReport, *, write_bytes: Callable[[str, bytes], None]) -
 
 
 def report_json(run: RunReport) -> bytes:
-    """All facts of the report, with stable keys."""
-    facts = asdict(run)
-    facts["routed_share"] = routed_share(run.totals)
-    facts["stage_seconds"] = facts["units"].pop("stage_seconds")
+    """The report as JSON, with stable keys."""
+    tree = asdict(run)
+    tree["routed_share"] = routed_share(run.totals)
+    tree["stage_seconds"] = tree["units"].pop("stage_seconds")
     if run.timeline is not None:
         for name, pool in run.timeline.pools.items():
-            facts["timeline"]["pools"][name]["share"] = pool.share
-    facts["scores"] = {
-        scores.name: {"local": _score_facts(scores.local), "linked": _score_facts(scores.linked)}
+            tree["timeline"]["pools"][name]["share"] = pool.share
+    tree["scores"] = {
+        scores.name: {
+            "local": _scores_as_dict(scores.local),
+            "linked": _scores_as_dict(scores.linked),
+        }
         for scores in run.scores
     }
-    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
@@ -197,7 +200,7 @@ def _score_rows(scores: ReportScores) -> list[tuple[str, Counts, Counts]]:
     return [("all", scores.local.micro, scores.linked.micro), *rows]
 
 
-def _score_facts(scores: Scores) -> dict[str, dict[str, float]]:
+def _scores_as_dict(scores: Scores) -> dict[str, dict[str, float]]:
     return {
         label: {
             **asdict(counts),

@@ -1,4 +1,4 @@
-"""Accounts of a run: what came in, what became of it, and the check that the two agree.
+"""Counters of a run: what came in, what became of it, and the check that the two agree.
 
 Counters are derived from a unit's tables alone, so a unit that is done again counts the same.
 Every counter is a sum, so the counters of units add up to those of a run. Two open sets of names
@@ -19,7 +19,7 @@ from linkner_ray.labels import NON_ENTITY
 UNCERTAINTY_BINS = 20
 """Bins of equal width over [0, 1]; 1 itself falls into the last."""
 
-KINDS = ("predicted", "doubted")
+KINDS = ("predicted", "near_miss")
 SOURCES = ("local", "llm")
 VERDICTS = ("label", "non_entity", "unreadable", "failed")
 AUDIT_OUTCOMES = ("agree", "disagree", "unreadable", "failed")
@@ -96,15 +96,15 @@ def count_unit(
     return {**counts, "dropped_by_llm": dropped, "dropped_in_fusion": in_fusion}
 
 
-NO_EFFORT: Mapping[str, int] = {
+NO_COSTS: Mapping[str, int] = {
     "questions_asked": 0,
-    "questions_from_ledger": 0,
+    "questions_from_cache": 0,
     "prompt_tokens_asked": 0,
 }
 """Of a run that finds every unit done."""
 
 
-def count_effort(table: pa.Table) -> dict[str, int]:
+def count_costs(table: pa.Table) -> dict[str, int]:
     """Counters of what a unit's answers took in this run; they are not the same in every run.
 
     Args:
@@ -112,8 +112,8 @@ def count_effort(table: pa.Table) -> dict[str, int]:
 
     Returns:
         Counters by name: of the unit's `questions` those that were asked now, the prompt tokens of
-        these, those whose answer was in the ledger or being asked for another unit, and those
-        whose answer was taken over from a previous run.
+        these, those whose answer was in the answer cache or being asked for another unit, and those
+        whose answer was reused from a previous run.
     """
     sources, keys, tokens = _fields(table["answers"], ("source", "key", "prompt_tokens"))
     source_of = dict(zip(keys, sources, strict=True))
@@ -121,7 +121,7 @@ def count_effort(table: pa.Table) -> dict[str, int]:
     asked = [key for key, source in source_of.items() if source == "llm"]
     return {
         "questions_asked": len(asked),
-        "questions_from_ledger": list(source_of.values()).count("ledger"),
+        "questions_from_cache": list(source_of.values()).count("cache"),
         "questions_from_previous": list(source_of.values()).count("previous"),
         "prompt_tokens_asked": sum(tokens_of[key] or 0 for key in asked),
     }
@@ -134,7 +134,7 @@ def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str,
 
 def routed_share(totals: Mapping[str, int]) -> float:
     """Routed candidates as a share of all candidates, in [0, 1]; 0 where there are none."""
-    candidates = totals.get("candidates_predicted", 0) + totals.get("candidates_doubted", 0)
+    candidates = totals.get("candidates_predicted", 0) + totals.get("candidates_near_miss", 0)
     return totals["routed"] / candidates if candidates else 0.0
 
 
@@ -149,7 +149,7 @@ def num_failed(totals: Mapping[str, int]) -> int:
     return totals["verdict_failed"] + audits
 
 
-def check_accounts(totals: Mapping[str, int]) -> None:
+def check_counters(totals: Mapping[str, int]) -> None:
     """Check that everything that came in is accounted for.
 
     Raises:
@@ -163,7 +163,7 @@ def check_accounts(totals: Mapping[str, int]) -> None:
             listed = " + ".join(f"{part} {count}" for part, count in counts.items()) or "no parts"
             faults.append(f"{name} is {totals.get(name, 0)}, but {listed} = {total}")
     if faults:
-        raise ContractError(f"the accounts of the run do not add up: {'; '.join(faults)}")
+        raise ContractError(f"the counters of the run do not add up: {'; '.join(faults)}")
 
 
 def _sums(totals: Mapping[str, int]) -> list[tuple[str, list[str]]]:

@@ -10,16 +10,16 @@ STEPS: dict[str, tuple[str, ...]] = {
     "calibration": (
         "calibration",
         "config.recognize.uncertainty",
-        "config.recognize.doubted_floor",
-        "config.recognize.max_doubted",
+        "config.recognize.near_miss_floor",
+        "config.recognize.max_near_misses",
         "config.recognize.certain_confidence",
     ),
     "routing": ("config.routing", "budget_over"),
     "llm": ("config.llm", "llm", "prompt", "demonstrations", "label_set"),
     "fusion": ("config.fusion",),
 }
-"""Steps in the order of the pipeline, each with the facts of a plan that decide it, by dotted name.
-The longest name that a fact begins with is the one that counts. Facts that are named nowhere decide
+"""Steps in the order of the pipeline, each with the inputs of a plan that decide it, by dotted
+name. The longest name that an input begins with counts. Inputs that are named nowhere decide
 how documents are read and cut into units, or what is kept, and no step over a given text."""
 
 LOCAL_STEPS = ("code", "sentences", "encoder", "calibration")
@@ -27,11 +27,11 @@ LOCAL_STEPS = ("code", "sentences", "encoder", "calibration")
 
 
 def changed_steps(previous: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Steps that two plans decide differently, each with the facts that differ.
+    """Steps that two plans decide differently, each with the inputs that differ.
 
     Args:
-        previous: Facts of a plan.
-        current: Facts of another.
+        previous: Fingerprint of a plan.
+        current: Fingerprint of another.
     """
     found: dict[str, list[str]] = {step: [] for step in STEPS}
     for name, line in differences(previous, current):
@@ -53,7 +53,7 @@ def differences(previous: Any, current: Any, name: str = "") -> list[tuple[str, 
 
 
 def _step_of(name: str) -> str | None:
-    """The step that a fact decides; None if it decides none."""
+    """The step that an input decides; None if it decides none."""
     best, longest = None, 0
     for step, prefixes in STEPS.items():
         for prefix in prefixes:

@@ -25,7 +25,7 @@ def _say_nothing_more() -> str:
 
 
 @dataclass(slots=True)
-class Stopping:
+class Shutdown:
     """What is to be done when SIGTERM comes."""
 
     end: Callable[[], str] = _say_nothing_more
@@ -33,19 +33,19 @@ class Stopping:
 
 
 @contextmanager
-def exit_on_sigterm() -> Iterator[Stopping]:
-    """Inside, SIGTERM calls `Stopping.end` and ends the process with code 143.
+def exit_on_sigterm() -> Iterator[Shutdown]:
+    """Inside, SIGTERM calls `Shutdown.end` and ends the process with code 143.
 
     To be entered in the main thread, after `ray.init`, which sets a handler of its own.
     """
-    stopping = Stopping()
+    shutdown = Shutdown()
     receiving, sending = os.pipe()
     os.set_blocking(sending, False)
 
     def wait() -> None:
         while number := os.read(receiving, 1):
             if number[0] == signal.SIGTERM:
-                _exit(stopping)
+                _exit(shutdown)
 
     # Without a handler in Python no number goes into the pipe.
     handler = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
@@ -53,7 +53,7 @@ def exit_on_sigterm() -> Iterator[Stopping]:
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
     try:
-        yield stopping
+        yield shutdown
     finally:
         signal.set_wakeup_fd(wakeup)
         signal.signal(signal.SIGTERM, handler)
@@ -62,9 +62,9 @@ def exit_on_sigterm() -> Iterator[Stopping]:
         os.close(receiving)
 
 
-def _exit(stopping: Stopping) -> None:
+def _exit(shutdown: Shutdown) -> None:
     try:
-        sentence = stopping.end()
+        sentence = shutdown.end()
         sys.stdout.flush()
         say_last(sentence, exit_code=EXIT_CODE)
     finally:

@@ -1,4 +1,4 @@
-"""The canary of a checkpoint: sentences, and what the model said of them where it was trained.
+"""The self-check of a checkpoint: sentences, and what the model said of them where it was trained.
 
 A worker that loads the checkpoint asks again. Other weights, another tokenizer, another release of
 a library or a poor number format are then found before the first document, not in the results.
@@ -23,17 +23,17 @@ from safetensors.numpy import load_file, save_file
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import StartupError
 from linkner_ray.spanner.checkpoint import (
-    CANARY,
-    CANARY_FILES,
-    CANARY_TENSORS,
     DECISIVE_FILES,
     OPTIONAL_FILES,
+    SELF_CHECK,
+    SELF_CHECK_FILES,
+    SELF_CHECK_TENSORS,
     library_versions,
     local_checkpoint,
     read_json,
 )
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.passed_checks import facts_of_check, has_passed, remember_passed
+from linkner_ray.spanner.passed_checks import has_passed, inputs_of_check, remember_passed
 from linkner_ray.spanner.predict import FloatArray, Recognizer
 from linkner_ray.spanner.span_table import SpanTable
 
@@ -55,7 +55,7 @@ _EVERY_SPAN = -1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
+class SelfCheck:
     """What a model said of some sentences.
 
     Attributes:
@@ -86,46 +86,46 @@ class Canary:
             raise ValueError(f"parts do not go together: expected shapes {shapes}, found {found}")
 
     def write(self, folder: Path) -> None:
-        """Store the canary in a checkpoint's local folder."""
+        """Store the self-check in a checkpoint's local folder."""
         tree = {"versions": self.versions, "classes": self.classes, "sentences": self.sentences}
-        (folder / CANARY).write_text(json.dumps(tree) + "\n", encoding="utf-8")
+        (folder / SELF_CHECK).write_text(json.dumps(tree) + "\n", encoding="utf-8")
         tensors = {
             "subword_ids": self.subword_ids,
             "subword_counts": self.subword_counts,
             "log_probs": self.log_probs,
         }
-        save_file(tensors, folder / CANARY_TENSORS)
+        save_file(tensors, folder / SELF_CHECK_TENSORS)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Read the canary of a checkpoint's local folder; None if it has none.
+        """Read the self-check of a checkpoint's local folder; None if it has none.
 
         Raises:
             StartupError: If one of its two files is missing, or they are damaged.
         """
-        missing = [name for name in CANARY_FILES if not (folder / name).is_file()]
-        if len(missing) == len(CANARY_FILES):
+        missing = [name for name in SELF_CHECK_FILES if not (folder / name).is_file()]
+        if len(missing) == len(SELF_CHECK_FILES):
             return None
         if missing:
             raise StartupError(
-                f"{folder}: {missing[0]} is missing, half of the canary; copy the whole folder"
+                f"{folder}: {missing[0]} is missing, half of the self-check; copy the whole folder"
             )
-        tree = read_json(folder / CANARY)
+        tree = read_json(folder / SELF_CHECK)
         try:
             return cls(
                 sentences=tuple(tuple(sentence) for sentence in tree["sentences"]),
                 classes=tuple(tree["classes"]),
                 versions=dict(tree["versions"]),
-                **load_file(folder / CANARY_TENSORS),
+                **load_file(folder / SELF_CHECK_TENSORS),
             )
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise StartupError(
-                f"{folder}: {' and '.join(CANARY_FILES)} are damaged: {error}; restore them"
+                f"{folder}: {' and '.join(SELF_CHECK_FILES)} are damaged: {error}; restore them"
             ) from error
 
 
 def choose_sentences(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Sentences for a canary: evenly spaced, each cut to its first tokens.
+    """Sentences for a self-check: evenly spaced, each cut to its first tokens.
 
     Args:
         sentences: Tokens of each, such as those of dev.
@@ -137,7 +137,7 @@ def choose_sentences(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
     return [list(sentences[i * len(sentences) // count][:NUM_TOKENS]) for i in range(count)]
 
 
-def record_canary(model: SpanNER, sentences: Sequence[Sequence[str]]) -> Canary:
+def record_self_check(model: SpanNER, sentences: Sequence[Sequence[str]]) -> SelfCheck:
     """Ask a model, in float32 and on the device where it is.
 
     Args:
@@ -147,7 +147,7 @@ def record_canary(model: SpanNER, sentences: Sequence[Sequence[str]]) -> Canary:
     recognizer = Recognizer(model, RecognizeConfig(device=model.device.type, dtype="float32"))
     ids, counts = _subwords(model, sentences)
     probs = recognizer.spans(sentences, floor=_EVERY_SPAN).probs
-    return Canary(
+    return SelfCheck(
         sentences=tuple(tuple(sentence) for sentence in sentences),
         classes=model.label_set.classes,
         versions=library_versions(),
@@ -160,8 +160,8 @@ def record_canary(model: SpanNER, sentences: Sequence[Sequence[str]]) -> Canary:
 def load_recognizer(config: RecognizeConfig, *, check_again: bool = False) -> Recognizer:
     """Load `config.checkpoint` and check that it answers here as it did where it was trained.
 
-    A checkpoint without a canary is loaded unchecked, with a warning in the log. One that passed
-    on this machine, under the same libraries and settings, is not asked again.
+    A checkpoint without a self-check is loaded unchecked, with a warning in the log. One that
+    passed on this machine, under the same libraries and settings, is not asked again.
 
     Args:
         config: Checkpoint, device, number format, and how the model is asked.
@@ -173,28 +173,28 @@ def load_recognizer(config: RecognizeConfig, *, check_again: bool = False) -> Re
     """
     folder = local_checkpoint(config.checkpoint)
     recognizer = Recognizer(SpanNER.from_pretrained(str(folder)), config)
-    canary = Canary.read(folder)
-    if canary is None:
+    self_check = SelfCheck.read(folder)
+    if self_check is None:
         logger.warning(
             "checkpoint %s has no %s, so nobody checked that it answers as it did where it was "
             "trained; checkpoints trained from now on have one",
-            *(config.checkpoint, CANARY),
+            *(config.checkpoint, SELF_CHECK),
         )
         return recognizer
-    files = (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES)
-    facts = facts_of_check(folder, files, config, recognizer.model.device)
-    if check_again or not has_passed(facts):
-        check_canary(recognizer, canary, name=config.checkpoint)
-        remember_passed(facts)
+    files = (*DECISIVE_FILES, *OPTIONAL_FILES, *SELF_CHECK_FILES)
+    fingerprint = inputs_of_check(folder, files, config, recognizer.model.device)
+    if check_again or not has_passed(fingerprint):
+        run_self_check(recognizer, self_check, name=config.checkpoint)
+        remember_passed(fingerprint)
     return recognizer
 
 
-def check_canary(recognizer: Recognizer, canary: Canary, *, name: str) -> None:
-    """Ask a model again what its canary holds, as the run will ask it.
+def run_self_check(recognizer: Recognizer, self_check: SelfCheck, *, name: str) -> None:
+    """Ask a model again what its self-check holds, as the run will ask it.
 
     Args:
         recognizer: On the device and in the number format of the run.
-        canary: Of its checkpoint.
+        self_check: Of its checkpoint.
         name: Of the checkpoint, for the message.
 
     Raises:
@@ -202,61 +202,60 @@ def check_canary(recognizer: Recognizer, canary: Canary, *, name: str) -> None:
             `TOLERANCES`; names the difference and the libraries on both sides.
     """
     difference = (
-        _other_classes(recognizer.model, canary)
-        or _other_subwords(recognizer.model, canary)
-        or _other_answers(recognizer, canary)
+        _other_classes(recognizer.model, self_check)
+        or _other_subwords(recognizer.model, self_check)
+        or _other_answers(recognizer, self_check)
     )
     if difference is None:
         return
     found = library_versions()
     libraries = ", ".join(
         f"{library} {stored} then and {found.get(library, 'none')} now"
-        for library, stored in canary.versions.items()
+        for library, stored in self_check.versions.items()
     )
     dtype = str(recognizer.dtype).removeprefix("torch.")
     exact = "" if dtype == "float32" else ", or set recognize.dtype=float32"
     raise StartupError(
         f"{name}: does not answer as it did where it was trained: {difference} ({libraries}, "
         f"encoder in {dtype}); restore the checkpoint's files, or install the libraries it was "
-        f"trained with{exact}; if the difference is wanted, delete {' and '.join(CANARY_FILES)} "
+        f"trained with{exact}; if that is wanted, delete {' and '.join(SELF_CHECK_FILES)} "
         "there to run unchecked"
     )
 
 
-def _other_classes(model: SpanNER, canary: Canary) -> str | None:
-    if model.label_set.classes == canary.classes:
+def _other_classes(model: SpanNER, self_check: SelfCheck) -> str | None:
+    if model.label_set.classes == self_check.classes:
         return None
-    return (
-        f"its classes were {', '.join(canary.classes)} and are {', '.join(model.label_set.classes)}"
-    )
+    were, are = ", ".join(self_check.classes), ", ".join(model.label_set.classes)
+    return f"its classes were {were} and are {are}"
 
 
-def _other_subwords(model: SpanNER, canary: Canary) -> str | None:
-    ids, counts = _subwords(model, canary.sentences)
-    then = _per_sentence(canary.subword_ids, canary.subword_counts)
+def _other_subwords(model: SpanNER, self_check: SelfCheck) -> str | None:
+    ids, counts = _subwords(model, self_check.sentences)
+    then = _per_sentence(self_check.subword_ids, self_check.subword_counts)
     now = _per_sentence(ids, counts)
     pairs = enumerate(zip(then, now, strict=True))
     others = [index for index, (old, new) in pairs if not np.array_equal(old, new)]
     if not others:
         return None
     return (
-        f"its tokenizer gives other subwords for {len(others)} of {len(canary.sentences)} "
-        f"sentences, such as {' '.join(canary.sentences[others[0]])!a}"
+        f"its tokenizer gives other subwords for {len(others)} of {len(self_check.sentences)} "
+        f"sentences, such as {' '.join(self_check.sentences[others[0]])!a}"
     )
 
 
-def _other_answers(recognizer: Recognizer, canary: Canary) -> str | None:
+def _other_answers(recognizer: Recognizer, self_check: SelfCheck) -> str | None:
     """What is wrong with the probabilities found; None if they are near the stored ones."""
-    spans = recognizer.spans(canary.sentences, floor=_EVERY_SPAN)
-    if spans.probs.shape != canary.log_probs.shape:
+    spans = recognizer.spans(self_check.sentences, floor=_EVERY_SPAN)
+    if spans.probs.shape != self_check.log_probs.shape:
         return (
-            f"it gave probabilities to {len(canary.log_probs)} spans and now gives them to "
+            f"it gave probabilities to {len(self_check.log_probs)} spans and now gives them to "
             f"{len(spans.probs)}"
         )
     if not len(spans.probs):
         return None
     tolerance = TOLERANCES[recognizer.dtype]
-    stored = np.exp(canary.log_probs)
+    stored = np.exp(self_check.log_probs)
     distance = np.abs(spans.probs - stored).max(axis=1)  # (N,)
     second, first = np.partition(stored, -2, axis=1)[:, -2:].T
     flipped = (spans.probs.argmax(axis=1) != stored.argmax(axis=1)) & (first - second > tolerance)
@@ -266,15 +265,17 @@ def _other_answers(recognizer: Recognizer, canary: Canary) -> str | None:
     return (
         f"probabilities of {int((distance > tolerance).sum())} of {len(distance)} spans differ by "
         f"more than {tolerance:g}, the worst by {distance[worst]:.4f}, and {int(flipped.sum())} "
-        f"labels changed; the worst is {_describe(spans, worst, canary, stored)}"
+        f"labels changed; the worst is {_describe(spans, worst, self_check, stored)}"
     )
 
 
-def _describe(spans: SpanTable, row: int, canary: Canary, stored: FloatArray) -> str:
+def _describe(spans: SpanTable, row: int, self_check: SelfCheck, stored: FloatArray) -> str:
     """One span with its most probable class then and now."""
-    tokens = canary.sentences[spans.sentence[row]][spans.start_token[row] : spans.end_token[row]]
+    tokens = self_check.sentences[spans.sentence[row]][
+        spans.start_token[row] : spans.end_token[row]
+    ]
     then, now = (
-        f"{canary.classes[int(probs.argmax())]} {probs.max():.4f}"
+        f"{self_check.classes[int(probs.argmax())]} {probs.max():.4f}"
         for probs in (stored[row], spans.probs[row])
     )
     return f"{' '.join(tokens)!a}, {then} then and {now} now"

@@ -5,12 +5,12 @@ import pyarrow.compute as pc
 
 from linkner_ray.schemas import ANSWER, STAGE_COLUMNS
 
-KEPT_SOURCES = ("ledger", "previous")
+KEPT_SOURCES = ("cache", "previous")
 """What `answers.source` says of an answer that was not asked for now."""
 
 
-def settle_sources(table: pa.Table) -> pa.Table:
-    """Say `llm` of every answer, also of those from the ledger or from a previous run.
+def normalise_sources(table: pa.Table) -> pa.Table:
+    """Say `llm` of every answer, also of those from the answer cache or from a previous run.
 
     Until here `answers.source` tells what was asked in this run from what was not, and it is
     counted. A file says whose word an answer is, and that is the LLM's either way; so a second run
@@ -25,8 +25,8 @@ def settle_sources(table: pa.Table) -> pa.Table:
     columns = [flat.field(index) for index in range(ANSWER.num_fields)]
     columns[ANSWER.get_field_index("source")] = pc.if_else(was_kept, "llm", sources)
     fields = [ANSWER.field(index) for index in range(ANSWER.num_fields)]
-    settled = pa.StructArray.from_arrays(columns, fields=fields, mask=flat.is_null())
+    normalised = pa.StructArray.from_arrays(columns, fields=fields, mask=flat.is_null())
     offsets = pc.subtract(answers.offsets, answers.offsets[0])
-    lists = pa.ListArray.from_arrays(offsets, settled, type=STAGE_COLUMNS["answers"])
+    lists = pa.ListArray.from_arrays(offsets, normalised, type=STAGE_COLUMNS["answers"])
     place = table.schema.get_field_index("answers")
     return table.set_column(place, table.schema.field(place), lists)

@@ -1,4 +1,4 @@
-"""What another run knows of a text is taken over, so that it need not be found out again."""
+"""What another run knows of a text is reused, so that it need not be found out again."""
 
 import json
 from collections import Counter, defaultdict
@@ -14,8 +14,8 @@ from linkner_ray.runs.previous import NEW_TEXT, REDONE_PREFIX, REUSED, PreviousR
 from linkner_ray.runs.row_index import Place, document_digest
 from linkner_ray.schemas import STAGE_COLUMNS
 
-_COUNTS = b"linkner.taken_over"
-"""Where a table carries what was taken over, in the metadata of its schema."""
+_COUNTS = b"linkner.reuse_counters"
+"""Where a table carries what was reused, in the metadata of its schema."""
 
 _CACHED_FILES = 4
 """Tables of candidates at hand at once, megabytes each; a unit reads each file once."""
@@ -27,17 +27,17 @@ _COLUMN_OF = {"sentences": "sentences", "candidates": "candidates", "known_answe
 """Columns that are added, and those of the earlier run that they come from."""
 
 
-def taken_over(table: pa.Table) -> dict[str, int]:
-    """Counters of what `TakeOver` did for a unit; none where it was not at work."""
+def reuse_counters(table: pa.Table) -> dict[str, int]:
+    """Counters of what `ReuseDocuments` did for a unit; none where it was not at work."""
     found: dict[str, int] = json.loads((table.schema.metadata or {}).get(_COUNTS, b"{}"))
     return found
 
 
-class TakeOver:
+class ReuseDocuments:
     """`text -> sentences, candidates, known_answers`: of another run, null where it knows none.
 
     A document is known by the digest of its text, whatever its id, row or shard. Later stages do
-    the rows that are null. Where a step before the candidates changed, only answers are taken over:
+    the rows that are null. Where a step before the candidates changed, only answers are reused:
     the same question may come up again. An answer that failed is asked for again.
     """
 

@@ -1,4 +1,4 @@
-"""A labelled set as a model sees it, and what follows from it: scores, calibration, doubt rules."""
+"""A labelled set as a model sees it: its scores, and what it decides about the model."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.scores import Counts, score_entities
 from linkner_ray.spanner.calibration.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
-from linkner_ray.spanner.calibration.novelty import Familiarity
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import Thresholds, choose_thresholds
 from linkner_ray.spanner.checkpoint import (
@@ -22,11 +22,11 @@ from linkner_ray.spanner.checkpoint import (
     local_checkpoint,
     publish_checkpoint,
 )
-from linkner_ray.spanner.decoding import DoubtRules
+from linkner_ray.spanner.decoding import NearMissRules
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import with_calibration
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.self_check import choose_sentences, record_canary
+from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from linkner_ray.spanner.span_table import SpanTable, choose_from_table, concatenate
 
 Sentences = Sequence[LabelledSentence]
@@ -51,9 +51,9 @@ class DevShare:
     gold: NDArray[np.int64]
 
 
-def familiarity_of(sentences: Sentences) -> Familiarity:
+def novelty_of(sentences: Sentences) -> NoveltyFeatures:
     """What a model trained on these sentences is familiar with."""
-    return Familiarity.of(
+    return NoveltyFeatures.of(
         (one.tokens, [(s.start_token, s.end_token, s.label) for s in one.spans])
         for one in sentences
     )
@@ -66,7 +66,7 @@ def look_at(model: SpanNER, sentences: Sentences) -> DevShare:
     spans = recognizer.spans([sentence.tokens for sentence in sentences], floor=LISTED_FLOOR)
     classes = model.label_set.classes
     predicted = choose_from_table(
-        spans, classes, DoubtRules(floor=1.0, max_spans=0, certain_confidence=1.0)
+        spans, classes, NearMissRules(floor=1.0, max_spans=0, certain_confidence=1.0)
     ).spans
     entities: list[list[tuple[int, int, str]]] = [[] for _ in sentences]
     for index, start, end, label in _rows(predicted):
@@ -110,7 +110,7 @@ class Calibrated:
 
     Attributes:
         counts: Strict counts on the set.
-        calibration: Temperature, belief and doubt rules.
+        calibration: Temperature, recalibration and near-miss rules.
         thresholds: For routing.
     """
 
@@ -120,9 +120,9 @@ class Calibrated:
 
 
 def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None) -> Calibrated:
-    """Let a labelled set decide anew on temperature, belief, doubt rules and thresholds.
+    """Let a labelled set decide anew on temperature, recalibration, near-miss rules and thresholds.
 
-    The checkpoint is replaced by one that differs in these, in its canary and its model card.
+    The checkpoint is replaced by one that differs in these, in its self-check and its model card.
 
     Args:
         checkpoint: Folder that training wrote, local or with a scheme.
@@ -142,17 +142,15 @@ def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None)
     model = SpanNER.from_pretrained(str(folder))
     sentences = read_corpus(dev, label_set=model.label_set).sentences
     if train is not None:
-        model.familiarity = familiarity_of(read_corpus(train, label_set=model.label_set).sentences)
+        model.novelty = novelty_of(read_corpus(train, label_set=model.label_set).sentences)
     tokens = [one.tokens for one in sentences]
     counts, seen = join([look_at(model, sentences)], tokens)
-    model.calibration = decide_on_dev(
-        seen, classes=model.label_set.classes, familiarity=model.familiarity
-    )
+    model.calibration = decide_on_dev(seen, classes=model.label_set.classes, novelty=model.novelty)
     thresholds = thresholds_on(model, sentences)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
         model.save_pretrained(staging)
-        record_canary(model, choose_sentences(tokens)).write(staging)
+        record_self_check(model, choose_sentences(tokens)).write(staging)
         thresholds.write(staging)
         card = folder / MODEL_CARD
         if card.is_file():

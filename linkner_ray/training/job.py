@@ -33,17 +33,17 @@ from linkner_ray.logs import adopt
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.checkpoint import (
     CALIBRATION,
-    CANARY_FILES,
     DECISIVE_FILES,
     MODEL_CARD,
     OPTIONAL_FILES,
+    SELF_CHECK_FILES,
     check_publishable,
     publish_checkpoint,
     read_json,
 )
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import model_card
-from linkner_ray.training.dev_set import familiarity_of, thresholds_on
+from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 
@@ -150,7 +150,7 @@ def _fit(
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
     storage_path, filesystem = _storage(config.output.storage)
     workers = config.workers
-    familiar = familiarity_of(train_corpus.sentences)
+    familiar = novelty_of(train_corpus.sentences)
     trainer = _Trainer(
         train_worker,
         train_loop_config={
@@ -158,7 +158,7 @@ def _fit(
             "label_set": label_set.model_dump(mode="json"),
             "dev": corpus_table(dev_corpus.sentences),
             "num_sentences": table.num_rows,
-            "familiarity": {f.name: getattr(familiar, f.name) for f in fields(familiar)},
+            "novelty": {f.name: getattr(familiar, f.name) for f in fields(familiar)},
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
@@ -214,7 +214,7 @@ def _publish(
         "seconds per step": round(result.seconds_per_step, 3),
     }
     # A run that an earlier release began has epochs without them.
-    others = [n for n in (*OPTIONAL_FILES, *CANARY_FILES) if (folder / n).is_file()]
+    others = [n for n in (*OPTIONAL_FILES, *SELF_CHECK_FILES) if (folder / n).is_file()]
     with tempfile.TemporaryDirectory() as staging:
         for name in (*DECISIVE_FILES, *others):
             target = Path(staging) / name

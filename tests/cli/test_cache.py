@@ -1,30 +1,30 @@
 import pytest
 
 from linkner_ray.cli import main
-from linkner_ray.llm.cache.answer_cache import Ledger
-from linkner_ray.llm.cache.files import LedgerFolder, entries_table
+from linkner_ray.llm.cache.answer_cache import AnswerCache
+from linkner_ray.llm.cache.files import CacheFolder, entries_table
 from tests.llm.caches import CLASSES, entry, unsure
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    folder = LedgerFolder(str(tmp_path / "ledger"))
+def cache(tmp_path):
+    folder = CacheFolder(str(tmp_path / "cache"))
     folder.append(0, entries_table([entry(1), entry(2, score=0.25)], CLASSES))
     folder.append(1, entries_table([entry(2, score=0.75), unsure(3)], CLASSES))
     folder.append(2, entries_table([entry(4, model="other", day=9), entry(5, day=31)], CLASSES))
-    return tmp_path / "ledger"
+    return tmp_path / "cache"
 
 
 def run(capsys, *arguments):
-    """Exit code, standard output and standard error of `linkner ledger ...`."""
-    code = main(["ledger", *map(str, arguments)])
+    """Exit code, standard output and standard error of `linkner cache ...`."""
+    code = main(["cache", *map(str, arguments)])
     return code, *capsys.readouterr()
 
 
-def test_stats_say_what_is_there(ledger, capsys):
-    code, out, _ = run(capsys, "stats", ledger)
+def test_stats_say_what_is_there(cache, capsys):
+    code, out, _ = run(capsys, "stats", cache)
     assert code == 0
-    size = sum(path.stat().st_size for path in ledger.iterdir())
+    size = sum(path.stat().st_size for path in cache.iterdir())
     assert out.splitlines() == [
         "answers       5",
         f"files         3, {size:,} bytes",
@@ -49,24 +49,24 @@ def test_stats_say_what_is_there(ledger, capsys):
     ]
 
 
-def test_verify_exits_3_and_names_what_is_not_trusted(ledger, capsys):
-    assert run(capsys, "verify", ledger)[:2] == (0, "3 good files, 5 answers\n")
-    broken = ledger / "answers-0000000001.parquet"
+def test_verify_exits_3_and_names_what_is_not_trusted(cache, capsys):
+    assert run(capsys, "verify", cache)[:2] == (0, "3 good files, 5 answers\n")
+    broken = cache / "answers-0000000001.parquet"
     broken.write_bytes(broken.read_bytes()[:100])
-    (ledger / "notes.txt").write_text("?")
-    code, out, err = run(capsys, "verify", ledger)
+    (cache / "notes.txt").write_text("?")
+    code, out, err = run(capsys, "verify", cache)
     assert code == 3
     assert "2 good files, 4 answers" in out
-    assert "ignored: notes.txt: is no file of a ledger" in out
+    assert "ignored: notes.txt: is no file of an answer cache" in out
     assert f"broken: {broken.name}: {broken}: is not a whole Parquet file" in out
     assert "2 files are not trusted" in err
-    assert "not trusted   2 files" in run(capsys, "stats", ledger)[1]
-    code, out, _ = run(capsys, "compact", ledger)
+    assert "not trusted   2 files" in run(capsys, "stats", cache)[1]
+    code, out, _ = run(capsys, "compact", cache)
     assert code == 0
     assert f"{broken.name}: set aside" in out
     assert "notes.txt: left where it is" in out
-    (ledger / "notes.txt").unlink()
-    assert run(capsys, "verify", ledger)[:2] == (0, "1 good files, 4 answers\n")
+    (cache / "notes.txt").unlink()
+    assert run(capsys, "verify", cache)[:2] == (0, "1 good files, 4 answers\n")
 
 
 @pytest.mark.parametrize(
@@ -79,35 +79,35 @@ def test_verify_exits_3_and_names_what_is_not_trusted(ledger, capsys):
         (["--model", "nobody"], [1, 2, 3, 4, 5]),
     ],
 )
-def test_prune_drops_what_all_conditions_name(ledger, capsys, options, kept):
-    code, out, _ = run(capsys, "prune", ledger, *options)
+def test_prune_drops_what_all_conditions_name(cache, capsys, options, kept):
+    code, out, _ = run(capsys, "prune", cache, *options)
     assert code == 0
     assert out == f"{len(kept)} answers kept, {5 - len(kept)} dropped, 3 files merged\n"
-    loaded = [len(Ledger(str(ledger), model=m, classes=CLASSES)) for m in ("some-llm", "other")]
+    loaded = [len(AnswerCache(str(cache), model=m, classes=CLASSES)) for m in ("some-llm", "other")]
     assert loaded == [len(set(kept) - {4}), 4 in kept]
 
 
-def test_prune_without_a_condition_drops_nothing(ledger, capsys):
-    code, _, err = run(capsys, "prune", ledger)
+def test_prune_without_a_condition_drops_nothing(cache, capsys):
+    code, _, err = run(capsys, "prune", cache)
     assert code == 2
     assert "--model, --before or both" in err
-    assert len(list(ledger.iterdir())) == 3
+    assert len(list(cache.iterdir())) == 3
 
 
-def test_compact_merges_and_says_so(ledger, capsys):
-    assert run(capsys, "compact", ledger)[:2] == (0, "5 answers kept, 0 dropped, 3 files merged\n")
-    assert [path.name for path in ledger.iterdir()] == ["compacted-0000000002.parquet"]
+def test_compact_merges_and_says_so(cache, capsys):
+    assert run(capsys, "compact", cache)[:2] == (0, "5 answers kept, 0 dropped, 3 files merged\n")
+    assert [path.name for path in cache.iterdir()] == ["compacted-0000000002.parquet"]
 
 
 @pytest.mark.parametrize("command", ["stats", "verify", "compact"])
-def test_a_folder_without_a_ledger_exits_2_with_its_name(tmp_path, capsys, command):
+def test_a_folder_without_a_cache_exits_2_with_its_name(tmp_path, capsys, command):
     code, _, err = run(capsys, command, tmp_path / "nowhere")
     assert code == 2
-    assert "nowhere: there is no ledger here" in err
+    assert "nowhere: there is no answer cache here" in err
 
 
 @pytest.mark.parametrize("command", ["stats", "verify", "prune", "compact"])
 def test_every_command_has_an_example(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
-    assert f"Example: linkner ledger {command}" in " ".join(out.split())
+    assert f"Example: linkner cache {command}" in " ".join(out.split())

@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from linkner_ray.config.old_names import REMOVED
 from typer.main import get_command
 
 from linkner_ray.cli.app import app, main
 from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig, TrainConfig
 from linkner_ray.config.loading import _keys
-from linkner_ray.config.removed import REMOVED
 
 ROOT = Path(__file__).parent.parent.parent
 
 CONFIGS = {
     "train": TrainConfig,
     "extract": ExtractConfig,
-    "plan": ExtractConfig,
+    "estimate": ExtractConfig,
     "preview": ExtractConfig,
     "evaluate": EvaluateConfig,
     "nightly": NightlyConfig,
@@ -53,7 +53,7 @@ def examples_of(command):
 
 
 def test_all_commands_are_found():
-    assert {"extract", "nightly", "preview", "failures list", "ledger prune"} <= set(COMMANDS)
+    assert {"extract", "nightly", "preview", "failures list", "cache prune"} <= set(COMMANDS)
     assert len(COMMANDS) >= 20
 
 
@@ -139,7 +139,10 @@ def test_the_demo_says_where_it_is(capsys):
 @pytest.mark.parametrize(
     ("words", "instead"),
     [
-        (["plan", "input.paths=[a]", "--cluster=cpus=4"], "--cluster was removed; docs/sizing.md"),
+        (
+            ["estimate", "input.paths=[a]", "--cluster=cpus=4"],
+            "--cluster was removed; docs/sizing.md",
+        ),
         (["calibrate", "c", "dev", "--alpha", "0.1"], 'threshold_for = "asked=5%" or "risk=2%"'),
     ],
 )

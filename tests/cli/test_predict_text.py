@@ -19,7 +19,7 @@ from linkner_ray.cli.predict_text import (
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.self_check import record_canary
+from linkner_ray.spanner.self_check import record_self_check
 from tests.spanner import tiny
 from tests.spanner.candidates import candidates_of
 
@@ -35,7 +35,7 @@ def span(start, end, label, score):
 PREDICTION = TextPrediction(
     text=TEXT,
     entities=(span(0, 3, "PER", 0.984), span(13, 20, "ORG", 0.75)),
-    doubted=(span(24, 28, "LOC", 0.3),),
+    near_misses=(span(24, 28, "LOC", 0.3),),
 )
 
 
@@ -51,43 +51,43 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     model = tiny.model()
     model.save_pretrained(folder)
-    record_canary(model, tiny.sentences(3)).write(folder)
+    record_self_check(model, tiny.sentences(3)).write(folder)
     return str(folder)
 
 
 def test_entities_are_in_brackets_and_control_characters_are_signs():
-    assert render(PREDICTION, ("PER", "ORG", "LOC"), doubted=True, colored=False) == (
+    assert render(PREDICTION, ("PER", "ORG", "LOC"), near_misses=True, colored=False) == (
         "[Ada PER 0.98] met \u241b[31m[Siemens ORG 0.75]\nin Bonn\u240d.\n"
         "\n"
         "2 entities\n"
         '  PER  score 0.984  uncertainty 0.250  0..3       "Ada"\n'
         '  ORG  score 0.750  uncertainty 0.250  13..20     "Siemens"\n'
-        "1 doubted\n"
+        "1 near misses\n"
         '  LOC  score 0.300  uncertainty 0.250  24..28     "Bonn"'
     )
 
 
 def test_colors_follow_the_labels_of_the_model_and_begin_again():
     names = tuple(f"L{index}" for index in range(len(COLORS)))
-    shown = render(PREDICTION, (*names, "PER", "ORG"), doubted=False, colored=True)
+    shown = render(PREDICTION, (*names, "PER", "ORG"), near_misses=False, colored=True)
     # 32 is green, the first color; 36 cyan, the second; 1 bold; 0 back to normal.
     assert shown.startswith(
         "\x1b[32m\x1b[1mAda\x1b[0m met \u241b[31m\x1b[36m\x1b[1mSiemens\x1b[0m\nin Bonn\u240d."
     )
     assert "\x1b[32m\x1b[1mPER\x1b[0m" in shown
-    assert "doubted" not in shown
+    assert "near_miss" not in shown
 
 
 def test_json_has_the_text_as_it_is_and_acts_on_no_terminal():
-    line = to_json(PREDICTION, doubted=True)
+    line = to_json(PREDICTION, near_misses=True)
     assert line.isprintable()
     tree = json.loads(line)
     assert tree["text"] == TEXT
     assert tree["entities"][0] == {
         "start": 0, "end": 3, "text": "Ada", "label": "PER", "score": 0.984, "uncertainty": 0.25,
     }  # fmt: skip
-    assert tree["doubted"][0]["label"] == "LOC"
-    assert "doubted" not in json.loads(to_json(PREDICTION, doubted=False))
+    assert tree["near_misses"][0]["label"] == "LOC"
+    assert "near_miss" not in json.loads(to_json(PREDICTION, near_misses=False))
 
 
 def test_a_text_gets_what_the_model_says_of_its_sentences(checkpoint):
@@ -103,17 +103,17 @@ def test_a_text_gets_what_the_model_says_of_its_sentences(checkpoint):
         for one in row
     ]
     found = [("predicted", one.text, one.label) for one in prediction.entities]
-    found += [("doubted", one.text, one.label) for one in prediction.doubted]
+    found += [("near_miss", one.text, one.label) for one in prediction.near_misses]
     assert sorted(found) == sorted(expected)
     assert prediction.entities
-    for one in (*prediction.entities, *prediction.doubted):
+    for one in (*prediction.entities, *prediction.near_misses):
         assert text[one.start : one.end] == one.text
         assert 0 < one.score < 1
 
 
 def test_a_text_without_words_has_no_entities(checkpoint):
     prediction = predict_text(LinkNER.from_pretrained(checkpoint), " \n")
-    assert prediction == TextPrediction(text=" \n", entities=(), doubted=())
+    assert prediction == TextPrediction(text=" \n", entities=(), near_misses=())
 
 
 def test_the_command_takes_texts_and_standard_input(checkpoint, capsys, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from linkner_ray.config import RoutingConfig
-from linkner_ray.config.budget import Allotment, Budget, parse_budget, share_of
+from linkner_ray.config.budget import Budget, Quota, parse_budget, share_of
 from linkner_ray.errors import ConfigError
 
 
@@ -79,8 +79,8 @@ def test_calls_are_given_out_to_the_last_one_however_shards_are_cut(shards, call
     sizes = [sum(units) for units in shards]
     given_out = 0
     for before, units in zip(accumulate(sizes, initial=0), shards, strict=False):
-        allotment = Allotment(calls=calls, total_bytes=sum(sizes), bytes_before=before)
-        parts = [allotment.between(a, b) for a, b in pairwise(accumulate(units, initial=0))]
+        quota = Quota(calls=calls, total_bytes=sum(sizes), bytes_before=before)
+        parts = [quota.between(a, b) for a, b in pairwise(accumulate(units, initial=0))]
         assert min(parts) >= 0
         given_out += sum(parts)
     assert given_out == (calls if sum(sizes) else 0)
@@ -88,6 +88,6 @@ def test_calls_are_given_out_to_the_last_one_however_shards_are_cut(shards, call
 
 def test_shards_get_calls_by_their_size():
     # 10 calls for 100 bytes: bytes 0..25 hold calls 0..2.5, bytes 25..100 the other 7.5
-    first = Allotment(calls=10, total_bytes=100)
-    second = Allotment(calls=10, total_bytes=100, bytes_before=25)
+    first = Quota(calls=10, total_bytes=100)
+    second = Quota(calls=10, total_bytes=100, bytes_before=25)
     assert (first.between(0, 25), second.between(0, 75)) == (2, 8)

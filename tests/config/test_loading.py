@@ -43,7 +43,7 @@ def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
 @pytest.mark.parametrize(
     ("override", "instead"),
     [
-        ("ledger.max_files=9", "'ledger.max_files' was removed; runs merge no files; `linkner"),
+        ("cache.max_files=9", "'cache.max_files' was removed; runs merge no files; `linkner"),
         ("fusion.strategy=veto", "strategy = 'veto' was removed; strategies are override and"),
         ("recognize.uncertainty=energy", "= 'energy' was removed; estimates are confidence"),
         (

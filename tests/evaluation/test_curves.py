@@ -21,8 +21,8 @@ from linkner_ray.evaluation.curves import (
 )
 from linkner_ray.evaluation.study import LLM, ORACLE, study_set
 from linkner_ray.schemas import STAGE_COLUMNS
-from linkner_ray.spanner.calibration.novelty import Familiarity
-from linkner_ray.spanner.calibration.recalibration import Belief
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
+from linkner_ray.spanner.calibration.recalibration import Recalibration
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
@@ -80,7 +80,7 @@ def table(rows):
 
 ROWS = [
     [(0, 0.1, "predicted", "O"), (4, 0.5, "predicted", "ORG")],
-    [(0, 0.3, "predicted", "PER"), (8, 0.9, "doubted", "PER")],
+    [(0, 0.3, "predicted", "PER"), (8, 0.9, "near_miss", "PER")],
 ]
 GOLD = [[(0, 3, "PER"), (4, 7, "ORG")], [(8, 11, "PER")]]
 LOCAL = [[(0, 3, "PER"), (4, 7, "PER")], [(0, 3, "PER")]]
@@ -127,7 +127,7 @@ def test_a_curve_by_hand():
 @pytest.mark.parametrize("strategy", ["override", "product"])
 def test_a_curve_is_that_of_whole_fusions(strategy):
     rng = np.random.default_rng(0)
-    kinds, said = ("predicted", "doubted"), ("PER", "ORG", "O")
+    kinds, said = ("predicted", "near_miss"), ("PER", "ORG", "O")
     rows = [
         [
             (int(start), float(rng.random()), str(rng.choice(kinds)), str(rng.choice(said)))
@@ -230,9 +230,11 @@ def test_without_answers_only_the_oracle_speaks():
 @pytest.mark.parametrize("name", ["confidence", "entropy"])
 def test_what_is_read_off_is_what_the_stage_gives(name):
     model = tiny.model()
-    model.familiarity = Familiarity.of([(("Ada",), [(0, 1, "PER")])])
+    model.novelty = NoveltyFeatures.of([(("Ada",), [(0, 1, "PER")])])
     model.calibration = Calibration(
-        belief=Belief(intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3)
+        recalibration=Recalibration(
+            intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3
+        )
     )
     documents, _ = corpus_documents(
         [LabelledSentence(s) for s in map(tuple, tiny.sentences(20))], "d"

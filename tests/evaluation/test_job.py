@@ -30,8 +30,8 @@ SENTENCES = (
 )
 
 EVERY_SPAN = [
-    "recognize.doubted_floor=0",
-    "recognize.max_doubted=100",
+    "recognize.near_miss_floor=0",
+    "recognize.max_near_misses=100",
     "recognize.certain_confidence=1",
 ]
 """Each span up to the maximum width is a candidate, whatever the random model thinks of it."""
@@ -89,7 +89,7 @@ def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
 
 def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
     llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
-    llm += ["recognize.max_doubted=0"]
+    llm += ["recognize.max_near_misses=0"]
     [uncertain] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0")).results
     flips = sum(uncertain.routed.values(), Flips())
     assert flips.asked == uncertain.num_routed
@@ -100,9 +100,9 @@ def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
     assert flips.wrong_to_right > 0
     assert uncertain.product.num_spans == uncertain.num_routed
     assert sum(uncertain.verdicts.values()) == uncertain.num_routed
-    facts = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"][0]
-    assert facts["routed"]["all"]["asked"] == uncertain.num_routed
-    assert facts["product"]["weight"] == uncertain.product.weight
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"][0]
+    assert metrics["routed"]["all"]["asked"] == uncertain.num_routed
+    assert metrics["product"]["weight"] == uncertain.product.weight
     audit = ["routing.threshold=1", "routing.audit_share=1"]
     [certain] = evaluate(config_of(tmp_path, SENTENCES, *llm, *audit)).results
     assert (certain.num_routed, certain.routed, certain.product) == (0, {}, None)
@@ -253,7 +253,7 @@ def test_a_recorded_llm_needs_no_engine_and_what_it_lacks_is_counted(tmp_path):
     assert sum(result.verdicts.values()) == result.num_routed
     linked = [(entity["text"], entity["label"], entity["source"]) for entity in first["entities"]]
     # Nothing was asked in this run: the words are the recorded LLM's.
-    assert linked == [("Peter Blackburn", "PER", "ledger"), ("Microsoft", "ORG", "ledger")]
+    assert linked == [("Peter Blackburn", "PER", "cache"), ("Microsoft", "ORG", "cache")]
     assert f"{result.verdicts['failed']} failed" in (tmp_path / "out" / "report.md").read_text()
 
 

@@ -70,7 +70,7 @@ def test_a_run_whose_last_marks_alone_are_missing_ends_with_a_report(run, monkey
     for name in ("_SUCCESS", "_manifest.json"):
         Folder.at(output).remove(name)
     again = extract_in_process(monkeypatch, plan)
-    assert (again.units_written, again.effort["questions_asked"]) == (0, 0)
+    assert (again.units_written, again.costs["questions_asked"]) == (0, 0)
     assert every_file(output) == wanted
     write_run_report(plan, again)
     assert "asked now" in summarise(plan, again)
@@ -158,16 +158,16 @@ def test_sigterm_says_what_is_done_and_lets_the_output_go(run, monkeypatch, capf
     clear(output)
 
     def stopped(*arguments, **settings):
-        for number, receipt in enumerate(run_in_process(*arguments, **settings)):
-            yield receipt
+        for number, unit_result in enumerate(run_in_process(*arguments, **settings)):
+            yield unit_result
             if number == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(300)
 
     def stop():
         monkeypatch.setattr("linkner_ray.extract.job.run_extraction", stopped)
-        with exit_on_sigterm() as stopping:
-            extract(plan, stopping=stopping)
+        with exit_on_sigterm() as shutdown:
+            extract(plan, shutdown=shutdown)
 
     assert status_of_child(stop) == EXIT_CODE == 143
     assert f"linkner: stopped by SIGTERM: 3 units are done and stay in {output}" in (

@@ -11,7 +11,7 @@ import pytest
 from linkner_ray.cli import main
 from linkner_ray.errors import ErrorLimitError
 from linkner_ray.readers import list_sources
-from linkner_ray.runs.counters import add_counts, check_accounts
+from linkner_ray.runs.counters import add_counts, check_counters
 from tests.crawl import config_of, overrides, write_checkpoint
 from tests.hostile import KINDS, PACKINGS, doc_id_of, hostile_texts, mutate
 from tests.local_pipeline import run_here
@@ -51,15 +51,15 @@ def send(folder, name, given, checkpoint, *, more=b"", unit_documents=50):
     )
     sources = list_sources(config.input)
     totals: dict[str, int] = {}
-    for receipt in run_here(
+    for unit_result in run_here(
         config,
         plan_digest="plan",
         label_set=LABELS,
         todo=[(source, []) for source in sources],
         sources=sources,
     ):
-        totals = add_counts(totals, receipt.counts)
-    check_accounts(totals)
+        totals = add_counts(totals, unit_result.counts)
+    check_counters(totals)
     tables = {
         part: ds.dataset(folder / "out" / part).to_table().to_pylist()
         for part in ("entities", "candidates", "_quarantine")
@@ -169,7 +169,7 @@ FILES_OF_A_RUN = 2 * len(PACKINGS)
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("two_cpus")
-def test_a_run_over_damaged_files_ends_with_its_accounts_in_order(tmp_path, checkpoint):
+def test_a_run_over_damaged_files_ends_with_its_counters_in_order(tmp_path, checkpoint):
     crawl = tmp_path / "crawl"
     crawl.mkdir()
     texts = {str(i): text for i, text in enumerate(hostile_texts(len(KINDS), seed=SEED))}
@@ -186,7 +186,7 @@ def test_a_run_over_damaged_files_ends_with_its_accounts_in_order(tmp_path, chec
     assert main(["extract", *arguments]) == ErrorLimitError.exit_code
     manifest = json.loads((output / "_manifest.json").read_text())
     totals = manifest["totals"]
-    check_accounts(totals)
+    check_counters(totals)
     assert len(manifest["sources"]) == FILES_OF_A_RUN
     assert totals["documents_quarantined"] > 0
     assert totals["files_quarantined"] > 0

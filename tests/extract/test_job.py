@@ -124,7 +124,16 @@ def test_the_manifest_lists_the_files_that_are_there_with_their_rows(finished):
 def test_units_are_row_groups_or_record_ranges_of_five(finished):
     _, result, _ = finished
     # a: 5+5+2, b: 5+3, c: 5+4, d: 4
-    assert sorted(receipt.num_records for receipt in result.receipts) == [2, 3, 4, 4, 5, 5, 5, 5]
+    assert sorted(unit_result.num_records for unit_result in result.unit_results) == [
+        2,
+        3,
+        4,
+        4,
+        5,
+        5,
+        5,
+        5,
+    ]
 
 
 def test_a_finished_run_started_again_does_nothing(finished):
@@ -408,30 +417,30 @@ def moody():
     server.close()
 
 
-def test_a_second_run_with_the_ledger_asks_nothing_and_writes_the_same_bytes(
+def test_a_second_run_with_the_cache_asks_nothing_and_writes_the_same_bytes(
     checkpoint, crawl, moody, tmp_path
 ):
     llm = ["llm.backend=openai", f"llm.base_url={moody.url}", "llm.model=judge"]
-    settings = [*llm, "routing.threshold=0.3", f"ledger.path={tmp_path / 'ledger'}"]
+    settings = [*llm, "routing.threshold=0.3", f"cache.path={tmp_path / 'cache'}"]
     # Pages of the crawl share lines, so two actors are told of the same question at once.
     first = run(crawl, tmp_path / "one", checkpoint, *settings, *TWO_LLM_ACTORS)
     asked = moody.questions()
-    assert first.effort["questions_asked"] > 0
+    assert first.costs["questions_asked"] > 0
     assert len(asked) >= len(set(asked)) > 0
     moody.bodies.clear()
     plan = plan_extraction(config_of(*overrides(crawl, tmp_path / "two", checkpoint, *settings)))
     second = extract(plan)
     write_run_report(plan, second)
     assert moody.questions() == []
-    assert second.effort["questions_asked"] == second.effort["prompt_tokens_asked"] == 0
-    assert second.effort["questions_from_ledger"] == second.totals["questions"] > 0
+    assert second.costs["questions_asked"] == second.costs["prompt_tokens_asked"] == 0
+    assert second.costs["questions_from_cache"] == second.totals["questions"] > 0
     one, two = (files_of(tmp_path / name) for name in ("one", "two"))
     del one["_run.json"], two["_run.json"]  # names the output folder
     assert one == two
     page = (tmp_path / "two" / "report.md").read_text()
     hits = f"{second.totals['questions']:,}"
-    assert f"| - not asked again: answers from the ledger | {hits} |" in page
-    assert f"{hits} from the ledger" in summarise(plan, second)
+    assert f"| - not asked again: answers from the answer cache | {hits} |" in page
+    assert f"{hits} from the answer cache" in summarise(plan, second)
 
 
 TWO_LLM_ACTORS = [
@@ -448,8 +457,8 @@ def test_an_llm_folder_is_part_of_the_plan_by_its_content(checkpoint, crawl, tmp
     before = plan_extraction(config_of(*arguments, f"llm.model={llm}"))
     (llm / "config.json").write_text('{"hidden_size": 8}')
     after = plan_extraction(config_of(*arguments, f"llm.model={llm}"))
-    assert before.facts["llm"] != after.facts["llm"]
-    with_ledger = plan_extraction(
-        config_of(*arguments, f"llm.model={llm}", f"ledger.path={tmp_path / 'ledger'}")
+    assert before.fingerprint["llm"] != after.fingerprint["llm"]
+    with_cache = plan_extraction(
+        config_of(*arguments, f"llm.model={llm}", f"cache.path={tmp_path / 'cache'}")
     )
-    assert with_ledger.digest == after.digest
+    assert with_cache.digest == after.digest

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from linkner_ray.extract.metrics import COUNTED, UNIT_SECONDS, RunMetrics
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.folder import UnitResult
 from tests.crawl import overrides, write_checkpoint, write_crawl
 from tests.endpoint_server import Server, completion
 
@@ -40,8 +40,8 @@ def job(tmp_path_factory):
         if number % 5 == 4
         else (200, completion("A", {"A": 0.6, "B": 0.3, "C": 0.05, "D": 0.05}))
     )
-    ledger = f"ledger.path={folder / 'ledger'}"
-    llm = [*LLM, f"llm.base_url={server.url}", "llm.max_retries=0", ledger]
+    cache = f"cache.path={folder / 'cache'}"
+    llm = [*LLM, f"llm.base_url={server.url}", "llm.max_retries=0", cache]
     more = [*llm, "errors.max_failed_answers_share=1"]
     yield run_job(overrides(crawl, folder / "out", checkpoint, *more))
     server.close()
@@ -57,7 +57,7 @@ def shown(job, name, tag):
 
 @pytest.mark.ray
 def test_every_counter_is_the_sum_of_the_report(job):
-    counts = {**job["totals"], **job["effort"]}
+    counts = {**job["totals"], **job["costs"]}
     for counted in COUNTED:
         expected = {value: counts.get(name, 0) for value, name in counted.of.items()}
         expected = {value: count for value, count in expected.items() if count}
@@ -66,7 +66,7 @@ def test_every_counter_is_the_sum_of_the_report(job):
     assert counts["documents_quarantined"] == 2
     assert min(counts[name] for name in (
         "documents_entities", "routed", "audited", "verdict_label", "verdict_failed",
-        "questions_asked", "questions_from_ledger", "candidates_predicted",
+        "questions_asked", "questions_from_cache", "candidates_predicted",
         "entities_source_local",
     )) > 0  # fmt: skip
 
@@ -103,9 +103,9 @@ def test_rebuilds_are_counted_in_the_actor_of_the_engine(job):
     assert rebuilds == [3]
 
 
-RECEIPT = Receipt(
+UNIT_RESULT = UnitResult(
     unit="u-0", source="a", first_record=0, num_records=1, is_last=True,
-    counts={"documents_entities": 1}, effort={"questions_asked": 2},
+    counts={"documents_entities": 1}, costs={"questions_asked": 2},
     seconds={"ReadDocuments": 0.0, "RecognizeSpans": 0.5},
     files=[{"path": "entities/part-u-0.parquet", "rows": 1, "size_bytes": 10}],
 )  # fmt: skip
@@ -114,9 +114,9 @@ RECEIPT = Receipt(
 def test_without_ray_counting_changes_nothing_and_fails_nowhere():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c",
-         "from tests.extract.test_metrics import RECEIPT, RunMetrics\n"
+         "from tests.extract.test_metrics import UNIT_RESULT, RunMetrics\n"
          "from linkner_ray.extract.metrics import count_rebuilds\n"
-         "RunMetrics(shards=1).add(RECEIPT); count_rebuilds()()\n"
+         "RunMetrics(shards=1).add(UNIT_RESULT); count_rebuilds()()\n"
          "import ray; assert not ray.is_initialized()"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -125,7 +125,7 @@ def test_without_ray_counting_changes_nothing_and_fails_nowhere():
 
 def test_a_second_run_of_the_same_process_counts_on():
     for _ in range(2):
-        RunMetrics(shards=1).add(RECEIPT)
+        RunMetrics(shards=1).add(UNIT_RESULT)
 
 
 def test_no_tag_has_more_than_ten_values():

@@ -11,7 +11,7 @@ from tests.crawl import write_checkpoint, write_parquet
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("facts")
+    folder = tmp_path_factory.mktemp("fingerprint")
     write_checkpoint(folder / "checkpoint")
     write_parquet(folder / "a.parquet", ["Ada met Bo ."])
     for name in ("train.conll", "copy.conll"):

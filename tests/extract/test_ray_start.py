@@ -147,7 +147,7 @@ def test_the_console_has_our_lines_and_every_error(tmp_path):
     assert len(ends) == 3  # the folder, and why two commands ended
     quiet = [line for line in lines[: ends[1]] if line != lines[ends[0]]]
     assert len(quiet) == 1, quiet
-    assert "has no canary.json" in quiet[0]
+    assert "has no self_check.json" in quiet[0]
     assert "ValueError: a worker of the training is broken" in errors
     assert "ValueError: a worker of the extraction is broken" in errors
     kept = "".join(path.read_text(errors="replace") for path in folder.glob("linkner-*.log"))

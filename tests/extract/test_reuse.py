@@ -48,7 +48,7 @@ def checkpoint(tmp_path_factory):
 def run(crawl, output, checkpoint, *more, previous=None):
     """A run, on top of another where there is one."""
     plan = plan_extraction(config_of(*overrides(crawl, output, checkpoint, EXACT, *more)))
-    known = previous and open_previous(str(previous), plan.facts, output=str(output))
+    known = previous and open_previous(str(previous), plan.fingerprint, output=str(output))
     return extract(plan, previous=known)
 
 
@@ -72,10 +72,8 @@ def rows_of(totals):
     return totals["documents_entities"] + totals["documents_empty"]
 
 
-def redone(effort):
-    return {
-        n.removeprefix("redone_"): c for n, c in effort.items() if n.startswith("redone_") and c
-    }
+def redone(costs):
+    return {n.removeprefix("redone_"): c for n, c in costs.items() if n.startswith("redone_") and c}
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +120,9 @@ def test_over_a_mutated_crawl_an_incremental_run_writes_the_bytes_of_a_full_one(
     shutil.copytree(crawl, tmp_path / "crawl")
     num_new = mutate(tmp_path / "crawl")
     full, quick = twice(tmp_path / "crawl", tmp_path, checkpoint, previous=previous)
-    assert redone(quick.effort) == {"text_new": num_new}
-    assert quick.effort["documents_reused"] == rows_of(full.totals) - num_new > 20
-    assert "documents_reused" not in full.effort
+    assert redone(quick.costs) == {"text_new": num_new}
+    assert quick.costs["documents_reused"] == rows_of(full.totals) - num_new > 20
+    assert "documents_reused" not in full.costs
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -148,8 +146,8 @@ def test_a_crawl_shuffled_over_other_shards_is_taken_over_whole(
             group=4,
         )
     _, quick = twice(tmp_path / "crawl", tmp_path, checkpoint, previous=previous)
-    assert quick.effort["documents_reused"] == rows_of(quick.totals) == len(rows)
-    assert not redone(quick.effort)
+    assert quick.costs["documents_reused"] == rows_of(quick.totals) == len(rows)
+    assert not redone(quick.costs)
 
 
 def without_weights(checkpoint, folder):
@@ -203,19 +201,19 @@ def test_what_comes_after_the_encoder_can_change_without_it(checkpoint, judge, t
     )
     (folder / "model.safetensors").unlink()
     before = len(judge.bodies)
-    known = open_previous(str(tmp_path / "before"), plan.facts, output=str(tmp_path / "out"))
+    known = open_previous(str(tmp_path / "before"), plan.fingerprint, output=str(tmp_path / "out"))
     quick = extract(plan, previous=known)
     assert files_of(tmp_path / "out") == expected
-    assert quick.effort["documents_reused"] == rows_of(full.totals)
+    assert quick.costs["documents_reused"] == rows_of(full.totals)
     asked = len(judge.bodies) - before
     if change[0].startswith("llm"):
-        assert asked >= quick.effort["questions_asked"] > 0
-        assert quick.effort["questions_from_previous"] == 0
+        assert asked >= quick.costs["questions_asked"] > 0
+        assert quick.costs["questions_from_previous"] == 0
     else:
-        assert quick.effort["questions_from_previous"] > 0
-        assert quick.effort["questions_asked"] < full.effort["questions_asked"]
+        assert quick.costs["questions_from_previous"] > 0
+        assert quick.costs["questions_asked"] < full.costs["questions_asked"]
     if change[0].startswith("fusion") or change == ["routing.threshold=0.3"]:
-        assert quick.effort["questions_asked"] == 0
+        assert quick.costs["questions_asked"] == 0
 
 
 def test_such_a_run_does_load_the_encoder_when_a_text_is_new(checkpoint, tmp_path):
@@ -225,7 +223,7 @@ def test_such_a_run_does_load_the_encoder_when_a_text_is_new(checkpoint, tmp_pat
     write_parquet(crawl / "new.parquet", [text_of(900)])
     plan = plan_extraction(config_of(*overrides(crawl, tmp_path / "out", folder, EXACT)))
     (folder / "model.safetensors").unlink()
-    known = open_previous(str(tmp_path / "before"), plan.facts, output=str(tmp_path / "out"))
+    known = open_previous(str(tmp_path / "before"), plan.fingerprint, output=str(tmp_path / "out"))
     with pytest.raises(StartupError, match=r"model.safetensors"):
         extract(plan, previous=known)
 
@@ -254,17 +252,17 @@ def test_another_checkpoint_is_redone_for_the_part_that_changed(
     folder = change(checkpoint, tmp_path / "checkpoint")
     run(crawl, tmp_path / "before", checkpoint, *llm_of(judge))
     full, quick = twice(crawl, tmp_path, folder, *llm_of(judge), previous=tmp_path / "before")
-    assert redone(quick.effort) == {reason: rows_of(full.totals)}
-    assert quick.effort.get("documents_reused", 0) == 0
+    assert redone(quick.costs) == {reason: rows_of(full.totals)}
+    assert quick.costs.get("documents_reused", 0) == 0
     # the same question about the same text is not asked again
-    assert quick.effort["questions_from_previous"] > 0
+    assert quick.costs["questions_from_previous"] > 0
 
 
 def test_text_that_is_split_otherwise_is_redone(yesterday, checkpoint, tmp_path):
     crawl, previous = yesterday
     lines = ["sentences.segmenter=lines", "sentences.max_token_chars=8"]
     full, quick = twice(crawl, tmp_path, checkpoint, *lines, previous=previous)
-    assert redone(quick.effort) == {"sentences": rows_of(full.totals)}
+    assert redone(quick.costs) == {"sentences": rows_of(full.totals)}
 
 
 def test_answers_that_failed_are_asked_for_again(checkpoint, judge, tmp_path):
@@ -278,8 +276,8 @@ def test_answers_that_failed_are_asked_for_again(checkpoint, judge, tmp_path):
     judge.reply = lambda _, body: (200, completion(_symbol(body)))
     _, quick = twice(crawl, tmp_path, checkpoint, *more, previous=tmp_path / "before")
     assert quick.totals["verdict_failed"] == 0
-    assert quick.effort["questions_asked"] > 0
-    assert quick.effort["questions_from_previous"] > 0
+    assert quick.costs["questions_asked"] > 0
+    assert quick.costs["questions_from_previous"] > 0
 
 
 def test_a_night_after_a_night_after_a_night(checkpoint, tmp_path):
@@ -289,7 +287,7 @@ def test_a_night_after_a_night_after_a_night(checkpoint, tmp_path):
         write_parquet(crawl / f"night{night}.parquet", [text_of(1000 + night)], first=2000)
         output = tmp_path / str(night)
         quick = run(crawl, output, checkpoint, previous=tmp_path / str(night - 1))
-        assert redone(quick.effort) == {"text_new": 1}
+        assert redone(quick.costs) == {"text_new": 1}
         expected = files_of(output)
         shutil.rmtree(output)
         run(crawl, output, checkpoint)
@@ -305,7 +303,7 @@ def test_an_incremental_run_that_was_interrupted_goes_on(yesterday, checkpoint, 
     for mark in ("_SUCCESS", "_manifest.json"):
         (tmp_path / "out" / mark).unlink()
     again = run(crawl, tmp_path / "out", checkpoint, "routing.threshold=0.4", previous=previous)
-    assert 0 < again.effort["documents_reused"] < rows_of(again.totals)
+    assert 0 < again.costs["documents_reused"] < rows_of(again.totals)
     assert files_of(tmp_path / "out") == expected
 
 
@@ -371,11 +369,11 @@ def test_documents_reused_and_redone_are_all_there_are(yesterday, checkpoint, tm
     mutate(tmp_path / "crawl")
     result = run(tmp_path / "crawl", tmp_path / "out", checkpoint, previous=previous)
     by_shard = Counter()
-    for receipt in result.receipts:
-        counts = receipt.counts
-        parts = receipt.effort["documents_reused"] + sum(redone(receipt.effort).values())
+    for unit_result in result.unit_results:
+        counts = unit_result.counts
+        parts = unit_result.costs["documents_reused"] + sum(redone(unit_result.costs).values())
         assert parts == counts["documents_entities"] + counts["documents_empty"]
-        by_shard[receipt.source.rpartition("/")[2]] += receipt.effort["documents_reused"]
+        by_shard[unit_result.source.rpartition("/")[2]] += unit_result.costs["documents_reused"]
     assert by_shard["renamed.parquet"] == 8 + 2 + 1  # b's rows, two moved, one copied
 
 
@@ -402,8 +400,8 @@ def test_the_command_explains_each_shard(yesterday, checkpoint, tmp_path, capsys
     assert code == 0
     assert "a.parquet: 3 documents: 3 reused" in said
     assert "b.parquet: 2 documents: 1 reused, 1 redone (new or edited text)" in said
-    assert "taken over         4 documents" in said
-    assert "were taken over: 4 documents" in (tmp_path / "out" / "report.md").read_text()
+    assert "reused             4 documents" in said
+    assert "Reused from a previous run: 4 documents" in (tmp_path / "out" / "report.md").read_text()
     code, said, _ = command(capsys, *on_top)
     assert "a.parquet: 1 units found done" in said
 
@@ -420,12 +418,15 @@ def test_what_other_code_found_is_redone_unless_it_is_trusted(checkpoint, tmp_pa
     crawl = write_crawl(tmp_path / "crawl")
     run(crawl, tmp_path / "before", checkpoint)
     path = tmp_path / "before" / "_run.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "code": {**facts["code"], "pyarrow": "0.1"}}))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "code": {**record["code"], "pyarrow": "0.1"}}))
     plan = plan_extraction(config_of(*overrides(crawl, tmp_path / "out", checkpoint, EXACT)))
     wary, trusting = (
         open_previous(
-            str(tmp_path / "before"), plan.facts, output=str(tmp_path / "out"), trust_code=trusted
+            str(tmp_path / "before"),
+            plan.fingerprint,
+            output=str(tmp_path / "out"),
+            trust_code=trusted,
         )
         for trusted in (False, True)
     )
@@ -433,5 +434,5 @@ def test_what_other_code_found_is_redone_unless_it_is_trusted(checkpoint, tmp_pa
     assert "pyarrow" in str(wary.changed)
     assert trusting.obstacle is None
     done = extract(plan, previous=wary)
-    assert done.effort["redone_code"] == rows_of(done.totals)
-    assert "documents_reused" not in done.effort or done.effort["documents_reused"] == 0
+    assert done.costs["redone_code"] == rows_of(done.totals)
+    assert "documents_reused" not in done.costs or done.costs["documents_reused"] == 0

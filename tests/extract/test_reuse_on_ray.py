@@ -32,7 +32,7 @@ def test_on_ray_a_changed_crawl_gives_the_bytes_of_a_full_run(tmp_path):
     def run(output, previous=None):
         settings = overrides(crawl, output, checkpoint, "recognize.batch_scope=document")
         plan = plan_extraction(config_of(*settings))
-        known = previous and open_previous(str(previous), plan.facts, output=str(output))
+        known = previous and open_previous(str(previous), plan.fingerprint, output=str(output))
         return plan, extract(plan, previous=known)
 
     run(tmp_path / "monday")
@@ -45,10 +45,10 @@ def test_on_ray_a_changed_crawl_gives_the_bytes_of_a_full_run(tmp_path):
     plan, quick = run(output, tmp_path / "monday")
     assert files_of(output) == expected
     assert quick.totals == full.totals
-    assert quick.effort["redone_text_new"] == 2
-    assert quick.effort["documents_reused"] > 20
+    assert quick.costs["redone_text_new"] == 2
+    assert quick.costs["documents_reused"] > 20
     write_run_report(plan, quick)
-    taken = f"{quick.effort['documents_reused']} documents with"
+    taken = f"{quick.costs['documents_reused']} documents with"
     assert taken in (output / "report.md").read_text()
     assert taken in summarise(plan, quick)
 
@@ -66,6 +66,6 @@ def test_on_ray_another_threshold_loads_no_encoder(tmp_path):
         config_of(*overrides(crawl, output, checkpoint, "routing.threshold=0.7"))
     )
     (tmp_path / "checkpoint" / "model.safetensors").unlink()
-    known = open_previous(str(tmp_path / "before"), plan.facts, output=str(output))
+    known = open_previous(str(tmp_path / "before"), plan.fingerprint, output=str(output))
     result = extract(plan, previous=known)
-    assert result.effort["documents_reused"] == result.totals["documents_read"] == 8
+    assert result.costs["documents_reused"] == result.totals["documents_read"] == 8

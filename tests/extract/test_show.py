@@ -12,8 +12,8 @@ from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends.vllm_engine import DECODING, DECODING_CHOICE
 from linkner_ray.llm.context import ContextSize, render_context
 from linkner_ray.llm.model_identity import model_revision
-from linkner_ray.llm.prompts import Questionnaire, choose_symbols
-from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.llm.prompts import PromptBuilder, choose_symbols
+from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE, STAGE_COLUMNS
 from linkner_ray.stages.demonstration_source import fixed_demonstrations
 from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
@@ -64,13 +64,13 @@ SYMBOLS = choose_symbols(len(LABEL_SET.classes))
 
 def key_of(span, decoding=DECODING, fixed=(), symbols=SYMBOLS, revision=None, **settings):
     config = LlmConfig.model_validate(LLM | settings)
-    questionnaire = Questionnaire.from_config(
+    prompt_builder = PromptBuilder.from_config(
         config, LABEL_SET, symbols, revision=revision, decoding=decoding
     )
     question = render_context(
         TEXT, [(0, 16), (17, 26)], index=0, span=span, size=ContextSize(0, 2000)
     )
-    return questionnaire.request(question, fixed=fixed).key
+    return prompt_builder.request(question, fixed=fixed).key
 
 
 def stage_table(doc_id, key, *, routes=("local", "llm")):
@@ -90,7 +90,7 @@ def stage_table(doc_id, key, *, routes=("local", "llm")):
         "sentences": [
             [{"start": 0, "end": 16, "tokens": []}, {"start": 17, "end": 26, "tokens": []}]
         ],
-        "candidates": [[candidate(0, 3, "PER", 0.03), candidate(8, 15, "ORG", 0.25, "doubted")]],
+        "candidates": [[candidate(0, 3, "PER", 0.03), candidate(8, 15, "ORG", 0.25, "near_miss")]],
         "routes": [list(routes)],
         "answers": [[None, answer]],
         "entities": [[entity(0, 3, "PER", "local"), entity(8, 15, "ORG", "llm")]],
@@ -118,7 +118,7 @@ def make_run(tmp_path):
         )
         for number, doc_id in enumerate(doc_ids):
             table = stage_table(doc_id, key or key_of((8, 15)), **stage)
-            receipt = Receipt(
+            unit_result = UnitResult(
                 unit=f"abc-{number:010d}",
                 source="a.parquet",
                 first_record=number,
@@ -127,7 +127,7 @@ def make_run(tmp_path):
                 counts={"documents_entities": 1, "documents_empty": 0},
             )
             run.commit(
-                receipt,
+                unit_result,
                 entities=WriteEntities(keep_text=keep_text)(table),
                 quarantine=QUARANTINE.empty_table(),
                 candidates=candidates_rows(table) if keep_candidates else None,
@@ -151,7 +151,7 @@ def test_entities_candidates_verdicts_and_the_prompt_are_shown(make_run):
     assert '  8..15  ORG 0.750  by llm  "Siemens"' in shown
     assert "2 candidates, 1 of them sent to the LLM" in shown
     assert "    local    predicted PER, uncertainty 0.030; PER 0.750, O 0.250, " in shown
-    assert "    local    doubted ORG, uncertainty 0.250; ORG 0.750" in shown
+    assert "    local    near_miss ORG, uncertainty 0.250; ORG 0.750" in shown
     assert "    verdict  label ORG; ORG 0.875, O 0.125, " in shown
     assert "| Ada met [[Siemens]]." in shown
     assert "rendered anew" not in shown

@@ -16,7 +16,7 @@ from linkner_ray.config import (
     RoutingConfig,
     SentencesConfig,
 )
-from linkner_ray.config.budget import Allotment
+from linkner_ray.config.budget import Quota
 from linkner_ray.errors import ContractError
 from linkner_ray.extract.unit_steps import (
     UNIT_ROW,
@@ -27,11 +27,11 @@ from linkner_ray.extract.unit_steps import (
     unpack,
     write_units,
 )
-from linkner_ray.llm.backends.cache_backend import LedgerBackend
-from linkner_ray.llm.cache.answer_cache import Ledger
+from linkner_ray.llm.backends.cache_backend import CacheBackend
+from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.prompts import Verdict
 from linkner_ray.readers import list_sources
-from linkner_ray.runs.counters import check_accounts
+from linkner_ray.runs.counters import check_counters
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
@@ -46,14 +46,14 @@ def shard(tmp_path):
     return tmp_path / "a.parquet"
 
 
-def read(shard, *, done=(), allotment=None, **config):
+def read(shard, *, done=(), quota=None, **config):
     settings = config_of(*overrides(shard, "out", "c"))
     inputs = InputConfig(paths=(str(shard),), unit_documents=2, **config)
     [source] = list_sources(inputs)
     item = {
         "source": json.dumps(asdict(source)),
         "done": list(done),
-        "allotment": allotment and json.dumps(asdict(allotment)),
+        "quota": quota and json.dumps(asdict(quota)),
     }
     tables = read_sources(
         pa.Table.from_pylist([item]),
@@ -78,8 +78,8 @@ def model_stages(backend=None, **routing):
 def write(rows, output):
     config = config_of(*overrides("in", output, "c"))
     table = pa.Table.from_pylist(rows, schema=UNIT_ROW)
-    receipts = write_units(table, output=config.output, fusion=config.fusion, label_set=LABELS)
-    return [json.loads(row["receipt"]) for row in receipts.to_pylist()]
+    unit_results = write_units(table, output=config.output, fusion=config.fusion, label_set=LABELS)
+    return [json.loads(row["unit_result"]) for row in unit_results.to_pylist()]
 
 
 def test_each_unit_is_a_row_with_its_documents_split_into_sentences(shard):
@@ -98,12 +98,12 @@ def test_units_that_are_done_are_not_read(shard):
     assert [row["first_record"] for row in read(shard, done=[0])] == [2]
 
 
-def test_a_unit_becomes_its_files_and_a_receipt(shard, tmp_path):
+def test_a_unit_becomes_its_files_and_a_unit_result(shard, tmp_path):
     rows = [apply_stages(row, model_stages()) for row in read(shard)]
-    receipts = write(rows, tmp_path / "out")
-    assert [receipt["num_records"] for receipt in receipts] == [2, 1]
-    assert receipts[0]["counts"]["documents_quarantined"] == 1
-    assert set(receipts[0]["seconds"]) >= {"ReadDocuments", "RecognizeSpans", "WriteEntities"}
+    unit_results = write(rows, tmp_path / "out")
+    assert [unit_result["num_records"] for unit_result in unit_results] == [2, 1]
+    assert unit_results[0]["counts"]["documents_quarantined"] == 1
+    assert set(unit_results[0]["seconds"]) >= {"ReadDocuments", "RecognizeSpans", "WriteEntities"}
     written = ds.dataset(tmp_path / "out" / "entities").to_table()
     assert sorted(written["doc_id"].to_pylist()) == ["p0", "p2"]
     entities = [entity for row in written["entities"].to_pylist() for entity in row]
@@ -122,9 +122,7 @@ def test_the_units_of_all_shards_and_formats_get_the_calls_of_the_run(tmp_path, 
         {
             "source": json.dumps(asdict(source)),
             "done": [],
-            "allotment": json.dumps(
-                asdict(Allotment(calls=101, total_bytes=total, bytes_before=b))
-            ),
+            "quota": json.dumps(asdict(Quota(calls=101, total_bytes=total, bytes_before=b))),
         }
         for source, b in zip(sources, before, strict=False)
     ]
@@ -135,33 +133,33 @@ def test_the_units_of_all_shards_and_formats_get_the_calls_of_the_run(tmp_path, 
         sentences=SentencesConfig(),
         raw_chars=9,
     )
-    allotted = [
+    quota = [
         int(unpack(unit["documents"][0].as_py()).schema.metadata[b"linkner.max_asked"])
         for unit in units
     ]
-    assert len(allotted) >= len(sources)
-    assert min(allotted) >= 0
-    assert sum(allotted) == 101
+    assert len(quota) >= len(sources)
+    assert min(quota) >= 0
+    assert sum(quota) == 101
 
 
 @pytest.mark.parametrize("calls", [1, 7, 10_000])
 def test_units_ask_no_more_calls_than_the_run_has_wherever_one_resumes(shard, tmp_path, calls):
-    allotment = Allotment(calls=calls, total_bytes=shard.stat().st_size)
+    quota = Quota(calls=calls, total_bytes=shard.stat().st_size)
     stages = model_stages(budget=f"{calls} calls")
     counts = [
-        receipt["counts"]
-        for receipt in write(
-            [apply_stages(row, stages) for row in read(shard, allotment=allotment)],
+        unit_result["counts"]
+        for unit_result in write(
+            [apply_stages(row, stages) for row in read(shard, quota=quota)],
             tmp_path / "out",
         )
     ]
     for count in counts:
-        check_accounts(count)
+        check_counters(count)
     routed = [count["routed"] for count in counts]
     uncertain = [count["routed"] + count["over_budget"] for count in counts]
     # Either there are enough for every part, or few enough for the smaller one.
     assert sum(routed) == min(calls, sum(uncertain)) > 0
-    [again] = [apply_stages(row, stages) for row in read(shard, allotment=allotment, done=[0])]
+    [again] = [apply_stages(row, stages) for row in read(shard, quota=quota, done=[0])]
     write([again], tmp_path / "again")
     [second] = (tmp_path / "again" / "entities").iterdir()
     assert second.read_bytes() == (tmp_path / "out" / "entities" / second.name).read_bytes()
@@ -195,32 +193,34 @@ def moody(seed):
     return ScriptedBackend(LABELS, script)
 
 
-def test_a_second_run_with_the_ledger_asks_nothing_and_writes_the_same_bytes(shard, tmp_path):
-    written, efforts, backends = [], [], []
+def test_a_second_run_with_the_cache_asks_nothing_and_writes_the_same_bytes(shard, tmp_path):
+    written, costs, backends = [], [], []
     for night in range(2):
         backend = moody(night)
-        ledger = Ledger(str(tmp_path / "ledger"), model="m", classes=LABELS.classes)
-        stages = model_stages(LedgerBackend(backend, ledger))
-        receipts = write([apply_stages(row, stages) for row in read(shard)], tmp_path / str(night))
+        cache = AnswerCache(str(tmp_path / "cache"), model="m", classes=LABELS.classes)
+        stages = model_stages(CacheBackend(backend, cache))
+        unit_results = write(
+            [apply_stages(row, stages) for row in read(shard)], tmp_path / str(night)
+        )
         written.append(files_of(tmp_path / str(night)))
-        efforts.append([receipt["effort"] for receipt in receipts])
+        costs.append([unit_result["costs"] for unit_result in unit_results])
         backends.append(backend)
     assert written[0] == written[1]
     assert len(written[0]) == 5  # 2 units with entities and candidates, one with a quarantine
     assert backends[0].requests
     assert not backends[1].requests
-    for first, second in zip(*efforts, strict=True):
-        questions = first["questions_asked"] + first["questions_from_ledger"]
-        assert second["questions_from_ledger"] == questions > 0
+    for first, second in zip(*costs, strict=True):
+        questions = first["questions_asked"] + first["questions_from_cache"]
+        assert second["questions_from_cache"] == questions > 0
         assert second["questions_asked"] == second["prompt_tokens_asked"] == 0
     tables = [
         ds.dataset(tmp_path / "1" / folder).to_table() for folder in ("entities", "candidates")
     ]
-    assert "ledger" not in str(tables[0]["entities"].to_pylist())
+    assert "cache" not in str(tables[0]["entities"].to_pylist())
     assert "'source': 'llm'" in str(tables[1]["answers"].to_pylist())
 
 
-def test_without_the_ledger_such_a_run_would_write_other_bytes(shard, tmp_path):
+def test_without_the_cache_such_a_run_would_write_other_bytes(shard, tmp_path):
     for night in range(2):
         stages = model_stages(moody(night))
         write([apply_stages(row, stages) for row in read(shard)], tmp_path / str(night))

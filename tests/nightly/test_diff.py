@@ -34,7 +34,7 @@ def without_ray():
         yield
 
 
-def llm_stages(llm, _ledger, label_set):
+def llm_stages(llm, _cache, label_set):
     """Two LLMs: each answers by its name and the words of the question, always the same."""
     salt = SALTS[llm.model]
 

@@ -1,4 +1,4 @@
-"""What `linkner plan` says, against what the steps of a run do on the same documents."""
+"""What `linkner estimate` says, against what the steps of a run do on the same documents."""
 
 import json
 
@@ -72,8 +72,8 @@ def test_a_threshold_by_name_is_planned_by_its_number(crawl, tmp_path):
         planned(crawl, checkpoint, "routing.threshold_for=asked=5%")
     write_thresholds(tmp_path / "checkpoint", {5: 0.45})
     by_name = planned(crawl, checkpoint, "routing.threshold_for=asked=5%")
-    assert by_name.facts == planned(crawl, checkpoint, "routing.threshold=0.45").facts
-    assert by_name.facts["config"]["routing"]["threshold"] == 0.45
+    assert by_name.fingerprint == planned(crawl, checkpoint, "routing.threshold=0.45").fingerprint
+    assert by_name.fingerprint["config"]["routing"]["threshold"] == 0.45
     estimate = estimate_run(by_name, SampleSettings(documents=5, thresholds=(0.0,)))
     assert [row.threshold for row in estimate.rows] == [0.0, 0.45]
 
@@ -141,9 +141,9 @@ def test_what_is_known_needs_no_tokens_and_no_hours(crawl, checkpoint):
 
     known = estimate_run(plan, settings, is_known=is_known)
     unknown = estimate_run(plan, settings)
-    for with_ledger, without in zip(known.rows, unknown.rows, strict=True):
-        assert with_ledger.known == with_ledger.questions == without.questions > 0
-        assert (with_ledger.prompt_tokens, with_ledger.llm_hours) == (0, 0.0)
+    for with_cache, without in zip(known.rows, unknown.rows, strict=True):
+        assert with_cache.known == with_cache.questions == without.questions > 0
+        assert (with_cache.prompt_tokens, with_cache.llm_hours) == (0, 0.0)
         assert without.known is None
     assert all(key.startswith("k1:") for key in asked)
 
@@ -185,10 +185,10 @@ def test_the_command_prints_a_table_and_writes_json(crawl, checkpoint, tmp_path,
     target = tmp_path / "plan.json"
     arguments = overrides(crawl, "/nowhere", checkpoint, *LLM, "routing.budget=10%")
     options = ["--documents", "10", "--threshold", "0.4", "--json", str(target)]
-    assert main(["plan", *arguments, *options]) == 0
+    assert main(["estimate", *arguments, *options]) == 0
     page = capsys.readouterr().out
-    facts = json.loads(target.read_text())
-    assert [row["threshold"] for row in facts["rows"]] == [0.1, 0.4]
-    assert f"| 0.1 (config) | {facts['rows'][0]['routed']:,} |" in page
+    fingerprint = json.loads(target.read_text())
+    assert [row["threshold"] for row in fingerprint["rows"]] == [0.1, 0.4]
+    assert f"| 0.1 (config) | {fingerprint['rows'][0]['routed']:,} |" in page
     assert "within routing.budget = '10%'" in page
     assert "LLM hours need a rate" in page

@@ -1,4 +1,4 @@
-"""A night from its canary to `latest`; killed in each step, started twice, held back.
+"""A night from its self-check to `latest`; killed in each step, started twice, held back.
 
 All of it but Ray; `test_a_night_on_ray` is a process as a user starts it.
 """
@@ -25,7 +25,7 @@ from linkner_ray.nightly.night import run_night
 from linkner_ray.nightly.publication import move_latest, read_latest
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import verify_output
-from linkner_ray.spanner.self_check import record_canary
+from linkner_ray.spanner.self_check import record_self_check
 from linkner_ray.storage import Folder
 from tests.crawl import files_of, overrides, text_of
 from tests.in_process import status_of_child
@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     model = tiny.model(max_width=3)
     model.save_pretrained(folder)
-    record_canary(model, tiny.sentences(3)).write(folder)
+    record_self_check(model, tiny.sentences(3)).write(folder)
     return str(folder)
 
 
@@ -101,9 +101,9 @@ def test_the_first_night_is_full_and_becomes_the_latest(crawl, checkpoint, tmp_p
     assert latest_of(nights) == f"{MONDAY}\n"
     record = json.loads((nights / MONDAY / "night.json").read_text())
     assert record["previous"] is record["diff"] is record["drift"] is None
-    assert record["canary_sentences"] == 3
+    assert record["self_check_sentences"] == 3
     assert record["estimate"]["documents"] == 12
-    assert set(record["seconds"]) >= {"canary", "plan", "extract", "verify"}
+    assert set(record["seconds"]) >= {"self_check", "plan", "extract", "verify"}
     page = (nights / MONDAY / "night.md").read_text()
     assert "no earlier night" in page
     assert "3 sentences as where it was trained" in page
@@ -122,8 +122,8 @@ def test_the_second_night_builds_on_the_first(crawl, checkpoint, tmp_path):
     output = nights / TUESDAY
     record = json.loads((output / "night.json").read_text())
     assert record["previous"] == f"{nights}/{MONDAY}"
-    assert record["effort"]["documents_reused"] == 12
-    assert record["effort"]["redone_text_new"] == 3
+    assert record["costs"]["documents_reused"] == 12
+    assert record["costs"]["redone_text_new"] == 3
     assert record["diff"]["documents"]["same_text"] == 12
     assert record["diff"]["documents"]["only_after"] == 3
     assert record["diff"] == json.loads((output / "diff.json").read_text())
@@ -147,7 +147,7 @@ def test_a_night_that_ended_does_nothing_when_it_is_started_again(
     nights = tmp_path / "nights"
     run_night(config_of(crawl, nights, checkpoint, MONDAY))
     before = {p: p.read_bytes() for p in nights.rglob("*") if p.is_file()}
-    for name in ("check_canary_of", "check_limits", "extract", "start_ray"):
+    for name in ("run_self_check_of", "check_limits", "extract", "start_ray"):
         monkeypatch.delattr(linkner_ray.nightly.night, name)
     command = [*overrides(crawl, nights, checkpoint), f"night.name={MONDAY}"]
     assert main(["nightly", *command]) == 0
@@ -156,7 +156,8 @@ def test_a_night_that_ended_does_nothing_when_it_is_started_again(
 
 
 STEPS = (
-    "check_canary_of", "check_limits", "open_previous", "_verify", "compare_runs", "measure_drift",
+    "run_self_check_of", "check_limits", "open_previous", "_verify", "compare_runs",
+    "measure_drift",
     "write_run_report", "write_record", "move_latest",
 )  # fmt: skip
 
@@ -257,7 +258,7 @@ def test_a_drift_alert_keeps_latest_where_it_is_until_somebody_accepts_it(
     assert latest_of(nights) == f"{TUESDAY}\n"
     record = json.loads((nights / TUESDAY / "night.json").read_text())
     assert record["accepted_drift"]
-    assert "canary_sentences" not in record  # nothing was done anew
+    assert "self_check_sentences" not in record  # nothing was done anew
 
 
 def test_a_warning_is_reported_and_the_night_published(crawl, checkpoint, tmp_path):
@@ -312,11 +313,11 @@ def test_a_night_whose_estimate_is_over_a_limit_is_not_started(
 
 def test_a_checkpoint_that_answers_otherwise_starts_no_night(crawl, tmp_path):
     model = tiny.model(max_width=3)
-    canary = record_canary(model, tiny.sentences(3))
+    self_check = record_self_check(model, tiny.sentences(3))
     model.head.output.bias.data += 1.0 * (1 - 2 * (model.head.output.bias.data > 0).float())
     model.head.output.weight.data *= 3
     model.save_pretrained(tmp_path / "checkpoint")
-    canary.write(tmp_path / "checkpoint")
+    self_check.write(tmp_path / "checkpoint")
     with pytest.raises(StartupError, match="does not answer as it did"):
         run_night(config_of(crawl, tmp_path / "n", str(tmp_path / "checkpoint"), MONDAY))
     assert not (tmp_path / "n" / MONDAY).exists()
@@ -373,7 +374,7 @@ def test_a_night_of_other_tables_is_not_built_on_and_that_is_said(crawl, checkpo
     (nights / MONDAY / "_run.json").write_text(json.dumps(run))
     result = run_night(config_of(crawl, nights, checkpoint, TUESDAY))
     assert result.has_moved
-    assert "documents_reused" not in result.record["effort"]
+    assert "documents_reused" not in result.record["costs"]
     assert "has tables of version" in (nights / TUESDAY / "night.md").read_text()
 
 
@@ -431,7 +432,7 @@ def test_nights_on_s3(s3, crawl, checkpoint):
     run_night(config_of(crawl, "s3://bucket/nights", checkpoint, MONDAY))
     write_crawl(crawl, [text_of(90)], first=90)
     result = run_night(config_of(crawl, "s3://bucket/nights", checkpoint, TUESDAY))
-    assert result.record["effort"]["documents_reused"] == 12
+    assert result.record["costs"]["documents_reused"] == 12
     store.invalidate_cache()
     assert store.cat_file("bucket/nights/latest") == f"{TUESDAY}\n".encode()
     assert store.exists(f"bucket/nights/{TUESDAY}/diff.html")

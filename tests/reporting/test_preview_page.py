@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linkner_ray.errors import DataError
-from linkner_ray.evaluation.report import describe_benchmark
+from linkner_ray.evaluation.report import describe_evaluation
 from linkner_ray.extract.report import Context
 from linkner_ray.reporting.preview_page import render_preview
 from linkner_ray.reporting.run_report import RunReport
@@ -63,7 +63,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         inside = ("div", "text") in self.open
-        beside = any(tag == "sub" or kind == "facts" for tag, kind in self.open)
+        beside = any(tag == "sub" or kind == "details" for tag, kind in self.open)
         if inside and not beside:
             self.text += data
             if any(tag == "mark" for tag, _ in self.open):
@@ -84,7 +84,7 @@ def test_facts_of_an_entity_are_shown():
     html = render_preview([document(text, entity(text, 0, 3))], LABELS)
     assert "PER, score 0.750, uncertainty 0.125, decided by local; local label: PER;" in html
     html = render_preview([document(text, entity(text, 0, 3, "ORG", "llm", "ORG"))], LABELS)
-    assert "decided by llm; local label: none, it was doubted; LLM label: ORG" in html
+    assert "decided by llm; local label: none, it was a near miss; LLM label: ORG" in html
 
 
 def test_markup_in_a_document_stays_text():
@@ -159,7 +159,7 @@ def test_overlapping_entities_are_refused():
         render_preview([document(text, entity(text, 0, 3), entity(text, 2, 5))], LABELS)
 
 
-@pytest.mark.parametrize("shows_notes", [render_preview, RunReport, Context, describe_benchmark])
+@pytest.mark.parametrize("shows_notes", [render_preview, RunReport, Context, describe_evaluation])
 def test_notes_are_no_bare_string(shows_notes):
     """For the type checker a string is a sequence of strings; each letter was a paragraph."""
     assert shows_notes.__annotations__["notes"] == tuple[str, ...]

@@ -21,7 +21,7 @@ TOTALS = {
     "source_llm_PER": 5,
     "source_llm_ORG": 2,
     "uncertainty_predicted_bin_00": 100_000,
-    "uncertainty_doubted_bin_19": 1,
+    "uncertainty_near_miss_bin_19": 1,
 }
 
 

@@ -22,7 +22,7 @@ TOTALS = {
     "documents_quarantined": 3,
     "characters_total": 5_000_000,
     "candidates_predicted": 700,
-    "candidates_doubted": 100,
+    "candidates_near_miss": 100,
     "routed": 200,
     "verdict_label": 150,
     "verdict_failed": 1,
@@ -133,9 +133,9 @@ def test_the_page_says_how_busy_the_pools_were():
     assert "| encoder | 2 | 60.0 | 75.0 % |" in page  # 60 of 2 x 40 s
     assert "| llm | 1 | 0.0 | 0.0 % |" in page
     assert "| pool |" not in render_markdown(run_report())
-    facts = json.loads(report_json(run_report(timeline=TIMELINE)))
-    assert facts["timeline"]["pools"]["encoder"]["share"] == 0.75
-    assert facts["timeline"]["units"]["RecognizeSpans"] == [0.0, 2.0]
+    fingerprint = json.loads(report_json(run_report(timeline=TIMELINE)))
+    assert fingerprint["timeline"]["pools"]["encoder"]["share"] == 0.75
+    assert fingerprint["timeline"]["units"]["RecognizeSpans"] == [0.0, 2.0]
 
 
 def test_units_of_an_earlier_run_do_not_count_as_fast():
@@ -159,13 +159,13 @@ def test_pictures_stand_apart_from_tables():
 
 
 def test_the_json_has_stable_keys(scores):
-    facts = json.loads(report_json(run_report(scores=[scores])))
-    assert facts["totals"] == TOTALS
-    assert facts["routed_share"] == 0.25
-    assert facts["stage_seconds"] == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
-    assert [unit["name"] for unit in facts["units"]["slowest"]] == ["u-1", "u-2"]
-    assert facts["timeline"] is None
-    assert facts["scores"]["demo"]["local"]["all"] == {
+    fingerprint = json.loads(report_json(run_report(scores=[scores])))
+    assert fingerprint["totals"] == TOTALS
+    assert fingerprint["routed_share"] == 0.25
+    assert fingerprint["stage_seconds"] == {"ReadDocuments": 1.5, "RecognizeSpans": 3.0}
+    assert [unit["name"] for unit in fingerprint["units"]["slowest"]] == ["u-1", "u-2"]
+    assert fingerprint["timeline"] is None
+    assert fingerprint["scores"]["demo"]["local"]["all"] == {
         "true_positives": 1,
         "false_positives": 1,
         "false_negatives": 1,
@@ -173,7 +173,7 @@ def test_the_json_has_stable_keys(scores):
         "recall": 0.5,
         "f1": 0.5,
     }
-    assert facts["scores"]["demo"]["linked"]["PER"]["f1"] == 1.0
+    assert fingerprint["scores"]["demo"]["linked"]["PER"]["f1"] == 1.0
 
 
 def test_scores_stand_side_by_side_with_what_was_gained(scores):
@@ -200,7 +200,7 @@ def test_a_report_is_written_whole_with_the_pictures_it_names(scores):
 
 
 def test_a_run_without_units_and_candidates_is_reported_too():
-    empty = {"documents_read": 0, "candidates_predicted": 0, "candidates_doubted": 0}
+    empty = {"documents_read": 0, "candidates_predicted": 0, "candidates_near_miss": 0}
     totals = {**empty, "routed": 0, "entities": 0}
     files = {}
     write_report(run_report(totals=totals, units=[]), write_bytes=files.__setitem__)

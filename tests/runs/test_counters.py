@@ -7,8 +7,8 @@ from linkner_ray.config import FusionConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.runs.counters import (
     add_counts,
-    check_accounts,
-    count_effort,
+    check_counters,
+    count_costs,
     count_unit,
     num_asked,
     num_failed,
@@ -71,8 +71,8 @@ def unit_table(sentences=None):
                 candidate(4, 7, 0.5),  # flips to ORG
                 candidate(8, 10, 0.52),  # dropped by the LLM
                 candidate(11, 14, 1.0),  # unreadable: stays PER
-                candidate(15, 18, 0.05, "doubted"),  # added by the LLM
-                candidate(15, 21, 0.04, "doubted"),  # failed: never enters
+                candidate(15, 18, 0.05, "near_miss"),  # added by the LLM
+                candidate(15, 21, 0.04, "near_miss"),  # failed: never enters
                 candidate(0, 7, 0.6),  # label PER, but loses to the certain one
             ],
             [],
@@ -83,7 +83,7 @@ def unit_table(sentences=None):
                 None,
                 answer("label", "k1", "ORG"),
                 answer("non_entity", "k2"),
-                answer("unreadable", "k3", source="ledger", tokens=99),
+                answer("unreadable", "k3", source="cache", tokens=99),
                 answer("label", "k1", "PER"),
                 answer("failed", "k4", tokens=None),
                 answer("label", "k5", "PER"),
@@ -154,7 +154,7 @@ def test_every_route_is_counted_and_audits_stand_apart():
         "entities_source_local": 6,
     }
     assert {name: counts[name] for name in expected} == expected
-    check_accounts(counts)
+    check_counters(counts)
     assert (num_asked(counts), num_failed(counts)) == (4, 2)
 
 
@@ -200,7 +200,7 @@ def test_documents_and_characters_by_hand(counts):
 def test_candidates_answers_and_entities_by_hand(counts):
     expected = {
         "candidates_predicted": 5,
-        "candidates_doubted": 2,
+        "candidates_near_miss": 2,
         "routed": 6,
         "questions": 5,
         "verdict_label": 3,
@@ -225,10 +225,10 @@ def test_candidates_answers_and_entities_by_hand(counts):
     assert routed_share(counts) == 6 / 7
 
 
-def test_effort_counts_each_question_once_and_apart_from_what_was_kept():
-    assert count_effort(unit_table()) == {
+def test_costs_counts_each_question_once_and_apart_from_what_was_kept():
+    assert count_costs(unit_table()) == {
         "questions_asked": 4,  # k1, k2, k4, k5
-        "questions_from_ledger": 1,  # k3
+        "questions_from_cache": 1,  # k3
         "questions_from_previous": 0,
         "prompt_tokens_asked": 30,
     }
@@ -236,20 +236,20 @@ def test_effort_counts_each_question_once_and_apart_from_what_was_kept():
 
 def test_uncertainty_bins_are_half_open_and_the_last_holds_one(counts):
     # 0.0 -> 0; 0.5 and 0.52 -> 10; 0.6 in float32 is just above 12/20 -> 12; 1.0 -> 19;
-    # doubted: 0.05 in float32 is just above 1/20 -> 1; 0.04 -> 0
+    # near misses: 0.05 in float32 is just above 1/20 -> 1; 0.04 -> 0
     filled = {n: c for n, c in counts.items() if n.startswith("uncertainty_") and c}
     assert filled == {
         "uncertainty_predicted_bin_00": 1,
         "uncertainty_predicted_bin_10": 2,
         "uncertainty_predicted_bin_12": 1,
         "uncertainty_predicted_bin_19": 1,
-        "uncertainty_doubted_bin_00": 1,
-        "uncertainty_doubted_bin_01": 1,
+        "uncertainty_near_miss_bin_00": 1,
+        "uncertainty_near_miss_bin_01": 1,
     }
 
 
-def test_the_accounts_of_a_good_unit_add_up(counts):
-    check_accounts(counts)
+def test_the_counters_of_a_good_unit_add_up(counts):
+    check_counters(counts)
 
 
 def test_the_counts_of_two_slices_add_up_to_those_of_the_whole(counts):
@@ -271,12 +271,12 @@ def test_a_unit_without_documents_adds_up():
     empty = unit_table().slice(2)
     output = WriteEntities(keep_text=False)(empty)
     counts = count_unit(empty, output=output, quarantine=quarantine(), skipped={})
-    check_accounts(counts)
+    check_counters(counts)
     assert routed_share(counts) == 0.0
 
 
 def test_a_run_without_units_adds_up():
-    check_accounts({})
+    check_counters({})
     assert routed_share({}) == 0.0
 
 
@@ -289,7 +289,7 @@ def test_a_run_without_units_adds_up():
 )
 def test_a_character_left_out_or_counted_twice_is_noticed(sentences):
     with pytest.raises(ContractError, match="characters_total is 1024"):
-        check_accounts(counts_of(unit_table(sentences)))
+        check_counters(counts_of(unit_table(sentences)))
 
 
 @pytest.mark.parametrize(
@@ -307,4 +307,4 @@ def test_a_character_left_out_or_counted_twice_is_noticed(sentences):
 def test_a_sum_that_does_not_add_up_is_named_with_its_parts(counts, name, message):
     counts[name] = counts.get(name, 0) + 1
     with pytest.raises(ContractError, match=message):
-        check_accounts(counts)
+        check_counters(counts)

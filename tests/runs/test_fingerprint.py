@@ -4,7 +4,7 @@ import pytest
 
 from linkner_ray.runs.fingerprint import changed_steps
 
-FACTS = {
+FINGERPRINT = {
     "schema_version": 3,
     "encoder": "e",
     "calibration": "c",
@@ -17,7 +17,7 @@ FACTS = {
     "config": {
         "input": {"text_column": "text"},
         "sentences": {"segmenter": "blingfire"},
-        "recognize": {"uncertainty": "confidence", "doubted_floor": None, "seed": 0},
+        "recognize": {"uncertainty": "confidence", "near_miss_floor": None, "seed": 0},
         "routing": {"threshold": 0.1},
         "llm": {"model": "m"},
         "fusion": {"strategy": "override"},
@@ -35,7 +35,7 @@ FACTS = {
         ("config.recognize.seed", "encoder"),
         ("calibration", "calibration"),
         ("config.recognize.uncertainty", "calibration"),
-        ("config.recognize.doubted_floor", "calibration"),
+        ("config.recognize.near_miss_floor", "calibration"),
         ("config.routing.threshold", "routing"),
         ("budget_over", "routing"),
         ("prompt", "llm"),
@@ -48,7 +48,7 @@ FACTS = {
     ],
 )
 def test_a_fact_belongs_to_the_step_it_decides(path, step):
-    changed = changed_steps(FACTS, _with(FACTS, path.split(".")))
+    changed = changed_steps(FINGERPRINT, _with(FINGERPRINT, path.split(".")))
     assert list(changed) == ([] if step is None else [step])
     if step:
         assert changed[step] == [line for line in changed[step] if line.startswith(f"{path} was ")]

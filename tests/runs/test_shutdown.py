@@ -13,8 +13,8 @@ def stopped_while(work, end):
     """Exit code of a process that gets SIGTERM a moment after it began to work."""
 
     def child():
-        with exit_on_sigterm() as stopping:
-            stopping.end = end
+        with exit_on_sigterm() as shutdown:
+            shutdown.end = end
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
             work()
 

@@ -7,14 +7,14 @@ from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence, LabelledSpan
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.spanner.calibration.recalibration import Belief
+from linkner_ray.spanner.calibration.recalibration import Recalibration
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import THRESHOLDS, Thresholds
 from linkner_ray.spanner.checkpoint import checkpoint_digest
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import load_recognizer
-from linkner_ray.training.dev_set import calibrate_checkpoint, familiarity_of, join, look_at
+from linkner_ray.training.dev_set import calibrate_checkpoint, join, look_at, novelty_of
 from tests.spanner import tiny
 
 CORPUS = (
@@ -59,7 +59,7 @@ def test_a_checkpoint_is_calibrated_in_place(checkpoint, corpus):
     assert "Old words" not in card
     assert f"Temperature {found.temperature:.3f}" in card
     assert card.endswith("## Limits\n\nx\n")
-    load_recognizer(RecognizeConfig(checkpoint=str(checkpoint)))  # its canary is of now
+    load_recognizer(RecognizeConfig(checkpoint=str(checkpoint)))  # its self-check is of now
 
 
 def test_thresholds_ask_the_share_of_dev_that_they_name(checkpoint, corpus):
@@ -83,9 +83,11 @@ def test_thresholds_ask_the_share_of_dev_that_they_name(checkpoint, corpus):
 def test_every_estimate_is_that_of_its_own_run_from_one_pass(settings, last):
     model = tiny.model(**settings)
     sentences = [["Peter", "Blackburn", "met", "Microsoft", "."], ["in", "New", "York"]]
-    model.familiarity = familiarity_of([labelled(["Peter"], (0, 1, "PER"))])
+    model.novelty = novelty_of([labelled(["Peter"], (0, 1, "PER"))])
     model.calibration = Calibration(
-        belief=Belief(intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3)
+        recalibration=Recalibration(
+            intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3
+        )
     )
     config = RecognizeConfig(device="cpu", dtype="float32")
     passes = []
@@ -126,10 +128,10 @@ def test_too_small_a_set_is_refused(checkpoint, tmp_path):
     assert (checkpoint / "calibration.json").read_bytes() == before
 
 
-def test_familiarity_is_kept_without_the_training_set(checkpoint, corpus):
+def test_novelty_is_kept_without_the_training_set(checkpoint, corpus):
     calibrate_checkpoint(str(checkpoint), corpus, train=corpus)
     calibrate_checkpoint(str(checkpoint), corpus)
-    known = SpanNER.from_pretrained(str(checkpoint)).familiarity
+    known = SpanNER.from_pretrained(str(checkpoint)).novelty
     assert known.features([["Paris"], ["Xu"]], ["LOC", "LOC"])[:, 0].tolist() == [0, 1]
 
 
@@ -160,39 +162,43 @@ def test_shares_together_are_the_whole():
     assert (whole.gold > 0).sum() <= 3
 
 
-def test_a_belief_moves_predicted_candidates_and_chooses_none():
+def test_a_recalibration_moves_predicted_candidates_and_chooses_none():
     model = tiny.model()
     sentences = tiny.sentences(20)
     plain = Recognizer(model, RecognizeConfig(device="cpu")).candidates(sentences)
     model.calibration = Calibration(
-        belief=Belief(
+        recalibration=Recalibration(
             intercept=0.0, slope=1.0, strangeness=(-3.0, 0.0, 0.0), labels=(0.0, 0.0, 0.0)
         )
     )
-    model.familiarity = familiarity_of([labelled(["Paris"], (0, 1, "LOC"))])
-    believed = Recognizer(model, RecognizeConfig(device="cpu")).candidates(sentences)
+    model.novelty = novelty_of([labelled(["Paris"], (0, 1, "LOC"))])
+    recalibrated = Recognizer(model, RecognizeConfig(device="cpu")).candidates(sentences)
     for name in ("sentence", "start_token", "end_token"):
-        assert np.array_equal(getattr(plain.spans, name), getattr(believed.spans, name))
-    assert np.array_equal(plain.predicted, believed.predicted)
-    assert np.array_equal(plain.spans.label, believed.spans.label)
-    doubted = ~plain.predicted
-    assert np.array_equal(plain.spans.probs[doubted], believed.spans.probs[doubted])
+        assert np.array_equal(getattr(plain.spans, name), getattr(recalibrated.spans, name))
+    assert np.array_equal(plain.predicted, recalibrated.predicted)
+    assert np.array_equal(plain.spans.label, recalibrated.spans.label)
+    near_misses = ~plain.predicted
+    assert np.array_equal(plain.spans.probs[near_misses], recalibrated.spans.probs[near_misses])
     strange = np.flatnonzero(plain.predicted)
-    assert (believed.spans.uncertainty[strange] >= plain.spans.uncertainty[strange] - 1e-6).all()
-    assert (believed.spans.uncertainty[strange] > plain.spans.uncertainty[strange]).any()
-    own = believed.spans.probs[strange, believed.spans.label[strange]]
-    assert own == pytest.approx(1 - believed.spans.uncertainty[strange], abs=1e-6)
+    assert (
+        recalibrated.spans.uncertainty[strange] >= plain.spans.uncertainty[strange] - 1e-6
+    ).all()
+    assert (recalibrated.spans.uncertainty[strange] > plain.spans.uncertainty[strange]).any()
+    own = recalibrated.spans.probs[strange, recalibrated.spans.label[strange]]
+    assert own == pytest.approx(1 - recalibrated.spans.uncertainty[strange], abs=1e-6)
 
 
 @pytest.mark.parametrize("uncertainty", ["entropy", "mc_dropout"])
-def test_estimates_that_read_probabilities_read_the_believed_ones(uncertainty):
+def test_estimates_that_read_probabilities_read_the_recalibrated_ones(uncertainty):
     model = tiny.model()
     config = RecognizeConfig(device="cpu", uncertainty=uncertainty)
     plain = Recognizer(model, config).candidates(tiny.sentences(20))
     model.calibration = Calibration(
-        belief=Belief(intercept=-2.0, slope=1.0, strangeness=(0.0, 0.0, 0.0), labels=(0.0,) * 3)
+        recalibration=Recalibration(
+            intercept=-2.0, slope=1.0, strangeness=(0.0, 0.0, 0.0), labels=(0.0,) * 3
+        )
     )
-    model.familiarity = familiarity_of([labelled(["Paris"], (0, 1, "LOC"))])
-    believed = Recognizer(model, config).candidates(tiny.sentences(20))
-    moved = not np.array_equal(plain.spans.uncertainty, believed.spans.uncertainty)
+    model.novelty = novelty_of([labelled(["Paris"], (0, 1, "LOC"))])
+    recalibrated = Recognizer(model, config).candidates(tiny.sentences(20))
+    moved = not np.array_equal(plain.spans.uncertainty, recalibrated.spans.uncertainty)
     assert moved == (uncertainty == "entropy")

@@ -26,7 +26,7 @@ ray = pytest.importorskip("ray")
 
 from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
-from linkner_ray.spanner.self_check import Canary, load_recognizer  # noqa: E402
+from linkner_ray.spanner.self_check import SelfCheck, load_recognizer  # noqa: E402
 from linkner_ray.training import train  # noqa: E402
 from linkner_ray.training.job import _publish  # noqa: E402
 from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
@@ -100,7 +100,7 @@ def assert_learned(result, config):
     assert result.best.f1 == max(report.f1 for report in result.epochs)
     model = SpanNER.from_pretrained(config.output.checkpoint)
     assert model.calibration == result.calibration
-    recognizer = Recognizer(model, RecognizeConfig(max_doubted=0))
+    recognizer = Recognizer(model, RecognizeConfig(max_near_misses=0))
     [found] = candidates_of(recognizer, [tiny.LINES[1].split()])
     assert (0, 2, "PER") in {(one.start_token, one.end_token, one.label) for one in found}
 
@@ -118,8 +118,8 @@ def test_training_learns_and_publishes_a_checkpoint(config, num_workers, tmp_pat
     assert "train entities wider than the model looks | 3 |" in card
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
     assert not names & {"optimizer.safetensors", "training_state.json", "trained.safetensors"}
-    canary = Canary.read(tmp_path / "checkpoint")
-    assert canary.sentences == tuple(tuple(line.split()[:16]) for line in tiny.LINES)
+    self_check = SelfCheck.read(tmp_path / "checkpoint")
+    assert self_check.sentences == tuple(tuple(line.split()[:16]) for line in tiny.LINES)
     load_recognizer(RecognizeConfig(checkpoint=config.output.checkpoint))
 
 

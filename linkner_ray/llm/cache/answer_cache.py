@@ -1,7 +1,7 @@
 """Answers that are kept: what was asked once, by whomever, is not asked again.
 
-Every process that asks opens the ledger for itself. It knows what lay in the folder then and what
-it wrote since, and looks at what others wrote before it asks anything new.
+Every process that asks opens the answer cache for itself. It knows what lay in the folder then and
+what it wrote since, and looks at what others wrote before it asks anything new.
 """
 
 import logging
@@ -14,17 +14,17 @@ import pyarrow.compute as pc
 
 from linkner_ray.errors import BackendError, DataError
 from linkner_ray.llm.cache.answer_index import AnswerIndex
-from linkner_ray.llm.cache.files import Entry, LedgerFolder, OtherVersionError, entries_table
+from linkner_ray.llm.cache.files import CacheFolder, Entry, OtherVersionError, entries_table
 from linkner_ray.llm.prompts import Answer
 
 logger = logging.getLogger(__name__)
 
 
-class Ledger:
+class AnswerCache:
     """Finds and keeps the answers of one model; safe to be used by several threads at once."""
 
     def __init__(self, url: str, *, model: str, classes: Sequence[str]) -> None:
-        """Open a ledger and load what it knows of a model.
+        """Open an answer cache and load what it knows of a model.
 
         Args:
             url: Folder or prefix, local or with a scheme; made when first written to.
@@ -34,7 +34,7 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         """What was found and done; `describe` of a backend shows it."""
 
-        self._folder = LedgerFolder(url)
+        self._folder = CacheFolder(url)
         self._model = model
         self._classes = tuple(classes)
         self._index = AnswerIndex(classes)
@@ -54,7 +54,7 @@ class Ledger:
         return self._index.num_bytes
 
     def find(self, keys: Collection[str]) -> dict[str, Answer]:
-        """Answers that are known here, by key; source `ledger`."""
+        """Answers that are known here, by key; source `cache`."""
         with self._lock:
             return self._index.find(keys)
 
@@ -85,8 +85,8 @@ class Ledger:
                 with self._waiting_lock:  # other threads' answers must not seem to be kept
                     self._waiting = batch + self._waiting
                 raise BackendError(
-                    f"ledger {self._folder.url} cannot be written: {error}; free space, correct "
-                    "the permissions, or run without ledger.path",
+                    f"answer cache {self._folder.url} cannot be written: {error}; free space, mend "
+                    "the permissions, or run without cache.path",
                     retryable=False,
                 ) from error
 
@@ -109,9 +109,9 @@ class Ledger:
             name = self._folder.append(self._next_number, table)
             if name is not None:
                 self._load({name: table})
-                self.counts["ledger_stored"] += len(fresh)
+                self.counts["cache_stored"] += len(fresh)
                 break
-        self.counts["ledger_asked_elsewhere"] += len(known)
+        self.counts["cache_asked_elsewhere"] += len(known)
 
     def _load(self, own: Mapping[str, pa.Table]) -> None:
         """Read the files that are new; compacted ones first, then by number.
@@ -125,8 +125,10 @@ class Ledger:
             for name in foreign:
                 if name not in self._seen:
                     self._seen.add(name)
-                    self.counts["ledger_files_foreign"] += 1
-                    logger.warning("%s/%s: is no file of a ledger; ignored", self._folder.url, name)
+                    self.counts["cache_files_foreign"] += 1
+                    logger.warning(
+                        "%s/%s: is no file of an answer cache; ignored", self._folder.url, name
+                    )
             tables = []
             try:
                 for name in names:
@@ -144,10 +146,10 @@ class Ledger:
         try:
             return self._folder.read(name)
         except OtherVersionError as error:
-            self.counts["ledger_files_other_version"] += 1
+            self.counts["cache_files_other_version"] += 1
             logger.warning("%s; ignored", error)
         except DataError as error:
-            self.counts["ledger_files_broken"] += 1
+            self.counts["cache_files_broken"] += 1
             moved = self._folder.set_aside(name)
             logger.warning("%s; %s", error, "set aside" if moved else "ignored")
         return entries_table([], self._classes)

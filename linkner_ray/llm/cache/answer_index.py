@@ -43,7 +43,7 @@ class AnswerIndex:
         return int(self._high.nbytes + self._low.nbytes + self._values.nbytes)
 
     def find(self, keys: Collection[str]) -> dict[str, Answer]:
-        """The answers there are, by key; source `ledger`."""
+        """The answers there are, by key; source `cache`."""
         found = {key: self._recent[key] for key in keys if key in self._recent}
         others = [key for key in keys if key not in found]
         if others and len(self._high):
@@ -113,6 +113,6 @@ class AnswerIndex:
             label=label,
             probs=probs,
             key=key,
-            source="ledger",
+            source="cache",
             prompt_tokens=value["prompt_tokens"],
         )

@@ -1,6 +1,6 @@
-"""The files of a ledger: what one holds, how it is known to be whole, which one comes first.
+"""The files of an answer cache: what one holds, how it is known to be whole, which one comes first.
 
-A ledger is a folder of Parquet files that are written once and never changed. Each carries a
+An answer cache is a folder of Parquet files that are written once and never changed. Each carries a
 checksum over all of itself, so a file that was cut short or edited is found out. Their numbers
 order them, and of two answers to one request the one in the earlier file counts. A number can be
 taken by one writer only, and a writer reads what came before it takes the next one: that makes the
@@ -53,8 +53,8 @@ STORED_VERDICTS = (Verdict.LABEL, Verdict.NON_ENTITY, Verdict.UNREADABLE)
 SET_ASIDE = "_set_aside"
 """Sub-folder of broken files."""
 
-_VERSION_KEY = b"linkner.ledger.version"
-_CHECKSUM_KEY = b"linkner.ledger.checksum"
+_VERSION_KEY = b"linkner.cache.version"
+_CHECKSUM_KEY = b"linkner.cache.checksum"
 _MAGIC = b"PAR1"
 _NO_CHECKSUM = b"0" * 32
 """Stands where the checksum will be while it is worked out."""
@@ -65,7 +65,7 @@ _KEY = r"^k\d+:[0-9a-f]{32}$"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An answer as the ledger keeps it."""
+    """An answer as the answer cache keeps it."""
 
     answer: Answer
     model: str
@@ -74,10 +74,10 @@ class Entry:
 
 
 class Listing(NamedTuple):
-    """What lies in a ledger's folder."""
+    """What lies in an answer cache's folder."""
 
     names: list[str]
-    """Files of the ledger; the answers in an earlier one count."""
+    """Files of the answer cache; the answers in an earlier one count."""
 
     foreign: list[str]
     """Whatever else lies there."""
@@ -89,11 +89,11 @@ class Listing(NamedTuple):
 
 
 class OtherVersionError(DataError):
-    """A whole file of a ledger, of a version that this release does not read."""
+    """A whole file of an answer cache, of a version that this release does not read."""
 
 
-class LedgerFolder:
-    """Lists, reads and writes the files of one ledger."""
+class CacheFolder:
+    """Lists, reads and writes the files of one answer cache."""
 
     def __init__(self, url: str) -> None:
         """Open a folder or prefix, local or with a scheme; it need not be there yet."""
@@ -122,7 +122,7 @@ class LedgerFolder:
         Raises:
             FileNotFoundError: If it is gone, as after a compaction.
             OtherVersionError: If it is of another version.
-            DataError: If it is not what a ledger wrote.
+            DataError: If it is not what an answer cache wrote.
         """
         return parse_entries(self.folder.read_bytes(name), f"{self.url}/{name}")
 
@@ -245,13 +245,13 @@ def parse_entries(content: bytes, path: str) -> pa.Table:
 
     Raises:
         OtherVersionError: If the file is of another version.
-        DataError: If it is no file of a ledger, was cut short, or was changed.
+        DataError: If it is no file of an answer cache, was cut short, or was changed.
     """
     if len(content) < 12 or not content.startswith(_MAGIC) or not content.endswith(_MAGIC):
         raise DataError(f"{path}: is not a whole Parquet file; it was cut short or replaced")
     place = _checksum_place(content)
     if place < 0:
-        raise DataError(f"{path}: is not a file of a ledger: it has no checksum")
+        raise DataError(f"{path}: is not a file of an answer cache: it has no checksum")
     end = place + len(_NO_CHECKSUM)
     if _checksum(content[:place] + _NO_CHECKSUM + content[end:]) != content[place:end]:
         raise DataError(f"{path}: its checksum is not that of its content; it was changed")
@@ -259,7 +259,7 @@ def parse_entries(content: bytes, path: str) -> pa.Table:
     version = file.metadata.metadata[_VERSION_KEY].decode()
     if version != VERSION:
         raise OtherVersionError(
-            f"{path}: is of ledger version {version}, this release reads {VERSION}"
+            f"{path}: is of answer cache version {version}, this release reads {VERSION}"
         )
     entries = file.read()
     problem = _problem(entries)

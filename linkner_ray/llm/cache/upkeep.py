@@ -1,4 +1,4 @@
-"""Looking after a ledger: what is in it, whether it is whole, fewer files, fewer answers."""
+"""Looking after an answer cache: what is in it, whether it is whole, fewer files, fewer answers."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from linkner_ray.config import LedgerConfig
+from linkner_ray.config import CacheConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.llm.cache.files import (
     ENTRIES,
     SET_ASIDE,
-    LedgerFolder,
+    CacheFolder,
     OtherVersionError,
     first_answers,
     repeated_answers,
@@ -37,7 +37,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Everything a ledger holds, read and checked."""
+    """Everything an answer cache holds, read and checked."""
 
     sizes: dict[str, int]
     """Bytes of each good file."""
@@ -64,7 +64,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compaction:
-    """What came of merging the files of a ledger."""
+    """What came of merging the files of an answer cache."""
 
     files_before: int
     kept: int
@@ -78,20 +78,22 @@ class Compaction:
 
 
 def survey(url: str) -> Survey:
-    """Read all files of a ledger; nothing is changed.
+    """Read all files of an answer cache; nothing is changed.
 
     Raises:
-        ConfigError: If there is no ledger.
+        ConfigError: If there is no answer cache.
     """
-    folder = LedgerFolder(url)
+    folder = CacheFolder(url)
     while True:
         listing = folder.list()
         if not listing.names and not listing.foreign:
-            raise ConfigError(f"{url}: there is no ledger here, or it is empty")
+            raise ConfigError(f"{url}: there is no answer cache here, or it is empty")
         found = Survey(
             sizes={},
             tables=[],
-            faults=[Fault(n, "is no file of a ledger", is_broken=False) for n in listing.foreign],
+            faults=[
+                Fault(n, "is no file of an answer cache", is_broken=False) for n in listing.foreign
+            ],
         )
         try:
             for name in listing.names:
@@ -104,18 +106,18 @@ def survey(url: str) -> Survey:
 def compact(url: str, *, keep: Callable[[pa.Table], pa.Table] = lambda table: table) -> Compaction:
     """Merge all files into one; broken files are set aside first.
 
-    Runs that write to the ledger at the same time are not disturbed: the merged file is there
+    Runs that write to the answer cache at the same time are not disturbed: the merged file is there
     before the others go, and nothing is removed that was not read.
 
     Args:
         url: Folder or prefix.
-        keep: Takes the answers of the ledger, schema `ENTRIES`, and returns those to keep.
+        keep: Takes the answers of the answer cache, schema `ENTRIES`, and returns those to keep.
 
     Raises:
-        ConfigError: If there is no ledger.
+        ConfigError: If there is no answer cache.
     """
     found = survey(url)
-    folder = LedgerFolder(url)
+    folder = CacheFolder(url)
     for fault in found.faults:
         if fault.is_broken:
             folder.set_aside(fault.name)
@@ -133,25 +135,25 @@ def compact(url: str, *, keep: Callable[[pa.Table], pa.Table] = lambda table: ta
     )
 
 
-def ledger_notes(config: LedgerConfig) -> list[str]:
+def cache_notes(config: CacheConfig) -> list[str]:
     """Sentences about files that were not trusted, or are many; cheap, since none is read."""
     if not config.path:
         return []
-    folder = LedgerFolder(config.path)
+    folder = CacheFolder(config.path)
     listing = folder.list()
     groups = {
         f"broken and lie in {SET_ASIDE}/": folder.folder.names(SET_ASIDE),
-        "no files of a ledger and were ignored": listing.foreign,
+        "no files of an answer cache and were ignored": listing.foreign,
     }
     notes = []
     if len(listing.names) > MANY_FILES:
         notes.append(
-            f"ledger {config.path}: has {len(listing.names):,} files, which every actor lists and "
-            f"reads; `linkner ledger compact {config.path}` makes them one, also while runs write"
+            f"answer cache {config.path}: has {len(listing.names):,} files, read by every actor; "
+            f"`linkner cache compact {config.path}` makes them one, also while runs write"
         )
     return notes + [
-        f"ledger {config.path}: {len(names)} files are {what}: {', '.join(names[:_NAMED])}"
-        f"{' ...' if len(names) > _NAMED else ''}; see `linkner ledger verify`"
+        f"answer cache {config.path}: {len(names)} files are {what}: {', '.join(names[:_NAMED])}"
+        f"{' ...' if len(names) > _NAMED else ''}; see `linkner cache verify`"
         for what, names in groups.items()
         if names
     ]
@@ -166,7 +168,7 @@ def count_by_model(answers: pa.Table) -> dict[tuple[str, str], Counter[str]]:
     return dict(sorted(counts.items()))
 
 
-def _read(folder: LedgerFolder, name: str, found: Survey) -> None:
+def _read(folder: CacheFolder, name: str, found: Survey) -> None:
     """Add a file to a survey."""
     try:
         table = folder.read(name)

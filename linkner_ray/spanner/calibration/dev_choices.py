@@ -1,4 +1,4 @@
-"""What dev decides about a trained model: temperature, belief, and which spans to doubt.
+"""What dev decides about a trained model: temperature, recalibration, and the near-miss rules.
 
 Letters: N spans, C classes with non-entity first.
 """
@@ -10,17 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from linkner_ray.spanner.calibration.near_misses import FLOORS, choose_doubt_rules
-from linkner_ray.spanner.calibration.novelty import Familiarity
-from linkner_ray.spanner.calibration.recalibration import Belief, fit_belief
+from linkner_ray.spanner.calibration.near_misses import FLOORS, choose_near_miss_rules
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
+from linkner_ray.spanner.calibration.recalibration import Recalibration, fit_recalibration
 from linkner_ray.spanner.calibration.reliability import brier_score, expected_calibration_error
 from linkner_ray.spanner.calibration.temperature import (
     Calibration,
     apply_temperature,
     fit_temperature,
 )
-from linkner_ray.spanner.decoding import DoubtRules
-from linkner_ray.spanner.span_table import SpanTable, believed_probs, choose_rows, strangeness_of
+from linkner_ray.spanner.decoding import NearMissRules
+from linkner_ray.spanner.span_table import (
+    SpanTable,
+    choose_rows,
+    recalibrated_probs,
+    strangeness_of,
+)
 
 LISTED_FLOOR = 1e-4
 """Entity probability from which dev spans must be listed: the lowest floor of `doubt.FLOORS` at a
@@ -58,35 +63,35 @@ class Dev:
 
 
 def decide_on_dev(
-    dev: Dev, *, classes: Sequence[str], familiarity: Familiarity | None = None
+    dev: Dev, *, classes: Sequence[str], novelty: NoveltyFeatures | None = None
 ) -> Calibration:
-    """Fit temperature and belief, choose the doubt rules, and measure what they are worth.
+    """Fit temperature and recalibration, choose the near-miss rules, and measure their worth.
 
     Args:
         dev: What decides.
         classes: Class names, non-entity first.
-        familiarity: What training held; None to fit no belief.
+        novelty: What training held; None to fit no recalibration.
     """
     temperature, num_spans = _temperature(dev)
     calibrated = _calibrated(dev, temperature)
-    belief = _belief(calibrated, classes, familiarity)
-    rules, reach = choose_doubt_rules(
+    recalibration = _recalibration(calibrated, classes, novelty)
+    rules, candidate_recall = choose_near_miss_rules(
         calibrated.spans, calibrated.gold, num_gold=dev.num_gold, classes=classes
     )
-    after = _believed(calibrated, classes, belief, familiarity)
+    after = _recalibrated(calibrated, classes, recalibration, novelty)
     return Calibration(
         temperature=temperature,
         num_spans=num_spans,
-        ece_before=expected_calibration_error(*_believed(dev, classes, None, None)),
+        ece_before=expected_calibration_error(*_recalibrated(dev, classes, None, None)),
         ece_after=expected_calibration_error(*after),
-        ece_held_out=expected_calibration_error(*_held_out(dev, classes, familiarity)),
+        ece_held_out=expected_calibration_error(*_held_out(dev, classes, novelty)),
         brier=brier_score(*after),
-        doubted_floor=rules.floor,
-        max_doubted=rules.max_spans,
+        near_miss_floor=rules.floor,
+        max_near_misses=rules.max_spans,
         certain_confidence=rules.certain_confidence,
-        reach=reach.reach,
-        extra_share=reach.extra_share,
-        belief=belief,
+        candidate_recall=candidate_recall.candidate_recall,
+        extra_share=candidate_recall.extra_share,
+        recalibration=recalibration,
     )
 
 
@@ -107,38 +112,40 @@ def _calibrated(dev: Dev, temperature: float) -> Dev:
 
 def _predicted(dev: Dev, classes: Sequence[str]) -> tuple[SpanTable, IntArray]:
     """The entities that flat decoding keeps, and their gold."""
-    predicted_only = DoubtRules(floor=1.0, max_spans=0, certain_confidence=1.0)
+    predicted_only = NearMissRules(floor=1.0, max_spans=0, certain_confidence=1.0)
     rows, _ = choose_rows(dev.spans, classes, predicted_only)
     return dev.spans.take(rows), dev.gold[rows]
 
 
-def _belief(
-    calibrated: Dev, classes: Sequence[str], familiarity: Familiarity | None
-) -> Belief | None:
-    if familiarity is None:
+def _recalibration(
+    calibrated: Dev, classes: Sequence[str], novelty: NoveltyFeatures | None
+) -> Recalibration | None:
+    if novelty is None:
         return None
     spans, gold = _predicted(calibrated, classes)
-    strangeness = strangeness_of(spans, calibrated.sentences, classes, familiarity)
-    return fit_belief(spans.probs.astype(np.float64), spans.label, strangeness, gold == spans.label)
+    strangeness = strangeness_of(spans, calibrated.sentences, classes, novelty)
+    return fit_recalibration(
+        spans.probs.astype(np.float64), spans.label, strangeness, gold == spans.label
+    )
 
 
-def _believed(
+def _recalibrated(
     dev: Dev,
     classes: Sequence[str],
-    belief: Belief | None,
-    familiarity: Familiarity | None,
+    recalibration: Recalibration | None,
+    novelty: NoveltyFeatures | None,
 ) -> tuple[FloatArray, BoolArray]:
     """Confidence of each predicted entity, and whether boundaries and label are right."""
     spans, gold = _predicted(dev, classes)
     probs = spans.probs
-    if belief is not None and familiarity is not None:
-        probs = believed_probs(spans, dev.sentences, classes, belief, familiarity)
+    if recalibration is not None and novelty is not None:
+        probs = recalibrated_probs(spans, dev.sentences, classes, recalibration, novelty)
     confidence = probs[np.arange(len(probs)), spans.label].astype(np.float64)
     return confidence, spans.label == gold
 
 
 def _held_out(
-    dev: Dev, classes: Sequence[str], familiarity: Familiarity | None
+    dev: Dev, classes: Sequence[str], novelty: NoveltyFeatures | None
 ) -> tuple[FloatArray, BoolArray]:
     """Confidence and rightness of predicted entities, each half by what the other half decides.
 
@@ -148,8 +155,8 @@ def _held_out(
     for parity in (0, 1):
         own, other = dev.half(parity), dev.half(1 - parity)
         temperature, _ = _temperature(other)
-        belief = _belief(_calibrated(other, temperature), classes, familiarity)
-        parts.append(_believed(_calibrated(own, temperature), classes, belief, familiarity))
+        recalibration = _recalibration(_calibrated(other, temperature), classes, novelty)
+        parts.append(_recalibrated(_calibrated(own, temperature), classes, recalibration, novelty))
     confidence, correct = zip(*parts, strict=True)
     return np.concatenate(confidence), np.concatenate(correct)
 

@@ -1,4 +1,4 @@
-"""Which doubted spans are worth being candidates, decided on dev.
+"""Which near misses are worth being candidates, decided on dev.
 
 Letters: N spans, C classes with non-entity first.
 """
@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from linkner_ray.spanner.decoding import DoubtRules
+from linkner_ray.spanner.decoding import NearMissRules
 from linkner_ray.spanner.span_table import SpanTable, choose_rows
 
 FLOORS = (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01)
@@ -18,76 +18,82 @@ MOST_SPANS = (1, 2, 3, 4, 6)
 CERTAIN_CONFIDENCES = (0.9, 0.95, 0.98, 0.99, 0.995)
 
 MAX_EXTRA_SHARE = 0.4
-"""Doubted candidates for each predicted entity of dev that are put up with; text unlike dev is
-doubted more, up to twice as much on CoNLL-2003's OOV set. They cost a question only from the
+"""Near misses for each predicted entity of dev that are put up with; text unlike dev has
+more, up to twice as much on CoNLL-2003's OOV set. They cost a question only from the
 threshold of routing on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class CandidateRecall:
     """What candidates can still become right, and what they cost.
 
     Attributes:
-        reach: Share of gold entities whose boundaries a candidate has, in [0, 1].
-        extra_share: Doubted candidates for each predicted one.
+        candidate_recall: Share of gold entities whose boundaries a candidate has, in [0, 1].
+        extra_share: Near misses for each predicted one.
     """
 
-    reach: float
+    candidate_recall: float
     extra_share: float
 
 
-def choose_doubt_rules(
+def choose_near_miss_rules(
     spans: SpanTable,
     gold: NDArray[np.int64],
     *,
     num_gold: int,
     classes: Sequence[str],
     max_extra_share: float = MAX_EXTRA_SHARE,
-) -> tuple[DoubtRules, Reach]:
-    """Find the rules of the highest reach that cost no more than a share of extra candidates.
+) -> tuple[NearMissRules, CandidateRecall]:
+    """Find the rules of the highest candidate recall within a share of extra candidates.
 
-    Among rules of equal reach those of the fewest extra candidates win, then the highest floor.
+    Among rules of equal recall those of the fewest extra candidates win, then the highest floor.
 
     Args:
         spans: Of dev, calibrated, listed from the lowest of `FLOORS` on.
         gold: Class of each span; 0 where gold has no entity there. Shape (N,).
         num_gold: Gold entities of dev, also those no span can reach.
         classes: Class names, non-entity first.
-        max_extra_share: Doubted candidates for each predicted one that are put up with.
+        max_extra_share: Near misses for each predicted one that are put up with.
     """
-    best: tuple[tuple[float, float], DoubtRules, Reach] | None = None
+    best: tuple[tuple[float, float], NearMissRules, CandidateRecall] | None = None
     for certain in CERTAIN_CONFIDENCES:
-        widest = DoubtRules(floor=FLOORS[-1], max_spans=MOST_SPANS[-1], certain_confidence=certain)
+        widest = NearMissRules(
+            floor=FLOORS[-1], max_spans=MOST_SPANS[-1], certain_confidence=certain
+        )
         rows, predicted = choose_rows(spans, classes, widest)
         entity = (1.0 - spans.probs[rows, 0]).astype(np.float64)
         rank = _ranks(spans, rows, predicted)
         is_gold = gold[rows] > 0
         for floor, most in product(FLOORS, MOST_SPANS):
-            doubted = ~predicted & (entity >= floor) & (rank < most)
-            found = Reach(
-                reach=int(is_gold[predicted | doubted].sum()) / max(1, num_gold),
-                extra_share=int(doubted.sum()) / max(1, int(predicted.sum())),
+            near_misses = ~predicted & (entity >= floor) & (rank < most)
+            found = CandidateRecall(
+                candidate_recall=int(is_gold[predicted | near_misses].sum()) / max(1, num_gold),
+                extra_share=int(near_misses.sum()) / max(1, int(predicted.sum())),
             )
-            order = (found.reach, -found.extra_share)
+            order = (found.candidate_recall, -found.extra_share)
             if found.extra_share <= max_extra_share and (best is None or order > best[0]):
                 best = order, replace(widest, floor=floor, max_spans=most), found
     if best is None:  # even the strictest rules doubt too much
-        rules = DoubtRules(floor=FLOORS[0], max_spans=0, certain_confidence=CERTAIN_CONFIDENCES[0])
+        rules = NearMissRules(
+            floor=FLOORS[0], max_spans=0, certain_confidence=CERTAIN_CONFIDENCES[0]
+        )
         rows, _ = choose_rows(spans, classes, rules)
-        return rules, Reach(reach=int((gold[rows] > 0).sum()) / max(1, num_gold), extra_share=0.0)
+        return rules, CandidateRecall(
+            candidate_recall=int((gold[rows] > 0).sum()) / max(1, num_gold), extra_share=0.0
+        )
     return best[1], best[2]
 
 
 def _ranks(
     spans: SpanTable, rows: NDArray[np.int64], predicted: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Place of each doubted span among those of its sentence, the likeliest 0.
+    """Place of each near miss among those of its sentence, the likeliest 0.
 
     In the order in which `choose_candidates` prefers them. Predicted spans hold 0.
     """
     ranks = np.zeros(len(rows), dtype=np.int64)
-    doubted = np.flatnonzero(~predicted)
-    chosen = spans.take(rows[doubted])
+    near_misses = np.flatnonzero(~predicted)
+    chosen = spans.take(rows[near_misses])
     order = np.lexsort(
         (
             chosen.start_token,
@@ -98,5 +104,5 @@ def _ranks(
     )
     sentence = chosen.sentence[order]
     first = np.searchsorted(sentence, sentence, side="left")
-    ranks[doubted[order]] = np.arange(len(order)) - first
+    ranks[near_misses[order]] = np.arange(len(order)) - first
     return ranks

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from linkner_ray.errors import StartupError
 
-FAMILIARITY = "familiarity.safetensors"
+NOVELTY = "novelty.safetensors"
 
 FEATURES = ("unseen form", "form seen under other labels only", "share of unseen words")
 
@@ -28,7 +28,7 @@ Digests = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Familiarity:
+class NoveltyFeatures:
     """Digests of what training held, each sorted, without case.
 
     Attributes:
@@ -90,7 +90,7 @@ class Familiarity:
 
     def write(self, folder: Path) -> None:
         """Store the digests in a checkpoint's local folder."""
-        save_file({f.name: getattr(self, f.name) for f in fields(self)}, folder / FAMILIARITY)
+        save_file({f.name: getattr(self, f.name) for f in fields(self)}, folder / NOVELTY)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -99,7 +99,7 @@ class Familiarity:
         Raises:
             StartupError: If they are damaged.
         """
-        path = folder / FAMILIARITY
+        path = folder / NOVELTY
         if not path.is_file():
             return None
         try:

@@ -1,6 +1,6 @@
 """How far each candidate's label is to be believed, once it is known what training held.
 
-Letters: N candidates, C classes with non-entity first, F features of familiarity.
+Letters: N candidates, C classes with non-entity first, F features of novelty.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Belief:
+class Recalibration:
     """A logistic model of a candidate's label being right.
 
     The log-odds are `intercept + slope * logit(p) + strangeness @ features + labels[label]`.
@@ -33,7 +33,7 @@ class Belief:
     Attributes:
         intercept: Added to all.
         slope: Of the log-odds of the label's calibrated probability.
-        strangeness: Of `familiarity.FEATURES`. Shape (F,).
+        strangeness: Of `novelty.FEATURES`. Shape (F,).
         labels: Added for each label, in the order of the classes. Shape (C - 1,).
 
     Reference:
@@ -73,18 +73,20 @@ class Belief:
         own = probs[rows, label].clip(_LIMIT, 1.0 - _LIMIT)
         weights = np.array([self.intercept, self.slope, *self.strangeness, *self.labels])
         odds = _design(own, label, strangeness, num_labels=len(self.labels)) @ weights
-        believed = _logistic(odds)
-        gains = believed >= own
-        found = probs * np.where(gains, (1.0 - believed) / (1.0 - own), believed / own)[:, None]
-        found[rows, label] = believed
+        recalibrated = _logistic(odds)
+        gains = recalibrated >= own
+        found = (
+            probs * np.where(gains, (1.0 - recalibrated) / (1.0 - own), recalibrated / own)[:, None]
+        )
+        found[rows, label] = recalibrated
         found[~gains, 0] = 1.0 - found[~gains, 1:].sum(axis=1)
         total: FloatArray = found / found.sum(axis=1, keepdims=True)
         return total
 
 
-def fit_belief(
+def fit_recalibration(
     probs: FloatArray, label: IntArray, strangeness: FloatArray, right: BoolArray
-) -> Belief | None:
+) -> Recalibration | None:
     """Fit the model on candidates of one kind; None where there are too few to tell.
 
     Args:
@@ -104,16 +106,16 @@ def fit_belief(
     prior[0] = 0.0  # the intercept is free
     weights = neutral.copy()
     for _ in range(_NEWTON_STEPS):
-        believed = _logistic(design @ weights)
-        slope = design.T @ (believed - right) + prior * (weights - neutral)
-        spread = believed * (1.0 - believed)
+        recalibrated = _logistic(design @ weights)
+        slope = design.T @ (recalibrated - right) + prior * (weights - neutral)
+        spread = recalibrated * (1.0 - recalibrated)
         curvature = (design * spread[:, None]).T @ design + np.diag(prior)
         step = np.linalg.solve(curvature + 1e-9 * np.eye(len(weights)), slope)
         weights -= step
         if np.abs(step).max() < 1e-8:
             break
     num_features = strangeness.shape[1]
-    return Belief(
+    return Recalibration(
         intercept=float(weights[0]),
         slope=float(weights[1]),
         strangeness=tuple(weights[2 : 2 + num_features].tolist()),

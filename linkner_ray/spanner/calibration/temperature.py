@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from linkner_ray.spanner.calibration.recalibration import Belief
+from linkner_ray.spanner.calibration.recalibration import Recalibration
 
 if TYPE_CHECKING:  # a plan reads the calibration of a checkpoint and needs no model library
     from torch import Tensor
@@ -44,22 +44,22 @@ class Calibration:
     brier: float | None = None
     """Brier score at the fitted temperature."""
 
-    doubted_floor: float | None = None
-    """Entity probability from which a span that lost is a doubted candidate."""
+    near_miss_floor: float | None = None
+    """Entity probability from which a span that lost is a near miss."""
 
-    max_doubted: int | None = None
-    """Doubted candidates of a sentence at most."""
+    max_near_misses: int | None = None
+    """Near misses of a sentence at most."""
 
     certain_confidence: float | None = None
-    """Confidence from which a predicted entity tolerates no doubted candidate over it."""
+    """Confidence from which a predicted entity tolerates no near miss over it."""
 
-    reach: float | None = None
+    candidate_recall: float | None = None
     """Share of dev's gold entities whose boundaries a candidate has under these rules."""
 
     extra_share: float | None = None
-    """Doubted candidates for each predicted one of dev under these rules."""
+    """Near misses for each predicted one of dev under these rules."""
 
-    belief: Belief | None = None
+    recalibration: Recalibration | None = None
     """How far predicted entities are to be believed; None to believe their probabilities."""
 
     @classmethod
@@ -68,10 +68,17 @@ class Calibration:
 
         Raises:
             TypeError: If a field is unknown.
-            KeyError: If a part of the belief is missing.
+            KeyError: If a part of the recalibration is missing.
         """
-        belief = tree.get("belief")
-        return cls(**{**tree, "belief": None if belief is None else Belief.from_json(belief)})
+        recalibration = tree.get("recalibration")
+        return cls(
+            **{
+                **tree,
+                "recalibration": None
+                if recalibration is None
+                else Recalibration.from_json(recalibration),
+            }
+        )
 
 
 def apply_temperature(log_probs: "Tensor", temperature: float) -> "Tensor":

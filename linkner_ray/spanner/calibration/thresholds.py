@@ -53,7 +53,7 @@ class Thresholds:
     """What dev chose, by estimate.
 
     Attributes:
-        num_candidates: Of dev, doubted ones included.
+        num_candidates: Of dev, near misses included.
         num_predicted: Of these, predicted ones.
         estimates: By name.
     """

@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 import pyarrow.parquet as pq
 import pytest
 
-from linkner_ray.config import LedgerConfig, LlmConfig
+from linkner_ray.config import CacheConfig, LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.backends import start_backend
-from linkner_ray.llm.backends.cache_backend import LedgerBackend
-from linkner_ray.llm.cache.answer_cache import Ledger
-from linkner_ray.llm.cache.files import LedgerFolder
+from linkner_ray.llm.backends.cache_backend import CacheBackend
+from linkner_ray.llm.cache.answer_cache import AnswerCache
+from linkner_ray.llm.cache.files import CacheFolder
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Questionnaire, Verdict
+from linkner_ray.llm.prompts import PromptBuilder, Verdict
 from tests.endpoint_server import GOOD, Server
 from tests.fakes import ScriptedBackend
 from tests.llm.caches import CLASSES, LABELS
@@ -27,7 +27,7 @@ SCRIPT = {
 
 
 def request(span, **changes):
-    made = Questionnaire.for_label_set(
+    made = PromptBuilder.for_label_set(
         LABELS, ("A", "B", "C"), model="some-llm", decoding="scripted", **changes
     )
     return made.request(Question(f"{span} left.", 0, len(span)))
@@ -35,17 +35,18 @@ def request(span, **changes):
 
 @pytest.fixture
 def start(tmp_path):
-    """A scripted backend and the ledger in front of it; each call stands for a new process."""
+    """A scripted backend and the answer cache in front of it; each call stands for a new
+    process."""
 
     def start(script=SCRIPT):
         scripted = ScriptedBackend(LABELS, script)
-        ledger = Ledger(str(tmp_path / "ledger"), model="some-llm", classes=CLASSES)
-        return scripted, LedgerBackend(scripted, ledger, now=lambda: NOON)
+        cache = AnswerCache(str(tmp_path / "cache"), model="some-llm", classes=CLASSES)
+        return scripted, CacheBackend(scripted, cache, now=lambda: NOON)
 
     return start
 
 
-def facts(answers):
+def content_of(answers):
     return [(answer.verdict, answer.label, answer.probs, answer.prompt_tokens, answer.key)
             for answer in answers]  # fmt: skip
 
@@ -57,9 +58,9 @@ def test_what_was_answered_is_not_asked_again_and_is_the_same(start):
     assert [answer.source for answer in told] == ["llm"] * 3
     second, backend = start()
     kept = backend.ask(requests)
-    assert [answer.source for answer in kept] == ["ledger"] * 3
+    assert [answer.source for answer in kept] == ["cache"] * 3
     assert (len(first.requests), second.requests) == (3, [])
-    assert facts(kept) == facts(told)
+    assert content_of(kept) == content_of(told)
 
 
 def test_a_failure_is_no_answer_and_is_asked_again(start):
@@ -77,7 +78,7 @@ def test_only_the_rest_is_asked_in_one_call_and_in_order(start):
     answers = backend.ask([request("X"), request("Ada"), request("Y"), request("Bo")])
     assert [asked.question.span for asked in scripted.requests] == ["X", "Y"]
     assert scripted.num_calls == 1
-    assert [answer.source for answer in answers] == ["llm", "ledger", "llm", "ledger"]
+    assert [answer.source for answer in answers] == ["llm", "cache", "llm", "cache"]
     assert [answer.key for answer in answers] == [request(s).key for s in ("X", "Ada", "Y", "Bo")]
 
 
@@ -90,7 +91,7 @@ def test_another_model_revision_or_prompt_is_another_question(start):
 
 def test_a_file_holds_the_answers_of_one_call_with_all_their_facts(start, tmp_path):
     start()[1].ask([request("Ada", revision="r1"), request("Bo"), request("Cy")])
-    (path,) = (tmp_path / "ledger").iterdir()
+    (path,) = (tmp_path / "cache").iterdir()
     ada, bo = pq.read_table(path).to_pylist()
     assert ada["key"] == request("Ada", revision="r1").key
     assert (ada["verdict"], ada["label"], ada["model"]) == ("label", "ORG", "some-llm")
@@ -112,7 +113,7 @@ def test_a_second_process_that_asked_too_is_told_what_the_first_was(start):
     _, second = start(meanwhile)
     (answer,) = second.ask(requests)
     assert (answer.label, answer.source) == ("PER", "llm")
-    assert second.describe()["ledger_asked_elsewhere"] == 1
+    assert second.describe()["cache_asked_elsewhere"] == 1
     assert start()[1].ask(requests)[0].label == "PER"
 
 
@@ -120,10 +121,10 @@ def test_what_another_process_kept_meanwhile_is_not_asked(start):
     _, first = start()
     scripted, second = start()
     first.ask([request("Ada"), request("Bo")])
-    assert second.ask([request("Ada")])[0].source == "ledger"
+    assert second.ask([request("Ada")])[0].source == "cache"
     assert scripted.requests == []
     described = second.describe()
-    assert (described["ledger_hits"], described.get("ledger_misses", 0)) == (1, 0)
+    assert (described["cache_hits"], described.get("cache_misses", 0)) == (1, 0)
 
 
 class Slow(ScriptedBackend):
@@ -149,8 +150,8 @@ def run(backend, requests, results, name):
 def ask_twice_at_once(tmp_path, script):
     """Two threads ask: Ada and Bo, and while that is under way, Bo and Dee."""
     slow = Slow(script)
-    ledger = Ledger(str(tmp_path / "ledger"), model="some-llm", classes=CLASSES)
-    backend = LedgerBackend(slow, ledger)
+    cache = AnswerCache(str(tmp_path / "cache"), model="some-llm", classes=CLASSES)
+    backend = CacheBackend(slow, cache)
     results = {}
     pairs = {"first": ("Ada", "Bo"), "second": ("Bo", "Dee")}
     threads = {
@@ -172,8 +173,8 @@ def test_threads_that_ask_the_same_at_once_ask_it_once(tmp_path):
     slow, results = ask_twice_at_once(tmp_path, {"Bo": "PER"})
     assert sorted(asked.question.span for asked in slow.requests) == ["Ada", "Bo", "Dee"]
     assert [answer.source for answer in results["first"]] == ["llm", "llm"]
-    assert [answer.source for answer in results["second"]] == ["ledger", "llm"]
-    assert facts(results["first"][1:]) == facts(results["second"][:1])
+    assert [answer.source for answer in results["second"]] == ["cache", "llm"]
+    assert content_of(results["first"][1:]) == content_of(results["second"][:1])
 
 
 def test_an_error_reaches_every_thread_that_waits(tmp_path):
@@ -197,36 +198,36 @@ def test_after_an_error_the_same_can_be_asked_again(start):
     assert len(scripted.requests) == 2
 
 
-def test_the_description_adds_the_ledgers_counts_to_the_backends(start):
+def test_the_description_adds_the_caches_counts_to_the_backends(start):
     scripted, backend = start()
     backend.ask([request("Ada"), request("Bo")])
     backend.ask([request("Ada")])
     described = backend.describe()
     assert described["backend"] == "scripted"
-    assert (described["ledger_hits"], described["ledger_misses"]) == (1, 2)
-    assert described["ledger_stored"] == 2
+    assert (described["cache_hits"], described["cache_misses"]) == (1, 2)
+    assert described["cache_stored"] == 2
     backend.close()
     assert scripted.is_closed
     assert (backend.symbols, backend.decoding) == (scripted.symbols, "scripted")
 
 
-def test_a_ledger_stands_in_front_of_the_backend_that_a_config_names(tmp_path, monkeypatch):
+def test_a_cache_stands_in_front_of_the_backend_that_a_config_names(tmp_path, monkeypatch):
     server = Server()
     monkeypatch.setattr(server, "reply", lambda *_: GOOD)
     config = LlmConfig(backend="openai", model="some-llm", base_url=server.url)
-    ledger = LedgerConfig(path=str(tmp_path / "ledger"))
+    cache = CacheConfig(path=str(tmp_path / "cache"))
     asked = [replace(request(span), decoding="one token, most probable") for span in ("Ada", "Bo")]
     told, asked_of_server = [], []
     for _ in range(2):
         server.bodies.clear()
-        backend = start_backend(config, LABELS, ledger)
+        backend = start_backend(config, LABELS, cache)
         told.append(backend.ask(asked))
         backend.close()
         asked_of_server.append(len(server.bodies))
     server.close()
     assert asked_of_server == [3, 0]  # the question at the start and the two; then nothing at all
-    assert facts(told[0]) == facts(told[1])
-    rows = pq.read_table(tmp_path / "ledger")
+    assert content_of(told[0]) == content_of(told[1])
+    rows = pq.read_table(tmp_path / "cache")
     assert rows.num_rows == 2
     assert all(0 < latency < 60 for latency in rows["latency_s"].to_pylist())
     assert rows["prompt_tokens"].to_pylist() == [42, 42]
@@ -236,7 +237,7 @@ def test_a_server_that_refuses_the_key_ends_the_run_at_the_first_new_question(tm
     server = Server()
     server.reply = lambda *_: (401, {"error": {"message": "bad key"}})
     config = LlmConfig(backend="openai", model="some-llm", base_url=server.url)
-    backend = start_backend(config, LABELS, LedgerConfig(path=str(tmp_path / "ledger")))
+    backend = start_backend(config, LABELS, CacheConfig(path=str(tmp_path / "cache")))
     for _ in range(2):
         with pytest.raises(BackendError, match="refuses the key"):
             backend.ask([request("Ada")])
@@ -248,16 +249,16 @@ def test_a_server_that_refuses_the_key_ends_the_run_at_the_first_new_question(tm
 def test_a_model_that_is_not_there_is_found_out_although_no_engine_starts(tmp_path):
     config = LlmConfig(model=str(tmp_path / "nowhere"))
     with pytest.raises(StartupError, match=r"tokenizer of .*nowhere cannot be loaded"):
-        start_backend(config, LABELS, LedgerConfig(path=str(tmp_path / "ledger")))
+        start_backend(config, LABELS, CacheConfig(path=str(tmp_path / "cache")))
 
 
-def test_a_ledger_that_cannot_be_read_is_named_before_the_run(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_read_is_named_before_the_run(tmp_path, monkeypatch):
     def refuse(*_arguments, **_settings):
         raise PermissionError("no access")
 
-    monkeypatch.setattr(LedgerFolder, "list", refuse)
+    monkeypatch.setattr(CacheFolder, "list", refuse)
     server = Server()
     config = LlmConfig(backend="openai", model="some-llm", base_url=server.url)
-    with pytest.raises(StartupError, match=r"ledger .*l cannot be read: no access"):
-        start_backend(config, LABELS, LedgerConfig(path=str(tmp_path / "l")))
+    with pytest.raises(StartupError, match=r"answer cache .*l cannot be read: no access"):
+        start_backend(config, LABELS, CacheConfig(path=str(tmp_path / "l")))
     server.close()

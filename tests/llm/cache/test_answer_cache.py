@@ -10,23 +10,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.errors import BackendError
-from linkner_ray.llm.cache.answer_cache import Ledger
-from linkner_ray.llm.cache.files import LedgerFolder, entries_table, format_entries
+from linkner_ray.llm.cache.answer_cache import AnswerCache
+from linkner_ray.llm.cache.files import CacheFolder, entries_table, format_entries
 from tests.llm.caches import CLASSES, entry, key, unsure
 
 WRITERS, ROUNDS = 4, 12
 
 
 def opened(path):
-    return Ledger(str(path), model="some-llm", classes=CLASSES)
+    return AnswerCache(str(path), model="some-llm", classes=CLASSES)
 
 
 def test_what_was_added_is_found_by_this_and_any_later_process(tmp_path):
-    ledger = opened(tmp_path / "ledger")
-    assert ledger.find([key(1)]) == {}
-    ledger.add([entry(1), unsure(2)])
-    again = opened(tmp_path / "ledger")
-    for found in (ledger.find([key(1), key(2)]), again.find([key(1), key(2)])):
+    cache = opened(tmp_path / "cache")
+    assert cache.find([key(1)]) == {}
+    cache.add([entry(1), unsure(2)])
+    again = opened(tmp_path / "cache")
+    for found in (cache.find([key(1), key(2)]), again.find([key(1), key(2)])):
         assert {name: answer.label for name, answer in found.items()} == {
             key(1): "PER",
             key(2): None,
@@ -34,8 +34,8 @@ def test_what_was_added_is_found_by_this_and_any_later_process(tmp_path):
 
 
 def test_nothing_is_written_until_there_is_something_to_write(tmp_path):
-    opened(tmp_path / "ledger").add([])
-    assert not (tmp_path / "ledger").exists()
+    opened(tmp_path / "cache").add([])
+    assert not (tmp_path / "cache").exists()
 
 
 def test_another_process_is_heard_of_after_a_refresh(tmp_path):
@@ -50,9 +50,9 @@ def test_of_two_answers_the_one_written_first_counts_for_everybody(tmp_path):
     ours, theirs = opened(tmp_path), opened(tmp_path)
     theirs.add([entry(1, score=0.25)])
     ours.add([entry(1, score=0.75), entry(2)])
-    for ledger in (ours, theirs, opened(tmp_path)):
-        assert ledger.find([key(1)])[key(1)].probs == (0.0, 0.25, 0.75)
-    assert ours.counts["ledger_asked_elsewhere"] == 1
+    for cache in (ours, theirs, opened(tmp_path)):
+        assert cache.find([key(1)])[key(1)].probs == (0.0, 0.25, 0.75)
+    assert ours.counts["cache_asked_elsewhere"] == 1
     # The second answer is not even on disk.
     assert sum(pq.read_table(p).num_rows for p in tmp_path.glob("*.parquet")) == 2
 
@@ -74,13 +74,13 @@ def test_broken_and_foreign_files_are_named_and_never_trusted(tmp_path, caplog):
     broken = tmp_path / "answers-0000000000.parquet"
     broken.write_bytes(broken.read_bytes()[:-30])
     with caplog.at_level(logging.WARNING):
-        ledger = opened(tmp_path)
-    assert set(ledger.find([key(1), key(2)])) == {key(2)}
-    assert ledger.counts["ledger_files_broken"] == ledger.counts["ledger_files_foreign"] == 1
+        cache = opened(tmp_path)
+    assert set(cache.find([key(1), key(2)])) == {key(2)}
+    assert cache.counts["cache_files_broken"] == cache.counts["cache_files_foreign"] == 1
     assert f"{broken}: is not a whole Parquet file" in caplog.text
-    assert "readme.txt: is no file of a ledger; ignored" in caplog.text
+    assert "readme.txt: is no file of an answer cache; ignored" in caplog.text
     assert [path.name for path in (tmp_path / "_set_aside").iterdir()] == [broken.name]
-    ledger.add([entry(1)])
+    cache.add([entry(1)])
     assert set(opened(tmp_path).find([key(1), key(2)])) == {key(1), key(2)}
 
 
@@ -88,47 +88,47 @@ def test_a_broken_file_that_cannot_be_moved_is_ignored(tmp_path, caplog):
     (tmp_path / "_set_aside").write_text("a file is in the way")
     (tmp_path / "answers-0000000003.parquet").write_bytes(b"PAR1")
     with caplog.at_level(logging.WARNING):
-        ledger = opened(tmp_path)
-        ledger.add([entry(1)])
+        cache = opened(tmp_path)
+        cache.add([entry(1)])
     assert caplog.text.count("answers-0000000003.parquet") == 1
     assert caplog.text.strip().endswith("ignored")
     assert (tmp_path / "answers-0000000004.parquet").exists()
 
 
-def test_a_compaction_behind_its_back_does_not_disturb_a_ledger(tmp_path):
-    ledger = opened(tmp_path)
+def test_a_compaction_behind_its_back_does_not_disturb_a_cache(tmp_path):
+    cache = opened(tmp_path)
     for number in range(3):
-        ledger.add([entry(number)])
-    folder = LedgerFolder(str(tmp_path))
+        cache.add([entry(number)])
+    folder = CacheFolder(str(tmp_path))
     names = folder.list().names
     whole = entries_table([entry(number) for number in range(3)], CLASSES)
     folder.write_compacted(2, whole)
     for name in names:
         (tmp_path / name).unlink()
-    ledger.add([entry(9)])
+    cache.add([entry(9)])
     assert folder.list().names == ["compacted-0000000002.parquet", "answers-0000000003.parquet"]
-    assert len(opened(tmp_path)) == len(ledger) == 4
+    assert len(opened(tmp_path)) == len(cache) == 4
 
 
 def test_a_folder_that_cannot_be_written_stops_the_run_with_its_name(tmp_path):
-    ledger = opened(tmp_path / "ledger")
-    (tmp_path / "ledger").write_text("a file is in the way")
+    cache = opened(tmp_path / "cache")
+    (tmp_path / "cache").write_text("a file is in the way")
     for _ in range(2):
-        with pytest.raises(BackendError, match=r"ledger .*ledger cannot be written") as caught:
-            ledger.add([entry(1)])
+        with pytest.raises(BackendError, match=r"answer cache .*cache cannot be written") as caught:
+            cache.add([entry(1)])
         assert not caught.value.retryable
-    assert ledger.find([key(1)]) == {}
+    assert cache.find([key(1)]) == {}
 
 
 def test_threads_that_come_together_share_files_and_lose_nothing(tmp_path):
-    ledger = opened(tmp_path)
+    cache = opened(tmp_path)
     start = threading.Barrier(8)
 
     def add(first):
         start.wait()
         for number in range(first, first + 20):
-            ledger.add([entry(number)])
-            assert key(number) in ledger.find([key(number)])
+            cache.add([entry(number)])
+            assert key(number) in cache.find([key(number)])
 
     threads = [threading.Thread(target=add, args=(100 * n,)) for n in range(8)]
     for thread in threads:
@@ -136,23 +136,23 @@ def test_threads_that_come_together_share_files_and_lose_nothing(tmp_path):
     for thread in threads:
         thread.join()
     assert len(opened(tmp_path)) == 160
-    assert len(LedgerFolder(str(tmp_path)).list().names) <= 160
+    assert len(CacheFolder(str(tmp_path)).list().names) <= 160
 
 
 def write_own_answers(path, writer, start, results):
     """A process that answers the same keys as all others, each in its own way."""
-    ledger = opened(path)
+    cache = opened(path)
     order = list(range(ROUNDS))
     random.Random(writer).shuffle(order)
     for number in order:
         start.wait()
-        ledger.refresh()
-        ledger.add([entry(number, score=(writer + 1) / 8), entry(1000 * (writer + 1) + number)])
-    results.put(told(ledger))
+        cache.refresh()
+        cache.add([entry(number, score=(writer + 1) / 8), entry(1000 * (writer + 1) + number)])
+    results.put(told(cache))
 
 
-def told(ledger):
-    found = ledger.find([key(number) for number in range(ROUNDS)])
+def told(cache):
+    found = cache.find([key(number) for number in range(ROUNDS)])
     return {name: answer.probs for name, answer in found.items()}
 
 
@@ -172,16 +172,16 @@ def test_many_processes_lose_nothing_and_are_told_the_same(tmp_path):
     # One answer to each key they all asked, and one to each key of their own.
     final = opened(tmp_path)
     assert len(final) == ROUNDS + WRITERS * ROUNDS
-    assert final.counts["ledger_files_broken"] == 0
+    assert final.counts["cache_files_broken"] == 0
     assert all(given == told(final) for given in answers)
     assert len(set(told(final).values())) > 1
 
 
 def write_until_killed(path):
-    ledger = opened(path)
+    cache = opened(path)
     number = 0
     while True:
-        ledger.add([entry(number + step) for step in range(200)])
+        cache.add([entry(number + step) for step in range(200)])
         number += 200
 
 
@@ -197,10 +197,10 @@ def test_a_writer_killed_at_any_moment_leaves_no_half_file(tmp_path):
         time.sleep(random.Random(attempt).random() * 0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        ledger = opened(folder)
+        cache = opened(folder)
         files = list(folder.glob("*.parquet"))
-        assert ledger.counts["ledger_files_broken"] == 0
-        assert len(ledger) == 200 * len(files) > 0
+        assert cache.counts["cache_files_broken"] == 0
+        assert len(cache) == 200 * len(files) > 0
 
 
 @pytest.mark.filterwarnings("default")
@@ -209,16 +209,16 @@ def test_on_s3_a_number_is_given_to_one_writer_and_broken_files_are_set_aside():
     import s3fs
 
     store = s3fs.S3FileSystem()
-    store.mkdir("ledgers")
-    url = "s3://ledgers/nights/ledger"
+    store.mkdir("caches")
+    url = "s3://caches/nights/cache"
     ours, theirs = opened(url), opened(url)
     theirs.add([entry(1, score=0.25)])
-    assert LedgerFolder(url).append(0, entries_table([entry(8)], CLASSES)) is None
+    assert CacheFolder(url).append(0, entries_table([entry(8)], CLASSES)) is None
     ours.add([entry(1, score=0.75), entry(2)])
     assert ours.find([key(1)])[key(1)].probs[1] == 0.25
     content = format_entries(entries_table([entry(5)], CLASSES))
-    store.pipe_file("ledgers/nights/ledger/answers-0000000002.parquet", content[:-1])
+    store.pipe_file("caches/nights/cache/answers-0000000002.parquet", content[:-1])
     again = opened(url)
     assert set(again.find([key(1), key(2), key(5)])) == {key(1), key(2)}
-    assert store.exists("ledgers/nights/ledger/_set_aside/answers-0000000002.parquet")
-    assert not store.exists("ledgers/nights/ledger/answers-0000000002.parquet")
+    assert store.exists("caches/nights/cache/_set_aside/answers-0000000002.parquet")
+    assert not store.exists("caches/nights/cache/answers-0000000002.parquet")

@@ -23,7 +23,7 @@ def test_answers_come_back_as_they_were_given(monkeypatch, most_recent):
     assert found[key(1)].prompt_tokens == 1
     assert found[key(2)].verdict is Verdict.UNREADABLE
     assert found[key(2)].probs is found[key(2)].label is None
-    assert {answer.source for answer in found.values()} == {"ledger"}
+    assert {answer.source for answer in found.values()} == {"cache"}
     assert len(index) == 3
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkner_ray.errors import DataError
-from linkner_ray.llm.cache import files as ledger_files
+from linkner_ray.llm.cache import files as cache_files
 from linkner_ray.llm.cache.files import (
     ENTRIES,
-    LedgerFolder,
+    CacheFolder,
     OtherVersionError,
     entries_table,
     first_answers,
@@ -69,15 +69,15 @@ def test_an_edited_file_is_found_out_even_with_its_metadata_kept():
         parse_entries(sink.getvalue(), "x")
 
 
-def test_other_parquet_is_not_taken_for_a_ledger():
+def test_other_parquet_is_not_taken_for_a_cache():
     sink = io.BytesIO()
     pq.write_table(TABLE, sink)
-    with pytest.raises(DataError, match="not a file of a ledger"):
+    with pytest.raises(DataError, match="not a file of an answer cache"):
         parse_entries(sink.getvalue(), "x")
 
 
 def test_a_file_of_another_version_is_told_from_a_broken_one(monkeypatch):
-    monkeypatch.setattr(ledger_files, "VERSION", "2")
+    monkeypatch.setattr(cache_files, "VERSION", "2")
     content = format_entries(TABLE)
     monkeypatch.undo()
     with pytest.raises(OtherVersionError, match="version 2, this release reads 1"):
@@ -142,15 +142,15 @@ def test_the_words_of_a_key_are_its_digits():
 
 
 def test_a_folder_lists_compacted_files_first_and_names_what_is_foreign(tmp_path):
-    folder = LedgerFolder(str(tmp_path / "ledger"))
+    folder = CacheFolder(str(tmp_path / "cache"))
     assert folder.list() == ([], [])
     assert folder.list().next_number == 0
     folder.append(7, TABLE)
     folder.append(2, TABLE)
     folder.write_compacted(4, TABLE)
-    (tmp_path / "ledger" / "notes.txt").write_text("hello")
-    (tmp_path / "ledger" / ".answers-0000000008.parquet.0123").write_text("half")
-    (tmp_path / "ledger" / "_set_aside").mkdir()
+    (tmp_path / "cache" / "notes.txt").write_text("hello")
+    (tmp_path / "cache" / ".answers-0000000008.parquet.0123").write_text("half")
+    (tmp_path / "cache" / "_set_aside").mkdir()
     names, foreign = folder.list()
     assert names == [
         "compacted-0000000004.parquet", "answers-0000000002.parquet", "answers-0000000007.parquet"
@@ -160,14 +160,14 @@ def test_a_folder_lists_compacted_files_first_and_names_what_is_foreign(tmp_path
 
 
 def test_a_number_is_given_to_one_writer(tmp_path):
-    folder = LedgerFolder(str(tmp_path))
+    folder = CacheFolder(str(tmp_path))
     assert folder.append(0, TABLE) == "answers-0000000000.parquet"
     assert folder.append(0, TABLE.slice(1)) is None
     assert folder.read("answers-0000000000.parquet").equals(TABLE)
 
 
 def test_a_broken_file_is_moved_out_of_the_way(tmp_path):
-    folder = LedgerFolder(str(tmp_path))
+    folder = CacheFolder(str(tmp_path))
     (tmp_path / "answers-0000000000.parquet").write_bytes(CONTENT[:-9])
     with pytest.raises(DataError, match=re.escape(str(tmp_path))):
         folder.read("answers-0000000000.parquet")

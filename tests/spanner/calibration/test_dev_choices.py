@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from linkner_ray.spanner.calibration.dev_choices import Dev, decide_on_dev
-from linkner_ray.spanner.calibration.novelty import Familiarity
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 from linkner_ray.spanner.span_table import SpanTable
 
 CLASSES = ("O", "A", "B", "C")
@@ -45,15 +45,15 @@ def test_dev_lowers_the_error_of_over_confident_entities():
     assert found.ece_after < 0.05 < found.ece_before
     assert found.ece_held_out < 0.05
     assert 0 < found.brier < 0.25
-    assert 0 < found.reach <= 1
-    assert found.belief is None
+    assert 0 < found.candidate_recall <= 1
+    assert found.recalibration is None
 
 
 def test_a_dev_set_without_spans_decides_next_to_nothing():
     dev = dev_of(spans_of(np.zeros((0, 4))), np.zeros(0, np.int64), num_gold=5)
-    found = decide_on_dev(dev, classes=CLASSES, familiarity=Familiarity.of([]))
-    assert (found.temperature, found.num_spans, found.reach) == (1.0, 0, 0.0)
-    assert found.belief is None
+    found = decide_on_dev(dev, classes=CLASSES, novelty=NoveltyFeatures.of([]))
+    assert (found.temperature, found.num_spans, found.candidate_recall) == (1.0, 0, 0.0)
+    assert found.recalibration is None
 
 
 def test_gold_decides_nothing_but_temperature_and_rules():
@@ -65,7 +65,7 @@ def test_gold_decides_nothing_but_temperature_and_rules():
     assert one.temperature != other.temperature
 
 
-def test_unseen_forms_that_are_wrong_more_often_are_believed_less():
+def test_unseen_forms_that_are_wrong_more_often_are_recalibrated_less():
     # Every second entity has a form that training held; the others are right half as often.
     generator = np.random.default_rng(3)
     probs = np.tile([0.1, 0.9, 0.0, 0.0], (2000, 1))
@@ -77,9 +77,9 @@ def test_unseen_forms_that_are_wrong_more_often_are_believed_less():
         gold=gold,
         num_gold=int(gold.sum()),
     )
-    known = Familiarity.of([(["Paris"], [(0, 1, "A")])])
+    known = NoveltyFeatures.of([(["Paris"], [(0, 1, "A")])])
     blind = decide_on_dev(dev, classes=CLASSES)
-    found = decide_on_dev(dev, classes=CLASSES, familiarity=known)
-    assert found.belief.strangeness[0] < -1
+    found = decide_on_dev(dev, classes=CLASSES, novelty=known)
+    assert found.recalibration.strangeness[0] < -1
     assert found.brier < blind.brier - 0.02
     assert found.ece_held_out < 0.04

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from linkner_ray.spanner.calibration import near_misses as doubt
-from linkner_ray.spanner.calibration.near_misses import choose_doubt_rules
-from linkner_ray.spanner.decoding import DoubtRules
+from linkner_ray.spanner.calibration.near_misses import choose_near_miss_rules
+from linkner_ray.spanner.decoding import NearMissRules
 from linkner_ray.spanner.span_table import SpanTable, choose_from_table
 
 CLASSES = ("O", "PER", "LOC")
@@ -36,7 +36,7 @@ def random_dev(seed, sentences=60):
 
 
 def measure(spans, gold, rules, num_gold):
-    """Reach and extra share by running the rules, the slow way."""
+    """Recall and extra share by running the rules, the slow way."""
     found = choose_from_table(spans, CLASSES, rules)
     places = {
         key: is_gold
@@ -56,16 +56,20 @@ def measure(spans, gold, rules, num_gold):
 def test_the_choice_is_the_best_of_the_grid_and_keeps_the_limit(seed, limit):
     spans, gold = random_dev(seed)
     num_gold = int((gold > 0).sum()) + 3
-    rules, reach = choose_doubt_rules(
+    rules, candidate_recall = choose_near_miss_rules(
         spans, gold, num_gold=num_gold, classes=CLASSES, max_extra_share=limit
     )
-    assert measure(spans, gold, rules, num_gold) == pytest.approx((reach.reach, reach.extra_share))
-    assert reach.extra_share <= limit
+    assert measure(spans, gold, rules, num_gold) == pytest.approx(
+        (candidate_recall.candidate_recall, candidate_recall.extra_share)
+    )
+    assert candidate_recall.extra_share <= limit
     for floor in doubt.FLOORS[::3]:
         for most in (1, 3):
-            other = DoubtRules(floor=floor, max_spans=most, certain_confidence=0.95)
-            other_reach, other_extra = measure(spans, gold, other, num_gold)
-            assert other_extra > limit or other_reach <= reach.reach
+            other = NearMissRules(floor=floor, max_spans=most, certain_confidence=0.95)
+            other_candidate_recall, other_extra = measure(spans, gold, other, num_gold)
+            assert (
+                other_extra > limit or other_candidate_recall <= candidate_recall.candidate_recall
+            )
 
 
 def test_of_equal_reach_the_fewest_extra_candidates_win():
@@ -73,14 +77,18 @@ def test_of_equal_reach_the_fewest_extra_candidates_win():
     spans, gold = table(
         (0, 0, 1, 0.99, 1), (0, 2, 3, 0.21, 1), (1, 0, 1, 0.97, 1), (1, 2, 3, 0.05, 0)
     )
-    rules, reach = choose_doubt_rules(spans, gold, num_gold=3, classes=CLASSES, max_extra_share=1.0)
+    rules, candidate_recall = choose_near_miss_rules(
+        spans, gold, num_gold=3, classes=CLASSES, max_extra_share=1.0
+    )
     assert (rules.floor, rules.max_spans) == (0.2, 1)
-    assert (reach.reach, reach.extra_share) == (1.0, 0.5)
+    assert (candidate_recall.candidate_recall, candidate_recall.extra_share) == (1.0, 0.5)
 
 
 def test_a_limit_that_no_rules_keep_leaves_predicted_spans_only():
     # The second loses to the first, which is never certain, and is more probable than any floor.
     spans, gold = table((0, 0, 2, 0.8, 1), (0, 1, 2, 0.7, 0))
-    rules, reach = choose_doubt_rules(spans, gold, num_gold=2, classes=CLASSES, max_extra_share=0.5)
+    rules, candidate_recall = choose_near_miss_rules(
+        spans, gold, num_gold=2, classes=CLASSES, max_extra_share=0.5
+    )
     assert rules.max_spans == 0
-    assert (reach.reach, reach.extra_share) == (0.5, 0.0)
+    assert (candidate_recall.candidate_recall, candidate_recall.extra_share) == (0.5, 0.0)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from linkner_ray.errors import StartupError
-from linkner_ray.spanner.calibration.novelty import FAMILIARITY, FEATURES, Familiarity
+from linkner_ray.spanner.calibration.novelty import FEATURES, NOVELTY, NoveltyFeatures
 
-KNOWN = Familiarity.of(
+KNOWN = NoveltyFeatures.of(
     [
         (["Angela", "Merkel", "visited", "Paris"], [(0, 2, "PER"), (3, 4, "LOC")]),
         (["Paris", "Hilton", "sang"], [(0, 2, "PER")]),
@@ -31,7 +31,7 @@ def test_words_joined_otherwise_are_another_form():
 
 
 def test_a_training_set_without_entities_and_no_spans_at_all():
-    nothing = Familiarity.of([(["only", "words"], [])])
+    nothing = NoveltyFeatures.of([(["only", "words"], [])])
     assert nothing.features([["only"]], ["PER"]).tolist() == [[1, 0, 0]]
     assert nothing.features([], []).shape == (0, len(FEATURES))
 
@@ -42,15 +42,15 @@ def test_hostile_tokens_have_features_too():
 
 def test_what_is_written_is_read(tmp_path):
     KNOWN.write(tmp_path)
-    read = Familiarity.read(tmp_path)
+    read = NoveltyFeatures.read(tmp_path)
     for name in ("forms", "labelled_forms", "words"):
         assert np.array_equal(getattr(read, name), getattr(KNOWN, name))
-    assert Familiarity.read(tmp_path / "elsewhere") is None
+    assert NoveltyFeatures.read(tmp_path / "elsewhere") is None
 
 
 def test_a_damaged_file_is_an_error_at_start(tmp_path):
     KNOWN.write(tmp_path)
-    path = tmp_path / FAMILIARITY
+    path = tmp_path / NOVELTY
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(StartupError, match="is damaged"):
-        Familiarity.read(tmp_path)
+        NoveltyFeatures.read(tmp_path)
