@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from linkner_ray.errors import ContractError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Goes up with any change of the output; a run refuses to continue one of another version."""
 
 TOKEN = pa.struct([("start", pa.int32()), ("end", pa.int32())])

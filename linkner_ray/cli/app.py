@@ -351,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _refuse_removed_options(words)
+        _refuse_old_names(words)
         app(args=words)
     except LinknerError as error:
         say_last(str(error), exit_code=error.exit_code)
@@ -361,14 +361,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _refuse_removed_options(words: Sequence[str]) -> None:
-    if words[:1] not in (["calibrate"], ["plan"]):  # other commands have lost no option
-        return
-    from linkner_ray.config.removed import removed_option
+_WITH_OLD_NAMES = ("calibrate", "estimate", "ledger", "plan", "predict")
+"""First words of the old commands and options in `config/old_names.py`."""
 
-    gone = removed_option(words)
-    if gone is not None:
-        raise ConfigError(gone)
+
+def _refuse_old_names(words: Sequence[str]) -> None:
+    if not words or words[0] not in _WITH_OLD_NAMES:  # nothing is imported to look up a right one
+        return
+    from linkner_ray.config.old_names import old_word
+
+    renamed = old_word(words)
+    if renamed is not None:
+        raise ConfigError(renamed)
 
 
 def _say(line: str) -> None:

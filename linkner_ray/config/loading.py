@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from linkner_ray.config import Config
-from linkner_ray.config.removed import REMOVED
+from linkner_ray.config.old_names import REMOVED, RENAMED_KEYS
 from linkner_ray.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -102,6 +102,8 @@ def _describe(error: ValidationError, kind: type[Config], where: str) -> str:
         key = ".".join(part for part in location if not part.isdecimal())  # of a list, not its item
         if problem["type"] == "extra_forbidden" and key in REMOVED:
             lines.append(f"{where}: '{name}' was removed; {REMOVED[key]}")
+        elif problem["type"] == "extra_forbidden" and key in RENAMED_KEYS:
+            lines.append(f"{where}: '{name}' is called '{RENAMED_KEYS[key]}' now")
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key '{name}'{_nearest(kind, location)}")
         elif f"{key}={problem['input']}" in REMOVED:

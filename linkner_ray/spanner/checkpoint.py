@@ -32,7 +32,7 @@ from linkner_ray.spanner.subwords import SpecialIds
 from linkner_ray.storage import Folder
 
 FORMAT = "linkner-spanner"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -139,7 +139,7 @@ def read_parts(folder: Path) -> CheckpointParts:
     if found != (FORMAT, FORMAT_VERSION):
         raise StartupError(
             f"{folder / CONFIG}: expected format {FORMAT} {FORMAT_VERSION}, found {found[0]} "
-            f"{found[1]}; is this the folder of another model?"
+            f"{found[1]}; is this the folder of another model, or of an earlier release?"
         )
     try:
         label_set = LabelSet.model_validate(
