@@ -16,6 +16,9 @@ from linkner_ray.cli import cache, compare, failures, labels, nightly, preview, 
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
 from linkner_ray.logs import TEXT_FORMAT, say_last, set_up_logs
 
+MODEL, RUN, LOOK, KEEP = "Model", "Run", "Look", "Keep"
+"""Panels of `linkner --help`."""
+
 app = typer.Typer(
     help="Named-entity recognition over web crawls: SpanNER on Ray, uncertain spans to an LLM.",
     no_args_is_help=True,
@@ -23,13 +26,13 @@ app = typer.Typer(
     add_completion=True,
 )
 
-app.add_typer(failures.app, name="failures")
-app.add_typer(labels.app, name="labels")
-app.add_typer(cache.app, name="cache")
-app.command()(compare.compare)
-app.command()(nightly.nightly)
-app.command()(preview.preview)
-app.command()(verify.verify)
+app.add_typer(failures.app, name="failures", rich_help_panel=RUN)
+app.add_typer(labels.app, name="labels", rich_help_panel=MODEL)
+app.add_typer(cache.app, name="cache", rich_help_panel=KEEP)
+app.command(rich_help_panel=MODEL)(compare.compare)
+app.command(rich_help_panel=RUN)(nightly.nightly)
+app.command(rich_help_panel=LOOK)(preview.preview)
+app.command(rich_help_panel=KEEP)(verify.verify)
 
 ConfigFile = Annotated[
     str | None, typer.Option("--config", help="YAML file; see jobs/configs for examples.")
@@ -42,7 +45,7 @@ Overrides = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL)
 def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False) -> None:
     """Fine-tune SpanNER on a labelled corpus with Ray Train.
 
@@ -61,7 +64,7 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
     print(run_training(resolved).summary())
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL)
 def calibrate(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
@@ -94,7 +97,7 @@ def calibrate(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     overrides: Overrides = None,
     config: ConfigFile = None,
@@ -168,7 +171,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
         raise ErrorLimitError("\n".join(result.problems))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     overrides: Overrides = None,
     config: ConfigFile = None,
@@ -211,7 +214,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
         Path(json_file).write_text(content + "\n", encoding="utf-8")
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL)
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     overrides: Overrides = None,
     config: ConfigFile = None,
@@ -258,7 +261,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     print(f"\nwritten to {resolved.output.path}")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def predict(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
@@ -294,7 +297,7 @@ def predict(
             )
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def show(
     output: Annotated[str, typer.Argument(help="Folder of a run.")],
     doc: Annotated[str, typer.Option("--doc", help="Document id.")],
@@ -308,7 +311,7 @@ def show(
     print(show_document(output, doc))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="Folder of the earlier run.")],
     after: Annotated[str, typer.Argument(metavar="B", help="Folder of the later run.")],
@@ -332,7 +335,7 @@ def diff(
         Path(json_file).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def demo() -> None:
     """Say where the demo is: in the repository, not in the package.
 
