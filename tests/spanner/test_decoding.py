@@ -34,7 +34,7 @@ def test_a_span_exactly_at_the_floor_is_near_miss():
     assert choose_candidates([lost(0, 1, 0.1), lost(2, 3, 0.0999)], RULES) == ([], [0])
 
 
-def test_only_the_likeliest_near_miss_spans_stay_in_order_of_position():
+def test_only_the_likeliest_near_misses_stay_in_order_of_position():
     spans = [lost(6, 7, 0.3), lost(0, 1, 0.2), lost(4, 5, 0.4), lost(2, 3, 0.1)]
     assert choose_candidates(spans, RULES).near_misses == [2, 0]
 

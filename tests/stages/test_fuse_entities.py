@@ -194,7 +194,7 @@ def test_product_decides_as_exact_arithmetic_does(local, llm, thirds, says_label
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_no_strategy_lets_a_near_miss_span_in_that_the_llm_calls_non_entity(strategy):
+def test_no_strategy_lets_a_near_miss_in_that_the_llm_calls_non_entity(strategy):
     # Locally the span is almost surely PER and lost to another boundary only.
     asked = (
         candidate(0, 3, [0.01, 0.98, 0.01], "near_miss"),
@@ -242,11 +242,11 @@ def test_no_answer_leaves_a_predicted_candidate_its_local_label(verdict):
 
 
 @pytest.mark.parametrize("asked", [None, answer("unreadable"), answer("failed")])
-def test_a_near_miss_span_does_not_enter_without_a_verdict(asked):
+def test_a_near_miss_does_not_enter_without_a_verdict(asked):
     assert fuse([(candidate(0, 3, [0.5, 0.4, 0.1], "near_miss"), asked)]) == [[]]
 
 
-def test_a_near_miss_span_enters_by_a_verdict_and_has_no_local_label():
+def test_a_near_miss_enters_by_a_verdict_and_has_no_local_label():
     asked = (
         candidate(0, 3, [0.75, 0.25, 0.0], "near_miss"),
         answer("label", "PER", [0.0, 1.0, 0.0]),

@@ -54,12 +54,12 @@ def test_a_candidate_at_the_threshold_is_asked_about(stage):
     assert routes(stage, block) == [["llm", "local", "llm"]]
 
 
-def test_a_near_miss_span_is_asked_about_from_the_same_threshold(stage):
+def test_a_near_miss_is_asked_about_from_the_same_threshold(stage):
     block = documents([candidate(0.0, "near_miss"), candidate(0.1, "near_miss")])
     assert routes(stage, block) == [["local", "llm"]]
 
 
-def test_near_miss_spans_can_be_left_out():
+def test_near_misses_can_be_left_out():
     stage = RouteSpans(RoutingConfig(threshold=0.1, route_near_misses=False))
     block = documents([candidate(0.9, "near_miss"), candidate(0.9)])
     assert routes(stage, block) == [["local", "llm"]]

@@ -75,7 +75,7 @@ def decide_on_dev(
     temperature, num_spans = _temperature(dev)
     calibrated = _calibrated(dev, temperature)
     recalibration = _recalibration(calibrated, classes, novelty)
-    rules, candidate_recall = choose_near_miss_rules(
+    rules, worth = choose_near_miss_rules(
         calibrated.spans, calibrated.gold, num_gold=dev.num_gold, classes=classes
     )
     after = _recalibrated(calibrated, classes, recalibration, novelty)
@@ -89,8 +89,8 @@ def decide_on_dev(
         near_miss_floor=rules.floor,
         max_near_misses=rules.max_spans,
         certain_confidence=rules.certain_confidence,
-        candidate_recall=candidate_recall.candidate_recall,
-        extra_share=candidate_recall.extra_share,
+        candidate_recall=worth.candidate_recall,
+        extra_share=worth.extra_share,
         recalibration=recalibration,
     )
 

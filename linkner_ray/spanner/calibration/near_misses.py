@@ -19,12 +19,12 @@ CERTAIN_CONFIDENCES = (0.9, 0.95, 0.98, 0.99, 0.995)
 
 MAX_EXTRA_SHARE = 0.4
 """Near misses for each predicted entity of dev that are put up with; text unlike dev has
-more, up to twice as much on CoNLL-2003's OOV set. They cost a question only from the
-threshold of routing on."""
+more, up to twice as many on CoNLL-2003's OOV set. They cost a question only from the threshold of
+routing on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateRecall:
+class Worth:
     """What candidates can still become right, and what they cost.
 
     Attributes:
@@ -43,7 +43,7 @@ def choose_near_miss_rules(
     num_gold: int,
     classes: Sequence[str],
     max_extra_share: float = MAX_EXTRA_SHARE,
-) -> tuple[NearMissRules, CandidateRecall]:
+) -> tuple[NearMissRules, Worth]:
     """Find the rules of the highest candidate recall within a share of extra candidates.
 
     Among rules of equal recall those of the fewest extra candidates win, then the highest floor.
@@ -55,7 +55,7 @@ def choose_near_miss_rules(
         classes: Class names, non-entity first.
         max_extra_share: Near misses for each predicted one that are put up with.
     """
-    best: tuple[tuple[float, float], NearMissRules, CandidateRecall] | None = None
+    best: tuple[tuple[float, float], NearMissRules, Worth] | None = None
     for certain in CERTAIN_CONFIDENCES:
         widest = NearMissRules(
             floor=FLOORS[-1], max_spans=MOST_SPANS[-1], certain_confidence=certain
@@ -66,19 +66,19 @@ def choose_near_miss_rules(
         is_gold = gold[rows] > 0
         for floor, most in product(FLOORS, MOST_SPANS):
             near_misses = ~predicted & (entity >= floor) & (rank < most)
-            found = CandidateRecall(
+            found = Worth(
                 candidate_recall=int(is_gold[predicted | near_misses].sum()) / max(1, num_gold),
                 extra_share=int(near_misses.sum()) / max(1, int(predicted.sum())),
             )
             order = (found.candidate_recall, -found.extra_share)
             if found.extra_share <= max_extra_share and (best is None or order > best[0]):
                 best = order, replace(widest, floor=floor, max_spans=most), found
-    if best is None:  # even the strictest rules doubt too much
+    if best is None:  # even the strictest rules keep too many
         rules = NearMissRules(
             floor=FLOORS[0], max_spans=0, certain_confidence=CERTAIN_CONFIDENCES[0]
         )
         rows, _ = choose_rows(spans, classes, rules)
-        return rules, CandidateRecall(
+        return rules, Worth(
             candidate_recall=int((gold[rows] > 0).sum()) / max(1, num_gold), extra_share=0.0
         )
     return best[1], best[2]

@@ -56,20 +56,18 @@ def measure(spans, gold, rules, num_gold):
 def test_the_choice_is_the_best_of_the_grid_and_keeps_the_limit(seed, limit):
     spans, gold = random_dev(seed)
     num_gold = int((gold > 0).sum()) + 3
-    rules, candidate_recall = choose_near_miss_rules(
+    rules, worth = choose_near_miss_rules(
         spans, gold, num_gold=num_gold, classes=CLASSES, max_extra_share=limit
     )
     assert measure(spans, gold, rules, num_gold) == pytest.approx(
-        (candidate_recall.candidate_recall, candidate_recall.extra_share)
+        (worth.candidate_recall, worth.extra_share)
     )
-    assert candidate_recall.extra_share <= limit
+    assert worth.extra_share <= limit
     for floor in doubt.FLOORS[::3]:
         for most in (1, 3):
             other = NearMissRules(floor=floor, max_spans=most, certain_confidence=0.95)
-            other_candidate_recall, other_extra = measure(spans, gold, other, num_gold)
-            assert (
-                other_extra > limit or other_candidate_recall <= candidate_recall.candidate_recall
-            )
+            other_recall, other_extra = measure(spans, gold, other, num_gold)
+            assert other_extra > limit or other_recall <= worth.candidate_recall
 
 
 def test_of_equal_reach_the_fewest_extra_candidates_win():
@@ -77,18 +75,18 @@ def test_of_equal_reach_the_fewest_extra_candidates_win():
     spans, gold = table(
         (0, 0, 1, 0.99, 1), (0, 2, 3, 0.21, 1), (1, 0, 1, 0.97, 1), (1, 2, 3, 0.05, 0)
     )
-    rules, candidate_recall = choose_near_miss_rules(
+    rules, worth = choose_near_miss_rules(
         spans, gold, num_gold=3, classes=CLASSES, max_extra_share=1.0
     )
     assert (rules.floor, rules.max_spans) == (0.2, 1)
-    assert (candidate_recall.candidate_recall, candidate_recall.extra_share) == (1.0, 0.5)
+    assert (worth.candidate_recall, worth.extra_share) == (1.0, 0.5)
 
 
 def test_a_limit_that_no_rules_keep_leaves_predicted_spans_only():
     # The second loses to the first, which is never certain, and is more probable than any floor.
     spans, gold = table((0, 0, 2, 0.8, 1), (0, 1, 2, 0.7, 0))
-    rules, candidate_recall = choose_near_miss_rules(
+    rules, worth = choose_near_miss_rules(
         spans, gold, num_gold=2, classes=CLASSES, max_extra_share=0.5
     )
     assert rules.max_spans == 0
-    assert (candidate_recall.candidate_recall, candidate_recall.extra_share) == (0.5, 0.0)
+    assert (worth.candidate_recall, worth.extra_share) == (0.5, 0.0)
