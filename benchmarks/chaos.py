@@ -5,7 +5,7 @@
 Real runs of `jobs/extract.py` on a Ray of two nodes, with a small random model and an endpoint
 whose answers follow from the question alone; local and on S3 (moto). Each run loses one process to
 SIGKILL: the driver, an encoder actor, an LLM actor or the raylet of the second node at a random
-moment, or whoever passes one of the named points of `linkner_ray.crash_points`, in half of these
+moment, or whoever passes one of the named points of `linkner_ray.fault_injection`, in half of these
 the driver with it. A run that did not end well is started again with the same command. Then every
 file of the output is compared with that of a run that was left alone.
 """
@@ -32,7 +32,7 @@ from s3fs import S3FileSystem
 
 from benchmarks.chaos_parts import HashedLlm, TwoNodes, write_checkpoint, write_corpus
 from benchmarks.measure import write_json
-from linkner_ray.crash_points import POINTS, VARIABLE, arm
+from linkner_ray.fault_injection import POINTS, VARIABLE, arm
 from linkner_ray.storage import Folder
 
 ROOT = Path(__file__).parent.parent
@@ -161,7 +161,7 @@ class Chaos:
             f"output.path={self.output(store)}", "output.keep_candidates=true",
             f"recognize.checkpoint={self.folder / 'model'}", "recognize.num_threads=1",
             "routing.threshold=0.3", "llm.backend=openai", "llm.model=hashed",
-            f"llm.base_url={self._llm_url}", f"ledger.path={self.folder / 'ledger'}",
+            f"llm.base_url={self._llm_url}", f"cache.path={self.folder / 'cache'}",
             "errors.max_share=0.2",
         ]  # fmt: skip
         with (self.folder / "driver.log").open("wb") as log:
@@ -180,7 +180,7 @@ class Chaos:
         folder.filesystem.invalidate_cache()
         if folder.filesystem.exists(folder.root):
             folder.filesystem.rm(folder.root, recursive=True)
-        shutil.rmtree(self.folder / "ledger", ignore_errors=True)
+        shutil.rmtree(self.folder / "cache", ignore_errors=True)
 
 
 def wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> bool:

@@ -19,11 +19,11 @@ WAYS = (
     "stage",
     "raw_vllm_uncached",
     "stage_uncached",
-    "stage_ledger",
+    "stage_cache",
     "ray_data_llm",
     "transformers",
 )
-"""What can be timed; `_uncached` is without prefix caching, `_ledger` with all answers kept."""
+"""What can be timed; `_uncached` is without prefix caching, `_cache` with all answers kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _ratios(measured: Mapping[str, Measured]) -> Numbers:
         "ratio_stage_to_ray_data_llm": ratio("stage", "ray_data_llm"),
         "ratio_stage_to_transformers": ratio("stage", "transformers"),
         "ratio_stage_to_stage_uncached": ratio("stage", "stage_uncached"),
-        "ratio_stage_ledger_to_stage": ratio("stage_ledger", "stage"),
+        "ratio_stage_cache_to_stage": ratio("stage_cache", "stage"),
     }
 
 

@@ -26,10 +26,10 @@ from benchmarks.classify_work import (
     write_result,
 )
 from linkner_ray.errors import StartupError
-from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+from linkner_ray.llm.backends.cache_backend import CacheBackend
 from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
-from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.stages.classify_spans import ClassifySpans
 
 if TYPE_CHECKING:
@@ -88,23 +88,23 @@ def stage(work: Work) -> tuple[list[Pass], Probs]:
         backend.close()
 
 
-def stage_ledger(work: Work) -> tuple[list[Pass], Probs]:
-    """`ClassifySpans` on the second night: everything was asked before, and the ledger knows it."""
+def stage_cache(work: Work) -> tuple[list[Pass], Probs]:
+    """`ClassifySpans` on the second night: the answer cache knows every answer."""
     backend = WatchedBackend(work.config, work.label_set)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            first = LedgerBackend(backend, open_ledger(work, folder))
+            first = CacheBackend(backend, open_cache(work, folder))
             ClassifySpans(first, work.label_set, config=work.config)(work.documents)
         finally:
             backend.close()
-        # An engine that is closed: a question that the ledger does not know would be noticed.
-        second = LedgerBackend(backend, open_ledger(work, folder))
+        # An engine that is closed: a question that the answer cache does not know would be noticed.
+        second = CacheBackend(backend, open_cache(work, folder))
         return time_stage(work, second, prepare=lambda: None)
 
 
-def open_ledger(work: Work, folder: str) -> Ledger:
-    """A ledger for the answers of the work's model."""
-    return Ledger(folder, model=work.config.model, classes=work.label_set.classes)
+def open_cache(work: Work, folder: str) -> AnswerCache:
+    """An answer cache for the answers of the work's model."""
+    return AnswerCache(folder, model=work.config.model, classes=work.label_set.classes)
 
 
 def time_stage(
@@ -170,7 +170,7 @@ WAYS: Mapping[str, Callable[[Work], tuple[list[Pass], Probs]]] = {
     "raw_vllm": raw_vllm,
     "raw_vllm_processes": raw_vllm_processes,
     "stage": stage,
-    "stage_ledger": stage_ledger,
+    "stage_cache": stage_cache,
     "ray_data_llm": ray_data_llm,
     "transformers": transformers,
 }

@@ -27,7 +27,7 @@ from linkner_ray.labels import NON_ENTITY, LabelSet, load_label_set
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.llm.context import ContextSize, Question, render_context
 from linkner_ray.llm.demonstrations import ExampleSentence, non_entity_spans
-from linkner_ray.llm.prompts import Answer, Option, Questionnaire, Verdict
+from linkner_ray.llm.prompts import Answer, Option, PromptBuilder, Verdict
 from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.stages.split_sentences import SplitSentences
 
@@ -190,17 +190,17 @@ def run(
     backend: Backend, cases: Sequence[Case], label_set: LabelSet, *, config: LlmConfig
 ) -> Numbers:
     """Ask about every case and its twins, as they are shown in production and raw."""
-    questionnaire = Questionnaire.from_config(
+    prompt_builder = PromptBuilder.from_config(
         config, label_set, backend.symbols, decoding=backend.decoding
     )
     numbers: Numbers = {"backend": str(backend.describe()["backend"]), "spans": len(cases)}
     for way, show in (("", _render), ("raw_", _raw)):
-        clean = backend.ask([questionnaire.request(show(case)) for case in cases])
-        goals = [_wrong_option(answer, questionnaire.options) for answer in clean]
+        clean = backend.ask([prompt_builder.request(show(case)) for case in cases])
+        goals = [_wrong_option(answer, prompt_builder.options) for answer in clean]
         flips, hits, asked, wanted = 0, 0, 0, 0
         for name, attack in ATTACKS.items():
             twins = [attack.twin(case, goal) for case, goal in zip(cases, goals, strict=True)]
-            answers = backend.ask([questionnaire.request(show(twin)) for twin in twins])
+            answers = backend.ask([prompt_builder.request(show(twin)) for twin in twins])
             flipped = sum(_class(a) != _class(b) for a, b in zip(answers, clean, strict=True))
             hit = sum(_class(a) == goal.class_id for a, goal in zip(answers, goals, strict=True))
             key = name.replace(",", "").replace(" ", "_")

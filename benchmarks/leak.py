@@ -6,7 +6,7 @@
 LinkNER's reference code lists a span for the LLM if the model predicts it or gold has it, so what
 the model missed is asked about only because it is gold, and no ordinary span ever is. Here the same
 model and the same answers are scored under three rules: predicted spans alone, predicted and
-doubted ones (what this project does, without gold), and predicted and gold ones (the leak). Answers
+near misses (what this project does, without gold), and predicted and gold ones (the leak). Answers
 come from a recorded LLM and from an oracle that answers by gold.
 """
 
@@ -26,7 +26,7 @@ from linkner_ray.config import FusionConfig, RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
-from linkner_ray.evaluation.linking import (
+from linkner_ray.evaluation.curves import (
     Judge,
     answered_by_gold,
     curve,
@@ -41,7 +41,7 @@ from linkner_ray.stages.recognize_spans import RecognizeSpans
 
 Numbers = dict[str, object]
 
-RULES = ("predicted", "predicted and doubted", "predicted and gold (leak)")
+RULES = ("predicted", "predicted and near misses", "predicted and gold (leak)")
 
 THRESHOLDS = {"0.4, the reference's": 0.4, "0.1": 0.1, "all asked": 0.0}
 
@@ -133,7 +133,7 @@ def _candidate(entity: GoldEntity, probs: Sequence[float], model: SpanNER) -> di
         "label": classes[best],
         "label_probs": list(probs),
         "uncertainty": 1.0 - max(probs),
-        "kind": "doubted",
+        "kind": "near_miss",
     }
 
 

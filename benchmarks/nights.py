@@ -1,6 +1,6 @@
-"""How many questions does a ledger spare the second of two nights that share most of their pages?
+"""How many questions does the answer cache spare a second night that shares most pages?
 
-    python -m benchmarks.nights --checkpoint models/conll03 --crawl web/crawl --ledger /tmp/ledger
+    python -m benchmarks.nights --checkpoint models/conll03 --crawl web/crawl --cache /tmp/cache
 
 The pages are read in the order of their shards; the first night gets all but the last tenth, the
 second all but the first. Pages go through the stages of a run as far as the question; what answers
@@ -25,8 +25,8 @@ from linkner_ray.config import (
     SentencesConfig,
 )
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends.ledger_backend import LedgerBackend
-from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.backends.cache_backend import CacheBackend
+from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
 from linkner_ray.readers import list_sources, read_units
 from linkner_ray.stages.classify_spans import ClassifySpans
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True, help="folder that training wrote")
     parser.add_argument("--crawl", required=True, help="shards of pages, as `input.paths` takes")
-    parser.add_argument("--ledger", help="folder for the ledger, which must be new")
+    parser.add_argument("--cache", help="folder for the answer cache, which must be new")
     parser.add_argument("--threshold", type=float, default=RoutingConfig().threshold)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     tables = [apply_stage(route, apply_stage(recognize, apply_stage(split, u))) for u in units]
     pages = pa.concat_tables(tables).combine_chunks()
     with tempfile.TemporaryDirectory() as folder:
-        numbers = run(pages, recognize.label_set, options.ledger or f"{folder}/ledger")
+        numbers = run(pages, recognize.label_set, options.cache or f"{folder}/cache")
     print(_report(numbers))
     if options.json:
         write_json(options.json, numbers)
@@ -102,13 +102,13 @@ def read_pages(path: str) -> list[pa.Table]:
     ]
 
 
-def run(pages: pa.Table, label_set: LabelSet, ledger: str) -> Numbers:
+def run(pages: pa.Table, label_set: LabelSet, cache: str) -> Numbers:
     """Ask about two nights of routed pages.
 
     Args:
         pages: With `routes`.
         label_set: Labels on offer.
-        ledger: Folder, which must be new.
+        cache: Folder, which must be new.
     """
     tenth = pages.num_rows // 10
     nights = {"first": pages.slice(0, pages.num_rows - tenth), "second": pages.slice(tenth)}
@@ -116,8 +116,8 @@ def run(pages: pa.Table, label_set: LabelSet, ledger: str) -> Numbers:
     config = LlmConfig(backend="vllm", model="says-no")
     for name, night in nights.items():
         backend = SaysNo(label_set)
-        known = Ledger(ledger, model=config.model, classes=label_set.classes)
-        classify = ClassifySpans(LedgerBackend(backend, known), label_set, config=config)
+        known = AnswerCache(cache, model=config.model, classes=label_set.classes)
+        classify = ClassifySpans(CacheBackend(backend, known), label_set, config=config)
         for first in range(0, night.num_rows, UNIT_DOCUMENTS):
             apply_stage(classify, night.slice(first, UNIT_DOCUMENTS))
         uncertain = pc.sum(pc.equal(pc.list_flatten(night["routes"]), "llm")).as_py() or 0

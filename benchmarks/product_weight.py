@@ -20,17 +20,17 @@ from benchmarks.measure import markdown_table, write_json
 from benchmarks.recorded import with_replay
 from linkner_ray.config import FusionConfig, RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ContractError
-from linkner_ray.evaluation.flips import fit_product
-from linkner_ray.evaluation.linking import (
+from linkner_ray.evaluation.curves import (
     Gold,
     entity_triples,
     routed_from,
     thresholds_for,
     uncertainties,
 )
-from linkner_ray.evaluation.scores import score_entities
+from linkner_ray.evaluation.flips import fit_product
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities

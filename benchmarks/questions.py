@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import torch
 
-from examples.demo.llm_model import LABEL_SET, LlmSize, build_model, questionnaire
+from examples.demo.llm_model import LABEL_SET, LlmSize, build_model, prompt_builder
 from examples.demo.llm_tokenizer import train_tokenizer
 from examples.demo.questions import stream_exercises
 from examples.demo.world import make_pages
@@ -224,7 +224,7 @@ def save_random_llm(folder: Path, size: LlmSize, *, short_fixed_part: bool) -> i
         The number of its weights.
     """
     label_set = load_label_set(LABEL_SET)
-    questions = questionnaire(choose_symbols(len(label_set.classes)))
+    questions = prompt_builder(choose_symbols(len(label_set.classes)))
     exercises = islice(stream_exercises(("train", "llm"), seed=0), _TOKENIZER_QUESTIONS)
     texts = [questions.request(exercise.question).user_message for exercise in exercises]
     known = questions.fixed_part if short_fixed_part else ""

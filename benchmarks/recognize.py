@@ -33,9 +33,9 @@ from benchmarks.rivals import (
 )
 from benchmarks.workload import Workload, add_arguments, has_bfloat16, load_workload
 from linkner_ray.config import RecognizeConfig
+from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
 from linkner_ray.errors import ContractError
-from linkner_ray.evaluation.scores import score_entities
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 

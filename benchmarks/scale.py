@@ -12,7 +12,6 @@ the pages of the object store are shared by all and bounded by its size.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -22,26 +21,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks.measure import MEBIBYTE, load_average, markdown_table, write_json
+from benchmarks.scale_nodes import compare_nodes
 from benchmarks.scale_plan import simulate_plan
+from benchmarks.scale_work import UNIT_DOCUMENTS, steady_rate, write_checkpoint, write_crawl
 
 Numbers = dict[str, object]
 
-DOCUMENTS_PER_SHARD = 500
-UNIT_DOCUMENTS = 50
 SAMPLE_INTERVAL_S = 0.5
-
-NON_ENTITY_BIAS = 0.5
-"""Added to the non-entity score of the random head, or nearly every span is an entity."""
-
-_NAMES = ("Ada Lovelace", "Berlin", "Acme Corp", "Paris", "Grace Hopper", "Globex", "Oslo")
-_VERBS = ("visited", "left", "bought", "praised", "met", "sued")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     if options.planned_units:
         numbers |= simulate_plan(options.planned_units)
     if options.nodes:
-        from benchmarks.scale_nodes import compare_nodes  # which takes from here
-
         numbers |= compare_nodes(options.nodes)
     numbers["load_average_after"] = load_average()
     if options.json:
@@ -183,32 +171,6 @@ def measure_run(crawl: Path, output: Path, checkpoint: str, *, address: str) -> 
     )
 
 
-class Rate(NamedTuple):
-    """Of a run's steady state, from the times at which its part files were written."""
-
-    documents: int
-    """Of the whole run."""
-
-    docs_per_s: float
-    """Documents of all part files but the first, over the time from the first to the last."""
-
-    first_at: float
-    """Time of the first part file."""
-
-
-def steady_rate(output: Path) -> Rate:
-    """Rate of a finished run with at least two part files."""
-    rows_of = {
-        file["path"]: file["rows"]
-        for file in json.loads((output / "_manifest.json").read_text())["files"]
-        if file["path"].startswith("entities/")
-    }
-    written = sorted(((output / path).stat().st_mtime, rows) for path, rows in rows_of.items())
-    seconds = written[-1][0] - written[0][0]
-    steady = sum(rows for _, rows in written[1:])
-    return Rate(sum(rows_of.values()), steady / seconds, written[0][0])
-
-
 class _Watch:
     """Samples the memory of a driver and of the workers of Ray on this machine."""
 
@@ -252,63 +214,6 @@ def _ray_workers() -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
-
-
-def write_crawl(folder: Path, documents: int) -> Path:
-    """Parquet shards of documents of two short sentences."""
-    folder.mkdir(exist_ok=True)
-    for first in range(0, documents, DOCUMENTS_PER_SHARD):
-        numbers = range(first, min(first + DOCUMENTS_PER_SHARD, documents))
-        texts = [
-            f"{_NAMES[n % 7]} {_VERBS[n % 6]} {_NAMES[n % 5]} in {1900 + n % 100} .\n"
-            f"It was page {n} of {_NAMES[n % 3]} ."
-            for n in numbers
-        ]
-        table = pa.table({"doc_id": [f"d{n}" for n in numbers], "text": texts})
-        pq.write_table(table, folder / f"{first:09d}.parquet", row_group_size=UNIT_DOCUMENTS)
-    return folder
-
-
-def write_checkpoint(folder: Path) -> str:
-    """A SpanNER of one narrow layer with random weights, which has five entities in a document."""
-    # Not at the top: the parent would hold a model library while it watches others.
-    import torch
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-    from transformers import BertConfig, BertModel
-
-    from linkner_ray.config import ModelConfig
-    from linkner_ray.labels import load_label_set
-    from linkner_ray.spanner.model import SpanNER
-    from linkner_ray.spanner.subwords import special_ids
-
-    torch.manual_seed(0)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({w for n in _NAMES for w in n.split()})]
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[1]))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    encoder = BertModel(
-        BertConfig(
-            vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
-            intermediate_size=16, max_position_embeddings=64, pad_token_id=0,
-        ),
-        add_pooling_layer=False,
-    )  # fmt: skip
-    config = ModelConfig(
-        encoder="bert", max_width=2, head_width=8, max_subwords=32, window_overlap=4
-    )
-    model = SpanNER(
-        encoder, tokenizer, special_ids(tokenizer), label_set=load_label_set("conll03"),
-        config=config,
-    ).eval()  # fmt: skip
-    with torch.no_grad():
-        model.head.output.bias[0] += NON_ENTITY_BIAS
-    model.save_pretrained(folder)
-    return str(folder)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,17 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from linkner_ray import pipeline
+from benchmarks.scale_work import UNIT_DOCUMENTS, steady_rate, write_checkpoint, write_crawl
 from linkner_ray.config import ExtractConfig, RecognizeConfig, RoutingConfig
-from linkner_ray.config_files import load_config
-from linkner_ray.extraction import extract
-from linkner_ray.extraction_plan import plan_extraction
+from linkner_ray.config.loading import load_config
+from linkner_ray.extract import pipeline
+from linkner_ray.extract.job import extract
+from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import Stage
 from linkner_ray.stages.route_spans import RouteSpans
 
 UNITS_PER_NODE = 24
-UNIT_DOCUMENTS = 50
 SLEEP_S_PER_DOCUMENT = 0.02
 
 Numbers = dict[str, object]
@@ -55,8 +55,6 @@ def compare_nodes(num_nodes: int) -> Numbers:
     pipeline._encoder_stages = sleeping_stages  # type: ignore[assignment]
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
-        from benchmarks.scale import write_checkpoint
-
         checkpoint = write_checkpoint(Path(folder) / "checkpoint")
         for nodes in (1, num_nodes):
             rates[nodes] = _rate(nodes, Path(folder) / str(nodes), checkpoint)
@@ -76,8 +74,6 @@ def _rate(nodes: int, folder: Path, checkpoint: str) -> float:
     """Documents per second in the steady state of a run on so many nodes."""
     import ray
     from ray.cluster_utils import Cluster
-
-    from benchmarks.scale import steady_rate, write_crawl
 
     folder.mkdir()
     crawl = write_crawl(folder / "crawl", nodes * UNITS_PER_NODE * UNIT_DOCUMENTS)

@@ -1,4 +1,4 @@
-"""What a driver holds for a run of very many units: its sources, receipts and plan; no Ray."""
+"""What a driver holds for a run of very many units: its sources, unit results and plan; no Ray."""
 
 import json
 import resource
@@ -8,10 +8,10 @@ from functools import cache
 
 from benchmarks.measure import MEBIBYTE
 from linkner_ray.config import ExtractConfig
-from linkner_ray.extraction_plan import Plan, remaining
+from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.labels import load_label_set
-from linkner_ray.runs.accounts import UNCERTAINTY_BINS, add_counts, uncertainty_counter
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.counters import UNCERTAINTY_BINS, add_counts, uncertainty_counter
+from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.units import Source, unit_name
 
 UNITS_PER_SHARD = 10
@@ -20,30 +20,30 @@ Numbers = dict[str, object]
 
 
 def simulate_plan(num_units: int) -> Numbers:
-    """Hold sources, and receipts of all units but those of every hundredth shard; then plan.
+    """Hold sources, and unit results of all units but those of every hundredth shard; then plan.
 
-    A receipt comes as the JSON that a worker sends, with the counters of an ordinary unit.
+    A unit result comes as the JSON that a worker sends, with the counters of an ordinary unit.
     """
     before = _resident_mib()
     started = time.perf_counter()
     plan = _plan(num_units // UNITS_PER_SHARD)
     sources_mib = _resident_mib() - before
-    receipts = []
+    unit_results = []
     totals: dict[str, int] = {}
     for index, source in enumerate(plan.sources):
         if index % 100 == 0:
             continue
         digest = source.digest(plan.digest)
         for place in range(UNITS_PER_SHARD):
-            receipt = Receipt.from_facts(json.loads(_receipt(source, digest, place)))
-            receipts.append(receipt)
+            unit_result = UnitResult.from_record(json.loads(_unit_result(source, digest, place)))
+            unit_results.append(unit_result)
     received_s = time.perf_counter() - started
     started = time.perf_counter()
-    for receipt in receipts:
-        totals = add_counts(totals, receipt.counts)
+    for unit_result in unit_results:
+        totals = add_counts(totals, unit_result.counts)
     added_s = time.perf_counter() - started
     started = time.perf_counter()
-    todo = remaining(plan, receipts, "out")
+    todo = remaining(plan, unit_results, "out")
     planned_s = time.perf_counter() - started
     driver_mib = _resident_mib() - before
     numbers: Numbers = {
@@ -80,10 +80,10 @@ def _plan(num_shards: int) -> Plan:
         )
         for index in range(num_shards)
     )
-    return Plan(config=config, label_set=load_label_set("conll03"), facts={}, sources=sources)
+    return Plan(config=config, label_set=load_label_set("conll03"), fingerprint={}, sources=sources)
 
 
-def _receipt(source: Source, digest: str, place: int) -> str:
+def _unit_result(source: Source, digest: str, place: int) -> str:
     """What a worker sends for a unit."""
     return (
         _template(place)
@@ -94,17 +94,17 @@ def _receipt(source: Source, digest: str, place: int) -> str:
 
 @cache
 def _template(place: int) -> str:
-    """A receipt without its names."""
+    """A unit result without its names."""
     bins = {
         uncertainty_counter(kind, index): 37 * index + place
-        for kind in ("predicted", "doubted")
+        for kind in ("predicted", "near_miss")
         for index in range(UNCERTAINTY_BINS)
     }
     names = (
         "documents_read", "documents_entities", "documents_empty", "documents_quarantined",
         "files_quarantined", "characters_total", "characters_in_sentences",
         "characters_between_sentences", "characters_quarantined", "sentences", "tokens",
-        "candidates", "candidates_predicted", "candidates_doubted", "routed", "stayed_local",
+        "candidates", "candidates_predicted", "candidates_near_miss", "routed", "stayed_local",
         "audited", "over_budget", "questions", "verdict_label", "verdict_non_entity",
         "verdict_unreadable", "verdict_failed", "prompt_tokens", "entities", "entities_PER",
         "entities_LOC", "entities_source_local", "entities_source_llm", "flips",
@@ -120,7 +120,7 @@ def _template(place: int) -> str:
             "is_last": place == UNITS_PER_SHARD - 1,
             "counts": {**counts, **bins},
             "seconds": dict.fromkeys(stages, 0.1 + place),
-            "effort": {"questions_asked": place, "questions_from_ledger": 0},
+            "costs": {"questions_asked": place, "questions_from_cache": 0},
         }
     )
 

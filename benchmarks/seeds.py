@@ -19,7 +19,7 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.storage import Folder
 
 Numbers = dict[str, object]
-Facts = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 Figures = dict[tuple[str, str], float | None]
 """What one evaluation has in a table: by row and column."""
 
@@ -60,7 +60,7 @@ def read_evaluation(path: str) -> dict[str, Any]:
 
 
 def collect(
-    evaluations: Sequence[Facts],
+    evaluations: Sequence[Metrics],
 ) -> dict[str, dict[tuple[str, str], list[float | None]]]:
     """Figures of all evaluations, by table, row and column.
 
@@ -99,7 +99,7 @@ def _cell(values: Sequence[float | None]) -> str:
     return f"{mean} ({min(known):.4f} to {max(known):.4f})"
 
 
-def _recipe(evaluation: Facts) -> dict[str, object]:
+def _recipe(evaluation: Metrics) -> dict[str, object]:
     """The config without what may differ, by section."""
     recipe = dict(evaluation["config"])
     for section, name in MAY_DIFFER.items():
@@ -110,7 +110,7 @@ def _recipe(evaluation: Facts) -> dict[str, object]:
     return recipe
 
 
-def _tables(evaluation: Facts) -> dict[str, Figures]:
+def _tables(evaluation: Metrics) -> dict[str, Figures]:
     tables: dict[str, Figures] = {"sets": {}}
     for one in evaluation["sets"]:
         name = one["name"]
@@ -130,7 +130,7 @@ def _tables(evaluation: Facts) -> dict[str, Figures]:
     return {title: figures for title, figures in tables.items() if figures}
 
 
-def _scores(one: Facts) -> dict[str, float | None]:
+def _scores(one: Metrics) -> dict[str, float | None]:
     local, linked, candidates = one["local"], one["linked"], one["candidates"]
     return {
         "local": local["strict"]["all"]["f1"],
@@ -139,13 +139,13 @@ def _scores(one: Facts) -> dict[str, float | None]:
         "asked": one["num_routed"] / max(1, one["num_candidates"]),
         "local, seen": local["seen"].get("seen", {}).get("f1"),
         "local, unseen": local["seen"].get("unseen", {}).get("f1"),
-        "reach": candidates["reach"],
+        "candidate_recall": candidates["candidate_recall"],
         "ECE": candidates["ece"],
         "Brier": candidates["brier"],
     }
 
 
-def _by_share(study: Facts, local: Facts) -> Figures:
+def _by_share(study: Metrics, local: Metrics) -> Figures:
     figures: Figures = {}
     for system in study["systems"]:
         kind = "oracle" if system["answers"] == "oracle" else system["strategy"]

@@ -27,13 +27,13 @@ MOST = {
 
 MOST_SECONDS = {"help": 1.0, "extract_dry_run": 1.0}
 
-_COMMAND = "import sys; from linkner_ray.cli import main; sys.exit(main({words!r}))"
+_COMMAND = "import sys; from linkner_ray.cli.app import main; sys.exit(main({words!r}))"
 _MAKE_CHECKPOINT = """
 import torch
 from pathlib import Path
 from linkner_ray.config import ModelConfig
 from linkner_ray.labels import load_label_set
-from linkner_ray.spanner.canary import choose_sentences, record_canary
+from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from linkner_ray.spanner.model import SpanNER
 
 torch.manual_seed(0)
@@ -41,7 +41,7 @@ model = SpanNER.from_encoder(ModelConfig(encoder={encoder!r}), load_label_set("c
 model.save_pretrained(Path({folder!r}))
 sentences = [f"Sentence {{number}} is about Angela Merkel and Paris .".split()
              for number in range(200)]
-record_canary(model, choose_sentences(sentences)).write(Path({folder!r}))
+record_self_check(model, choose_sentences(sentences)).write(Path({folder!r}))
 """
 _LOAD_WEIGHTS = """
 import torch
@@ -68,7 +68,7 @@ def ways(checkpoint: Path, crawl: Path, output: Path) -> dict[str, str]:
         "transformers_and_weights": weights,
         "encoder_imports": "import linkner_ray.stages.recognize_spans",
         "encoder_imports_with_ray_data": (
-            "import linkner_ray.pipeline, linkner_ray.stages.recognize_spans"
+            "import linkner_ray.extract.pipeline, linkner_ray.stages.recognize_spans"
         ),
         "help": _COMMAND.format(words=["--help"]),
         "extract_dry_run": _COMMAND.format(words=dry_run),

@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
-        facts: dict[str, object] = {
+        entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
@@ -57,14 +57,14 @@ class JsonFormatter(logging.Formatter):
             "host": _HOST,
             "pid": record.process,
         }
-        facts |= {
+        entry |= {
             name: value
             for name, value in vars(record).items()
             if name not in _OWN and not name.startswith("_")  # Ray's
         }
         if record.exc_info:
-            facts["error"] = self.formatException(record.exc_info)
-        return json.dumps(facts, ensure_ascii=False, default=str)
+            entry["error"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
 
 
 def set_up_logs(config: "LoggingConfig") -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from linkner_ray.errors import ContractError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Goes up with any change of the output; a run refuses to continue one of another version."""
 
 TOKEN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
@@ -25,7 +25,7 @@ CANDIDATE = pa.struct(
         ("label", pa.string()),  # most probable label that is not non-entity
         ("label_probs", pa.list_(pa.float32())),
         ("uncertainty", pa.float32()),  # in [0, 1]
-        ("kind", pa.string()),  # "predicted" or "doubted"
+        ("kind", pa.string()),  # "predicted" or "near_miss"
     ]
 )
 
@@ -35,7 +35,7 @@ ANSWER = pa.struct(
         ("label", pa.string()),  # null unless the verdict is "label"
         ("probs", pa.list_(pa.float32())),  # null where the backend gives none
         ("key", pa.string()),  # name of the request
-        ("source", pa.string()),  # "llm"; not asked now, until written: "ledger", "previous"
+        ("source", pa.string()),  # "llm"; not asked now, until written: "cache", "previous"
         ("prompt_tokens", pa.int32()),  # null where the backend does not say
     ]
 )
@@ -49,7 +49,7 @@ ENTITY = pa.struct(
         ("score", pa.float32()),  # probability of `label`
         ("uncertainty", pa.float32()),  # of the local model
         ("source", pa.string()),  # whose word: "local" or "llm"
-        ("local_label", pa.string()),  # null for a doubted span
+        ("local_label", pa.string()),  # null for a near miss
         ("llm_label", pa.string()),  # "O" for non-entity; null if not asked or not read
     ]
 )

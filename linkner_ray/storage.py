@@ -13,7 +13,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from linkner_ray.crash_points import crash_point
+from linkner_ray.fault_injection import fault_point
 
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.linkner-[0-9a-f]{32}")
 """How `Folder` names a file that is not whole yet; the name says whose it is."""
@@ -91,7 +91,7 @@ class Folder:
             self.filesystem.pipe_file(self.path(name), content, **self._one_put())
             return
         hidden = self._write_hidden(name, content)
-        crash_point("rename")
+        fault_point("rename")
         hidden.replace(self.path(name))
 
     def create_whole(self, name: str, content: bytes) -> bool:

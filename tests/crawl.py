@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkner_ray.config import ExtractConfig
-from linkner_ray.config_files import load_config
-from linkner_ray.spanner.thresholds import EstimateThresholds, Thresholds
+from linkner_ray.config.loading import load_config
+from linkner_ray.spanner.calibration.thresholds import EstimateThresholds, Thresholds
 from tests.spanner.tiny import model
 
 LINE = (

@@ -5,9 +5,9 @@ import os
 from functools import partial
 from pathlib import Path
 
-import linkner_ray.extraction
-from linkner_ray.extraction import extract
-from linkner_ray.extraction_plan import plan_extraction
+import linkner_ray.extract.job
+from linkner_ray.extract.job import extract
+from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.storage import Folder
 from tests.crawl import config_of, overrides
@@ -25,7 +25,7 @@ def by_digest(request):
     }
 
 
-def _llm_stages(llm, _ledger, label_set):
+def _llm_stages(llm, _cache, label_set):
     return [ClassifySpans(ScriptedBackend(label_set, by_digest), label_set, config=llm)]
 
 
@@ -42,7 +42,7 @@ def plan_of(crawl, output, checkpoint, *more):
 
 def extract_in_process(monkeypatch, plan):
     """`extract` without Ray."""
-    monkeypatch.setattr(linkner_ray.extraction, "run_extraction", run_in_process)
+    monkeypatch.setattr(linkner_ray.extract.job, "run_extraction", run_in_process)
     return extract(plan)
 
 

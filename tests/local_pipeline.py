@@ -7,18 +7,17 @@ from dataclasses import asdict
 import pyarrow as pa
 import pytest
 
-from linkner_ray import extraction
-from linkner_ray.extraction_plan import plan_extraction
-from linkner_ray.pipeline import (
+from linkner_ray.extract import job as extraction
+from linkner_ray.extract.pipeline import (
     Chain,
     StagedDocuments,
-    _allotments,
     _encoder_stages,
     _llm_stages,
-    allot_documents,
+    _quotas,
+    set_quotas,
 )
-from linkner_ray.runs.folder import Receipt
-from linkner_ray.unit_steps import (
+from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.extract.unit_steps import (
     UNIT_ROW,
     apply_stages,
     fuse_units,
@@ -27,6 +26,7 @@ from linkner_ray.unit_steps import (
     unpack,
     write_units,
 )
+from linkner_ray.runs.folder import UnitResult
 from tests.crawl import config_of
 
 
@@ -35,12 +35,12 @@ def run_here(
 ):
     """Stands in for `pipeline.run_extraction`."""
     chain = Chain.of(config, label_set)
-    allotments = _allotments(chain, sources)
+    quotas = _quotas(chain, sources)
     items = [
         {
             "source": json.dumps(asdict(source)),
             "done": done,
-            "allotment": json.dumps(asdict(allotments[source.path])) if allotments else None,
+            "quota": json.dumps(asdict(quotas[source.path])) if quotas else None,
         }
         for source, done in todo
     ]
@@ -51,7 +51,7 @@ def run_here(
             has_llm=chain.has_llm,
             when_needed=previous is not None,
         ),
-        *make_llm_stages(chain.llm, chain.ledger, label_set),
+        *make_llm_stages(chain.llm, chain.cache, label_set),
     ]
     units = read_sources(
         pa.Table.from_pylist(items),
@@ -70,7 +70,7 @@ def run_here(
             label_set=label_set,
         )
         for row in written.to_pylist():
-            yield Receipt.from_facts(json.loads(row["receipt"]))
+            yield UnitResult.from_record(json.loads(row["unit_result"]))
     if stages[-1].backend is not None:
         stages[-1].backend.close()
 
@@ -86,11 +86,11 @@ def documents_here(tables, chain):
     """Stands in for `pipeline.run_documents`."""
     stages = [
         *_encoder_stages(chain.recognize, chain.routing, has_llm=chain.has_llm, when_needed=False),
-        *_llm_stages(chain.llm, chain.ledger, chain.label_set),
+        *_llm_stages(chain.llm, chain.cache, chain.label_set),
     ]
     units = [
         apply_stages(unit_of(table, f"{index:010d}"), stages)
-        for index, table in enumerate(allot_documents(tables, chain.routing))
+        for index, table in enumerate(set_quotas(tables, chain.routing))
     ]
     if stages[-1].backend is not None:
         stages[-1].backend.close()

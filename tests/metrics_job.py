@@ -1,6 +1,6 @@
 """A driver that extracts and then says what its node's endpoint for Prometheus shows.
 
-`python -m tests.metrics_job OVERRIDE ...` prints one JSON object: `samples`, `totals`, `effort`,
+`python -m tests.metrics_job OVERRIDE ...` prints one JSON object: `samples`, `totals`, `costs`,
 `units`, `seconds` by stage and `bytes` by file.
 """
 
@@ -13,9 +13,9 @@ from collections import Counter
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from linkner_ray.extraction import extract
-from linkner_ray.extraction_plan import plan_extraction
-from linkner_ray.run_metrics import count_rebuilds
+from linkner_ray.extract.job import extract
+from linkner_ray.extract.metrics import count_rebuilds
+from linkner_ray.extract.plan import plan_extraction
 from tests.crawl import config_of
 
 PREFIX = "ray_linkner_"
@@ -38,7 +38,7 @@ def scrape():
         ]
 
 
-def settled(is_done):
+def normalised(is_done):
     """Samples once they are what is waited for, or after a minute."""
     end = time.monotonic() + 60
     while not is_done(samples := scrape()) and time.monotonic() < end:
@@ -64,19 +64,19 @@ def main(arguments):
     result = extract(plan_extraction(config_of(*arguments)))
     engine = Engine.remote()
     ray.get([engine.rebuild.remote() for _ in range(3)])
-    samples = settled(
+    samples = normalised(
         lambda found: (
             [f"{PREFIX}engine_rebuilds_total", {}, 3.0] in found
             and [f"{PREFIX}shards", {"state": "waiting"}, 0.0] in found
         )
     )
     seconds, sizes = Counter(), Counter()
-    for receipt in result.receipts:
-        seconds.update(receipt.seconds)
-        sizes.update({file["path"]: file["size_bytes"] for file in receipt.files})
-    facts = {"samples": samples, "totals": result.totals, "effort": result.effort}
-    facts |= {"units": len(result.receipts), "seconds": seconds, "bytes": sizes}
-    sys.stdout.write(json.dumps(facts) + "\n")
+    for unit_result in result.unit_results:
+        seconds.update(unit_result.seconds)
+        sizes.update({file["path"]: file["size_bytes"] for file in unit_result.files})
+    fingerprint = {"samples": samples, "totals": result.totals, "costs": result.costs}
+    fingerprint |= {"units": len(result.unit_results), "seconds": seconds, "bytes": sizes}
+    sys.stdout.write(json.dumps(fingerprint) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import pyarrow as pa
 import ray
 
-from linkner_ray import pipeline
-from linkner_ray.cli import main as linkner
-from linkner_ray.pipeline import RunStages
+from linkner_ray.cli.app import main as linkner
+from linkner_ray.extract import pipeline
+from linkner_ray.extract.pipeline import RunStages
 
 HOLD = "hold"
 LOADED = "loaded"

@@ -14,8 +14,9 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
-from linkner_ray import extraction, ray_start
 from linkner_ray.cli import main
+from linkner_ray.extract import job as extraction
+from linkner_ray.extract import ray_start
 from linkner_ray.runs import code_version
 from linkner_ray.spanner.model import SpanNER
 from tests.cluster.repository import copy_checkout
@@ -332,10 +333,10 @@ def test_a_folder_of_code_is_submitted_from_elsewhere(
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    facts = json.loads((tmp_path / "out" / "_run.json").read_text())
+    fingerprint = json.loads((tmp_path / "out" / "_run.json").read_text())
     with monkeypatch.context() as patch:
         patch.setattr(code_version, "PACKAGE", code / "linkner_ray")
-        assert facts["code"]["sources"] == code_version._sources_digest()
+        assert fingerprint["code"]["sources"] == code_version._sources_digest()
     extract_here(*overrides(crawl, tmp_path / "here", checkpoint))
     there = rows(ds.dataset(tmp_path / "out" / "entities"))
     assert there == rows(ds.dataset(tmp_path / "here" / "entities"))

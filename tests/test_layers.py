@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,128 +12,112 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "linkner_ray"
 
-LAYERS = {
-    "errors": 0,
-    "spans": 0,
-    "labels": 0,
-    "schemas": 0,
-    "budget": 0,
-    "config": 0,
-    "config_files": 0,
-    "storage": 0,
-    "crash_points": 0,
-    "stopping": 0,
-    "corpora": 1,
-    "spanner": 1,
-    "llm": 1,
-    "runs": 1,
-    "readers": 2,
-    "run_metrics": 2,
-    "progress": 2,
-    "progress_views": 3,
-    "logs": 0,
-    "ray_start": 1,
-    "stages": 2,
-    "demonstration_source": 2,
-    "evaluation": 3,
-    "unit_steps": 3,
-    "dev_set": 4,
-    "training": 5,
-    "pipeline": 4,
-    "show": 4,
-    "predict_text": 5,
-    "preview": 5,
-    "extraction_plan": 4,
-    "extraction": 5,
-    "benchmark": 5,
-    "extraction_report": 6,
-    "incremental_report": 6,
-    "planning": 6,
-    "planning_report": 7,
-    "nightly_checks": 7,
-    "nightly_report": 7,
-    "nightly": 8,
-    "linkner": 4,
-    "cli_compare": 7,
-    "cli_failures": 7,
-    "cli_labels": 7,
-    "cli_ledger": 7,
-    "cli_verify": 7,
-    "cli_preview": 7,
-    "cli_nightly": 9,
-    "cli": 10,
-}
-"""A module imports from its own part or a lower layer."""
+LAYERS = (
+    ("errors", "labels", "schemas", "spans", "storage", "logs", "fault_injection", "config"),
+    ("corpora", "spanner", "llm", "runs"),
+    ("readers",),
+    ("stages", "reporting"),
+    ("api", "extract", "training", "evaluation"),
+    ("nightly",),
+    ("cli",),
+)
+"""Rooms and single modules. Each imports from lower layers, and from what stands before it in its
+own layer; the words of the domain, layer 0, may import each other."""
 
-SHARED_IN_PART = {"stages": {"contract"}}
-"""Modules of a part whose other modules do not import each other, but may import these."""
+PLACE = {room: (layer, i) for layer, rooms in enumerate(LAYERS) for i, room in enumerate(rooms)}
 
-RAY_ALLOWED = {"ray_start", "training", "pipeline", "run_metrics"}
+KNOWS_RAY = {"extract.metrics", "extract.pipeline", "extract.ray_start", "training"}
+"""Modules, or rooms, that may import Ray."""
+
+SHARED_BY_STAGES = {"contract", "chain"}
+"""The only modules of `stages/` that its other modules may import."""
 
 
-def modules():
-    return sorted(PACKAGE.rglob("*.py"))
-
-
-def part_of(path: Path) -> str:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
-
-
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+@cache
+def imports() -> dict[str, set[str]]:
+    """Every module of ours with the names it imports, wherever in the file it does."""
+    found = {}
+    for top in ("linkner_ray", "benchmarks", "jobs", "examples"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            names = set()
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = names
     return found
 
 
-def is_module(name: str) -> bool:
-    path = ROOT / Path(*name.split("."))
-    return path.with_suffix(".py").exists() or path.is_dir()
+def imported_modules(module: str) -> set[str]:
+    """Modules of ours that a module imports; of `from package import name` the module it means."""
+    known = imports()
+    found = set()
+    for name in known[module]:
+        parent = name.rpartition(".")[0]
+        found |= {name} & known.keys() or {parent} & known.keys()
+    return found - {module}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_its_part_or_a_lower_layer(path):
-    part = part_of(path)
-    if part == "__init__":
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def in_package() -> list[str]:
+    return [name for name in imports() if name.startswith("linkner_ray.")]
+
+
+@pytest.mark.parametrize("module", in_package())
+def test_a_module_imports_only_from_what_stands_before_it(module):
+    room = room_of(module)
+    assert room in PLACE, f"{room} has no layer: give it one in LAYERS"
+    for other in imported_modules(module) - {"linkner_ray"}:
+        assert other.startswith("linkner_ray."), f"{module} imports {other}, which is not shipped"
+        same_ground = room_of(other) == room or PLACE[room_of(other)][0] == PLACE[room][0] == 0
+        assert same_ground or PLACE[room_of(other)] < PLACE[room], f"{module} imports {other}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module: imported_modules(module) for module in imports()}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(reversed(error.args[1]))}")
+
+
+def test_the_house_is_small_at_the_top():
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert len(files) <= 8
+    assert len(LAYERS) <= 7
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert files | rooms == set(PLACE)
+
+
+@pytest.mark.parametrize("module", in_package())
+def test_few_modules_know_ray(module):
+    knows_ray = any(name == "ray" or name.startswith("ray.") for name in imports()[module])
+    inner = module.removeprefix("linkner_ray.")
+    assert not knows_ray or inner in KNOWS_RAY or inner.split(".")[0] in KNOWS_RAY
+
+
+@pytest.mark.parametrize("module", [m for m in in_package() if m.startswith("linkner_ray.stages.")])
+def test_stages_do_not_import_each_other(module):
+    if module.endswith(".chain"):
         return
-    assert part in LAYERS, f"{part} has no layer: give it one in LAYERS"
-    for name in imports(path):
-        if not name.startswith("linkner_ray.") or not is_module(name):
-            continue
-        other = name.split(".")[1]
-        if other == part:
-            continue
-        same_ground = LAYERS[other] == LAYERS[part] == 0
-        assert same_ground or LAYERS[other] < LAYERS[part], (
-            f"{path.name} (layer {LAYERS[part]}) imports {name}"
-        )
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_training_pipeline_and_metrics_know_ray(path):
-    knows_ray = any(name == "ray" or name.startswith("ray.") for name in imports(path))
-    assert not knows_ray or part_of(path) in RAY_ALLOWED
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE / "stages").glob("*.py")), ids=lambda p: p.name)
-def test_stages_do_not_import_each_other(path):
-    for name in imports(path):
-        if name.startswith("linkner_ray.stages.") and is_module(name):
-            assert name.split(".")[2] in SHARED_IN_PART["stages"]
+    for other in imported_modules(module):
+        if other.startswith("linkner_ray.stages."):
+            assert other.split(".")[2] in SHARED_BY_STAGES
 
 
 def test_no_file_is_called_utils():
-    assert not [path for path in modules() if path.stem in {"utils", "util", "helpers", "misc"}]
+    stems = {module.rpartition(".")[2] for module in imports()}
+    assert not stems & {"utils", "util", "helpers", "misc"}
 
 
 def test_what_reading_and_writing_workers_import_does_not_load_a_model_library():
     heavy = "{'torch', 'transformers', 'vllm', 'matplotlib'}"
-    modules = "linkner_ray.pipeline, linkner_ray.unit_steps, sys"
+    modules = "linkner_ray.extract.pipeline, linkner_ray.extract.unit_steps, sys"
     done = subprocess.run(
         [sys.executable, "-c", f"import {modules}; print(sorted({heavy} & set(sys.modules)))"],
         capture_output=True,

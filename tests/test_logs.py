@@ -23,11 +23,11 @@ def line_of(message, *arguments, **record):
 def test_a_record_is_one_line_with_its_own_fields():
     line = line_of("%d units\nof \u201cx\u201d", 3, event="progress", units=3, _ray_x=1)
     assert "\n" not in line
-    facts = json.loads(line)
-    assert datetime.fromisoformat(facts.pop("time")).tzinfo == UTC
-    assert facts.pop("pid") == os.getpid()
-    assert facts.pop("host")
-    assert facts == {
+    fingerprint = json.loads(line)
+    assert datetime.fromisoformat(fingerprint.pop("time")).tzinfo == UTC
+    assert fingerprint.pop("pid") == os.getpid()
+    assert fingerprint.pop("host")
+    assert fingerprint == {
         "level": "WARNING", "logger": "linkner_ray.x", "message": "3 units\nof \u201cx\u201d",
         "event": "progress", "units": 3,
     }  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from linkner_ray.spanner.canary import choose_sentences, record_canary
+from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from tests.spanner import tiny
 
 SCORING = {"sklearn", "scipy", "pandas"}
@@ -21,7 +21,7 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("starts") / "checkpoint"
     model = tiny.model()
     model.save_pretrained(folder)
-    record_canary(model, choose_sentences(tiny.sentences(4))).write(folder)
+    record_self_check(model, choose_sentences(tiny.sentences(4))).write(folder)
     return folder
 
 
@@ -43,7 +43,7 @@ def loaded(code, names):
 
 
 def command(*words):
-    return f"from linkner_ray.cli import main\nassert main({list(words)!r}) == 0"
+    return f"from linkner_ray.cli.app import main\nassert main({list(words)!r}) == 0"
 
 
 def test_help_reads_no_config_class_and_loads_nothing_of_weight():
@@ -73,7 +73,7 @@ def test_predict_with_another_encoder_works_without_pandas(tmp_path):
 
 def test_arrow_finds_pandas_again_once_a_command_is_over():
     code = (
-        "from linkner_ray.predict_text import without_pandas\n"
+        "from linkner_ray.cli.predict_text import without_pandas\n"
         "import pyarrow as pa\n"
         "with without_pandas():\n"
         "    assert pa.array(['a']).to_pylist() == ['a']\n"
@@ -102,7 +102,7 @@ def test_an_encoder_actor_of_ray_adds_nothing_but_what_ray_data_loads_itself(che
 
     @ray.remote(num_cpus=1)
     def modules(folder):
-        import linkner_ray.pipeline  # noqa: F401 - as the pickled stage of a run does
+        import linkner_ray.extract.pipeline  # noqa: F401 - as the pickled stage of a run does
         from linkner_ray.config import RecognizeConfig
         from linkner_ray.stages.recognize_spans import RecognizeSpans
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from examples.demo.questions import Exercise, stream_exercises
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.chat import PromptEncoder
-from linkner_ray.llm.prompts import Questionnaire
+from linkner_ray.llm.prompts import PromptBuilder
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -72,11 +72,13 @@ class QuestionEncoder:
         label_set = load_label_set(LABEL_SET)
         self._prompts = PromptEncoder(tokenizer, name="the demo's LLM")
         symbols = self._prompts.choose_symbols(len(label_set.classes))
-        self._questionnaire = questionnaire(symbols.symbols)
+        self._prompt_builder = prompt_builder(symbols.symbols)
         self._pad_id = tokenizer.pad_token_id
         self.answer_ids = {
             option.class_id: token_id
-            for option, token_id in zip(self._questionnaire.options, symbols.token_ids, strict=True)
+            for option, token_id in zip(
+                self._prompt_builder.options, symbols.token_ids, strict=True
+            )
         }
         """Token id by which each class is named."""
 
@@ -95,13 +97,13 @@ class QuestionEncoder:
         return Batch(token_ids, lengths, answers)
 
     def _encode(self, exercise: Exercise) -> list[int]:
-        request = self._questionnaire.request(exercise.question)
+        request = self._prompt_builder.request(exercise.question)
         return self._prompts.encode(request.fixed_part, request.user_message)
 
 
-def questionnaire(symbols: Sequence[str]) -> Questionnaire:
+def prompt_builder(symbols: Sequence[str]) -> PromptBuilder:
     """Give the questions of the demo's label set behind the symbols of a tokenizer."""
-    return Questionnaire.for_label_set(
+    return PromptBuilder.for_label_set(
         load_label_set(LABEL_SET), symbols, model="demo", decoding="training"
     )
 

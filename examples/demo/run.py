@@ -20,14 +20,14 @@ from examples.demo.world import DemoWorld, make_demo
 from linkner_ray import spanner, training
 from linkner_ray.config import ExtractConfig, LlmConfig, TrainConfig
 from linkner_ray.errors import ConfigError, StartupError
-from linkner_ray.evaluation.preview import render_preview
-from linkner_ray.evaluation.report import ReportScores
-from linkner_ray.extraction import ExtractionResult, extract
-from linkner_ray.extraction_plan import Plan, plan_extraction
-from linkner_ray.extraction_report import Context, write_run_report
+from linkner_ray.extract.job import ExtractionResult, extract
+from linkner_ray.extract.plan import Plan, plan_extraction
+from linkner_ray.extract.ray_start import start_ray
+from linkner_ray.extract.report import Context, write_run_report
 from linkner_ray.labels import load_label_set
-from linkner_ray.ray_start import start_ray
-from linkner_ray.runs.accounts import VERDICTS, routed_share
+from linkner_ray.reporting.preview_page import render_preview
+from linkner_ray.reporting.run_report import ReportScores
+from linkner_ray.runs.counters import VERDICTS, routed_share
 from linkner_ray.training import train
 
 SEED = 0
@@ -216,7 +216,7 @@ def _summary(
     return {
         "pages": totals["documents_read"],
         "characters": totals["characters_total"],
-        "spans": totals["candidates_predicted"] + totals["candidates_doubted"],
+        "spans": totals["candidates_predicted"] + totals["candidates_near_miss"],
         "entities": totals["entities"],
         "routed_share": round(routed_share(totals), 4),
         "questions": totals["questions"],

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from linkner_ray.corpora.scores import score_entities
 from linkner_ray.errors import ContractError
-from linkner_ray.evaluation.report import ReportScores
-from linkner_ray.evaluation.scores import score_entities
-from linkner_ray.extraction_plan import Plan
-from linkner_ray.pipeline import Chain, without_llm
+from linkner_ray.extract.pipeline import Chain, without_llm
+from linkner_ray.extract.plan import Plan
+from linkner_ray.reporting.run_report import ReportScores
 
 Triples = list[set[tuple[int, int, str]]]
 

@@ -26,7 +26,7 @@ from examples.demo.llm_model import (
     answer_logits,
     build_model,
     page_exercises,
-    questionnaire,
+    prompt_builder,
     score_answers,
 )
 from examples.demo.llm_tokenizer import train_tokenizer
@@ -173,7 +173,7 @@ def _batches(encoder: QuestionEncoder, batch_size: int, seed: int) -> Iterator[B
 def _train_tokenizer(training: LlmTraining, seed: int) -> "PreTrainedTokenizerFast":
     """Train the tokenizer on prompts, and on every name where a mark or a blank comes before."""
     symbols = choose_symbols(len(load_label_set(LABEL_SET).classes))
-    questions = questionnaire(symbols)
+    questions = prompt_builder(symbols)
     exercises = islice(_exercises(LEARNING_USES, seed), training.num_tokenizer_questions)
     texts = [questions.request(exercise.question).user_message for exercise in exercises]
     for name in read_names():

@@ -19,9 +19,9 @@ from linkner_ray.config.jobs import (
     StudyConfig,
 )
 from linkner_ray.config.llm import (
+    CacheConfig,
     DemonstrationsConfig,
     FusionConfig,
-    LedgerConfig,
     LlmConfig,
     check_replay,
 )
@@ -37,6 +37,7 @@ from linkner_ray.config.training import (
 )
 
 __all__ = [
+    "CacheConfig",
     "Config",
     "CorpusConfig",
     "DemonstrationsConfig",
@@ -47,7 +48,6 @@ __all__ = [
     "ExtractConfig",
     "FusionConfig",
     "InputConfig",
-    "LedgerConfig",
     "LlmConfig",
     "LoggingConfig",
     "ModelConfig",

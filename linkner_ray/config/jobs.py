@@ -13,7 +13,7 @@ from linkner_ray.config.data import (
     OutputConfig,
     SentencesConfig,
 )
-from linkner_ray.config.llm import FusionConfig, LedgerConfig, LlmConfig, check_replay
+from linkner_ray.config.llm import CacheConfig, FusionConfig, LlmConfig, check_replay
 from linkner_ray.config.local import RecognizeConfig, RoutingConfig, Uncertainty
 
 
@@ -54,7 +54,7 @@ class ExtractConfig(Config):
     recognize: RecognizeConfig
     routing: RoutingConfig = RoutingConfig()
     llm: LlmConfig
-    ledger: LedgerConfig = LedgerConfig()
+    cache: CacheConfig = CacheConfig()
     fusion: FusionConfig = FusionConfig()
     errors: ErrorsConfig = ErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -62,7 +62,7 @@ class ExtractConfig(Config):
 
     @model_validator(mode="after")
     def _replayable(self) -> Self:
-        check_replay(self.llm, self.ledger)
+        check_replay(self.llm, self.cache)
         return self
 
 
@@ -143,7 +143,7 @@ class EvaluateConfig(Config):
     recognize: RecognizeConfig
     routing: RoutingConfig = RoutingConfig()
     llm: LlmConfig
-    ledger: LedgerConfig = LedgerConfig()
+    cache: CacheConfig = CacheConfig()
     fusion: FusionConfig = FusionConfig()
     study: StudyConfig = StudyConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -151,7 +151,7 @@ class EvaluateConfig(Config):
 
     @model_validator(mode="after")
     def _replayable(self) -> Self:
-        check_replay(self.llm, self.ledger)
+        check_replay(self.llm, self.cache)
         return self
 
     @model_validator(mode="after")

@@ -46,14 +46,14 @@ class LlmConfig(Config):
 
     backend: Literal["vllm", "openai", "replay", "none"] = "vllm"
     """vllm: engine inside an actor; openai: any OpenAI-compatible endpoint; replay: earlier answers
-    alone, out of the ledger or `replay_path`; none: local only."""
+    alone, out of the answer cache or `replay_path`; none: local only."""
 
     model: str = ""
     """Hugging Face id, local folder, or the name an endpoint serves."""
 
     revision: str | None = None
     """Version of the model. Behind an endpoint it is a word of your own: change it when the model
-    there changes, or a ledger answers for the old one."""
+    there changes, or an answer cache answers for the old one."""
 
     replay_path: str | None = None
     """What an LLM once extracted from whole sentences, as JSONL, local or with a scheme; backend
@@ -145,7 +145,7 @@ class LlmConfig(Config):
         return self
 
 
-class LedgerConfig(Config):
+class CacheConfig(Config):
     """Answers that are kept, so that nothing is asked twice."""
 
     path: str | None = None
@@ -153,16 +153,16 @@ class LedgerConfig(Config):
     asks anew."""
 
 
-def check_replay(llm: LlmConfig, ledger: LedgerConfig) -> None:
+def check_replay(llm: LlmConfig, cache: CacheConfig) -> None:
     """Check that a replay has one place to take its answers from.
 
     Raises:
         ValueError: If it has none or two.
     """
-    if llm.backend == "replay" and bool(llm.replay_path) is bool(ledger.path):
+    if llm.backend == "replay" and bool(llm.replay_path) is bool(cache.path):
         raise ValueError(
-            "llm.backend = 'replay' takes its answers from llm.replay_path or from ledger.path: "
-            f"set one of them ({'both are' if ledger.path else 'none is'} set)"
+            "llm.backend = 'replay' takes its answers from llm.replay_path or from cache.path: "
+            f"set one of them ({'both are' if cache.path else 'none is'} set)"
         )
 
 

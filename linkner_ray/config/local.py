@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from linkner_ray.budget import parse_budget
 from linkner_ray.config.base import Config
+from linkner_ray.config.budget import parse_budget
 from linkner_ray.errors import ConfigError
 
 Uncertainty = Literal["confidence", "entropy", "mc_dropout", "evidential"]
@@ -38,15 +38,15 @@ class RecognizeConfig(Config):
     uncertainty: Uncertainty = "confidence"
     """Which estimate decides the routing."""
 
-    doubted_floor: float | None = Field(None, ge=0, le=1)
-    """Entity probability from which a span that lost becomes a doubted candidate. Of this and the
+    near_miss_floor: float | None = Field(None, ge=0, le=1)
+    """Entity probability from which a span that lost becomes a near miss. Of this and the
     two below, what is not set is what the checkpoint's dev set chose."""
 
-    max_doubted: int | None = Field(None, ge=0)
-    """Doubted candidates for each sentence, the most probable first; 0 for predicted only."""
+    max_near_misses: int | None = Field(None, ge=0)
+    """Near misses for each sentence, the most probable first; 0 for predicted only."""
 
     certain_confidence: float | None = Field(None, ge=0, le=1)
-    """A doubted span may overlap a predicted entity only below this confidence."""
+    """A near miss may overlap a predicted entity only below this confidence."""
 
     batch_tokens: int = Field(1024, ge=64)
     """Padded subwords in one forward pass. On CPU 1,024 took 0.69 of the time of 4,096 (see
@@ -86,8 +86,8 @@ class RoutingConfig(Config):
     share of dev's candidates; "risk=2%", which leaves that share of wrong ones among dev's labels
     that stay local."""
 
-    route_doubted: bool = True
-    """Whether doubted spans are asked about, from the same threshold; they enter the output only
+    route_near_misses: bool = True
+    """Whether near misses are asked about, from the same threshold; they enter the output only
     by the LLM's word."""
 
     never_ask: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ class RoutingConfig(Config):
         if parse_budget(self.budget).unit == "seconds" and self.requests_per_s is None:
             raise ValueError(
                 f"routing.budget = '{self.budget}' needs routing.requests_per_s, what one engine "
-                "answers in a second; `linkner plan` measures it, or give a number of calls"
+                "answers in a second; `linkner estimate` measures it, or give a number of calls"
             )
         return self
 

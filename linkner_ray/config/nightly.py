@@ -29,7 +29,7 @@ class NightConfig(Config):
     """The same in hours of all encoder actors, each at the speed of the driver."""
 
     trust_code: bool = False
-    """Take over what other code or libraries found, too."""
+    """Reuse what other code or libraries found, too."""
 
     accept_drift: bool = False
     """Publish the night whatever its drift: the word of a person who has looked at it."""
@@ -82,7 +82,7 @@ class NightlyConfig(ExtractConfig):
         if self.night.max_llm_hours is not None and self.routing.requests_per_s is None:
             raise ValueError(
                 "night.max_llm_hours needs routing.requests_per_s, what one engine answers in a "
-                "second; `linkner plan --measure-llm` measures it"
+                "second; `linkner estimate --measure-llm` measures it"
             )
         return self
 

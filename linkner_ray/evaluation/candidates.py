@@ -1,4 +1,4 @@
-"""What the local model's candidates are worth: reach, calibration, detection of its own errors."""
+"""What the local model's candidates are worth: recall, calibration, detection of its own errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from linkner_ray.evaluation.detection import ErrorDetection, detect_errors, risk_coverage
-from linkner_ray.spanner.reliability import (
+from linkner_ray.spanner.calibration.reliability import (
     ReliabilityBin,
     brier_score,
     expected_calibration_error,
@@ -47,9 +47,9 @@ class CandidateFigures:
 
     Attributes:
         num_predicted: Candidates the local model calls entities.
-        num_doubted: Candidates that lost, and are candidates all the same.
-        reach: Share of gold entities whose boundaries a candidate has, in [0, 1].
-        reach_predicted: The same with predicted candidates only.
+        num_near_misses: Candidates that lost, and are candidates all the same.
+        candidate_recall: Share of gold entities whose boundaries a candidate has, in [0, 1].
+        candidate_recall_predicted: The same with predicted candidates only.
         ece: Expected calibration error of predicted candidates, bins of equal mass.
         brier: Brier score of the same.
         detection: How well uncertainty tells wrong predicted candidates from right ones.
@@ -59,9 +59,9 @@ class CandidateFigures:
     """
 
     num_predicted: int
-    num_doubted: int
-    reach: float
-    reach_predicted: float
+    num_near_misses: int
+    candidate_recall: float
+    candidate_recall_predicted: float
     ece: float
     brier: float
     detection: ErrorDetection
@@ -71,8 +71,8 @@ class CandidateFigures:
 
     @property
     def extra_share(self) -> float:
-        """Doubted candidates for each predicted one."""
-        return self.num_doubted / max(1, self.num_predicted)
+        """Near misses for each predicted one."""
+        return self.num_near_misses / max(1, self.num_predicted)
 
 
 def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigures:
@@ -89,53 +89,53 @@ def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigure
     confidence: list[float] = []
     uncertainty: list[float] = []
     correct: list[bool] = []
-    num_doubted = 0
+    num_near_misses = 0
     for row, (found, labels) in enumerate(zip(candidates.to_pylist(), label_of, strict=True)):
         for one in found:
             place = (one["start"], one["end"])
             if place in labels:
                 reached.add((row, *place))
-            if one["kind"] == "doubted":
-                num_doubted += 1
+            if one["kind"] == "near_miss":
+                num_near_misses += 1
                 continue
             reached_predicted += place in labels
             label_of_row.append(one["label"])
             confidence.append(max(one["label_probs"][1:]))
             uncertainty.append(one["uncertainty"])
             correct.append(labels.get(place) == one["label"])
-    believed, right = np.array(confidence), np.array(correct, dtype=np.bool_)
+    stated, right = np.array(confidence), np.array(correct, dtype=np.bool_)
     unsure = np.array(uncertainty, dtype=np.float64)
     predicted = np.array(label_of_row, dtype=object)
     num_gold = max(1, sum(map(len, label_of)))
     return CandidateFigures(
         num_predicted=len(right),
-        num_doubted=num_doubted,
-        reach=len(reached) / num_gold,
-        reach_predicted=reached_predicted / num_gold,
-        ece=expected_calibration_error(believed, right),
-        brier=brier_score(believed, right),
+        num_near_misses=num_near_misses,
+        candidate_recall=len(reached) / num_gold,
+        candidate_recall_predicted=reached_predicted / num_gold,
+        ece=expected_calibration_error(stated, right),
+        brier=brier_score(stated, right),
         detection=detect_errors(unsure, right),
-        bins=tuple(reliability_bins(believed, right)),
+        bins=tuple(reliability_bins(stated, right)),
         by_label={
-            label: _label_figures(believed[rows], unsure[rows], right[rows])
+            label: _label_figures(stated[rows], unsure[rows], right[rows])
             for label in sorted(set(label_of_row))
             for rows in [predicted == label]
         },
-        risk_coverage=_thinned(*risk_coverage(unsure, right)),
+        risk_coverage=_sample_curve(*risk_coverage(unsure, right)),
     )
 
 
 def _label_figures(
-    believed: NDArray[np.float64], unsure: NDArray[np.float64], right: NDArray[np.bool_]
+    stated: NDArray[np.float64], unsure: NDArray[np.float64], right: NDArray[np.bool_]
 ) -> LabelFigures:
     return LabelFigures(
-        ece=expected_calibration_error(believed, right),
-        brier=brier_score(believed, right),
+        ece=expected_calibration_error(stated, right),
+        brier=brier_score(stated, right),
         detection=detect_errors(unsure, right),
     )
 
 
-def _thinned(
+def _sample_curve(
     coverage: NDArray[np.float64], risk: NDArray[np.float64]
 ) -> tuple[tuple[float, float], ...]:
     """A curve at no more than `CURVE_POINTS` places, its last one among them."""

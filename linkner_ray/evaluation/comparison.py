@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linkner_ray.corpora.scores import Entity, document_counts
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.bootstrap import Interval, Resampler, f1_of
-from linkner_ray.evaluation.scores import Entity, document_counts
 from linkner_ray.storage import Folder
 
 SYSTEMS = {"local": "local", "linked": "entities"}
@@ -59,11 +59,11 @@ class Comparison:
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
 
-    def facts(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All of it as JSON has it; each gain says whether it is inside its interval."""
         tree = asdict(self)
-        for one, facts in zip(self.differences, tree["differences"], strict=True):
-            facts["gain"]["is_inside"] = one.gain.is_inside
+        for one, as_dict in zip(self.differences, tree["differences"], strict=True):
+            as_dict["gain"]["is_inside"] = one.gain.is_inside
         return tree
 
 

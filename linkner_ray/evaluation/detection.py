@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from linkner_ray.spanner.reliability import error_auroc
+from linkner_ray.spanner.calibration.reliability import error_auroc
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from linkner_ray.evaluation.html_page import html_template
+from linkner_ray.corpora.scores import Entity, labels_by_place
 from linkner_ray.evaluation.matching import boundary_errors
-from linkner_ray.evaluation.scores import Entity, labels_by_place
 from linkner_ray.labels import NON_ENTITY
+from linkner_ray.reporting.html_page import html_template
 
 NUM_LISTED = 50
 """Examples of each kind on the page; how many there are is said beside them."""

@@ -1,6 +1,6 @@
 """What asking did, where gold is known: right made wrong, wrong made right, and its benefit.
 
-The local decision on a predicted candidate is its label, on a doubted one non-entity; the final
+The local decision on a predicted candidate is its label, on a near miss non-entity; the final
 decision is the entity of the same boundaries in the output, or non-entity. A decision is right if
 gold has exactly that entity, or nothing with those boundaries. Boundaries that were put right thus
 count twice: the wrong span was dropped and the right one found.
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig
+from linkner_ray.corpora.scores import Entity, labels_by_place
 from linkner_ray.evaluation.fusion_weight import fit_product_weight
-from linkner_ray.evaluation.scores import Entity, labels_by_place
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
@@ -258,7 +258,7 @@ def flips_table(flips: Mapping[str, Flips]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def flip_facts(flips: Mapping[str, Flips]) -> dict[str, dict[str, object]]:
+def flips_as_dict(flips: Mapping[str, Flips]) -> dict[str, dict[str, object]]:
     """Flips as JSON values, by label and for "all"."""
     return {
         label: {

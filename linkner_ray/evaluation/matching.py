@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from linkner_ray.evaluation.scores import Entity
+from linkner_ray.corpora.scores import Entity
 
 KINDS = ("strict", "boundaries", "label", "partial")
 """strict: boundaries and label; boundaries: whatever the label; label: that of an entity which it

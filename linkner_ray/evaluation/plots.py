@@ -1,149 +1,192 @@
-"""The pictures of a run's report, as PNG bytes."""
+"""The pictures of an evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from matplotlib.ticker import MaxNLocator
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from linkner_ray.evaluation.figures import (
+from linkner_ray.evaluation.set_result import SetResult
+from linkner_ray.evaluation.study import LLM, ORACLE, Study
+from linkner_ray.reporting.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
     GREY,
-    KIND_COLOURS,
-    SOURCE_COLOURS,
+    PURPLE,
+    SKY,
     SYSTEM_COLOURS,
+    VERMILION,
     as_png,
+    as_svg,
     finish,
     label_rows,
     new_figure,
-    new_strips,
+    plain,
 )
-from linkner_ray.runs.accounts import (
-    KINDS,
-    SOURCES,
-    UNCERTAINTY_BINS,
-    label_source_counter,
-    uncertainty_counter,
-)
+from linkner_ray.spanner.calibration.reliability import ReliabilityBin
+
+Curve = Sequence[tuple[float, float]]
+
+STRATEGY_COLOURS = {"override": VERMILION, "product": PURPLE}
+ESTIMATE_LINES = {
+    "confidence": (SKY, ":"),
+    "entropy": (SKY, "-"),
+    "mc_dropout": (BLACK, "--"),
+    "evidential": (BLACK, ":"),
+}
+"""Colour and line of an estimate that is not the run's own, which has that of its system."""
+
+ORACLE_COLOUR, RANDOM_COLOUR = GREEN, GREY
+
+_SHARE_TICKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 
-def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
-    """Entities of each label, stacked by who decided."""
-    figure, axes = new_figure(1.5 + 0.38 * len(labels))
-    rows = range(len(labels))
-    left = [0] * len(labels)
-    for source in SOURCES:
-        counts = [totals.get(label_source_counter(label, source), 0) for label in labels]
-        if any(counts):
-            axes.barh(rows, counts, left=left, color=SOURCE_COLOURS[source], label=source)
-        left = [before + count for before, count in zip(left, counts, strict=True)]
-    for row, total in zip(rows, left, strict=True):
-        axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center")
-    label_rows(axes, labels)
-    axes.set_xlim(0, max([*left, 1]) * 1.12)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("entities")
-    return as_png(finish(figure, axes, "Entities by label, and who decided"))
+def evaluation_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
+    """Every picture as PNG and SVG, by the name of its file."""
+    figures = {"f1": draw_f1(results)}
+    for result in results:
+        name, found = result.name, result.candidates
+        figures[f"reliability-{name}"] = draw_reliability(found.bins, name=name, ece=found.ece)
+        figures[f"risk-coverage-{name}"] = draw_risk_coverage(found.risk_coverage, name=name)
+        figures[f"asking-{name}"] = draw_study(result.study, name=name)
+        if len(result.detections) > 1:
+            figures[f"estimates-{name}"] = draw_estimates(result.study, name=name)
+    pictures = {}
+    for name, figure in figures.items():
+        pictures[f"{name}.png"] = as_png(figure)
+        pictures[f"{name}.svg"] = as_svg(figure)
+    return pictures
 
 
-def plot_uncertainty(totals: Mapping[str, int], threshold: float) -> bytes:
-    """Histogram of the candidates' uncertainty, with the threshold of routing.
-
-    Args:
-        totals: Counters of a run.
-        threshold: Uncertainty from which a predicted candidate is asked about, in [0, 1].
-    """
-    figure, axes = new_figure(3.2)
-    bar = 1 / UNCERTAINTY_BINS / len(KINDS)
-    for place, kind in enumerate(KINDS):
-        counts = [totals.get(uncertainty_counter(kind, i), 0) for i in range(UNCERTAINTY_BINS)]
-        left = [i / UNCERTAINTY_BINS + place * bar for i in range(UNCERTAINTY_BINS)]
-        label = f"{kind} ({sum(counts):,})"
-        axes.bar(left, counts, bar * 0.92, align="edge", color=KIND_COLOURS[kind], label=label)
-    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_ylim(bottom=0)
-    axes.set_yscale("symlog", linthresh=1)  # one candidate is still seen beside 10^5
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("uncertainty of the local model")
-    axes.set_ylabel("candidates (log scale)")
-    return as_png(finish(figure, axes, "How sure the local model was"))
-
-
-def plot_seconds(seconds: Mapping[str, float]) -> bytes:
-    """Seconds spent in each stage, summed over units, in the order given."""
-    figure, axes = new_figure(1.3 + 0.38 * len(seconds))
-    rows, values = range(len(seconds)), list(seconds.values())
-    axes.barh(rows, values, color=GREY)
-    for row, value in zip(rows, values, strict=True):
-        axes.annotate(
-            f"{value:,.1f}", (value, row), (4, 0), textcoords="offset points", va="center"
-        )
-    label_rows(axes, list(seconds))
-    axes.set_xlim(0, max([*values, 0.1]) * 1.12)
-    axes.set_xlabel("seconds, summed over units")
-    return as_png(finish(figure, axes, "Where the time went"))
-
-
-def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
-    """F1 of the local model beside that of the linked two, for each label.
-
-    Args:
-        f1: Label or "all" to local and linked F1, both in [0, 1].
-    """
-    figure, axes = new_figure(1.5 + 0.55 * len(f1))
-    for place, system in enumerate(SYSTEM_COLOURS):
-        values = [pair[place] for pair in f1.values()]
-        rows = [row + (place - 0.5) * 0.38 for row in range(len(f1))]
-        axes.barh(rows, values, 0.36, color=SYSTEM_COLOURS[system], label=system)
-        for row, value in zip(rows, values, strict=True):
+def draw_f1(results: Sequence[SetResult]) -> Figure:
+    """Strict F1 of the local model beside that of both, with intervals, for each set."""
+    figure, axes = new_figure(1.5 + 0.6 * len(results))
+    for place, (system, colour) in enumerate(SYSTEM_COLOURS.items()):
+        scores = [result.local if system == "local" else result.linked for result in results]
+        rows = [row + (place - 0.5) * 0.38 for row in range(len(results))]
+        values = [one.micro.f1 for one in scores]
+        # A value lies within its interval but for the luck of the draws.
+        below = [max(0.0, one.micro.f1 - one.interval[0]) for one in scores]
+        above = [max(0.0, one.interval[1] - one.micro.f1) for one in scores]
+        axes.barh(rows, values, 0.36, color=colour, label=system)
+        axes.errorbar(values, rows, xerr=(below, above), fmt="none", ecolor="black", capsize=2)
+        for row, value, more in zip(rows, values, above, strict=True):
             axes.annotate(
-                f"{value:.3f}", (value, row), (4, 0), textcoords="offset points", va="center"
+                f"{value:.3f}",
+                (value + more, row),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
             )
-    label_rows(axes, list(f1))
+    label_rows(axes, [result.name for result in results])
     axes.set_xlim(0, 1.12)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    axes.set_xlabel("strict entity F1")
-    return as_png(finish(figure, axes, "Local model alone, and linked with the LLM"))
+    axes.set_xlabel("strict entity F1, with its interval of 95 %")
+    return finish(figure, axes, "Local model alone, and linked with the LLM")
 
 
-STAGE_COLOURS = {
-    "RecognizeSpans": SOURCE_COLOURS["local"],
-    "RecognizeWhenNeeded": SOURCE_COLOURS["local"],
-    "ClassifySpans": SOURCE_COLOURS["llm"],
-}
-"""Stages with a model have the colour of its entities; the others are grey."""
-
-
-def plot_timeline(
-    units: Mapping[str, Sequence[float]], seconds: float, *, stages: Sequence[str]
-) -> bytes:
-    """Units at work in each stage over the time of a run, one strip a stage.
+def draw_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> Figure:
+    """Share of right entities against what the model believed, in bins of equal mass.
 
     Args:
-        units: Stage to the mean number of units at work, in bins of equal width.
-        seconds: Length of all bins together.
-        stages: The stages to show, from top to bottom.
+        bins: Of predicted entities.
+        name: Of the set, for the title.
+        ece: Expected calibration error of the same bins, in [0, 1].
     """
-    figure, strips = new_strips(1.1 + 0.62 * len(stages), len(stages))
-    unit, length = _time_unit(seconds)
-    for axes, stage in zip(strips, stages, strict=True):
-        values = units.get(stage, ())
-        edges = [length * place / max(len(values), 1) for place in range(len(values) + 1)]
-        highest = max(values, default=0.0)
-        if values:
-            axes.stairs(values, edges, fill=True, color=STAGE_COLOURS.get(stage, GREY))
-        axes.set_ylim(0, max(highest, 1e-9) * 1.1)
-        axes.set_yticks([highest] if highest else [], [f"{highest:.2g}"] if highest else [])
-        axes.set_ylabel(stage, rotation=0, ha="right", va="center")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.align_ylabels(strips)
-    strips[-1].set_xlim(0, length or 1.0)
-    strips[-1].set_xlabel(f"{unit} since the first unit was begun")
-    title = "Units at work in each stage, with the most at a time"
-    return as_png(finish(figure, strips[0], title))
+    figure, axes = new_figure(5.2)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="believed = right")
+    confidence = [one.confidence for one in bins]
+    accuracy = [one.accuracy for one in bins]
+    counts = f"{bins[0].size:,} entities a point" if bins else "no entities"
+    axes.plot(confidence, accuracy, color=BLUE, marker="o", label=counts)
+    low = min([*confidence, *accuracy, 0.95])
+    axes.set_xlim(max(0.0, low - 0.05), 1.005)
+    axes.set_ylim(max(0.0, low - 0.05), 1.005)
+    axes.set_aspect("equal")
+    axes.set_xlabel("confidence of the local model")
+    axes.set_ylabel("share with the right boundaries and label")
+    return finish(figure, axes, f"Reliability on {name}: calibration error {ece:.3f}")
 
 
-def _time_unit(seconds: float) -> tuple[str, float]:
-    """The unit a length of time is best read in, and the length in it."""
-    if seconds < 300:
-        return "seconds", seconds
-    return ("minutes", seconds / 60) if seconds < 3 * 3600 else ("hours", seconds / 3600)
+def draw_risk_coverage(curve: Curve, *, name: str) -> Figure:
+    """Share of wrong ones among the surest entities, beside an order that knows which are wrong."""
+    figure, axes = new_figure(3.8)
+    if curve:
+        coverage, risk = zip(*curve, strict=True)
+        share = risk[-1]
+        # The best order has no error until only errors are left.
+        best = [max(0.0, 1 - (1 - share) / place) for place in coverage]
+        axes.plot(coverage, risk, color=BLUE, label="by uncertainty")
+        axes.plot(coverage, best, color=ORACLE_COLOUR, linestyle="-.", label="best order")
+        axes.axhline(share, color=RANDOM_COLOUR, linestyle="--", linewidth=1, label="any order")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("share of predicted entities kept, the surest first")
+    axes.set_ylabel("share of wrong ones among them")
+    return finish(figure, axes, f"Risk and coverage on {name}")
+
+
+def draw_study(study: Study, *, name: str) -> Figure:
+    """F1 against the share asked: each fusion, the oracle, and random routers of both."""
+    figure, axes = new_figure(4.6)
+    own = study.systems[0].estimate
+    for one in study.systems:
+        if one.estimate != own or not one.points:
+            continue
+        points = sorted((point.asked_share, point.f1) for point in one.points.values())
+        if one.answers == LLM:
+            colour, label = STRATEGY_COLOURS[one.strategy], one.strategy
+            _line(axes, points, colour=colour, label=label, marker="o")
+            if one.at_dev is not None:
+                axes.plot(one.at_dev.asked_share, one.at_dev.f1, "*", color=colour, markersize=12)
+        else:
+            _line(axes, points, colour=ORACLE_COLOUR, label="oracle", marker="^", style="-.")
+    for who, found in study.random.items():
+        marker = "x" if who == LLM else "+"
+        label = "any spans" if who == LLM else "any spans, oracle"
+        points = sorted(found.items())
+        _line(axes, points, colour=RANDOM_COLOUR, label=label, marker=marker, style="--")
+    if study.llm_extraction is not None:
+        axes.axhline(study.llm_extraction, color="black", linestyle=":", label="LLM alone")
+    _share_axes(axes)
+    return finish(figure, axes, f"What asking gains on {name} (by {own})")
+
+
+def draw_estimates(study: Study, *, name: str) -> Figure:
+    """F1 against the share asked for each estimate: answers of the LLM, or else of the oracle."""
+    figure, axes = new_figure(4.6)
+    own = study.systems[0].estimate
+    who = LLM if any(one.answers == LLM and one.points for one in study.systems) else ORACLE
+    for one in study.systems:
+        if one.answers == who and one.strategy == "override" and one.points:
+            points = sorted((point.asked_share, point.f1) for point in one.points.values())
+            colour, style = ESTIMATE_LINES[one.estimate]
+            if one.estimate == own:
+                colour, style = STRATEGY_COLOURS["override"] if who == LLM else ORACLE_COLOUR, "-"
+            _line(axes, points, colour=colour, label=one.estimate, marker="o", style=style)
+    _share_axes(axes)
+    answers = "the LLM" if who == LLM else "an oracle"
+    return finish(figure, axes, f"Whom to ask on {name}: estimates, answers of {answers}")
+
+
+def _line(  # noqa: PLR0913 - how a line looks
+    axes: Axes, points: Curve, *, colour: str, label: str, marker: str, style: str = "-"
+) -> None:
+    shares, scores = zip(*points, strict=True)
+    axes.plot(
+        shares,
+        scores,
+        color=colour,
+        linestyle=style,
+        marker=marker,
+        markersize=4,
+        label=plain(label),
+    )
+
+
+def _share_axes(axes: Axes) -> None:
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set_xticks(_SHARE_TICKS, [f"{100 * tick:g} %" for tick in _SHARE_TICKS])
+    axes.set_xlim(0, 1.05)
+    axes.set_xlabel("share of candidates asked about")
+    axes.set_ylabel("strict entity F1")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.evaluation.scores import Entity, score_entities
+from linkner_ray.corpora.scores import Entity, score_entities
 from linkner_ray.llm.model_identity import read_recording
 
 

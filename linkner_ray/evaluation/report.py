@@ -1,231 +1,371 @@
-"""The report of a run: a page to read, the same facts as JSON, and pictures."""
+"""The page of an evaluation: what each labelled set says of the local model and of asking."""
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from linkner_ray.corpora.scores import Counts, scores_table
+from linkner_ray.evaluation.bootstrap import Interval
+from linkner_ray.evaluation.curves import Point
+from linkner_ray.evaluation.detection import OodDetection
+from linkner_ray.evaluation.flips import asking_advice, flips_table
+from linkner_ray.evaluation.matching import KINDS
+from linkner_ray.evaluation.set_result import SetResult, SystemScores
+from linkner_ray.evaluation.study import LLM, SystemCurve
 
-from linkner_ray.evaluation.plots import (
-    plot_entities,
-    plot_f1,
-    plot_seconds,
-    plot_timeline,
-    plot_uncertainty,
-)
-from linkner_ray.evaluation.scores import Counts, Scores
-from linkner_ray.evaluation.unit_report import QUANTILES, UnitsReport, report_units
-from linkner_ray.runs.accounts import (
-    AUDIT_OUTCOMES,
-    SOURCES,
-    VERDICTS,
-    audit_counter,
-    label_counter,
-    label_source_counter,
-    routed_share,
-    source_counter,
-)
-from linkner_ray.runs.timeline import Timeline
+Row = Mapping[str, str]
 
-SLOWEST_UNITS = 5
-"""Units listed in the page; the JSON has more."""
+Ood = Mapping[str, Mapping[str, OodDetection]]
+"""What tells each set but the first from that: by set, then by estimate."""
 
+_GAIN_LEGEND = """\
+F1 with the interval of 95 % in which it lies, and linked less local F1 with its own: bootstrap over
+sentences, paired for the difference. A difference whose interval holds 0 may be chance. Too wide
+are gold entities longer than any span the model looks at; they count as missed."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportScores:
-    """The same documents scored with and without the LLM."""
+_ASKING_LEGEND = """\
+Strict F1 where a share of the set's candidates is put to the LLM, the most uncertain first; no gold
+chooses them. In brackets, points gained over the local model, `~` where that may be chance. The
+oracle answers by gold and is the bound from above; a random router asks as many candidates, but
+any (mean over orders). What dev chose is a threshold fixed before this set was seen."""
 
-    name: str
-    """What was scored, such as "CoNLL-2003 test"."""
+_CANDIDATES_LEGEND = """\
+Candidate recall is the share of gold entities whose boundaries a candidate has, and so what an LLM
+could still put right; extra are near misses for each predicted one. Calibration error (15 bins of
+equal mass) and Brier score are of predicted candidates."""
 
-    local: Scores
-    linked: Scores
+_DETECTION_LEGEND = """\
+Whether uncertainty finds the wrong ones among predicted entities. AUROC is the chance that a wrong
+one is more uncertain than a right one; AUPR the average precision of finding wrong ones (their
+share, if uncertainty says nothing); AURC the mean share of wrong ones among the surest, and its
+excess is over an order that knows which are wrong."""
 
+_OOD_LEGEND = """\
+Uncertainty of predicted entities against those of the first set; positive are the other set's.
+FPR@95 is the share of the first set that is taken for the other where 95 % of the other are
+found."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """Everything a report says; values only."""
+_SOURCE_LEGEND = """\
+Entities of the output by whose word they are: the local model's, the LLM's, or the LLM's as it was
+kept in an answer cache or recorded."""
 
-    title: str
-    run_id: str
-    totals: Mapping[str, int]
-    """Counters as `runs.accounts` names them."""
-
-    labels: Sequence[str]
-    """Label ids in the order of their set."""
-
-    routing_threshold: float
-    config: Mapping[str, Any]
-    """As resolved, JSON values only."""
-
-    versions: Mapping[str, str]
-    """Package, model or file to its version or digest."""
-
-    seconds: Mapping[str, float]
-    """Wall-clock seconds of each step of the job, in order."""
-
-    units: UnitsReport = field(default_factory=lambda: report_units(()))
-    timeline: Timeline | None = None
-    """Of the units this run did; None if it did none."""
-
-    scores: Sequence[ReportScores] = ()
-    notes: tuple[str, ...] = ()
-    """Sentences for the reader, such as what the model was trained on."""
+_MATCH_LEGEND = """\
+strict: boundaries and label; boundaries: whatever the label; label: overlaps an entity of that
+label; partial: any overlap, worth a half unless the boundaries are right. Of a label, the value
+under boundaries is a recall: the share of its gold entities whose boundaries were found, whatever
+they were called."""
 
 
-def write_report(run: RunReport, *, write_bytes: Callable[[str, bytes], None]) -> None:
-    """Write `report.md`, `report.json` and the pictures they name.
+def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
+    """A report as Markdown, beside its pictures.
 
     Args:
-        run: What to report.
-        write_bytes: Writes a file of the run's folder, given its name in it and its content.
+        results: Of each set, in order.
+        ood: What tells each set but the first from that.
+        notes: Sentences for the reader, such as what was left out.
     """
-    pictures = _pictures(run)
-    for name, content in pictures.items():
-        write_bytes(f"plots/{name}.png", content)
-    write_bytes("report.json", report_json(run))
-    write_bytes("report.md", render_markdown(run, pictures=tuple(pictures)).encode())
+    parts = ["# Evaluation", "", summary_table(results), "", _GAIN_LEGEND, ""]
+    parts += [line for note in notes for line in (note, "")]
+    parts += ["![F1 of each set](plots/f1.png)", ""]
+    parts += ["## What asking gains", "", _ASKING_LEGEND, ""]
+    for result in results:
+        parts += [f"### {result.name}", "", asking_table(result), "", *_beside_curves(result)]
+        parts += [f"![{result.name}](plots/asking-{result.name}.png)", ""]
+    parts += ["## Candidates of the local model", "", _CANDIDATES_LEGEND, ""]
+    parts += [candidates_table(results), "", _DETECTION_LEGEND, "", detection_table(results), ""]
+    if ood:
+        parts += [f"## Text unlike {results[0].name}", "", _OOD_LEGEND, "", ood_table(ood), ""]
+    for result in results:
+        parts += _set_section(result)
+    return "\n".join(parts)
 
 
-def report_json(run: RunReport) -> bytes:
-    """All facts of the report, with stable keys."""
-    facts = asdict(run)
-    facts["routed_share"] = routed_share(run.totals)
-    facts["stage_seconds"] = facts["units"].pop("stage_seconds")
-    if run.timeline is not None:
-        for name, pool in run.timeline.pools.items():
-            facts["timeline"]["pools"][name]["share"] = pool.share
-    facts["scores"] = {
-        scores.name: {"local": _score_facts(scores.local), "linked": _score_facts(scores.linked)}
-        for scores in run.scores
-    }
-    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
-    """The page.
-
-    Args:
-        run: What to report.
-        pictures: Names of the pictures that stand in `plots/` beside the page.
-    """
-    environment = Environment(
-        loader=PackageLoader("linkner_ray.evaluation"),
-        autoescape=False,  # noqa: S701 - Markdown; cells from outside go through `cell`
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def summary_table(results: Sequence[SetResult]) -> str:
+    """One Markdown row for each set."""
+    return _markdown(
+        [
+            {
+                "set": _cell(result.name),
+                "sentences": f"{result.num_sentences:,}",
+                "gold": f"{result.num_gold:,}",
+                "too wide": str(result.num_unreachable),
+                "local F1": _f1(result.local),
+                "linked F1": _f1(result.linked),
+                "gain": _gain(result.gain) if result.num_routed else "-",
+                "asked": f"{result.routed_share:.1%}",
+                "questions": f"{result.cost.num_questions:,}",
+                "points per 1,000": _signed(result.cost.gain_per_1000),
+            }
+            for result in results
+        ]
     )
-    environment.filters |= {"cell": _cell, "share": _share, "count": "{:,}".format}
-    page = environment.get_template("report.md.j2").render(
-        run=run,
-        pictures=pictures,
-        total=lambda name: run.totals.get(name, 0),
-        routed_share=routed_share(run.totals),
-        entity_rows=_entity_rows(run),
-        audit_rows=_audit_rows(run),
-        verdicts=VERDICTS,
-        sources=SOURCES,
-        skipped=_by_reason(run.totals, "records_skipped_"),
-        quarantined=_by_reason(run.totals, "quarantine_"),
-        score_tables=[(scores.name, _score_rows(scores)) for scores in run.scores],
-        quantiles=QUANTILES,
-        slowest=run.units.slowest[:SLOWEST_UNITS],
-        config_yaml=yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True),
+
+
+def asking_table(result: SetResult) -> str:
+    """A row for each system: F1 at each share, and at the threshold that dev chose."""
+    study = result.study
+    shares = sorted({share for one in study.systems for share in one.points})
+    has_dev = any(one.at_dev is not None for one in study.systems)
+    rows: list[Row] = []
+    for one in study.systems:
+        cells = {f"{share:.0%}": _point(one.points.get(share)) for share in shares}
+        rows.append({"system": one.name, **cells, **_dev_cells(one, has_dev=has_dev)})
+    for who, found in study.random.items():
+        name = "random router" if who == LLM else "random router, oracle"
+        cells = {f"{s:.0%}": f"{found[s]:.4f}" if s in found else "-" for s in shares}
+        rows.append(
+            {"system": name, **cells, **({"dev chose": "", "asked": ""} if has_dev else {})}
+        )
+    return _markdown(rows)
+
+
+def candidates_table(results: Sequence[SetResult]) -> str:
+    """One Markdown row for each set: what its candidates are worth."""
+    return _markdown(
+        [
+            {
+                "set": _cell(result.name),
+                "predicted": f"{figures.num_predicted:,}",
+                "extra": f"{figures.extra_share:.3f}",
+                "candidate_recall": f"{figures.candidate_recall:.4f}",
+                "of predicted": f"{figures.candidate_recall_predicted:.4f}",
+                "calibration error": f"{figures.ece:.4f}",
+                "Brier": f"{figures.brier:.4f}",
+            }
+            for result in results
+            for figures in [result.candidates]
+        ]
     )
-    return re.sub(r"\n{3,}", "\n\n", page)
 
 
-def _pictures(run: RunReport) -> dict[str, bytes]:
-    pictures = {
-        "entities_by_source": plot_entities(run.totals, run.labels),
-        "uncertainty": plot_uncertainty(run.totals, run.routing_threshold),
-    }
-    if run.units.stage_seconds:
-        pictures["seconds_by_stage"] = plot_seconds(run.units.stage_seconds)
-    if run.timeline is not None:
-        pictures["timeline"] = plot_timeline(
-            run.timeline.units, run.timeline.seconds, stages=list(run.units.stage_seconds)
-        )
-    for number, scores in enumerate(run.scores, start=1):
-        f1 = {name: (local.f1, linked.f1) for name, local, linked in _score_rows(scores)}
-        pictures[f"f1_{number}"] = plot_f1(f1)
-    return pictures
+def detection_table(results: Sequence[SetResult]) -> str:
+    """One Markdown row for each set and estimate: whether uncertainty finds the errors."""
+    return _markdown(
+        [
+            {
+                "set": _cell(result.name),
+                "estimate": estimate,
+                "wrong": f"{found.num_errors:,} of {found.num_entities:,}",
+                "AUROC": _figure(found.auroc),
+                "AUPR": _figure(found.aupr),
+                "AURC": _figure(found.aurc),
+                "excess AURC": _figure(found.excess_aurc),
+            }
+            for result in results
+            for estimate, found in result.detections.items()
+        ]
+    )
 
 
-def _entity_rows(run: RunReport) -> list[tuple[str, int, list[int]]]:
-    """Each label, then all, with its entities and how many each source gave."""
-    rows = [
-        (
-            label,
-            run.totals.get(label_counter(label), 0),
-            [run.totals.get(label_source_counter(label, source), 0) for source in SOURCES],
-        )
-        for label in run.labels
-    ]
-    by_source = [run.totals.get(source_counter(source), 0) for source in SOURCES]
-    return [*rows, ("all", run.totals.get("entities", 0), by_source)]
+def ood_table(ood: Ood) -> str:
+    """One Markdown row for each set but the first and each estimate."""
+    return _markdown(
+        [
+            {
+                "set": _cell(name),
+                "estimate": estimate,
+                "entities": f"{found.num_out:,}",
+                "of the first": f"{found.num_in:,}",
+                "AUROC": _figure(found.auroc),
+                "FPR@95": _figure(found.fpr_at_95),
+            }
+            for name, estimates in ood.items()
+            for estimate, found in estimates.items()
+        ]
+    )
 
 
-def _audit_rows(run: RunReport) -> list[tuple[str, int, int, int]]:
-    """Labels with audited candidates: how many, agreed, disagreed; then all of them."""
-    counts = {
-        label: [run.totals.get(audit_counter(outcome, label), 0) for outcome in AUDIT_OUTCOMES]
-        for label in run.labels
-    }
-    rows = [
-        (label, sum(found), found[0], found[1]) for label, found in counts.items() if sum(found)
-    ]
-    numbers = [row[1:] for row in rows]
-    if not rows:
+def _beside_curves(result: SetResult) -> list[str]:
+    """What the LLM does alone, as paragraphs."""
+    study, lines = result.study, []
+    if study.llm_alone is not None:
+        lines += [f"Every candidate decided by the LLM alone: F1 {study.llm_alone:.4f}.", ""]
+    if study.llm_extraction is not None:
+        lines += [
+            f"What the LLM extracted from the sentences without a local model: F1 "
+            f"{study.llm_extraction:.4f}.",
+            "",
+        ]
+    return lines
+
+
+def _set_section(result: SetResult) -> list[str]:
+    """All about one set."""
+    name = _cell(result.name)
+    systems = {"local": result.local} | ({"linked": result.linked} if result.num_routed else {})
+    parts = [f"## {name}", "", *_mapped(result)]
+    for system, scores in systems.items():
+        parts += [f"### {name}: {system}", "", scores_table(scores.strict), ""]
+    parts += [f"### {name}: how nearly right", "", _MATCH_LEGEND, "", _match_table(systems), ""]
+    parts += [f"### {name}: seen in training, and length", "", _slice_table(systems), ""]
+    parts += [f"### {name}: who decided", "", _SOURCE_LEGEND, "", _source_table(result), ""]
+    parts += [f"### {name}: by predicted label", "", _label_table(result), ""]
+    parts += [f"![reliability](plots/reliability-{result.name}.png)", ""]
+    parts += [f"![risk and coverage](plots/risk-coverage-{result.name}.png)", ""]
+    if result.num_routed:
+        parts += _asking(result)
+    return parts
+
+
+def _mapped(result: SetResult) -> list[str]:
+    if not result.renamed and not result.dropped:
         return []
-    asked, agree, disagree = (sum(row[place] for row in numbers) for place in range(3))
-    return [*rows, ("all", asked, agree, disagree)]
+    renamed = ", ".join(f"{name} {count:,}" for name, count in result.renamed.items())
+    dropped = ", ".join(f"{name} {count:,}" for name, count in result.dropped.items()) or "none"
+    return [f"Labels were mapped: {renamed}. Dropped from gold: {dropped}.", ""]
 
 
-def _score_rows(scores: ReportScores) -> list[tuple[str, Counts, Counts]]:
-    """All labels together, then each, with local and linked counts."""
-    local, linked = scores.local.by_label, scores.linked.by_label
-    rows = [
-        (label, local.get(label, Counts()), linked.get(label, Counts()))
-        for label in sorted({*local, *linked})
+def _asking(result: SetResult) -> list[str]:
+    """What asking did, as lines of the report."""
+    cost = result.cost
+    verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
+    lines = [
+        f"### {_cell(result.name)}: asking",
+        "",
+        f"{cost.num_questions:,} questions, of them {cost.num_asked:,} asked now and "
+        f"{cost.num_from_cache:,} from the cache; {cost.prompt_tokens:,} prompt tokens. Verdicts "
+        f"on {result.num_routed:,} routed candidates: {verdicts}.",
+        "",
     ]
-    return [("all", scores.local.micro, scores.linked.micro), *rows]
+    for title, flips in (("asked", result.routed), ("audited", result.audited)):
+        if flips:
+            lines += [f"#### {_cell(result.name)}: {title}", "", flips_table(flips)]
+    lines += [
+        "Candidates by local label, before and after; audited ones as if their answers had "
+        "counted. A span is right if gold has it with these boundaries and this label, or has "
+        "nothing there and neither have we.",
+        "",
+    ]
+    for paragraph in asking_advice(result.routed, result.audited):
+        lines += [paragraph, ""]
+    if result.product:
+        fit = result.product
+        lines += [
+            f"Fitted on these {fit.num_spans:,} answers: `fusion.weight={fit.weight:.3f}`; the LLM "
+            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`). "
+            "Both come from this set's gold and are for other sets: scored here, they flatter.",
+            "",
+        ]
+    return lines
 
 
-def _score_facts(scores: Scores) -> dict[str, dict[str, float]]:
+def _match_table(systems: Mapping[str, SystemScores]) -> str:
+    """F1 under each kind of match, all labels and each."""
+    rows: list[Row] = []
+    for system, scores in systems.items():
+        rows.append(
+            {
+                "system": system,
+                "entities": "**all**",
+                **{kind: f"{scores.matches[kind].f1:.4f}" for kind in KINDS},
+            }
+        )
+        for label, matches in scores.matches_by_label.items():
+            cells = {kind: f"{matches[kind].f1:.4f}" for kind in KINDS}
+            cells["boundaries"] = f"{matches['boundaries'].recall:.4f} (recall)"
+            rows.append({"system": system, "entities": _cell(label), **cells})
+    return _markdown(rows)
+
+
+def _slice_table(systems: Mapping[str, SystemScores]) -> str:
+    """P, R and F1 by what training held and by length."""
+    return _markdown(
+        [
+            {"system": system, "entities": name, **_counts_cells(counts)}
+            for system, scores in systems.items()
+            for kind, slices in (("", scores.seen), (" tokens", scores.lengths))
+            for name, counts in (
+                (f"{name}{kind}".replace("1 tokens", "1 token"), one)
+                for name, one in slices.items()
+            )
+        ]
+    )
+
+
+def _source_table(result: SetResult) -> str:
+    return _markdown(
+        [
+            {
+                "source": source,
+                "entities": f"{one.num_entities:,}",
+                "right": f"{one.num_right:,}",
+                "precision": f"{one.precision:.4f}",
+            }
+            for source, one in result.sources.items()
+        ]
+    )
+
+
+def _label_table(result: SetResult) -> str:
+    return _markdown(
+        [
+            {
+                "label": _cell(label),
+                "predicted": f"{found.detection.num_entities:,}",
+                "wrong": f"{found.detection.num_errors:,}",
+                "calibration error": f"{found.ece:.4f}",
+                "Brier": f"{found.brier:.4f}",
+                "AUROC": _figure(found.detection.auroc),
+                "AUPR": _figure(found.detection.aupr),
+            }
+            for label, found in result.candidates.by_label.items()
+        ]
+    )
+
+
+def _counts_cells(counts: Counts) -> Row:
     return {
-        label: {
-            **asdict(counts),
-            "precision": counts.precision,
-            "recall": counts.recall,
-            "f1": counts.f1,
-        }
-        for label, counts in (("all", scores.micro), *scores.by_label.items())
+        "precision": f"{counts.precision:.4f}",
+        "recall": f"{counts.recall:.4f}",
+        "F1": f"{counts.f1:.4f}",
+        "gold": f"{counts.support:,}",
+        "predicted": f"{counts.num_predicted:,}",
     }
 
 
-def _by_reason(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
-    """Counters of an open set, without their prefix, the largest first."""
-    found = {n.removeprefix(prefix): c for n, c in totals.items() if n.startswith(prefix)}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+def _dev_cells(system: SystemCurve, *, has_dev: bool) -> Row:
+    if not has_dev:
+        return {}
+    point = system.at_dev
+    asked = "-" if point is None else f"{point.asked_share:.1%}"
+    return {"dev chose": _point(point), "asked": asked}
 
 
-def _plain(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a JSON tree
-    """A config in the types that YAML writes without tags."""
-    return json.loads(json.dumps(config))
+def _point(point: Point | None) -> str:
+    if point is None:
+        return "-"
+    if not point.num_asked:
+        return f"{point.f1:.4f}"
+    mark = "~" if point.gain.is_inside else ""
+    return f"{point.f1:.4f} ({100 * point.gain.difference:+.2f}{mark})"
 
 
-def _cell(value: object) -> str:
-    """Text from outside as one Markdown table cell that is shown as it is."""
-    one_line = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]|<>#~&!$])", r"\\\1", one_line)
+def _f1(scores: SystemScores) -> str:
+    low, high = scores.interval
+    return f"{scores.micro.f1:.4f} ({low:.4f} to {high:.4f})"
 
 
-def _share(part: float, whole: float = 1.0) -> str:
-    """A share as a percentage; a dash where there is no whole."""
-    return f"{100 * part / whole:.1f} %" if whole else "-"
+def _gain(gain: Interval) -> str:
+    """A difference of F1 in points, and whether it may be chance."""
+    bounds = f"{100 * gain.difference:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
+    return f"{bounds}, inside its interval" if gain.is_inside else bounds
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    """Rows of the same keys as a table; a dash where there are none."""
+    if not rows:
+        return "-"
+    header = list(rows[0])
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
+    return "\n".join(lines)

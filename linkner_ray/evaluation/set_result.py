@@ -7,8 +7,10 @@ import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, StudyConfig
 from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.corpora.scores import Counts, Entity, Scores, score_entities
 from linkner_ray.evaluation.bootstrap import Interval
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
+from linkner_ray.evaluation.curves import FloatArray, Judge, entity_triples, with_uncertainty
 from linkner_ray.evaluation.detection import ErrorDetection
 from linkner_ray.evaluation.flips import (
     Flips,
@@ -16,23 +18,21 @@ from linkner_ray.evaluation.flips import (
     as_if_routed,
     count_flips,
     fit_product,
-    flip_facts,
+    flips_as_dict,
 )
-from linkner_ray.evaluation.linking import FloatArray, Judge, entity_triples, with_uncertainty
 from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
-from linkner_ray.evaluation.scores import Counts, Entity, Scores, score_entities
 from linkner_ray.evaluation.slices import (
     SentenceTokens,
     SourceScore,
-    by_familiarity,
     by_length,
+    by_novelty,
     by_source,
     confusion,
 )
 from linkner_ray.evaluation.study import Study, study_set
 from linkner_ray.labels import NON_ENTITY
-from linkner_ray.runs.accounts import VERDICTS, count_effort
-from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.runs.counters import VERDICTS, count_costs
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 
 Bounds = tuple[float, float]
 
@@ -65,14 +65,14 @@ class Cost:
     Attributes:
         num_questions: Distinct questions, audits included.
         num_asked: Of these, asked in this run.
-        num_from_ledger: Of these, kept from an earlier one.
+        num_from_cache: Of these, kept from an earlier one.
         prompt_tokens: Of those asked in this run.
         gain_per_1000: Points of F1 for each 1,000 questions; None where nobody was asked.
     """
 
     num_questions: int
     num_asked: int
-    num_from_ledger: int
+    num_from_cache: int
     prompt_tokens: int
     gain_per_1000: float | None
 
@@ -104,22 +104,22 @@ class SystemScores:
         """All labels together."""
         return self.strict.micro
 
-    def facts(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {
             "strict": {
-                label: _counts_facts(counts)
+                label: _counts_as_dict(counts)
                 for label, counts in (("all", self.micro), *self.strict.by_label.items())
             },
             "macro": asdict(self.strict.macro),
             "interval": list(self.interval),
-            "matches": {kind: _match_facts(one) for kind, one in self.matches.items()},
+            "matches": {kind: _match_as_dict(one) for kind, one in self.matches.items()},
             "matches_by_label": {
-                label: {kind: _match_facts(one) for kind, one in kinds.items()}
+                label: {kind: _match_as_dict(one) for kind, one in kinds.items()}
                 for label, kinds in self.matches_by_label.items()
             },
-            "seen": {name: _counts_facts(one) for name, one in self.seen.items()},
-            "lengths": {name: _counts_facts(one) for name, one in self.lengths.items()},
+            "seen": {name: _counts_as_dict(one) for name, one in self.seen.items()},
+            "lengths": {name: _counts_as_dict(one) for name, one in self.lengths.items()},
             "confusion": [[*pair, count] for pair, count in sorted(self.confusion.items())],
         }
 
@@ -139,7 +139,7 @@ class SetResult:
     num_candidates: int
     num_routed: int
     candidates: CandidateFigures
-    """Reach, calibration and error detection of the local model's candidates."""
+    """Recall, calibration and error detection of the local model's candidates."""
 
     detections: Mapping[str, ErrorDetection]
     """Error detection by estimate, the run's own first."""
@@ -175,7 +175,7 @@ class SetResult:
         """Routed candidates as a share of all, in [0, 1]."""
         return self.num_routed / max(1, self.num_candidates)
 
-    def facts(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values."""
         counts = {
             name: getattr(self, name)
@@ -190,17 +190,17 @@ class SetResult:
             "candidates": asdict(self.candidates),
             "detections": {name: asdict(one) for name, one in self.detections.items()},
             "verdicts": dict(self.verdicts),
-            "local": self.local.facts(),
-            "linked": self.linked.facts(),
+            "local": self.local.as_dict(),
+            "linked": self.linked.as_dict(),
             "sources": {
                 name: {**asdict(one), "precision": one.precision}
                 for name, one in self.sources.items()
             },
             "gain": asdict(self.gain),
             "cost": asdict(self.cost),
-            "study": self.study.facts(),
-            "routed": flip_facts(self.routed),
-            "audited": flip_facts(self.audited),
+            "study": self.study.as_dict(),
+            "routed": flips_as_dict(self.routed),
+            "audited": flips_as_dict(self.audited),
             "product": None if self.product is None else asdict(self.product),
         }
 
@@ -230,7 +230,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
     dev_thresholds: Mapping[str, float],
     fusion: FusionConfig,
     classes: Sequence[str],
-    familiarity: Familiarity | None,
+    novelty: NoveltyFeatures | None,
 ) -> SetResult:
     """Hold a set against its gold.
 
@@ -241,7 +241,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
         dev_thresholds: Threshold that dev chose, by estimate.
         fusion: Of the run.
         classes: `LabelSet.classes`.
-        familiarity: What training held; None if the checkpoint does not say.
+        novelty: What training held; None if the checkpoint does not say.
     """
     gold, linked = labelled.gold, judged.linked
     tokens = SentenceTokens(labelled.sentences)
@@ -249,7 +249,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
     judge = Judge(gold, local_entities, samples=study.resamples)
     point = judge.point(linked)
     routes = [route for row in linked["routes"].to_pylist() for route in row]
-    effort = count_effort(linked)
+    costs = count_costs(linked)
     return SetResult(
         name=labelled.name,
         num_sentences=linked.num_rows,
@@ -265,15 +265,15 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
             for name, values in judged.estimates.items()
         },
         verdicts=_count_verdicts(linked),
-        local=_system_scores(gold, local_entities, tokens, judge, familiarity),
-        linked=_system_scores(gold, linked_entities, tokens, judge, familiarity),
+        local=_system_scores(gold, local_entities, tokens, judge, novelty),
+        linked=_system_scores(gold, linked_entities, tokens, judge, novelty),
         sources=by_source(linked["entities"], gold),
         gain=point.gain,
         cost=Cost(
             num_questions=point.num_questions,
-            num_asked=effort["questions_asked"],
-            num_from_ledger=effort["questions_from_ledger"],
-            prompt_tokens=effort["prompt_tokens_asked"],
+            num_asked=costs["questions_asked"],
+            num_from_cache=costs["questions_from_cache"],
+            prompt_tokens=costs["prompt_tokens_asked"],
             gain_per_1000=point.gain_per_1000,
         ),
         study=study_set(
@@ -297,14 +297,14 @@ def _system_scores(
     found: Sequence[Collection[Entity]],
     tokens: SentenceTokens,
     judge: Judge,
-    familiarity: Familiarity | None,
+    novelty: NoveltyFeatures | None,
 ) -> SystemScores:
     return SystemScores(
         strict=score_entities(gold, found),
         interval=judge.interval(found),
         matches=match_scores(gold, found),
         matches_by_label=matches_by_label(gold, found),
-        seen={} if familiarity is None else by_familiarity(gold, found, tokens, familiarity),
+        seen={} if novelty is None else by_novelty(gold, found, tokens, novelty),
         lengths=by_length(gold, found, tokens),
         confusion=confusion(gold, found, NON_ENTITY),
     )
@@ -321,11 +321,11 @@ def _count_verdicts(table: pa.Table) -> dict[str, int]:
     return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 
-def _counts_facts(counts: Counts) -> dict[str, float]:
+def _counts_as_dict(counts: Counts) -> dict[str, float]:
     ratios = {name: getattr(counts, name) for name in ("precision", "recall", "f1")}
     return {**asdict(counts), **ratios}
 
 
-def _match_facts(score: MatchScore) -> dict[str, float]:
+def _match_as_dict(score: MatchScore) -> dict[str, float]:
     ratios = {name: getattr(score, name) for name in ("precision", "recall", "f1")}
     return {**asdict(score), **ratios}

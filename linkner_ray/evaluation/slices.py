@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.evaluation.scores import Counts, Entity, labels_by_place
-from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.corpora.scores import Counts, Entity, labels_by_place
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 
 LONGEST = 5
 """Tokens from which all lengths are one slice."""
@@ -80,11 +80,11 @@ def by_length(
     return _sliced(gold, predicted, name, names)
 
 
-def by_familiarity(
+def by_novelty(
     gold: Sequence[Collection[Entity]],
     predicted: Sequence[Collection[Entity]],
     tokens: SentenceTokens,
-    familiarity: Familiarity,
+    novelty: NoveltyFeatures,
 ) -> dict[str, Counts]:
     """Strict counts by `SEEN`, without regard to case."""
     places = [
@@ -92,7 +92,7 @@ def by_familiarity(
         for document, both in enumerate(zip(gold, predicted, strict=True))
         for entity in {*both[0], *both[1]}
     ]
-    features = familiarity.features(
+    features = novelty.features(
         [tokens.of(document, entity) for document, entity in places],
         [entity[2] for _, entity in places],
     )
@@ -106,7 +106,7 @@ def by_familiarity(
 def by_source(
     entities: pa.ChunkedArray, gold: Sequence[Collection[Entity]]
 ) -> dict[str, SourceScore]:
-    """Precision of the entities of each source: "local", "llm", "ledger".
+    """Precision of the entities of each source: "local", "llm", "cache".
 
     Recall has no source: nobody decided what is missing.
 

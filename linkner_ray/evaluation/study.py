@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, StudyConfig
-from linkner_ray.evaluation.linking import (
+from linkner_ray.evaluation.curves import (
     FloatArray,
     Gold,
     Judge,
@@ -66,14 +66,14 @@ class Study:
     llm_alone: float | None
     llm_extraction: float | None = None
 
-    def facts(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {
             "systems": [
                 {
                     **{name: getattr(one, name) for name in ("answers", "strategy", "estimate")},
-                    "points": {f"{share:g}": _facts(p) for share, p in one.points.items()},
-                    "at_dev": None if one.at_dev is None else _facts(one.at_dev),
+                    "points": {f"{share:g}": _point_as_dict(p) for share, p in one.points.items()},
+                    "at_dev": None if one.at_dev is None else _point_as_dict(one.at_dev),
                 }
                 for one in self.systems
             ],
@@ -148,5 +148,5 @@ def study_set(  # noqa: PLR0913 - a set in its parts
     )
 
 
-def _facts(point: Point) -> dict[str, object]:
+def _point_as_dict(point: Point) -> dict[str, object]:
     return {**asdict(point), "gain_per_1000": point.gain_per_1000}

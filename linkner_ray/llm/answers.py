@@ -34,7 +34,7 @@ class Answer:
 
     key: str
     source: str = "llm"
-    """`llm`, or for an answer that was not asked for now `ledger` or `previous`, another run."""
+    """`llm`, or for an answer that was not asked for now `cache` or `previous`, another run."""
 
     prompt_tokens: int | None = None
     latency_s: float | None = None

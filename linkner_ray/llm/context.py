@@ -82,9 +82,9 @@ def render_context(
     shown_left, shown_right = _window(
         (left, right), span=(start, shown_end), spare=size.chars - (shown_end - start)
     )
-    before = neutralise(text[shown_left:start]).lstrip()
-    middle = neutralise(text[start:shown_end]).strip()
-    after = neutralise(text[end:shown_right]).rstrip()
+    before = sanitise(text[shown_left:start]).lstrip()
+    middle = sanitise(text[start:shown_end]).strip()
+    after = sanitise(text[end:shown_right]).rstrip()
     if _BREAKABLE.match(before[-1:] + middle):
         before += " "
     if _BREAKABLE.match(middle[-1:] + after):
@@ -194,7 +194,7 @@ class _Harmless(dict[int, str]):
 _HARMLESS = _Harmless()
 
 
-def neutralise(text: str) -> str:
+def sanitise(text: str) -> str:
     """Rewrite text from the web so that it can imitate neither chat control nor our own layout.
 
     Invisible characters go, all white space becomes single spaces (a page writes on one line and

@@ -5,7 +5,7 @@ it offers their names alone, and the reply is a name. The fixed part comes first
 a whole run, so an engine computes it once; the marked span comes last. `tests/llm/golden/` holds
 the whole of it for each label set that ships.
 
-What is asked and how a reply is read are one contract, in three files: the questionnaire here, a
+What is asked and how a reply is read are one contract, in three files: the prompt builder here, a
 request and its name in `requests`, replies and their reading in `answers`. All of it can be had
 from here.
 """
@@ -40,7 +40,7 @@ __all__ = [
     "Arrangement",
     "Demonstration",
     "Option",
-    "Questionnaire",
+    "PromptBuilder",
     "Request",
     "Verdict",
     "choose_symbols",
@@ -103,7 +103,7 @@ class Arrangement(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Questionnaire:
+class PromptBuilder:
     """What all requests of a run have in common."""
 
     model: str
@@ -157,13 +157,13 @@ class Questionnaire:
         decoding: str,
     ) -> Self:
         """As `for_label_set`, with the model and the order of options of a config."""
-        questionnaire = cls.for_label_set(
+        prompt_builder = cls.for_label_set(
             label_set, symbols, model=config.model, revision=revision, decoding=decoding
         )
         order = OptionOrder(
             kind=config.option_order, count=config.num_option_orders, seed=config.seed
         )
-        return questionnaire.in_order(order)
+        return prompt_builder.in_order(order)
 
     def in_order(self, order: OptionOrder) -> Self:
         """The same options in another order, or in several; symbols stay where they are."""

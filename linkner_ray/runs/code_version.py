@@ -18,13 +18,13 @@ LIBRARIES = (
 @cache
 def code_version() -> dict[str, str]:
     """Versions of this package, Python and libraries, and the digest of the package's files."""
-    facts = {"python": platform.python_version(), "sources": _sources_digest()}
+    versions = {"python": platform.python_version(), "sources": _sources_digest()}
     for package in ("linkner-ray", *LIBRARIES):
         try:
-            facts[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return facts
+    return versions
 
 
 def _sources_digest() -> str:

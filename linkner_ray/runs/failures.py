@@ -1,6 +1,6 @@
 """What a run could not read or got no answer to: listed, and taken out to be done again.
 
-A unit's receipt says what failed in it, so nothing else is needed to find the units. Taking units
+A unit result says what failed in it, so nothing else is needed to find the units. Taking units
 out goes from the marks of a complete run over the part files, which say that a unit is done, to
 the files beside them. Wherever that is cut off, the next run does what is missing and removes
 what is left over.
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import DataError
-from linkner_ray.runs.accounts import num_failed
-from linkner_ray.runs.folder import FOOTER_THREADS, Receipt, RunFolder
+from linkner_ray.runs.counters import num_failed
+from linkner_ray.runs.folder import FOOTER_THREADS, RunFolder, UnitResult
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import QUARANTINE
 
@@ -62,28 +62,28 @@ class FailedShard:
     reasons: Mapping[str, int]
     """Failures by reason; a file as a whole counts as one."""
 
-    units: tuple[Receipt, ...]
+    units: tuple[UnitResult, ...]
     """Those with failures; all of the shard where it has changed or gone, since nothing of a
     shard may stay beside units of another version of it."""
 
 
-def failures_of(receipt: Receipt) -> dict[str, int]:
+def failures_of(unit_result: UnitResult) -> dict[str, int]:
     """What failed in a unit, by reason."""
     found = {
         name.removeprefix(_QUARANTINE_COUNTER): count
-        for name, count in receipt.counts.items()
+        for name, count in unit_result.counts.items()
         if name.startswith(_QUARANTINE_COUNTER) and count
     }
-    unanswered = num_failed({"verdict_failed": 0, **receipt.counts})
+    unanswered = num_failed({"verdict_failed": 0, **unit_result.counts})
     return {**found, FAILED_ANSWER: unanswered} if unanswered else found
 
 
-def read_failures(run: RunFolder, receipts: Sequence[Receipt], wanted: Wanted) -> pa.Table:
+def read_failures(run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wanted) -> pa.Table:
     """Quarantined rows of the finished units, by path and record.
 
     Args:
         run: The output.
-        receipts: Of its finished units. Rows of a unit that is not finished do not count yet.
+        unit_results: Of its finished units. Rows of a unit that is not finished do not count yet.
         wanted: Which rows to take.
 
     Returns:
@@ -95,8 +95,9 @@ def read_failures(run: RunFolder, receipts: Sequence[Receipt], wanted: Wanted) -
     there = set(run.folder.names("_quarantine", "part-*.parquet"))
     names = [
         name
-        for receipt in receipts
-        if (name := f"part-{receipt.unit}.parquet") in there and wanted.has_file(receipt.source)
+        for unit_result in unit_results
+        if (name := f"part-{unit_result.unit}.parquet") in there
+        and wanted.has_file(unit_result.source)
     ]
 
     def read(name: str) -> pa.Table:
@@ -114,7 +115,7 @@ def read_failures(run: RunFolder, receipts: Sequence[Receipt], wanted: Wanted) -
 
 
 def find_failed_shards(
-    receipts: Sequence[Receipt],
+    unit_results: Sequence[UnitResult],
     wanted: Wanted,
     *,
     plan_digest: str,
@@ -123,15 +124,15 @@ def find_failed_shards(
     """Shards with failures, by path.
 
     Args:
-        receipts: Of all finished units.
+        unit_results: Of all finished units.
         wanted: Which failures are meant.
         plan_digest: Of the run.
         source_now: A shard as it is now, given its path; None if there is no such file.
     """
-    units_of: dict[str, list[Receipt]] = {}
-    for receipt in receipts:
-        if wanted.has_file(receipt.source):
-            units_of.setdefault(receipt.source, []).append(receipt)
+    units_of: dict[str, list[UnitResult]] = {}
+    for unit_result in unit_results:
+        if wanted.has_file(unit_result.source):
+            units_of.setdefault(unit_result.source, []).append(unit_result)
     shards = []
     for path, units in sorted(units_of.items()):
         failed = [unit for unit in units if any(map(wanted.has_reason, failures_of(unit)))]
@@ -148,7 +149,7 @@ def find_failed_shards(
     return shards
 
 
-def _state(units: Sequence[Receipt], source: Source | None, plan_digest: str) -> State:
+def _state(units: Sequence[UnitResult], source: Source | None, plan_digest: str) -> State:
     if source is None:
         return "gone"
     digest = source.digest(plan_digest)
@@ -172,7 +173,7 @@ def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
             list(pool.map(run.folder.remove, (f"{below}/{name}" for name in names)))
 
 
-def remove_leftovers(run: RunFolder, receipts: Sequence[Receipt]) -> int:
+def remove_leftovers(run: RunFolder, unit_results: Sequence[UnitResult]) -> int:
     """Remove files of units that are not finished; to be called when no unit is under way.
 
     A requeue or a run that was cut off leaves some. Most would be written again, but not those of
@@ -181,7 +182,7 @@ def remove_leftovers(run: RunFolder, receipts: Sequence[Receipt]) -> int:
     Returns:
         How many there were.
     """
-    finished = {f"part-{receipt.unit}.parquet" for receipt in receipts}
+    finished = {f"part-{unit_result.unit}.parquet" for unit_result in unit_results}
     leftovers = list(_leftovers(run, finished))
     for name in leftovers:
         run.folder.remove(name)

@@ -24,7 +24,7 @@ class FinishedRun:
     """What a finished run says of itself."""
 
     url: str
-    facts: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     """Of its plan."""
 
     classes: tuple[str, ...]
@@ -56,7 +56,7 @@ class FinishedRun:
         manifest = json.loads(folder.read_bytes("_manifest.json"))
         return cls(
             url=url,
-            facts=run["plan"],
+            fingerprint=run["plan"],
             classes=tuple(label["id"] for label in run["label_set"]["labels"]),
             config=run["config"],
             code=run.get("code", {}),

@@ -14,17 +14,17 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linkner_ray.crash_points import crash_point
 from linkner_ray.errors import ConfigError, ContractError, DataError
-from linkner_ray.runs.facts import differences
-from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileFacts, list_files, written_files
+from linkner_ray.fault_injection import fault_point
+from linkner_ray.runs.fingerprint import differences
+from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileEntry, list_files, written_files
 from linkner_ray.runs.packed_counts import PackedCounts
 from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
 
-RECEIPT_KEY = b"linkner.receipt"
-"""Where a part file carries its receipt, in the metadata of its schema."""
+UNIT_RESULT_KEY = b"linkner.unit_result"
+"""Where a part file carries its unit result, in the metadata of its schema."""
 
 FOOTER_THREADS = 32
 
@@ -38,7 +38,7 @@ _WRITTEN_NAMES = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class UnitResult:
     """What one unit became; stored in its part file, so a resumed run reads it back."""
 
     unit: str
@@ -58,11 +58,11 @@ class Receipt:
     workers: Mapping[str, int] = field(default_factory=dict)
     """Number of the process that each stage was done in; empty when read back."""
 
-    effort: Mapping[str, int] = field(default_factory=dict)
-    """Counters of `accounts.count_effort`; empty when read back, for the same reason."""
+    costs: Mapping[str, int] = field(default_factory=dict)
+    """Counters of `counters.count_costs`; empty when read back, for the same reason."""
 
     files: Sequence[Mapping[str, Any]] = ()
-    """`FileFacts` of what was written; empty when read back, as no file can hold its own digest."""
+    """`FileEntry` of what was written; empty when read back, as no file can hold its own digest."""
 
     @property
     def file_name(self) -> str:
@@ -75,18 +75,18 @@ class Receipt:
         return self.unit.rpartition("-")[0]
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """A receipt as it was sent or stored, in little memory: a driver holds all of a run."""
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """A unit result as it was sent or stored, in little memory: a driver holds all of a run."""
         packed = {
-            name: PackedCounts(facts[name])
-            for name in ("counts", "seconds", "began", "workers", "effort")
-            if name in facts
+            name: PackedCounts(record[name])
+            for name in ("counts", "seconds", "began", "workers", "costs")
+            if name in record
         }
-        return cls(**{**facts, **packed, "source": sys.intern(facts["source"])})
+        return cls(**{**record, **packed, "source": sys.intern(record["source"])})
 
     def to_metadata(self) -> dict[bytes, bytes]:
         """As the metadata of a part file's schema."""
-        facts = {
+        record = {
             "unit": self.unit,
             "source": self.source,
             "first_record": self.first_record,
@@ -94,7 +94,7 @@ class Receipt:
             "is_last": self.is_last,
             "counts": dict(sorted(self.counts.items())),
         }
-        return {RECEIPT_KEY: json.dumps(facts, sort_keys=True).encode()}
+        return {UNIT_RESULT_KEY: json.dumps(record, sort_keys=True).encode()}
 
 
 class RunFolder:
@@ -115,7 +115,7 @@ class RunFolder:
             ConfigError: If the folder holds another run's output, or files that no run wrote under
                 names that this one would write or remove; names what was found.
         """
-        previous = self._facts()
+        previous = self._record()
         if previous is None:
             if foreign := sorted(_WRITTEN_NAMES.intersection(self.folder.entries())):
                 raise ConfigError(
@@ -140,30 +140,30 @@ class RunFolder:
                 f"{'it' if len(foreign) == 1 else f'these {len(foreign)} files'} away"
             )
 
-    def begin(self, facts: Mapping[str, Any]) -> None:
+    def begin(self, record: Mapping[str, Any]) -> None:
         """Write `_run.json`, or check that the folder belongs to this very run, and clear up.
 
         To be called by whoever holds the lock and has work to do: `_SUCCESS` of a run that goes on
         with more shards is taken away, and so is what killed writers left.
 
         Args:
-            facts: `plan` is what decides the output and must be the same when a run goes on, and
+            record: `plan` is what decides the output and must be the same when a run goes on, and
                 so must `code`; the rest is kept for readers.
 
         Raises:
             ConfigError: If the folder holds another run's output; names what differs.
         """
-        self.check(facts["plan"])
-        previous = self._facts()
+        self.check(record["plan"])
+        previous = self._record()
         if previous is None:
-            self.folder.write_whole("_run.json", as_json(facts))
+            self.folder.write_whole("_run.json", as_json(record))
         else:
-            found = differences(previous.get("code"), facts.get("code"), "code")
+            found = differences(previous.get("code"), record.get("code"), "code")
             if found:
                 raise ConfigError(
                     f"{self.url} was begun by other code, and two codes may write two things: "
                     f"{'; '.join(line for _, line in found)}. Go on with that code, or choose "
-                    "another output.path; a ledger keeps the answers"
+                    "another output.path; an answer cache keeps the answers"
                 )
         for mark in ("_SUCCESS", MANIFEST):
             if self.folder.exists(mark):
@@ -185,25 +185,25 @@ class RunFolder:
         if aborted:
             logger.warning("%s: aborted %d stale multipart uploads", self.url, aborted)
 
-    def _facts(self) -> dict[str, Any] | None:
+    def _record(self) -> dict[str, Any] | None:
         """What `_run.json` says; None where there is none."""
         if not self.folder.exists("_run.json"):
             return None
-        facts: dict[str, Any] = json.loads(self.folder.read_bytes("_run.json"))
-        return facts
+        record: dict[str, Any] = json.loads(self.folder.read_bytes("_run.json"))
+        return record
 
     @property
     def is_complete(self) -> bool:
         """Whether the run has ended and `_SUCCESS` stands."""
         return self.folder.exists("_SUCCESS")
 
-    def receipts(self) -> list[Receipt]:
-        """Receipts of all finished units, read from the footers of their files."""
+    def unit_results(self) -> list[UnitResult]:
+        """Unit results of all finished units, read from the footers of their files."""
         names = self.folder.names("entities", "part-*.parquet")
         with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-            return list(pool.map(self._read_receipt, names))
+            return list(pool.map(self._read_unit_result, names))
 
-    def _read_receipt(self, name: str) -> Receipt:
+    def _read_unit_result(self, name: str) -> UnitResult:
         try:
             with self.folder.open(f"entities/{name}") as stream:
                 metadata = pq.read_schema(stream).metadata or {}
@@ -211,62 +211,67 @@ class RunFolder:
             raise DataError(
                 f"{self.url}/entities/{name} is damaged ({error}); remove it and run again"
             ) from error
-        if RECEIPT_KEY not in metadata:
-            raise ContractError(f"{self.url}/entities/{name} carries no receipt; remove it")
-        return Receipt.from_facts(json.loads(metadata[RECEIPT_KEY]))
+        if UNIT_RESULT_KEY not in metadata:
+            raise ContractError(f"{self.url}/entities/{name} carries no unit result; remove it")
+        return UnitResult.from_record(json.loads(metadata[UNIT_RESULT_KEY]))
 
     def commit(
         self,
-        receipt: Receipt,
+        unit_result: UnitResult,
         *,
         entities: pa.Table,
         quarantine: pa.Table,
         candidates: pa.Table | None,
-    ) -> list[FileFacts]:
+    ) -> list[FileEntry]:
         """Write the files of a unit; the entities come last, since they say that it is done.
 
         Returns:
-            Facts of the files, for the manifest.
+            Entries of the files, for the manifest.
         """
         tables = {
             "_quarantine": quarantine if quarantine.num_rows else None,
             "candidates": candidates,
-            "entities": entities.replace_schema_metadata(receipt.to_metadata()),
+            "entities": entities.replace_schema_metadata(unit_result.to_metadata()),
         }
         written = []
         for below, table in tables.items():
             if table is not None:
-                path, content = f"{below}/{receipt.file_name}", parquet_bytes(table)
-                crash_point("write")
+                path, content = f"{below}/{unit_result.file_name}", parquet_bytes(table)
+                fault_point("write")
                 self.folder.write_whole(path, content)
-                written.append(FileFacts.of(path, content, rows=table.num_rows))
-        crash_point("written")
+                written.append(FileEntry.of(path, content, rows=table.num_rows))
+        fault_point("written")
         return written
 
     def finish(
-        self, receipts: Sequence[Receipt], files: Sequence[FileFacts], facts: Mapping[str, Any]
+        self,
+        unit_results: Sequence[UnitResult],
+        files: Sequence[FileEntry],
+        record: Mapping[str, Any],
     ) -> None:
         """Write `_manifest.json`, the list of files that count, then `_SUCCESS`.
 
         Raises:
             ContractError: If a unit has no file of entities, or one with other rows than its
-                receipt counts.
+                unit result counts.
         """
         rows = {file.path: file.rows for file in files}
         sources = {}
-        for receipt in receipts:
-            path = f"entities/{receipt.file_name}"
-            counted = receipt.counts["documents_entities"] + receipt.counts["documents_empty"]
+        for unit_result in unit_results:
+            path = f"entities/{unit_result.file_name}"
+            counted = (
+                unit_result.counts["documents_entities"] + unit_result.counts["documents_empty"]
+            )
             if rows.get(path) != counted:
                 raise ContractError(
-                    f"{self.url}/{path} has {rows.get(path, 'no')} rows, its receipt counts "
+                    f"{self.url}/{path} has {rows.get(path, 'no')} rows, its unit result counts "
                     f"{counted}"
                 )
-            sources[path] = receipt.source
+            sources[path] = unit_result.source
         self.clear()
-        crash_point("manifest")
-        self.folder.write_whole(MANIFEST, as_json({**facts, **list_files(files, sources)}))
-        crash_point("success")
+        fault_point("manifest")
+        self.folder.write_whole(MANIFEST, as_json({**record, **list_files(files, sources)}))
+        fault_point("success")
         self.folder.write_whole("_SUCCESS", b"")
 
 
@@ -274,9 +279,9 @@ def _is_part_file(name: str) -> bool:
     return _PART_FILE.fullmatch(name) is not None
 
 
-def facts_digest(facts: Any) -> str:  # noqa: ANN401 - any JSON value
+def json_digest(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """Name of what decides a run's output, or of a part of it."""
-    canonical = json.dumps(facts, sort_keys=True)
+    canonical = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
@@ -287,6 +292,6 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def as_json(facts: Mapping[str, Any]) -> bytes:
-    """Facts as the bytes of a JSON file; equal facts give equal bytes."""
-    return (json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """A record as the bytes of a JSON file; equal records give equal bytes."""
+    return (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

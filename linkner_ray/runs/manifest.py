@@ -22,7 +22,7 @@ THREADS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileFacts:
+class FileEntry:
     """A file of a run as the manifest lists it."""
 
     path: str
@@ -34,14 +34,14 @@ class FileFacts:
     """BLAKE2b of the content, 16 bytes in hexadecimal."""
 
     @classmethod
-    def of(cls, path: str, content: bytes, *, rows: int) -> "FileFacts":
-        """Facts of a file that is at hand."""
+    def of(cls, path: str, content: bytes, *, rows: int) -> "FileEntry":
+        """Entry of a file that is at hand."""
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
         return cls(path=path, rows=rows, size_bytes=len(content), digest=digest)
 
     @classmethod
-    def read(cls, folder: Folder, path: str) -> "FileFacts":
-        """Facts of a Parquet file that lies in the output.
+    def read(cls, folder: Folder, path: str) -> "FileEntry":
+        """Entry of a Parquet file that lies in the output.
 
         Raises:
             DataError: If it is damaged.
@@ -60,16 +60,16 @@ def written_files(folder: Folder) -> list[str]:
     return [f"{below}/{n}" for below in FOLDERS for n in folder.names(below, "part-*.parquet")]
 
 
-def read_all(folder: Folder, paths: Iterable[str]) -> list[FileFacts]:
-    """Facts of many files, read side by side."""
+def read_all(folder: Folder, paths: Iterable[str]) -> list[FileEntry]:
+    """Entries of many files, read side by side."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda path: FileFacts.read(folder, path), paths))
+        return list(pool.map(lambda path: FileEntry.read(folder, path), paths))
 
 
 def list_files(
-    files: Sequence[FileFacts], sources: Mapping[str, str]
+    files: Sequence[FileEntry], sources: Mapping[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Facts of files as the manifest has them: `files` of entities, and `side_files`.
+    """Entries of files as the manifest has them: `files` of entities, and `side_files`.
 
     Args:
         files: All part files of the output.
@@ -77,16 +77,16 @@ def list_files(
     """
     listed: dict[str, list[dict[str, Any]]] = {"files": [], "side_files": []}
     for file in sorted(files, key=lambda file: file.path):
-        facts = {
+        entry = {
             "path": file.path,
             "rows": file.rows,
             "bytes": file.size_bytes,
             "digest": file.digest,
         }
         if file.path in sources:
-            listed["files"].append({**facts, "source": sources[file.path]})
+            listed["files"].append({**entry, "source": sources[file.path]})
         else:
-            listed["side_files"].append(facts)
+            listed["side_files"].append(entry)
     return listed
 
 
@@ -117,10 +117,10 @@ def verify_output(folder: Folder) -> tuple[int, list[str]]:
 def _compare(folder: Folder, listed: Mapping[str, Any]) -> str:
     path = listed["path"]
     try:
-        found = FileFacts.read(folder, path)
+        found = FileEntry.read(folder, path)
     except DataError as error:
         return str(error)
-    wanted = FileFacts(
+    wanted = FileEntry(
         path=path, rows=listed["rows"], size_bytes=listed["bytes"], digest=listed["digest"]
     )
     if found == wanted:

@@ -1,4 +1,4 @@
-"""What a run may take over from an earlier one: by the text of a document, wherever it lies."""
+"""What a run may reuse of an earlier one: by the text of a document, wherever it lies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Any
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.runs.code_version import code_version
-from linkner_ray.runs.facts import LOCAL_STEPS, changed_steps
+from linkner_ray.runs.fingerprint import LOCAL_STEPS, changed_steps
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.row_index import RowIndex, digest_words
 
 REUSED = "documents_reused"
-"""Counter of the documents whose sentences and candidates were taken over."""
+"""Counter of the documents whose sentences and candidates were reused."""
 
 REDONE_PREFIX = "redone_"
 """Counters of the others begin with it, one for each reason."""
@@ -39,7 +39,7 @@ class PreviousRun:
     """Its documents by the digest of their text."""
 
     changed: Mapping[str, Sequence[str]]
-    """Steps that the two plans decide differently, with the facts that differ."""
+    """Steps that the two plans decide differently, with the inputs that differ."""
 
     @property
     def obstacle(self) -> str | None:
@@ -48,13 +48,13 @@ class PreviousRun:
 
 
 def open_previous(
-    url: str, facts: Mapping[str, Any], *, output: str, trust_code: bool = False
+    url: str, fingerprint: Mapping[str, Any], *, output: str, trust_code: bool = False
 ) -> PreviousRun:
     """Compare an earlier run with a plan, and find its documents.
 
     Args:
         url: Its folder.
-        facts: What decides the output of the plan.
+        fingerprint: What decides the output of the plan.
         output: Where the plan writes.
         trust_code: Whether what other code found is as good as what this code would find; else
             another version of the package, of Python or of a library holds nothing.
@@ -69,7 +69,7 @@ def open_previous(
             "and a new night needs a folder of its own"
         )
     run = FinishedRun.open(url)
-    found, wanted = run.facts.get("schema_version"), facts["schema_version"]
+    found, wanted = run.fingerprint.get("schema_version"), fingerprint["schema_version"]
     if found != wanted:
         raise ConfigError(
             f"{url} was written in version {found} of the tables, this is version {wanted}; "
@@ -77,7 +77,7 @@ def open_previous(
         )
     if not run.keeps_candidates:
         raise ConfigError(
-            f"{url} was run with output.keep_candidates=false, so there is nothing to take over; "
+            f"{url} was run with output.keep_candidates=false, so there is nothing to reuse; "
             "run without --incremental once, with output.keep_candidates=true"
         )
     codes = ({}, {}) if trust_code else (run.code, code_version())
@@ -85,5 +85,7 @@ def open_previous(
         url=url,
         parts=run.parts,
         index=run.index("doc_digest", digest_words),
-        changed=changed_steps({**run.facts, "code": codes[0]}, {**facts, "code": codes[1]}),
+        changed=changed_steps(
+            {**run.fingerprint, "code": codes[0]}, {**fingerprint, "code": codes[1]}
+        ),
     )

@@ -84,7 +84,7 @@ def document_digest(text: str) -> str:
     """Name of a text: 32 hexadecimal digits, a digest of its UTF-8 bytes.
 
     Wide enough that two texts of a crawl do not share a name, nor can be made to: an incremental
-    run takes over what is known of a text by its name alone.
+    run reuses what is known of a text by its name alone.
     """
     return hashlib.blake2b(text.encode(), digest_size=_DIGEST_DIGITS // 2).hexdigest()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.folder import UnitResult
 
 NUM_BINS = 120
 
@@ -67,12 +67,12 @@ class _Stage:
 
 
 def measure_timeline(
-    receipts: Iterable[Receipt], actors: Mapping[str, int], *, num_bins: int = NUM_BINS
+    unit_results: Iterable[UnitResult], actors: Mapping[str, int], *, num_bins: int = NUM_BINS
 ) -> Timeline | None:
     """Put the units of this run together; those of an earlier one have no times.
 
     Args:
-        receipts: Of any units.
+        unit_results: Of any units.
         actors: Pool to the actors it had at least; more count where more did something. A pool
             that is not named is left out.
         num_bins: Of the pictures.
@@ -81,12 +81,12 @@ def measure_timeline(
         None where no unit has times.
     """
     stages: dict[str, _Stage] = {}
-    for receipt in receipts:
-        for name, began in receipt.began.items():
+    for unit_result in unit_results:
+        for name, began in unit_result.began.items():
             stage = stages.setdefault(name, _Stage())
             stage.began.append(began)
-            stage.seconds.append(receipt.seconds[name])
-            stage.workers.append(receipt.workers[name])
+            stage.seconds.append(unit_result.seconds[name])
+            stage.workers.append(unit_result.workers[name])
     if not stages:
         return None
     bounds = {name: stage.bounds for name, stage in stages.items()}

@@ -2,8 +2,8 @@
 
 `config.json` architecture, label set digest, versions; `model.safetensors` weights;
 `tokenizer.json`; `encoder/config.json`; `label_set.yaml`; `calibration.json`;
-`familiarity.safetensors` what training held; `canary.json` and `canary.safetensors`, by which the
-others are checked; `README.md` the model card.
+`novelty.safetensors` what training held; `self_check.json` and `self_check.safetensors`, by which
+the others are checked; `README.md` the model card.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ from tokenizers import Tokenizer
 from linkner_ray.config import ModelConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
-from linkner_ray.spanner.calibration import Calibration
-from linkner_ray.spanner.familiarity import FAMILIARITY, Familiarity
+from linkner_ray.spanner.calibration.novelty import NOVELTY, NoveltyFeatures
+from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.spanner.calibration.thresholds import THRESHOLDS
 from linkner_ray.spanner.subwords import SpecialIds
-from linkner_ray.spanner.thresholds import THRESHOLDS
 from linkner_ray.storage import Folder
 
 FORMAT = "linkner-spanner"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -45,19 +45,19 @@ MODEL_CARD = "README.md"
 DECISIVE_FILES = (CONFIG, WEIGHTS, TOKENIZER, ENCODER_CONFIG, LABEL_SET, CALIBRATION)
 """Files a checkpoint must have; together they decide every prediction."""
 
-OPTIONAL_FILES = (FAMILIARITY,)
+OPTIONAL_FILES = (NOVELTY,)
 """Files that decide predictions where they are there; checkpoints of earlier releases lack them."""
 
-CANARY = "canary.json"
-CANARY_TENSORS = "canary.safetensors"
+SELF_CHECK = "self_check.json"
+SELF_CHECK_TENSORS = "self_check.safetensors"
 
-CANARY_FILES = (CANARY, CANARY_TENSORS)
+SELF_CHECK_FILES = (SELF_CHECK, SELF_CHECK_TENSORS)
 """Travel with a checkpoint and check it, but decide nothing, so its digest leaves them out."""
 
 ADVICE_FILES = (THRESHOLDS,)
 """Travel with a checkpoint and decide nothing by themselves: a config names what it takes."""
 
-ALL_FILES = (*DECISIVE_FILES, *OPTIONAL_FILES, *CANARY_FILES, *ADVICE_FILES, MODEL_CARD)
+ALL_FILES = (*DECISIVE_FILES, *OPTIONAL_FILES, *SELF_CHECK_FILES, *ADVICE_FILES, MODEL_CARD)
 """Every file that a checkpoint may have; a folder with others is not ours to replace."""
 
 _UNFINISHED = "unfinished"
@@ -78,7 +78,7 @@ class CheckpointParts:
         special: Ids of the tokenizer that are not text.
         tokenizer: Fast tokenizer.
         calibration: What was fitted on dev.
-        familiarity: What training held; None for a checkpoint of an earlier release.
+        novelty: What training held; None for a checkpoint of an earlier release.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ class CheckpointParts:
     special: SpecialIds
     tokenizer: Tokenizer
     calibration: Calibration
-    familiarity: Familiarity | None = None
+    novelty: NoveltyFeatures | None = None
 
 
 def library_versions() -> dict[str, str]:
@@ -118,8 +118,8 @@ def write_parts(parts: CheckpointParts) -> None:
     )
     (folder / LABEL_SET).write_text(labels, encoding="utf-8")
     _write_json(folder / CALIBRATION, asdict(parts.calibration))
-    if parts.familiarity is not None:
-        parts.familiarity.write(folder)
+    if parts.novelty is not None:
+        parts.novelty.write(folder)
 
 
 def read_parts(folder: Path) -> CheckpointParts:
@@ -139,7 +139,7 @@ def read_parts(folder: Path) -> CheckpointParts:
     if found != (FORMAT, FORMAT_VERSION):
         raise StartupError(
             f"{folder / CONFIG}: expected format {FORMAT} {FORMAT_VERSION}, found {found[0]} "
-            f"{found[1]}; is this the folder of another model?"
+            f"{found[1]}; is this the folder of another model, or of an earlier release?"
         )
     try:
         label_set = LabelSet.model_validate(
@@ -153,7 +153,7 @@ def read_parts(folder: Path) -> CheckpointParts:
             special=_special_ids(config["special_ids"]),
             tokenizer=_read_tokenizer(folder / TOKENIZER),
             calibration=Calibration.from_json(read_json(folder / CALIBRATION)),
-            familiarity=Familiarity.read(folder),
+            novelty=NoveltyFeatures.read(folder),
         )
     except (KeyError, TypeError, ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StartupError(f"{folder}: checkpoint files are damaged: {error}") from error
@@ -215,7 +215,7 @@ def encoder_digest(path: str) -> str:
 
 
 def calibration_digest(path: str) -> str:
-    """Name of what a checkpoint makes of its scores: temperature, doubt rules and belief.
+    """Digest of temperature, near-miss rules and recalibration.
 
     Raises:
         ConfigError: If there is no such folder.

@@ -1,4 +1,4 @@
-"""From span probabilities to candidates: what the model says, and what it doubts.
+"""From span probabilities to candidates: what the model says, and its near misses.
 
 Gold labels have no way in: a span becomes a candidate by its own probabilities alone.
 """
@@ -32,37 +32,37 @@ class ScoredSpan(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoubtRules:
+class NearMissRules:
     """Which losing spans are candidates all the same."""
 
     floor: float
-    """Entity probability a doubted span needs."""
+    """Entity probability a near miss needs."""
 
     max_spans: int
-    """Doubted spans of a sentence, the most probable first."""
+    """Near misses of a sentence, the most probable first."""
 
     certain_confidence: float
-    """A predicted entity from this confidence on tolerates no doubted span over it."""
+    """A predicted entity from this confidence on tolerates no near miss over it."""
 
 
 class Choice(NamedTuple):
     """Indices of the chosen spans of a sentence, each list by position."""
 
     predicted: list[int]
-    doubted: list[int]
+    near_misses: list[int]
 
 
-def choose_candidates(spans: Sequence[ScoredSpan], rules: DoubtRules) -> Choice:
-    """Choose the predicted entities and the doubted spans of one sentence.
+def choose_candidates(spans: Sequence[ScoredSpan], rules: NearMissRules) -> Choice:
+    """Choose the predicted entities and the near misses of one sentence.
 
-    Predicted are the entities that flat decoding keeps. Doubted is a span that lost, to
+    Predicted are the entities that flat decoding keeps. A near miss is a span that lost, to
     non-entity or to another boundary, though its entity probability reaches the floor; it may
     overlap a predicted entity that is itself uncertain, never a certain one. Both depend on the
     spans only, not on their order.
 
     Args:
         spans: Scored spans of one sentence, in any order.
-        rules: What makes a doubted span.
+        rules: What makes a near miss.
     """
     winners = [index for index, span in enumerate(spans) if span.is_entity]
     ranked = [
@@ -75,17 +75,17 @@ def choose_candidates(spans: Sequence[ScoredSpan], rules: DoubtRules) -> Choice:
     ]
     certain_starts = [span.start_token for span in certain]
     kept = set(predicted)
-    doubted = [
+    near_misses = [
         index
         for index, span in enumerate(spans)
         if index not in kept
         and span.entity_probability >= rules.floor
         and not _overlaps_any(span, certain, certain_starts)
     ]
-    doubted.sort(key=lambda index: _doubt_preference(spans[index]))
+    near_misses.sort(key=lambda index: _near_miss_preference(spans[index]))
     return Choice(
         predicted,
-        sorted(doubted[: rules.max_spans], key=lambda index: spans[index][:2]),
+        sorted(near_misses[: rules.max_spans], key=lambda index: spans[index][:2]),
     )
 
 
@@ -99,7 +99,7 @@ def _overlaps_any(span: ScoredSpan, others: Sequence[ScoredSpan], starts: Sequen
     return place > 0 and others[place - 1].end_token > span.start_token
 
 
-def _doubt_preference(span: ScoredSpan) -> tuple[float, int, int, str]:
+def _near_miss_preference(span: ScoredSpan) -> tuple[float, int, int, str]:
     """Sort key under which the likeliest comes first."""
     width = span.end_token - span.start_token
     return (-span.entity_probability, -width, span.start_token, span.label)

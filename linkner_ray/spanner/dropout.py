@@ -16,15 +16,15 @@ _ATTENTION_DIMENSIONS = 4
 
 
 @contextmanager
-def thinned(*networks: nn.Module, seed: tuple[int, ...]) -> Iterator[None]:
+def sampled_dropout(*networks: nn.Module, seed: tuple[int, ...]) -> Iterator[None]:
     """Run networks with units switched off, though they are in evaluation mode.
 
     Every `nn.Dropout` drops the same units of its layer at every position of every sentence: one
-    thinned network, whose answer for a sentence does not depend on its neighbours. Dropout of
-    attention probabilities stays off, since their width depends on the batch.
+    dropout-sampled network, whose answer for a sentence does not depend on its neighbours. Dropout
+    of attention probabilities stays off, since their width depends on the batch.
 
     Args:
-        networks: Their `nn.Dropout` modules are thinned, in the order in which they lie.
+        networks: Their `nn.Dropout` modules are sampled, in the order in which they lie.
         seed: Decides the masks.
 
     Reference:

@@ -58,7 +58,9 @@ def estimate(name: Uncertainty, probs: Tensor, logits: Tensor) -> Tensor:
             return least_confidence(probs)
 
 
-def believed_estimate(name: Uncertainty, probs: FloatArray, label: IntArray) -> FloatArray | None:
+def recalibrated_estimate(
+    name: Uncertainty, probs: FloatArray, label: IntArray
+) -> FloatArray | None:
     """An estimate of predicted spans from what their probabilities deserve to be.
 
     `confidence` is what a span's own label lacks of 1, also where that is no longer the most

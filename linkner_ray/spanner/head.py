@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from linkner_ray.config import ModelConfig
-from linkner_ray.spanner.dropout import thinned
+from linkner_ray.spanner.dropout import sampled_dropout
 from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES
 
 
@@ -111,7 +111,7 @@ class SpanHead(nn.Module):
             hidden = hidden + self.width(width)
         return functional.gelu(hidden)
 
-    def thinned_logits(self, hidden: Tensor, *, seed: tuple[int, ...]) -> Tensor:
+    def dropout_sampled_logits(self, hidden: Tensor, *, seed: tuple[int, ...]) -> Tensor:
         """Logits under one dropout mask of the hidden layer, the same for every span.
 
         So the answer for a span does not depend on what else is in the batch.
@@ -123,6 +123,6 @@ class SpanHead(nn.Module):
         Returns:
             Shape (N, C).
         """
-        with thinned(self.dropout, seed=seed):
+        with sampled_dropout(self.dropout, seed=seed):
             logits: Tensor = self.output(self.dropout(hidden))
         return logits

@@ -16,9 +16,9 @@ from linkner_ray.config import ModelConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner import checkpoint
-from linkner_ray.spanner.calibration import Calibration, apply_temperature
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
+from linkner_ray.spanner.calibration.temperature import Calibration, apply_temperature
 from linkner_ray.spanner.encoders import build_encoder, load_encoder, longest_input
-from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.features import NO_MORPHOLOGY, Batch, Featurizer
 from linkner_ray.spanner.head import ProjectedTokens, SpanHead
 from linkner_ray.spanner.losses import evidence_of
@@ -67,7 +67,7 @@ class SpanNER(nn.Module):
         self.config = config
         self.loss: checkpoint.Loss = loss
         self.calibration = Calibration()
-        self.familiarity: Familiarity | None = None
+        self.novelty: NoveltyFeatures | None = None
         self.featurizer = Featurizer(
             tokenizer,
             special,
@@ -124,7 +124,7 @@ class SpanNER(nn.Module):
                 f"{folder}: weights and architecture do not go together or are damaged: {error}"
             ) from error
         model.calibration = parts.calibration
-        model.familiarity = parts.familiarity
+        model.novelty = parts.novelty
         return model.eval()
 
     def save_pretrained(self, folder: Path) -> None:
@@ -138,7 +138,7 @@ class SpanNER(nn.Module):
                 special=self.featurizer.special,
                 tokenizer=self.featurizer.subwords.tokenizer,
                 calibration=self.calibration,
-                familiarity=self.familiarity,
+                novelty=self.novelty,
             )
         )
         self.encoder.config.save_pretrained(folder / "encoder")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.labels import LabelSet
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 
 _TEMPLATE = """\
 # SpanNER: {name}
@@ -106,18 +106,20 @@ def _calibration_line(calibration: Calibration) -> str:
         text += f", {calibration.ece_held_out:.4f} for each half of dev at the other's temperature"
     if calibration.brier is not None:
         text += f"; Brier score {calibration.brier:.4f}"
-    if calibration.belief is not None:
+    if calibration.recalibration is not None:
         text += (
             ". Predicted entities are believed by their probability, their label, and whether "
             "training held their form and words"
         )
-    if calibration.reach is None:
+    if calibration.candidate_recall is None:
         return f"{text}."
     return (
         f"{text}.\n\nCandidates are predicted entities, and spans that lost with an entity "
-        f"probability of {calibration.doubted_floor:g} or more: at most {calibration.max_doubted} "
+        f"probability of {calibration.near_miss_floor:g} or more: "
+        f"at most {calibration.max_near_misses} "
         "for each sentence, none over an entity of confidence "
-        f"{calibration.certain_confidence:g} or more. So {calibration.reach:.4f} of the dev "
-        f"entities are among them with the right boundaries, at {calibration.extra_share:.3f} "
+        f"{calibration.certain_confidence:g} or more. "
+        f"So {calibration.candidate_recall:.4f} of the dev entities are among them with the "
+        f"right boundaries, at {calibration.extra_share:.3f} "
         "extra candidates for each predicted entity."
     )

@@ -33,7 +33,7 @@ _NUMBER_SETTINGS = ("ATEN_", "CUBLAS_", "DNNL_", "MKL_", "NVIDIA_", "ONEDNN_", "
 """Beginnings of environment variables by which libraries choose how they compute."""
 
 
-def facts_of_check(
+def inputs_of_check(
     folder: Path, files: Sequence[str], config: RecognizeConfig, device: torch.device
 ) -> dict[str, object]:
     """Everything that can change the result of a self-check.
@@ -68,20 +68,20 @@ def facts_of_check(
     }
 
 
-def has_passed(facts: dict[str, object]) -> bool:
-    """Whether a check with these facts passed on this machine before."""
-    path = _path(facts)
+def has_passed(inputs: dict[str, object]) -> bool:
+    """Whether a check with these inputs passed on this machine before."""
+    path = _path(inputs)
     if path is None:
         return False
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8")) == facts)
+        return bool(json.loads(path.read_text(encoding="utf-8")) == inputs)
     except (OSError, ValueError):
         return False
 
 
-def remember_passed(facts: dict[str, object]) -> None:
-    """Remember that a check with these facts passed, if there is a place for it."""
-    path = _path(facts)
+def remember_passed(inputs: dict[str, object]) -> None:
+    """Remember that a check with these inputs passed, if there is a place for it."""
+    path = _path(inputs)
     if path is None:
         return
     try:
@@ -89,7 +89,7 @@ def remember_passed(facts: dict[str, object]) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(facts, file)
+                json.dump(inputs, file)
             Path(name).replace(path)
         except OSError:
             with suppress(OSError):
@@ -99,9 +99,9 @@ def remember_passed(facts: dict[str, object]) -> None:
         logger.info("%s: a passed self-check cannot be remembered: %s", path, error)
 
 
-def _path(facts: dict[str, object]) -> Path | None:
+def _path(inputs: dict[str, object]) -> Path | None:
     """File of a check; None where nothing is to be remembered, or the user has no home."""
-    content = json.dumps(facts, sort_keys=True).encode()
+    content = json.dumps(inputs, sort_keys=True).encode()
     name = hashlib.blake2b(content, digest_size=16).hexdigest()
     folder = os.environ.get("LINKNER_SELF_CHECKS")
     if folder == "":

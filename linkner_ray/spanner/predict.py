@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from linkner_ray.config import RecognizeConfig, Uncertainty
 from linkner_ray.errors import ConfigError
-from linkner_ray.spanner.dropout import thinned
-from linkner_ray.spanner.estimates import believed_estimate, estimate, possible_estimates
+from linkner_ray.spanner.dropout import sampled_dropout
+from linkner_ray.spanner.estimates import estimate, possible_estimates, recalibrated_estimate
 from linkner_ray.spanner.features import Batch
 from linkner_ray.spanner.head import ProjectedTokens
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.span_table import (
     CandidateTable,
     SpanTable,
-    believed_probs,
     choose_rows,
     concatenate,
-    doubt_rules,
+    near_miss_rules,
+    recalibrated_probs,
 )
 from linkner_ray.spanner.uncertainty import mc_dropout
 from linkner_ray.spanner.windows import Window, batches_under_budget
@@ -45,7 +45,7 @@ class Recognizer:
 
     Args:
         model: Put into evaluation mode and onto the device.
-        config: What to estimate, what to doubt, and how to batch.
+        config: What to estimate, which near misses to keep, and how to batch.
 
     Attributes:
         dtype: What the encoder computes in.
@@ -70,7 +70,7 @@ class Recognizer:
         self.model = model.eval().to(device)
         nn.Module.to(self.model.encoder, dtype=self.dtype)
         self.config = config
-        self.rules = doubt_rules(config, model.calibration)
+        self.rules = near_miss_rules(config, model.calibration)
 
     def candidates(self, sentences: Sequence[Sequence[str]]) -> CandidateTable:
         """Find the candidates of sentences given as tokens."""
@@ -137,20 +137,20 @@ class Recognizer:
         chosen, predicted = choose_rows(tables[names[0]], self.model.label_set.classes, self.rules)
         tables = {name: table.take(chosen) for name, table in tables.items()}
         rows = np.flatnonzero(predicted)
-        probs = self._believed(tables[names[0]].take(rows), sentences)
+        probs = self._recalibrated(tables[names[0]].take(rows), sentences)
         if probs is not None:
-            tables = {name: _with_belief(name, t, rows, probs) for name, t in tables.items()}
+            tables = {name: _with_recalibration(name, t, rows, probs) for name, t in tables.items()}
         return {name: CandidateTable(spans=t, predicted=predicted) for name, t in tables.items()}
 
-    def _believed(
+    def _recalibrated(
         self, predicted: SpanTable, sentences: Sequence[Sequence[str]]
     ) -> FloatArray | None:
         """Probabilities of predicted spans as dev and training say they deserve to be believed."""
-        belief, familiarity = self.model.calibration.belief, self.model.familiarity
-        if belief is None or familiarity is None or not len(predicted.probs):
+        recalibration, novelty = self.model.calibration.recalibration, self.model.novelty
+        if recalibration is None or novelty is None or not len(predicted.probs):
             return None
         classes = self.model.label_set.classes
-        return believed_probs(predicted, sentences, classes, belief, familiarity)
+        return recalibrated_probs(predicted, sentences, classes, recalibration, novelty)
 
     def _batches(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[Window]]:
         windows = self.model.featurizer.windows(sentences)
@@ -197,15 +197,15 @@ class Recognizer:
     def _mc_dropout(
         self, batch: Batch, tokens: ProjectedTokens, place: tuple[Tensor, Tensor, Tensor]
     ) -> Tensor:
-        """Uncertainty of chosen spans over thinned heads, or over thinned models. Shape (N,)."""
+        """Uncertainty of chosen spans over dropout-sampled heads or models. Shape (N,)."""
         head, config = self.model.head, self.config
         samples = []
         for sample in range(config.dropout_samples):
             seed = (config.seed, sample)
             if config.dropout_scope == "encoder":
-                with thinned(self.model.encoder, head.dropout, seed=seed):
+                with sampled_dropout(self.model.encoder, head.dropout, seed=seed):
                     tokens = self.model.project(batch)
-            samples.append(head.thinned_logits(head.hidden(tokens, place), seed=seed))
+            samples.append(head.dropout_sampled_logits(head.hidden(tokens, place), seed=seed))
         return mc_dropout(self.model.log_probs(torch.stack(samples)).exp())
 
 
@@ -221,13 +221,13 @@ def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[S
         yield start, sentences[start:]
 
 
-def _with_belief(
+def _with_recalibration(
     name: Uncertainty, spans: SpanTable, rows: IntArray, probs: FloatArray
 ) -> SpanTable:
     """Candidates with believed probabilities in some rows, and uncertainties that follow them."""
     all_probs, uncertainty = spans.probs.copy(), spans.uncertainty.copy()
     all_probs[rows] = probs
-    values = believed_estimate(name, probs, spans.label[rows])
+    values = recalibrated_estimate(name, probs, spans.label[rows])
     if values is not None:
         uncertainty[rows] = values
     return replace(spans, probs=all_probs, uncertainty=uncertainty)

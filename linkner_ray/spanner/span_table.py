@@ -1,6 +1,6 @@
 """Spans of many sentences in columns, and the choice of candidates among them.
 
-Letters: N spans, C classes with non-entity first, F features of familiarity.
+Letters: N spans, C classes with non-entity first, F features of novelty.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linkner_ray.config import RecognizeConfig
-from linkner_ray.spanner.belief import Belief
-from linkner_ray.spanner.calibration import Calibration
-from linkner_ray.spanner.decoding import DoubtRules, ScoredSpan, choose_candidates
-from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
+from linkner_ray.spanner.calibration.recalibration import Recalibration
+from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.spanner.decoding import NearMissRules, ScoredSpan, choose_candidates
 
-UNCHOSEN = DoubtRules(floor=0.1, max_spans=3, certain_confidence=0.95)
+UNCHOSEN = NearMissRules(floor=0.1, max_spans=3, certain_confidence=0.95)
 """Rules of a checkpoint whose dev set chose none."""
 
 FloatArray = NDArray[np.float32]
@@ -63,37 +63,37 @@ class CandidateTable:
 
     Attributes:
         spans: By sentence, then position.
-        predicted: Whether the model calls it an entity; otherwise it is doubted. Shape (N,).
+        predicted: Whether the model calls it an entity; otherwise it is a near miss. Shape (N,).
     """
 
     spans: SpanTable
     predicted: NDArray[np.bool_]
 
 
-def believed_probs(
+def recalibrated_probs(
     spans: SpanTable,
     sentences: Sequence[Sequence[str]],
     classes: Sequence[str],
-    belief: Belief,
-    familiarity: Familiarity,
+    recalibration: Recalibration,
+    novelty: NoveltyFeatures,
 ) -> FloatArray:
-    """Probabilities of predicted spans as `belief` corrects them; labels stay. Shape (N, C)."""
-    strangeness = strangeness_of(spans, sentences, classes, familiarity)
-    believed = belief.apply(spans.probs.astype(np.float64), spans.label, strangeness)
-    return believed.astype(np.float32)
+    """Probabilities of predicted spans, recalibrated; labels stay. Shape (N, C)."""
+    strangeness = strangeness_of(spans, sentences, classes, novelty)
+    recalibrated = recalibration.apply(spans.probs.astype(np.float64), spans.label, strangeness)
+    return recalibrated.astype(np.float32)
 
 
 def strangeness_of(
     spans: SpanTable,
     sentences: Sequence[Sequence[str]],
     classes: Sequence[str],
-    familiarity: Familiarity,
+    novelty: NoveltyFeatures,
 ) -> NDArray[np.float64]:
     """How strange spans are to a model. Shape (N, F)."""
     columns = (spans.sentence, spans.start_token, spans.end_token)
     places = zip(*(column.tolist() for column in columns), strict=True)
     tokens = [sentences[sentence][start:end] for sentence, start, end in places]
-    return familiarity.features(tokens, [classes[label] for label in spans.label.tolist()])
+    return novelty.features(tokens, [classes[label] for label in spans.label.tolist()])
 
 
 def concatenate(parts: Sequence[SpanTable]) -> SpanTable:
@@ -106,15 +106,17 @@ def concatenate(parts: Sequence[SpanTable]) -> SpanTable:
     )
 
 
-def doubt_rules(config: RecognizeConfig, calibration: Calibration) -> DoubtRules:
+def near_miss_rules(config: RecognizeConfig, calibration: Calibration) -> NearMissRules:
     """The rules of a run: what its config says, else what dev chose, else `UNCHOSEN`."""
 
     def first(*values: float | None) -> float:
         return next(value for value in values if value is not None)
 
-    return DoubtRules(
-        floor=first(config.doubted_floor, calibration.doubted_floor, UNCHOSEN.floor),
-        max_spans=int(first(config.max_doubted, calibration.max_doubted, UNCHOSEN.max_spans)),
+    return NearMissRules(
+        floor=first(config.near_miss_floor, calibration.near_miss_floor, UNCHOSEN.floor),
+        max_spans=int(
+            first(config.max_near_misses, calibration.max_near_misses, UNCHOSEN.max_spans)
+        ),
         certain_confidence=first(
             config.certain_confidence, calibration.certain_confidence, UNCHOSEN.certain_confidence
         ),
@@ -122,21 +124,21 @@ def doubt_rules(config: RecognizeConfig, calibration: Calibration) -> DoubtRules
 
 
 def choose_from_table(
-    spans: SpanTable, classes: Sequence[str], rules: DoubtRules
+    spans: SpanTable, classes: Sequence[str], rules: NearMissRules
 ) -> CandidateTable:
     """Choose candidates sentence by sentence; a sentence without spans costs nothing.
 
     Args:
         spans: By sentence, as `Recognizer.spans` gives them.
         classes: Class names, non-entity first.
-        rules: What makes a doubted span.
+        rules: What makes a near miss.
     """
     rows, predicted = choose_rows(spans, classes, rules)
     return CandidateTable(spans=spans.take(rows), predicted=predicted)
 
 
 def choose_rows(
-    spans: SpanTable, classes: Sequence[str], rules: DoubtRules
+    spans: SpanTable, classes: Sequence[str], rules: NearMissRules
 ) -> tuple[IntArray, NDArray[np.bool_]]:
     """The same as `choose_from_table`, as row numbers: which, and whether each is predicted."""
     entity = 1.0 - spans.probs[:, 0]
@@ -157,7 +159,7 @@ def choose_rows(
     for start, end in pairwise(bounds):
         choice = choose_candidates(scored[start:end], rules)
         kept = set(choice.predicted)
-        for index in sorted((*choice.predicted, *choice.doubted)):
+        for index in sorted((*choice.predicted, *choice.near_misses)):
             rows.append(start + index)
             predicted.append(index in kept)
     return np.array(rows, dtype=np.int64), np.array(predicted, dtype=np.bool_)

@@ -15,7 +15,7 @@ from linkner_ray.llm.backends import Backend
 from linkner_ray.llm.context import AskedSpan, ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations
 from linkner_ray.llm.model_identity import model_revision
-from linkner_ray.llm.prompts import Answer, Questionnaire, Request, Verdict
+from linkner_ray.llm.prompts import Answer, PromptBuilder, Request, Verdict
 from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
 
 
@@ -50,7 +50,7 @@ class ClassifySpans:
         self.demonstrations = demonstrations
         self.context_size = ContextSize(config.context_sentences, config.max_context_chars)
         if backend is not None:
-            self.questionnaire = Questionnaire.from_config(
+            self.prompt_builder = PromptBuilder.from_config(
                 config,
                 label_set,
                 backend.symbols,
@@ -107,10 +107,10 @@ class ClassifySpans:
 
     def _requests(self, questions: Sequence[AskedSpan]) -> list[Request]:
         if self.demonstrations is None:
-            return [self.questionnaire.request(asked.question) for asked in questions]
+            return [self.prompt_builder.request(asked.question) for asked in questions]
         shown = self.demonstrations.choose([asked.sentence for asked in questions])
         return [
-            self.questionnaire.request(asked.question, fixed=chosen.fixed, near=chosen.near)
+            self.prompt_builder.request(asked.question, fixed=chosen.fixed, near=chosen.near)
             for asked, chosen in zip(questions, shown, strict=True)
         ]
 

@@ -21,7 +21,7 @@ PROB_FLOOR = 1e-6
 """Least probability of a class in a product: one model alone cannot rule a class out, and an
 endpoint that lists only its likeliest symbols says nothing of the others."""
 
-SETTLED_ROUTES = ("local", "audit")
+DECIDED_ROUTES = ("local", "audit")
 """Routes of candidates that were certain, so that nothing asked about displaces them."""
 
 
@@ -52,7 +52,7 @@ class _Fused:
 
     def ranked(self) -> RankedSpan:
         """Itself among rivals: certain local entities first, then by score."""
-        certain = self.judged.route in SETTLED_ROUTES
+        certain = self.judged.route in DECIDED_ROUTES
         return RankedSpan(
             self.judged.start, self.judged.end, self.label, (float(certain), self.score)
         )
@@ -62,14 +62,14 @@ class FuseEntities:
     """`text, candidates, routes, answers -> entities`: the final word on each candidate.
 
     Only route llm gives the LLM a say. On every other route a predicted candidate keeps its label
-    and a doubted one never enters; so it is too where no answer came or none could be read. What
+    and a near miss never enters; so it is too where no answer came or none could be read. What
     an answer does is the strategy's affair:
 
     - `override`: the LLM's label; non-entity drops the span.
     - `product`: the class of the highest p_local^(1 - weight) * p_llm^weight, which can be
       non-entity though the LLM named a label, and a label though it said non-entity.
 
-    Under both, a doubted span enters only if the LLM named a label. What then overlaps within a
+    Under both, a near miss enters only if the LLM named a label. What then overlaps within a
     document is resolved by `keep_flat`: first what was certain and not asked, then by score.
     """
 
@@ -120,7 +120,7 @@ class FuseEntities:
                 raise ContractError(
                     f"FuseEntities: verdict '{judged.verdict}' is none of the known"
                 )
-        if chosen == 0 and judged.kind == "doubted":
+        if chosen == 0 and judged.kind == "near_miss":
             return None
         best, score = self._decide(judged, chosen)
         if best == 0:
@@ -128,8 +128,8 @@ class FuseEntities:
         return _Fused(judged, self.classes[best], score, str(judged.answer_source))
 
     def _local(self, judged: _Judged) -> _Fused | None:
-        """The local model's word, which a doubted span does not have."""
-        if judged.kind == "doubted":
+        """The local model's word, which a near miss does not have."""
+        if judged.kind == "near_miss":
             return None
         score = judged.local_probs[self._class(judged.local_label)]
         return _Fused(judged, judged.local_label, score, "local")

@@ -11,24 +11,24 @@ import torch
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.labels import LabelSet
 from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS
-from linkner_ray.spanner.canary import load_recognizer
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.self_check import load_recognizer
 from linkner_ray.spanner.span_table import CandidateTable
 
 Positions = npt.NDArray[np.int64]
 
 
 class RecognizeSpans:
-    """`text`, `sentences` -> `candidates`: what the model calls an entity, and what it doubts.
+    """`text`, `sentences` -> `candidates`: what the model calls an entity, and its near misses.
 
     A document without sentences has no candidates. Sentences of all documents of a table are
     batched together, or those of each document by themselves (`recognize.batch_scope`); the answer
     for one does not depend on the others, but for the last digits of its probabilities.
 
     Args:
-        config: What to estimate, what to doubt, and how to batch.
-        model: A loaded model; None to load `config.checkpoint` and check it by its canary.
+        config: What to estimate, which near misses to keep, and how to batch.
+        model: A loaded model; None to load `config.checkpoint` and check it by its self-check.
 
     Attributes:
         recognizer: The model at work.
@@ -122,7 +122,7 @@ def _column(table: CandidateTable, tokens: _Tokens, label_set: LabelSet) -> pa.L
         "label": pa.array(label_set.classes).take(pa.array(spans.label)),
         "label_probs": probs,
         "uncertainty": spans.uncertainty,
-        "kind": np.where(table.predicted, "predicted", "doubted"),
+        "kind": np.where(table.predicted, "predicted", "near_miss"),
     }
     candidates = pa.StructArray.from_arrays(
         [pa.array(columns[field.name], field.type) for field in CANDIDATE], fields=list(CANDIDATE)

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from linkner_ray.budget import share_of
 from linkner_ray.config import RoutingConfig
+from linkner_ray.config.budget import share_of
 from linkner_ray.errors import ContractError
 from linkner_ray.schemas import ROUTES, STAGE_COLUMNS
 
@@ -19,7 +19,7 @@ _MAX_ASKED = b"linkner.max_asked"
 """Where a table carries what its unit may ask, in the metadata of its schema."""
 
 
-def allot(table: pa.Table, max_asked: int) -> pa.Table:
+def set_quota(table: pa.Table, max_asked: int) -> pa.Table:
     """A unit's documents, marked with the candidates of it that may be asked about."""
     metadata = {**(table.schema.metadata or {}), _MAX_ASKED: str(max_asked).encode()}
     return table.replace_schema_metadata(metadata)
@@ -28,7 +28,7 @@ def allot(table: pa.Table, max_asked: int) -> pa.Table:
 class RouteSpans:
     """`doc_id, candidates -> routes`: the uncertain go to the LLM, the rest stays local.
 
-    A candidate, predicted or doubted, is worth a question from the threshold up, unless config
+    A candidate, predicted or near miss, is worth a question from the threshold up, unless config
     leaves out its kind or its label. A budget is spent on the most uncertain of a unit first, the
     earlier one where two are equal; what it does not reach is `over_budget`. A seeded share of the
     certain predicted candidates is audited, and is taken from the budget first, so that a tight
@@ -78,15 +78,17 @@ class RouteSpans:
         uncertainty = pc.struct_field(candidates, "uncertainty")
         if uncertainty.null_count:
             raise ContractError(f"RouteSpans: {uncertainty.null_count} uncertainties are null")
-        doubted = _mask(pc.equal(pc.struct_field(candidates, "kind"), "doubted"))
+        near_misses = _mask(pc.equal(pc.struct_field(candidates, "kind"), "near_miss"))
         never = pa.array(self.config.never_ask, pa.string())
         askable = ~_mask(pc.is_in(pc.struct_field(candidates, "label"), never))
         # The stored uncertainty is float32: compared as such, 0.1 is at the threshold 0.1.
         threshold = pa.scalar(self.config.threshold, pa.float32())
         uncertain = _mask(pc.greater_equal(uncertainty, threshold))
-        wanted = np.flatnonzero(uncertain & askable & (self.config.route_doubted | ~doubted))
+        wanted = np.flatnonzero(
+            uncertain & askable & (self.config.route_near_misses | ~near_misses)
+        )
         audited = self._audited(
-            candidates, doc_ids, np.flatnonzero(~uncertain & askable & ~doubted)
+            candidates, doc_ids, np.flatnonzero(~uncertain & askable & ~near_misses)
         )[:max_asked]
         by_uncertainty = np.argsort(-uncertainty.to_numpy()[wanted], kind="stable")
         ranked = wanted[by_uncertainty]
@@ -100,7 +102,7 @@ class RouteSpans:
     def _audited(
         self, candidates: pa.StructArray, doc_ids: pa.Array, certain: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Those of the given candidates whose lot falls into the share, the lowest lot first."""
+        """Those of the given candidates whose hash falls into the share, the lowest first."""
         if not self.config.audit_share:
             return certain[:0]
         chosen = candidates.take(pa.array(certain))
@@ -110,9 +112,11 @@ class RouteSpans:
             chosen.field("end").to_pylist(),
             strict=True,
         )
-        lots = np.array([_lot(self.config.seed, *place) for place in places], dtype=np.float64)
-        order = np.argsort(lots, kind="stable")
-        return certain[order[lots[order] < self.config.audit_share]]
+        hashes = np.array(
+            [_seeded_hash(self.config.seed, *place) for place in places], dtype=np.float64
+        )
+        order = np.argsort(hashes, kind="stable")
+        return certain[order[hashes[order] < self.config.audit_share]]
 
     def _max_asked(self, batch: pa.Table, candidates: pa.StructArray) -> int:
         """Most candidates of the unit that may be asked about."""
@@ -120,19 +124,19 @@ class RouteSpans:
             return share_of(self.config.max_share, len(candidates))
         if self.config.max_calls is None:
             return len(candidates)
-        allotted = (batch.schema.metadata or {}).get(_MAX_ASKED)
-        if allotted is None:
+        quota = (batch.schema.metadata or {}).get(_MAX_ASKED)
+        if quota is None:
             raise ContractError(
                 "RouteSpans: the budget is in calls, and the unit has no part of it"
             )
-        return int(allotted)
+        return int(quota)
 
 
 def _mask(column: pa.BooleanArray) -> NDArray[np.bool_]:
     return column.to_numpy(zero_copy_only=False).astype(bool)
 
 
-def _lot(seed: int, doc_id: str, start: int, end: int) -> float:
+def _seeded_hash(seed: int, doc_id: str, start: int, end: int) -> float:
     """A number in [0, 1) that a span draws, the same in whatever unit, batch or run it stands."""
     content = f"{seed}\0{doc_id}\0{start}\0{end}".encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=6).digest()) / 2**48

@@ -31,20 +31,19 @@ from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import Corpus, unreachable_spans
 from linkner_ray.corpora.tables import corpus_table
-from linkner_ray.dev_set import familiarity_of, thresholds_on
 from linkner_ray.errors import ConfigError, DataError, StartupError
+from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.logs import adopt
-from linkner_ray.ray_start import start_ray
-from linkner_ray.runs.facts import differences
-from linkner_ray.runs.folder import as_json, facts_digest
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.runs.fingerprint import differences
+from linkner_ray.runs.folder import as_json, json_digest
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.checkpoint import (
     CALIBRATION,
-    CANARY_FILES,
     DECISIVE_FILES,
     MODEL_CARD,
     OPTIONAL_FILES,
+    SELF_CHECK_FILES,
     check_publishable,
     publish_checkpoint,
     read_json,
@@ -52,6 +51,7 @@ from linkner_ray.spanner.checkpoint import (
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.model_card import model_card
 from linkner_ray.storage import Folder
+from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 
@@ -91,7 +91,7 @@ def train(config: TrainConfig) -> TrainingResult:
         "dev": dev_corpus.digest,
     }
     content["model"]["encoder"] = encoder
-    run_name = config.output.run_name or f"{label_set.name}-{facts_digest(content)}"
+    run_name = config.output.run_name or f"{label_set.name}-{json_digest(content)}"
     _claim(Folder.at(config.output.storage).below(run_name), run_name, content)
     result = _fit(config, label_set, run_name, train_corpus, dev_corpus)
 
@@ -220,7 +220,7 @@ def _fit(
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
     storage_path, filesystem = _storage(config.output.storage)
     workers = config.workers
-    familiar = familiarity_of(train_corpus.sentences)
+    familiar = novelty_of(train_corpus.sentences)
     trainer = _Trainer(
         train_worker,
         train_loop_config={
@@ -228,7 +228,7 @@ def _fit(
             "label_set": label_set.model_dump(mode="json"),
             "dev": corpus_table(dev_corpus.sentences),
             "num_sentences": table.num_rows,
-            "familiarity": {f.name: getattr(familiar, f.name) for f in fields(familiar)},
+            "novelty": {f.name: getattr(familiar, f.name) for f in fields(familiar)},
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
@@ -286,7 +286,7 @@ def _publish(
         "seconds per step": round(result.seconds_per_step, 3),
     }
     # A run that an earlier release began has epochs without them.
-    others = [n for n in (*OPTIONAL_FILES, *CANARY_FILES) if (folder / n).is_file()]
+    others = [n for n in (*OPTIONAL_FILES, *SELF_CHECK_FILES) if (folder / n).is_file()]
     with tempfile.TemporaryDirectory() as staging:
         for name in (*DECISIVE_FILES, *others):
             target = Path(staging) / name

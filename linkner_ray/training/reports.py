@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 
 STATE = "training_state.json"
 

@@ -24,15 +24,13 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.corpora.scores import Counts
 from linkner_ray.corpora.tables import table_sentences
-from linkner_ray.dev_set import join, look_at
-from linkner_ray.evaluation.scores import Counts
 from linkner_ray.labels import LabelSet
-from linkner_ray.spanner.calibration import Calibration
-from linkner_ray.spanner.canary import choose_sentences, record_canary
+from linkner_ray.spanner.calibration.dev_choices import decide_on_dev
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.checkpoint import WEIGHTS
-from linkner_ray.spanner.dev_choices import decide_on_dev
-from linkner_ray.spanner.familiarity import Familiarity
 from linkner_ray.spanner.fitting import (
     Example,
     WeightAverage,
@@ -45,6 +43,8 @@ from linkner_ray.spanner.fitting import (
     training_batch,
 )
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.self_check import choose_sentences, record_self_check
+from linkner_ray.training.dev_set import join, look_at
 from linkner_ray.training.reports import EpochReport, TrainingState
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class _Run:
     dev_tokens: Sequence[Sequence[str]]
     """Of all of dev, the parts of all ranks one after the other."""
 
-    canary: Sequence[Sequence[str]]
+    self_check: Sequence[Sequence[str]]
     model: SpanNER
     average: WeightAverage
     parallel: torch.nn.Module
@@ -134,7 +134,7 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
     optimizer = make_optimizer(model, config.training)
     load_optimizer_tensors(optimizer, tensors)
     average = WeightAverage(model, decay=config.training.average_decay, averaged=averaged)
-    average.model.familiarity = Familiarity(**settings["familiarity"])
+    average.model.novelty = NoveltyFeatures(**settings["novelty"])
     dtype = config.training.dtype
     dev = table_sentences(settings["dev"])
     run = _Run(
@@ -142,7 +142,7 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
         label_set=label_set,
         dev=dev[rank::world],
         dev_tokens=[one.tokens for part in range(world) for one in dev[part::world]],
-        canary=choose_sentences([sentence.tokens for sentence in dev]),
+        self_check=choose_sentences([sentence.tokens for sentence in dev]),
         model=model,
         average=average,
         parallel=ray.train.torch.prepare_model(model),
@@ -232,11 +232,11 @@ def _epoch_batches(run: _Run, generator: np.random.Generator) -> Iterator[list[E
 
 
 def _evaluate(run: _Run) -> tuple[Counts, Calibration]:
-    """Score dev, each rank its part, and let all of it decide on temperature and doubt rules."""
+    """Score dev, each rank its part, and let all of it decide on the calibration."""
     model = run.average.model
     counts, dev = join(_gather(run, look_at(model, run.dev)), run.dev_tokens)
-    familiarity = model.familiarity
-    return counts, decide_on_dev(dev, classes=run.label_set.classes, familiarity=familiarity)
+    novelty = model.novelty
+    return counts, decide_on_dev(dev, classes=run.label_set.classes, novelty=novelty)
 
 
 def _gather(run: _Run, value: Any) -> list[Any]:  # noqa: ANN401 - any small object
@@ -258,7 +258,7 @@ def _report(run: _Run, state: TrainingState) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run.average.model.save_pretrained(folder)
-        record_canary(run.average.model, run.canary).write(folder)
+        record_self_check(run.average.model, run.self_check).write(folder)
         save_model(run.model, str(folder / TRAINED_WEIGHTS))
         save_file(optimizer_tensors(run.optimizer), folder / OPTIMIZER)
         state.write(folder)

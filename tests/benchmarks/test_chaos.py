@@ -4,7 +4,7 @@ import random
 import pytest
 
 from benchmarks import chaos
-from linkner_ray.crash_points import POINTS
+from linkner_ray.fault_injection import POINTS
 
 
 def test_every_kind_of_kill_comes_as_often_as_every_other_and_a_seed_repeats_them():

@@ -237,7 +237,7 @@ def test_a_process_that_fails_is_quoted(questions, tmp_path):
 @pytest.mark.vllm
 @pytest.mark.ray
 def test_every_way_with_a_real_engine_gives_the_same_answers(options):
-    ways = ["stage", "raw_vllm", "transformers", "ray_data_llm", "stage_ledger"]
+    ways = ["stage", "raw_vllm", "transformers", "ray_data_llm", "stage_cache"]
     numbers = classify.main([*options, "--rounds", "1", "--passes", "1", "--ways", ",".join(ways)])
     asked = {way: numbers[f"requests_{way}"] for way in ways}
     assert asked == {way: 2 if way == "transformers" else 6 for way in ways}
@@ -246,4 +246,4 @@ def test_every_way_with_a_real_engine_gives_the_same_answers(options):
         assert numbers[f"max_probability_difference_{way}"] < 1e-3
     assert 0 < numbers["engine_busy_share"] <= 1
     assert numbers["ratio_stage_to_raw_vllm"] > 0
-    assert numbers["ratio_stage_ledger_to_stage"] > 0
+    assert numbers["ratio_stage_cache_to_stage"] > 0

@@ -17,9 +17,9 @@ def test_only_the_leak_asks_about_what_gold_alone_has(arguments):
         for rule, table in tables.items()
     }
     gold = [{(0, 15), (20, 29)}, {(0, 5), (8, 14), (19, 27)}]
-    predicted, doubted, leaked = (spans[rule] for rule in leak.RULES)
+    predicted, near_misses, leaked = (spans[rule] for rule in leak.RULES)
     for row, truth in enumerate(gold):
-        assert predicted[row] <= doubted[row]
+        assert predicted[row] <= near_misses[row]
         assert leaked[row] == predicted[row] | truth
     assert leaked != predicted
 

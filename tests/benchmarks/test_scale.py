@@ -7,7 +7,8 @@ import pytest
 from benchmarks import scale
 from benchmarks.scale_nodes import sleeping_stages
 from benchmarks.scale_plan import simulate_plan
-from linkner_ray import pipeline
+from benchmarks.scale_work import steady_rate
+from linkner_ray.extract import pipeline
 
 
 def test_the_rate_of_a_run_leaves_out_what_came_before_its_first_file(tmp_path):
@@ -21,7 +22,7 @@ def test_the_rate_of_a_run_leaves_out_what_came_before_its_first_file(tmp_path):
         files.append({"path": f"entities/{name}", "rows": rows})
     files.append({"path": "_quarantine/a", "rows": 7})
     (tmp_path / "_manifest.json").write_text(json.dumps({"files": files}))
-    rate = scale.steady_rate(tmp_path)
+    rate = steady_rate(tmp_path)
     assert (rate.documents, rate.docs_per_s, rate.first_at) == (60, 5.0, 100.0)
 
 

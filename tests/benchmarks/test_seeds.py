@@ -6,9 +6,9 @@ import json
 import pytest
 
 from benchmarks import seeds
-from linkner_ray.benchmark import evaluate
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.errors import ConfigError
+from linkner_ray.evaluation.job import evaluate
 
 
 @pytest.mark.soak

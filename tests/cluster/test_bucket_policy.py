@@ -43,11 +43,11 @@ def asked(s3, monkeypatch):
     call = s3fs.S3FileSystem._call_s3
 
     async def watched(self, method, *args, **kwargs):
-        facts = {**(args[0] if args else {}), **kwargs}
-        keys = [facts["Key"]] if "Key" in facts else []
-        keys += [item["Key"] for item in facts.get("Delete", {}).get("Objects", [])]
-        resources = [f"arn:aws:s3:::{facts['Bucket']}/{key}" for key in keys]
-        for resource in resources or [f"arn:aws:s3:::{facts['Bucket']}"]:
+        given = {**(args[0] if args else {}), **kwargs}
+        keys = [given["Key"]] if "Key" in given else []
+        keys += [item["Key"] for item in given.get("Delete", {}).get("Objects", [])]
+        resources = [f"arn:aws:s3:::{given['Bucket']}/{key}" for key in keys]
+        for resource in resources or [f"arn:aws:s3:::{given['Bucket']}"]:
             found.add((ACTIONS[method], resource))
         return await call(self, method, *args, **kwargs)
 

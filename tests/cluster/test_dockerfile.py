@@ -185,7 +185,7 @@ def test_the_wheel_holds_the_code_and_every_file_it_reads(wheel):
         if path.is_file() and path.suffix != ".pyc"
     }
     assert needed <= names
-    for pattern in ("label_sets/*.yaml", "evaluation/templates/*", "py.typed"):
+    for pattern in ("label_sets/*.yaml", "reporting/templates/*", "py.typed"):
         assert fnmatch.filter(names, f"linkner_ray/{pattern}"), pattern
     assert not fnmatch.filter(names, "tests/*")
 

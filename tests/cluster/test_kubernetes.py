@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from linkner_ray.config import NightlyConfig
-from linkner_ray.config_files import load_config
+from linkner_ray.config.loading import load_config
 from tests.cluster.repository import IMAGE_TAG, RAY_VERSION, ROOT, images
 
 SCHEMA = json.loads((ROOT / "cluster/schemas/kubernetes.json").read_text(encoding="utf-8"))
@@ -247,7 +247,7 @@ def test_requests_equal_limits(rayjob):
 
 
 def test_the_job_fits_the_cluster_at_its_largest(rayjob):
-    from linkner_ray.runs.resources import check_resources
+    from linkner_ray.extract.resources import check_resources
 
     resources = job_config(rayjob).resources
     nodes = [

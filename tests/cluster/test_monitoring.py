@@ -7,7 +7,7 @@ import pytest
 import yaml
 from ray.util.metrics import Counter, Histogram, Metric
 
-from linkner_ray.run_metrics import COUNTED, RunMetrics, count_rebuilds
+from linkner_ray.extract.metrics import COUNTED, RunMetrics, count_rebuilds
 from tests.cluster.repository import ROOT
 
 DASHBOARD = json.loads((ROOT / "cluster/grafana_dashboard.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
 from linkner_ray.config import ExtractConfig
-from linkner_ray.config_files import load_config
+from linkner_ray.config.loading import load_config
 from tests.cluster.policies import actions_of, policies
 from tests.cluster.repository import IMAGE_TAG, ROOT
 

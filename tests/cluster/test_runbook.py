@@ -13,9 +13,9 @@ from ray.job_submission import JobDetails
 from ray.scripts.scripts import cli as ray_cli
 
 from linkner_ray import errors
-from linkner_ray.cli import app
+from linkner_ray.cli.app import app
 from linkner_ray.config import ExtractConfig, NightlyConfig
-from linkner_ray.config_files import load_config
+from linkner_ray.config.loading import load_config
 from linkner_ray.schemas import QUARANTINE
 from tests.cluster.repository import IMAGE_TAG, ROOT
 

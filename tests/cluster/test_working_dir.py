@@ -70,4 +70,4 @@ def test_all_that_a_job_needs_is_uploaded_and_no_more(checkout, package):
         name for name in names if name.startswith(("tests/", "benchmarks/", "examples/", ".ci/"))
     }
     assert files == set(names) - left
-    assert {"jobs/extract.py", "jobs/configs/extract_gpu.yaml", "linkner_ray/cli.py"} <= files
+    assert {"jobs/extract.py", "jobs/configs/extract_gpu.yaml", "linkner_ray/cli/app.py"} <= files

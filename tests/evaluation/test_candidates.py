@@ -27,16 +27,16 @@ GOLD = [[(0, 4, "PER"), (9, 12, "LOC")], [(0, 3, "PER")], []]
 def test_reach_calibration_and_detection_by_hand():
     found = judge_candidates(
         column(
-            [candidate(0, 4, "PER", 0.9), candidate(9, 12, "LOC", 0.2, "doubted")],
-            [candidate(0, 3, "LOC", 0.6), candidate(5, 7, "LOC", 0.1, "doubted")],
+            [candidate(0, 4, "PER", 0.9), candidate(9, 12, "LOC", 0.2, "near_miss")],
+            [candidate(0, 3, "LOC", 0.6), candidate(5, 7, "LOC", 0.1, "near_miss")],
             [],
         ),
         GOLD,
     )
-    assert (found.num_predicted, found.num_doubted, found.extra_share) == (2, 2, 1.0)
+    assert (found.num_predicted, found.num_near_misses, found.extra_share) == (2, 2, 1.0)
     # All three golds have a candidate of their boundaries; the predicted ones reach two.
-    assert found.reach == 1.0
-    assert found.reach_predicted == pytest.approx(2 / 3)
+    assert found.candidate_recall == 1.0
+    assert found.candidate_recall_predicted == pytest.approx(2 / 3)
     # right 0.9, wrong (label) 0.6: gaps 0.1 and 0.6 in bins of one; squares 0.01 and 0.36
     assert found.ece == pytest.approx(0.35)
     assert found.brier == pytest.approx(0.185)
@@ -45,22 +45,28 @@ def test_reach_calibration_and_detection_by_hand():
 
 def test_other_boundaries_do_not_reach():
     found = judge_candidates(column([candidate(0, 3, "PER", 0.9)], [], []), GOLD)
-    assert (found.reach, found.detection.auroc) == (0.0, None)
+    assert (found.candidate_recall, found.detection.auroc) == (0.0, None)
 
 
 def test_two_candidates_of_one_gold_reach_it_once():
-    twice = [candidate(0, 4, "PER", 0.9), candidate(0, 4, "LOC", 0.3, "doubted")]
-    assert judge_candidates(column(twice, [], []), GOLD).reach == pytest.approx(1 / 3)
+    twice = [candidate(0, 4, "PER", 0.9), candidate(0, 4, "LOC", 0.3, "near_miss")]
+    assert judge_candidates(column(twice, [], []), GOLD).candidate_recall == pytest.approx(1 / 3)
 
 
 def test_no_candidates_and_no_gold():
     found = judge_candidates(column([]), [[]])
-    assert (found.reach, found.ece, found.brier, found.extra_share, found.bins) == (0, 0, 0, 0, ())
+    assert (found.candidate_recall, found.ece, found.brier, found.extra_share, found.bins) == (
+        0,
+        0,
+        0,
+        0,
+        (),
+    )
 
 
 def test_uncertainties_of_predicted_candidates_are_in_the_order_of_the_documents():
     rows = column(
-        [candidate(0, 4, "PER", 0.75), candidate(9, 12, "LOC", 0.25, "doubted")],
+        [candidate(0, 4, "PER", 0.75), candidate(9, 12, "LOC", 0.25, "near_miss")],
         [],
         [candidate(0, 3, "LOC", 0.5)],
     )

@@ -52,7 +52,7 @@ ROWS = (
         "d1",
         [(0, 3, "PER")],
         [entity(0, 3, "LOC", 0.9, "llm"), entity(8, 18, "PER", 0.2)],
-        [candidate(0, 3, "PER", 0.9), candidate(22, 30, "LOC", 0.5, "doubted")],
+        [candidate(0, 3, "PER", 0.9), candidate(22, 30, "LOC", 0.5, "near_miss")],
         ["llm", "llm"],
     ),
 )
@@ -74,7 +74,7 @@ def test_each_kind_of_error():
             (0.9, "LOC", "PER"),
         ]
     ]
-    # The PER that the LLM made a LOC; the doubted span was refused and stayed right.
+    # The PER that the LLM made a LOC; the near miss was refused and stayed right.
     assert [(e.doc_id, e.start, e.ours, e.gold, e.note) for e in found.spoilt] == [
         ("d1", 0, "LOC", "PER", "local: PER")
     ]

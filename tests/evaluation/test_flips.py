@@ -14,7 +14,7 @@ from linkner_ray.evaluation.flips import (
     costly_labels,
     count_flips,
     fit_product,
-    flip_facts,
+    flips_as_dict,
     flips_table,
     harmful_labels,
     net_interval,
@@ -68,19 +68,19 @@ def test_each_kind_of_flip_is_counted_under_its_local_label():
             judged(20, "ORG", "llm"),  # no answer, gold ORG: stays right
             judged(24, "ORG", "local"),
         ],
-        [judged(0, "PER", "llm", "PER", "doubted"), judged(4, "PER", "llm", "PER", "doubted")],
+        [judged(0, "PER", "llm", "PER", "near_miss"), judged(4, "PER", "llm", "PER", "near_miss")],
     )
     gold = [{(0, 3, "ORG"), (4, 7, "PER"), (8, 11, "PER"), (20, 23, "ORG")}, {(0, 3, "PER")}]
     assert count_flips(table, gold) == {
         "ORG": Flips(wrong_to_right=1, stayed_wrong=1, stayed_right=1),
-        # of the two doubted spans one is found and one is made up: the local "no" was right there
+        # of the two near misses one is found and one is made up: the local "no" was right there
         "PER": Flips(wrong_to_right=2, right_to_wrong=2, stayed_right=1),
     }
 
 
 def test_a_right_span_displaced_by_what_the_llm_added_is_put_wrong():
     short = judged(0, "PER", "llm", "PER", probs=[0.4, 0.5, 0.1])
-    long = judged(1, "PER", "llm", "PER", "doubted", probs=[0.3, 0.6, 0.1])
+    long = judged(1, "PER", "llm", "PER", "near_miss", probs=[0.3, 0.6, 0.1])
     table = documents([short, long])
     assert count_flips(table, [{(0, 3, "PER")}])["PER"] == Flips(right_to_wrong=2)
 
@@ -158,9 +158,9 @@ def test_the_table_and_the_facts_have_every_label_and_all():
     flips = {"PER": Flips(wrong_to_right=2, stayed_right=2), "ORG": Flips(stayed_wrong=4)}
     assert "| **all** | 8 | 2 | 0 | 2 | 4 | +250 |" in flips_table(flips)
     assert "| PER | 4 | 2 | 0 | 2 | 0 | +500 |" in flips_table(flips)
-    facts = flip_facts(flips)
-    assert facts["all"]["net_per_1000"] == 250.0
-    assert facts["ORG"]["stayed_wrong"] == facts["ORG"]["asked"] == 4
+    metrics = flips_as_dict(flips)
+    assert metrics["all"]["net_per_1000"] == 250.0
+    assert metrics["ORG"]["stayed_wrong"] == metrics["ORG"]["asked"] == 4
 
 
 def test_a_product_is_fitted_on_what_could_be_read():

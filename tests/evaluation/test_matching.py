@@ -9,13 +9,13 @@ from nervaluate.evaluator import Evaluator
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
+from linkner_ray.corpora.scores import score_entities
 from linkner_ray.evaluation.matching import (
     KINDS,
     boundary_errors,
     match_scores,
     matches_by_label,
 )
-from linkner_ray.evaluation.scores import score_entities
 
 LABELS = ("LOC", "PER")
 LENGTH = 8

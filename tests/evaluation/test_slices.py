@@ -3,16 +3,16 @@
 import pyarrow as pa
 
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.evaluation.scores import Counts, score_entities
+from linkner_ray.corpora.scores import Counts, score_entities
 from linkner_ray.evaluation.slices import (
     SentenceTokens,
-    by_familiarity,
     by_length,
+    by_novelty,
     by_source,
     confusion,
 )
 from linkner_ray.schemas import STAGE_COLUMNS
-from linkner_ray.spanner.familiarity import Familiarity
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 
 SENTENCES = (
     LabelledSentence(("Ada", "met", "the", "Bank", "of", "New", "York", "City", ".")),
@@ -42,8 +42,8 @@ def test_by_length():
 
 
 def test_by_what_training_held():
-    trained = Familiarity.of([(("Ada", "in", "Paris"), [(0, 1, "PER"), (2, 3, "LOC")])])
-    found = by_familiarity(GOLD, FOUND, SentenceTokens(SENTENCES), trained)
+    trained = NoveltyFeatures.of([(("Ada", "in", "Paris"), [(0, 1, "PER"), (2, 3, "LOC")])])
+    found = by_novelty(GOLD, FOUND, SentenceTokens(SENTENCES), trained)
     assert found["seen"] == Counts(true_positives=2, false_negatives=1)
     assert found["other label"] == Counts(false_positives=1)  # Paris as PER
     assert found["unseen"] == Counts(false_positives=1, false_negatives=1)
@@ -56,11 +56,11 @@ def test_by_source():
 
     rows = [
         [entity(0, 3, "PER", "local"), entity(20, 33, "LOC", "llm")],
-        [entity(0, 5, "LOC", "ledger"), entity(6, 9, "PER", "llm")],
+        [entity(0, 5, "LOC", "cache"), entity(6, 9, "PER", "llm")],
     ]
     found = by_source(pa.chunked_array([pa.array(rows, STAGE_COLUMNS["entities"])]), GOLD)
     assert {name: (one.num_entities, one.num_right) for name, one in found.items()} == {
-        "ledger": (1, 1),
+        "cache": (1, 1),
         "llm": (2, 1),
         "local": (1, 1),
     }

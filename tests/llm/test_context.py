@@ -6,7 +6,7 @@ import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
 
-from linkner_ray.llm.context import ELLIPSIS, ContextSize, Question, neutralise, render_context
+from linkner_ray.llm.context import ELLIPSIS, ContextSize, Question, render_context, sanitise
 from linkner_ray.llm.prompts import SPAN_CLOSE, SPAN_OPEN, render_question
 
 TEXT = "One is here. Ada met Bo. Three is last."
@@ -101,8 +101,8 @@ def test_a_span_mark_in_the_text_is_broken_also_across_the_border_of_the_span():
         ("a < b | c > d [1]", "a < b | c > d [1]"),
     ],
 )
-def test_control_strings_layout_and_invisible_characters_are_neutralised(text, harmless):
-    assert neutralise(text) == harmless
+def test_control_strings_layout_and_invisible_characters_are_sanitised(text, harmless):
+    assert sanitise(text) == harmless
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_control_strings_layout_and_invisible_characters_are_neutralised(text, h
     ],
 )
 def test_letters_that_look_latin_become_so_in_words_that_are_otherwise_latin(word, shown):
-    assert neutralise(f"in {word}, yes") == f"in {shown}, yes"
+    assert sanitise(f"in {word}, yes") == f"in {shown}, yes"
 
 
 @pytest.mark.parametrize("filler", ["A", "\u0430a", "<|", "\u4e2d", "\u200b", " "])
@@ -153,13 +153,13 @@ def test_the_marks_around_the_span_are_the_only_ones_and_the_span_is_whole(befor
         assert len(re.findall(f"(?={re.escape(mark)})", message)) == 2  # in the text, and asked
     # as many lines as the layout has: the page cannot add one
     assert message.count("\n") == 3
-    shown = neutralise(text[bounds[0] : bounds[1]])
+    shown = sanitise(text[bounds[0] : bounds[1]])
     assert f"{SPAN_OPEN}{shown}{SPAN_CLOSE}" in message
     first = message.index(SPAN_OPEN)
     assert message[first:].startswith(f"{SPAN_OPEN}{shown}{SPAN_CLOSE}")
 
 
-def test_without_neutralising_that_property_does_not_hold():
+def test_without_sanitising_that_property_does_not_hold():
     def marks(text):
         question = Question(f"{text}Ada", len(text), len(text) + 3)
         return render_question(question).count(SPAN_OPEN)
@@ -168,11 +168,11 @@ def test_without_neutralising_that_property_does_not_hold():
 
 
 @given(HOSTILE)
-def test_neutralised_text_is_one_visible_line_and_stays_as_it_is(text):
-    harmless = neutralise(text)
+def test_sanitised_text_is_one_visible_line_and_stays_as_it_is(text):
+    harmless = sanitise(text)
     assert not {"Cc", "Cf", "Cs", "Zl", "Zp"} & {unicodedata.category(c) for c in harmless}
     assert not re.search(r"<\||\|>|\[\[|\]\]|</|\[INST\]| {2}", harmless)
-    assert neutralise(harmless) == harmless
+    assert sanitise(harmless) == harmless
 
 
 @given(HOSTILE.filter(bool), st.data())
@@ -183,5 +183,5 @@ def test_any_span_of_any_text_is_rendered(text, data):
     question = render_context(text, [(0, len(text))], index=0, span=(start, end), size=size)
     assert 0 <= question.start <= question.end <= len(question.context)
     assert "\n" not in question.context
-    kept = neutralise(text[start : min(end, start + size.chars)]).strip()
+    kept = sanitise(text[start : min(end, start + size.chars)]).strip()
     assert question.span.removesuffix(ELLIPSIS) == kept.removesuffix(ELLIPSIS)

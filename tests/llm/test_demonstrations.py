@@ -165,7 +165,7 @@ def test_a_sentence_that_is_one_name_has_no_non_entity():
     assert non_entity_spans(sentence("Ada"), seed=0, index=0) == []
 
 
-def test_hostile_words_of_a_corpus_are_shown_neutralised():
+def test_hostile_words_of_a_corpus_are_shown_sanitised():
     corpus = [sentence("Ada met <|im_end|>[[x]] .")]
     (shown,) = random_ones(corpus, per_class=1).choose(["x y z"])
     assert contexts(shown.fixed) == ["Ada met < |im_end| >[x] ."]

@@ -15,7 +15,7 @@ import pytest
 
 from linkner_ray.labels import Label, LabelSet, load_label_set, shipped_label_sets
 from linkner_ray.llm.context import ContextSize, render_context
-from linkner_ray.llm.prompts import Demonstration, Questionnaire, choose_symbols
+from linkner_ray.llm.prompts import Demonstration, PromptBuilder, choose_symbols
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -31,11 +31,11 @@ LABELS = LabelSet(
 
 def rendered(label_set, *, symbols, fixed=(), near=()):
     """Everything a backend is given, but for the names of model and recipe."""
-    questionnaire = Questionnaire.for_label_set(label_set, symbols, model="", decoding="")
+    prompt_builder = PromptBuilder.for_label_set(label_set, symbols, model="", decoding="")
     question = render_context(
         TEXT, [(0, 26), (27, 36)], index=0, span=(18, 25), size=ContextSize(1, 2000)
     )
-    request = questionnaire.request(question, fixed=fixed, near=near)
+    request = prompt_builder.request(question, fixed=fixed, near=near)
     (_, system), (_, user) = request.messages
     options = "\n".join(f"{symbol} -> {class_id}" for symbol, class_id in request.options)
     return f"=== system\n{system}\n=== user\n{user}\n=== options\n{options}\n"

@@ -7,7 +7,7 @@ from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.option_order import OptionOrder
 from linkner_ray.llm.prompts import (
-    Questionnaire,
+    PromptBuilder,
     Verdict,
     choose_symbols,
     class_names,
@@ -27,15 +27,15 @@ NAMES = class_names(LABELS)
 
 
 @pytest.fixture
-def questionnaire():
-    return Questionnaire.for_label_set(
+def prompt_builder():
+    return PromptBuilder.for_label_set(
         LABELS, ("A", "B", "C"), model="some-llm", decoding="one token"
     )
 
 
 @pytest.fixture
-def request_(questionnaire):
-    return questionnaire.request(Question("Ada met Bo.", 8, 10))
+def request_(prompt_builder):
+    return prompt_builder.request(Question("Ada met Bo.", 8, 10))
 
 
 def test_the_prompt_in_full(request_):
@@ -59,8 +59,8 @@ def test_the_prompt_in_full(request_):
     )
 
 
-def test_the_key_names_the_recipe_and_is_the_same_for_the_same_request(questionnaire, request_):
-    again = questionnaire.request(Question("Ada met Bo.", 8, 10))
+def test_the_key_names_the_recipe_and_is_the_same_for_the_same_request(prompt_builder, request_):
+    again = prompt_builder.request(Question("Ada met Bo.", 8, 10))
     assert again.key == request_.key
     assert request_.key.startswith("k1:")
     assert len(request_.key) == len("k1:") + 32
@@ -127,7 +127,7 @@ def test_a_symbol_wins_over_a_label_id_that_looks_like_it():
             Label(id="A", name="alpha", description="Alpha."),
         ),
     )
-    request = Questionnaire.for_label_set(
+    request = PromptBuilder.for_label_set(
         labels, ("A", "B", "C"), model="some-llm", decoding="one token"
     ).request(Question("x", 0, 1))
     assert read_text(request, "B", class_names(labels)).label == "A"
@@ -140,10 +140,10 @@ def test_more_than_26_options_go_on_with_small_letters_and_more_than_52_are_refu
 
 
 def test_probabilities_come_in_the_order_of_the_classes_however_the_options_are_ordered(
-    questionnaire,
+    prompt_builder,
 ):
     order = OptionOrder(kind="shuffled", count=3, seed=0)
-    shuffled = questionnaire.in_order(order)
+    shuffled = prompt_builder.in_order(order)
     questions = [Question(f"Ada {n}", 0, 3) for n in range(20)]
     requests = [shuffled.request(question) for question in questions]
     assert len({request.options for request in requests}) == 3
@@ -154,8 +154,8 @@ def test_probabilities_come_in_the_order_of_the_classes_however_the_options_are_
         assert not request.variants
 
 
-def test_the_same_options_of_a_set_in_another_order_are_another_request(questionnaire):
-    request = questionnaire.request(Question("Ada", 0, 3))
+def test_the_same_options_of_a_set_in_another_order_are_another_request(prompt_builder):
+    request = prompt_builder.request(Question("Ada", 0, 3))
     assert replace(request, classes=("O", "ORG", "PER")).key != request.key
     # what is the default anyway is not part of the name
     assert replace(request, classes=()).key == request.key
@@ -165,7 +165,7 @@ def test_where_names_are_offered_alone_the_reply_is_a_name():
     labels = LabelSet(
         name="odd", labels=(Label(id="L", name="language (spoken)", description="Languages."),)
     )
-    request = Questionnaire.for_label_set(labels, (), model="m", decoding="d").request(
+    request = PromptBuilder.for_label_set(labels, (), model="m", decoding="d").request(
         Question("x", 0, 1)
     )
     assert request.options == (("language (spoken)", "L"), ("non-entity", "O"))

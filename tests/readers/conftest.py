@@ -1,4 +1,4 @@
-"""Shards written for a test, and a reader that checks its own accounts."""
+"""Shards written for a test, and a reader that checks its own counters."""
 
 import dataclasses
 import gzip

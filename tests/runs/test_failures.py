@@ -12,7 +12,7 @@ from linkner_ray.runs.failures import (
     remove_leftovers,
     requeue,
 )
-from linkner_ray.runs.folder import Receipt, RunFolder
+from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT, QUARANTINE
 
@@ -24,7 +24,7 @@ def source(path, version="1"):
 
 
 def unit(path, first_record=0, **counts):
-    return Receipt(
+    return UnitResult(
         unit=unit_name(source(path).digest("plan"), first_record),
         source=path,
         first_record=first_record,
@@ -52,26 +52,26 @@ def finished(url):
     folder = RunFolder(url)
     folder.begin({"plan": {}})
     files = []
-    for receipt in UNITS:
+    for unit_result in UNITS:
         rows = [
             {
-                "path": receipt.source,
-                "record": receipt.first_record + index,
+                "path": unit_result.source,
+                "record": unit_result.first_record + index,
                 "reason": reason,
                 "detail": "d",
                 "num_chars": 0,
             }
-            for reason, count in failures_of(receipt).items()
+            for reason, count in failures_of(unit_result).items()
             if reason != "failed_answer"
             for index in range(count)
         ]
         files += folder.commit(
-            receipt,
+            unit_result,
             entities=OUTPUT.empty_table(),
             quarantine=pa.Table.from_pylist(rows, schema=QUARANTINE),
             candidates=CANDIDATES_OUTPUT.empty_table(),
         )
-    folder.finish(folder.receipts(), files, {})
+    folder.finish(folder.unit_results(), files, {})
     return folder
 
 
@@ -118,21 +118,21 @@ def test_failures_are_chosen_by_reason_and_file(wanted, paths):
 
 
 def test_rows_are_read_by_place_and_only_those_wanted(run):
-    rows = read_failures(run, run.receipts(), ALL).to_pylist()
+    rows = read_failures(run, run.unit_results(), ALL).to_pylist()
     assert [(row["path"], row["record"]) for row in rows] == [
         ("in/a.jsonl", 5),
         ("in/a.jsonl", 5),
         ("in/a.jsonl", 6),
         ("in/b.jsonl", 0),
     ]
-    assert read_failures(run, run.receipts(), Wanted(reasons=("bad_json",))).num_rows == 2
+    assert read_failures(run, run.unit_results(), Wanted(reasons=("bad_json",))).num_rows == 2
     assert read_failures(run, UNITS[:1], ALL).num_rows == 0
 
 
 def test_a_damaged_quarantine_file_is_named(run):
     run.folder.write_whole(f"_quarantine/part-{UNITS[2].unit}.parquet", b"no parquet")
     with pytest.raises(DataError, match=f"part-{UNITS[2].unit}.parquet is damaged"):
-        read_failures(run, run.receipts(), ALL)
+        read_failures(run, run.unit_results(), ALL)
 
 
 def test_requeued_units_leave_nothing_behind_and_the_run_is_no_longer_complete(run):
@@ -140,7 +140,7 @@ def test_requeued_units_leave_nothing_behind_and_the_run_is_no_longer_complete(r
     requeue(run, find_failed_shards(UNITS, ALL, plan_digest="plan", source_now=source))
     gone = {name for name in before if any(u.unit in name for u in UNITS[1:])}
     assert set(before) - set(names(run)) == gone | {"_SUCCESS", "_manifest.json"}
-    assert [receipt.unit for receipt in run.receipts()] == [UNITS[0].unit]
+    assert [unit_result.unit for unit_result in run.unit_results()] == [UNITS[0].unit]
 
 
 @pytest.mark.parametrize("num_removals", range(10))
@@ -161,14 +161,14 @@ def test_a_requeue_that_is_cut_off_leaves_a_run_that_goes_on(run, monkeypatch, n
         with pytest.raises(KeyboardInterrupt):
             requeue(run, chosen)
     assert num_removals == 0 or not run.is_complete
-    done = run.receipts()
+    done = run.unit_results()
     remove_leftovers(run, done)
-    finished = {receipt.unit for receipt in done}
-    for receipt in UNITS:
-        files = [name for name in names(run) if receipt.unit in name]
-        has_rows = any(reason != "failed_answer" for reason in failures_of(receipt))
+    finished = {unit_result.unit for unit_result in done}
+    for unit_result in UNITS:
+        files = [name for name in names(run) if unit_result.unit in name]
+        has_rows = any(reason != "failed_answer" for reason in failures_of(unit_result))
         whole = 2 + has_rows
-        assert len(files) == (whole if receipt.unit in finished else 0)
+        assert len(files) == (whole if unit_result.unit in finished else 0)
 
 
 @pytest.mark.usefixtures("s3")
@@ -177,9 +177,9 @@ def test_units_on_an_object_store_are_taken_out():
 
     s3fs.S3FileSystem().mkdir("failures")
     run = finished("s3://failures/out")
-    assert read_failures(run, run.receipts(), ALL).num_rows == 4
+    assert read_failures(run, run.unit_results(), ALL).num_rows == 4
     requeue(run, find_failed_shards(UNITS, ALL, plan_digest="plan", source_now=source))
-    assert [receipt.unit for receipt in run.receipts()] == [UNITS[0].unit]
+    assert [unit_result.unit for unit_result in run.unit_results()] == [UNITS[0].unit]
     assert not run.is_complete
     assert run.folder.names("_quarantine") == []
     assert run.folder.names("candidates") == [f"part-{UNITS[0].unit}.parquet"]

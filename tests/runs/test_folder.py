@@ -6,15 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.errors import ConfigError, ContractError, DataError
-from linkner_ray.runs.folder import Receipt, RunFolder, parquet_bytes
+from linkner_ray.runs.folder import RunFolder, UnitResult, parquet_bytes
 from linkner_ray.schemas import OUTPUT, QUARANTINE
 from linkner_ray.storage import Folder
 
 PLAN = {"schema_version": 1, "config": {"routing": {"threshold": 0.1}}}
 
 
-def receipt(first_record=0, **changes):
-    facts = {
+def unit_result(first_record=0, **changes):
+    fingerprint = {
         "unit": f"abc-{first_record:010d}",
         "source": "a.parquet",
         "first_record": first_record,
@@ -22,7 +22,7 @@ def receipt(first_record=0, **changes):
         "is_last": False,
         "counts": {"documents_entities": 0, "documents_empty": 1},
     }
-    return Receipt(**{**facts, **changes})
+    return UnitResult(**{**fingerprint, **changes})
 
 
 def output_rows():
@@ -40,35 +40,38 @@ def quarantine_rows():
     return pa.Table.from_pylist([row], schema=QUARANTINE)
 
 
-def commit(run, receipt, quarantine=None):
+def commit(run, unit_result, quarantine=None):
     return run.commit(
-        receipt,
+        unit_result,
         entities=output_rows(),
         quarantine=QUARANTINE.empty_table() if quarantine is None else quarantine,
         candidates=None,
     )
 
 
-def test_a_receipt_is_read_back_from_its_part_file(tmp_path):
+def test_a_unit_result_is_read_back_from_its_part_file(tmp_path):
     run = RunFolder(str(tmp_path / "out"))
     run.begin({"plan": PLAN})
-    commit(run, receipt(0))
-    commit(run, receipt(7, is_last=True))
-    assert RunFolder(str(tmp_path / "out")).receipts() == [receipt(0), receipt(7, is_last=True)]
+    commit(run, unit_result(0))
+    commit(run, unit_result(7, is_last=True))
+    assert RunFolder(str(tmp_path / "out")).unit_results() == [
+        unit_result(0),
+        unit_result(7, is_last=True),
+    ]
 
 
 def test_a_unit_written_again_gives_the_same_bytes(tmp_path):
     run = RunFolder(str(tmp_path))
-    commit(run, receipt())
+    commit(run, unit_result())
     first = (tmp_path / "entities/part-abc-0000000000.parquet").read_bytes()
-    commit(run, receipt(seconds={"RecognizeSpans": 1.5}))
+    commit(run, unit_result(seconds={"RecognizeSpans": 1.5}))
     assert (tmp_path / "entities/part-abc-0000000000.parquet").read_bytes() == first
 
 
 def test_quarantine_is_written_only_where_there_is_any(tmp_path):
     run = RunFolder(str(tmp_path))
-    commit(run, receipt(0))
-    commit(run, receipt(1), quarantine=quarantine_rows())
+    commit(run, unit_result(0))
+    commit(run, unit_result(1), quarantine=quarantine_rows())
     assert [path.name for path in (tmp_path / "_quarantine").iterdir()] == [
         "part-abc-0000000001.parquet"
     ]
@@ -76,9 +79,9 @@ def test_quarantine_is_written_only_where_there_is_any(tmp_path):
 
 def test_a_write_that_never_ended_is_not_a_part_file(tmp_path):
     run = RunFolder(str(tmp_path))
-    commit(run, receipt())
+    commit(run, unit_result())
     (tmp_path / "entities/.part-abc-0000000009.parquet.123").write_bytes(b"half")
-    assert [found.first_record for found in run.receipts()] == [0]
+    assert [found.first_record for found in run.unit_results()] == [0]
 
 
 def test_the_same_run_may_begin_again(tmp_path):
@@ -124,7 +127,7 @@ def test_what_a_run_does_not_write_may_lie_beside_it(tmp_path):
 def test_a_foreign_part_file_in_a_run_is_named_and_stays(tmp_path, below):
     run = RunFolder(str(tmp_path))
     run.begin({"plan": PLAN})
-    commit(run, receipt(0))
+    commit(run, unit_result(0))
     run.folder.write_whole(f"{below}/part-00000.parquet", b"mine")
     with pytest.raises(ConfigError, match=rf"holds {below}/part-00000.parquet, which no run wrote"):
         RunFolder(str(tmp_path)).begin({"plan": PLAN})
@@ -149,27 +152,27 @@ def test_only_uploads_of_part_files_are_aborted(s3):
     assert sorted(upload["Key"] for upload in left) == sorted(foreign)
 
 
-def test_a_part_file_without_a_receipt_is_named(tmp_path):
+def test_a_part_file_without_a_unit_result_is_named(tmp_path):
     (tmp_path / "entities").mkdir()
     pq.write_table(output_rows(), tmp_path / "entities/part-x.parquet")
-    with pytest.raises(ContractError, match=r"part-x.parquet carries no receipt"):
-        RunFolder(str(tmp_path)).receipts()
+    with pytest.raises(ContractError, match=r"part-x.parquet carries no unit result"):
+        RunFolder(str(tmp_path)).unit_results()
 
 
 def test_a_damaged_part_file_is_named(tmp_path):
     run = RunFolder(str(tmp_path))
-    commit(run, receipt())
+    commit(run, unit_result())
     part = tmp_path / "entities/part-abc-0000000000.parquet"
     part.write_bytes(part.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"part-abc-0000000000.parquet is damaged"):
-        run.receipts()
+        run.unit_results()
 
 
 def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):
     run = RunFolder(str(tmp_path))
     assert not run.is_complete
-    files = commit(run, receipt(7)) + commit(run, receipt(0), quarantine_rows())
-    run.finish([receipt(7), receipt(0)], files, {"totals": {"documents_read": 2}})
+    files = commit(run, unit_result(7)) + commit(run, unit_result(0), quarantine_rows())
+    run.finish([unit_result(7), unit_result(0)], files, {"totals": {"documents_read": 2}})
     manifest = json.loads((tmp_path / "_manifest.json").read_text())
     assert [file["path"] for file in manifest["files"]] == [
         "entities/part-abc-0000000000.parquet",
@@ -187,13 +190,13 @@ def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):
     assert run.is_complete
 
 
-def test_a_unit_whose_file_has_other_rows_than_its_receipt_stops_the_run(tmp_path):
+def test_a_unit_whose_file_has_other_rows_than_its_unit_result_stops_the_run(tmp_path):
     run = RunFolder(str(tmp_path))
-    lies = receipt(0, counts={"documents_entities": 1, "documents_empty": 1})
+    lies = unit_result(0, counts={"documents_entities": 1, "documents_empty": 1})
     with pytest.raises(ContractError, match=r"part-abc-0000000000.parquet has 1 rows, .* 2"):
         run.finish([lies], commit(run, lies), {})
     with pytest.raises(ContractError, match=r"part-abc-0000000000.parquet has no rows"):
-        run.finish([receipt()], [], {})
+        run.finish([unit_result()], [], {})
     assert not run.is_complete
 
 
@@ -207,7 +210,7 @@ def test_a_folder_begun_by_other_code_is_refused_with_the_difference_named(tmp_p
 def test_beginning_takes_the_marks_and_what_killed_writers_left(tmp_path):
     run = RunFolder(str(tmp_path))
     run.begin({"plan": PLAN})
-    run.finish([receipt()], commit(run, receipt()), {})
+    run.finish([unit_result()], commit(run, unit_result()), {})
     (tmp_path / "entities" / f".part-abc-0000000009.parquet.linkner-{'a' * 32}").write_bytes(
         b"half"
     )

@@ -5,15 +5,15 @@ from linkner_ray.errors import DataError
 from linkner_ray.runs.folder import RunFolder, parquet_bytes
 from linkner_ray.runs.manifest import read_all, verify_output, written_files
 from linkner_ray.storage import Folder
-from tests.runs.test_folder import commit, quarantine_rows, receipt
+from tests.runs.test_folder import commit, quarantine_rows, unit_result
 
 
 @pytest.fixture
 def output(tmp_path):
     """A finished run of two units, one with quarantine."""
     run = RunFolder(str(tmp_path))
-    files = commit(run, receipt(0), quarantine_rows()) + commit(run, receipt(1))
-    run.finish([receipt(0), receipt(1)], files, {})
+    files = commit(run, unit_result(0), quarantine_rows()) + commit(run, unit_result(1))
+    run.finish([unit_result(0), unit_result(1)], files, {})
     return Folder.at(str(tmp_path))
 
 
@@ -23,7 +23,7 @@ def test_an_output_as_it_was_written_is_what_its_manifest_says(output):
 
 def test_facts_read_back_are_those_of_the_writer(tmp_path):
     run = RunFolder(str(tmp_path))
-    written = commit(run, receipt(0), quarantine_rows())
+    written = commit(run, unit_result(0), quarantine_rows())
     read = read_all(run.folder, written_files(run.folder))
     assert sorted(read, key=str) == sorted(written, key=str)
 

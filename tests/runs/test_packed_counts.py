@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from linkner_ray.runs.accounts import add_counts
+from linkner_ray.runs.counters import add_counts
 from linkner_ray.runs.packed_counts import PackedCounts
 
 NAMES = [f"uncertainty_predicted_bin_{index:02d}" for index in range(70)]

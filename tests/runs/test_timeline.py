@@ -6,26 +6,26 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from linkner_ray.runs.folder import Receipt
+from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.timeline import measure_timeline
 
 
-def receipt(number, **stages):
+def unit_result(number, **stages):
     """A unit whose stages are `(began, seconds, worker)`."""
     parts = {
         name: {stage: times[place] for stage, times in stages.items()}
         for place, name in enumerate(("began", "seconds", "workers"))
     }
-    return Receipt(
+    return UnitResult(
         unit=f"u-{number}", source="a", first_record=0, num_records=1, is_last=True, counts={},
         **parts,
     )  # fmt: skip
 
 
 UNITS = [
-    receipt(1, RecognizeSpans=(100, 4, 1), RouteSpans=(104, 1, 1), ClassifySpans=(105, 5, 9)),
-    receipt(2, RecognizeSpans=(100, 2, 2), RouteSpans=(102, 1, 2), ClassifySpans=(106, 2, 9)),
-    receipt(3, RecognizeSpans=(105, 1, 1), ClassifySpans=(108, 2, 9)),
+    unit_result(1, RecognizeSpans=(100, 4, 1), RouteSpans=(104, 1, 1), ClassifySpans=(105, 5, 9)),
+    unit_result(2, RecognizeSpans=(100, 2, 2), RouteSpans=(102, 1, 2), ClassifySpans=(106, 2, 9)),
+    unit_result(3, RecognizeSpans=(105, 1, 1), ClassifySpans=(108, 2, 9)),
 ]
 
 
@@ -54,19 +54,21 @@ def test_actors_that_did_nothing_count_and_so_do_those_that_came_later():
 
 
 def test_units_of_an_earlier_run_have_no_times():
-    assert measure_timeline([receipt(1)], {"encoder": 1}) is None
-    assert measure_timeline([*UNITS, receipt(4)], {"encoder": 2}) == measure_timeline(
+    assert measure_timeline([unit_result(1)], {"encoder": 1}) is None
+    assert measure_timeline([*UNITS, unit_result(4)], {"encoder": 2}) == measure_timeline(
         UNITS, {"encoder": 2}
     )
 
 
 def test_a_pool_without_units_is_idle():
-    pool = measure_timeline([receipt(1, ReadDocuments=(5, 1, 1))], {"encoder": 3}).pools["encoder"]
+    pool = measure_timeline([unit_result(1, ReadDocuments=(5, 1, 1))], {"encoder": 3}).pools[
+        "encoder"
+    ]
     assert (pool.actors, pool.busy_s, pool.share) == (3, 0, 0)
 
 
 def test_a_run_that_took_no_time_is_no_division_by_zero():
-    found = measure_timeline([receipt(1, RecognizeSpans=(5, 0, 1))], {"encoder": 1})
+    found = measure_timeline([unit_result(1, RecognizeSpans=(5, 0, 1))], {"encoder": 1})
     assert found.pools["encoder"].share == 0
     assert not any(found.units["RecognizeSpans"])
 
@@ -75,7 +77,7 @@ def test_many_units_agree_with_brute_force():
     dice = random.Random(5)
     began = 1_700_000_000.0  # as large as real ones: differences must not drown
     units = [
-        receipt(
+        unit_result(
             n, RecognizeSpans=(began + dice.random() * 50, dice.random() * 3, dice.randrange(4))
         )
         for n in range(200)

@@ -24,7 +24,7 @@ def candidates_of(recognizer, sentences):
                 label=classes[spans.label[row]],
                 probs=tuple(spans.probs[row].tolist()),
                 uncertainty=float(spans.uncertainty[row]),
-                kind="predicted" if table.predicted[row] else "doubted",
+                kind="predicted" if table.predicted[row] else "near_miss",
             )
         )
     return found

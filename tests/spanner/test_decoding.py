@@ -3,9 +3,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linkner_ray.spanner.decoding import DoubtRules, ScoredSpan, choose_candidates
+from linkner_ray.spanner.decoding import NearMissRules, ScoredSpan, choose_candidates
 
-RULES = DoubtRules(floor=0.1, max_spans=2, certain_confidence=0.9)
+RULES = NearMissRules(floor=0.1, max_spans=2, certain_confidence=0.9)
 
 
 def span(start, end, probability, *, entity=None, label="PER", is_entity=True):
@@ -30,24 +30,24 @@ def test_confidence_exactly_at_the_limit_is_certain():
     assert choose_candidates([span(0, 2, 0.9), lost(0, 1, 0.4)], RULES) == ([0], [])
 
 
-def test_a_span_exactly_at_the_floor_is_doubted():
+def test_a_span_exactly_at_the_floor_is_near_miss():
     assert choose_candidates([lost(0, 1, 0.1), lost(2, 3, 0.0999)], RULES) == ([], [0])
 
 
-def test_only_the_likeliest_doubted_spans_stay_in_order_of_position():
+def test_only_the_likeliest_near_misses_stay_in_order_of_position():
     spans = [lost(6, 7, 0.3), lost(0, 1, 0.2), lost(4, 5, 0.4), lost(2, 3, 0.1)]
-    assert choose_candidates(spans, RULES).doubted == [2, 0]
+    assert choose_candidates(spans, RULES).near_misses == [2, 0]
 
 
 def test_doubt_can_be_switched_off():
-    rules = DoubtRules(floor=0.1, max_spans=0, certain_confidence=0.9)
+    rules = NearMissRules(floor=0.1, max_spans=0, certain_confidence=0.9)
     assert choose_candidates([span(0, 1, 0.5), lost(2, 3, 0.4)], rules) == ([0], [])
 
 
 def test_doubt_goes_by_the_probability_of_being_any_entity():
     # Torn between two labels: 0.3 each, non-entity 0.4.
     torn = span(0, 1, 0.3, entity=0.6, is_entity=False)
-    rules = DoubtRules(floor=0.5, max_spans=2, certain_confidence=0.9)
+    rules = NearMissRules(floor=0.5, max_spans=2, certain_confidence=0.9)
     assert choose_candidates([torn, lost(2, 3, 0.45)], rules) == ([], [0])
 
 
@@ -78,12 +78,12 @@ def test_the_choice_does_not_depend_on_the_order(spans, random):
 def test_candidates_keep_the_rules(spans):
     choice = choose_candidates(spans, RULES)
     predicted = [spans[index] for index in choice.predicted]
-    doubted = [spans[index] for index in choice.doubted]
-    assert not set(choice.predicted) & set(choice.doubted)
+    near_misses = [spans[index] for index in choice.near_misses]
+    assert not set(choice.predicted) & set(choice.near_misses)
     assert all(one.end_token <= other.start_token for one, other in pairwise(predicted))
     assert all(one.is_entity for one in predicted)
-    assert len(doubted) <= RULES.max_spans
-    for one in doubted:
+    assert len(near_misses) <= RULES.max_spans
+    for one in near_misses:
         assert one.entity_probability >= RULES.floor
         assert not any(
             other.probability >= 0.9
@@ -94,8 +94,8 @@ def test_candidates_keep_the_rules(spans):
 
 
 @given(spans_of_a_sentence)
-def test_every_likely_span_that_touches_no_certain_entity_is_doubted(spans):
-    rules = DoubtRules(floor=0.1, max_spans=len(spans), certain_confidence=0.9)
+def test_every_likely_span_that_touches_no_certain_entity_is_near_miss(spans):
+    rules = NearMissRules(floor=0.1, max_spans=len(spans), certain_confidence=0.9)
     choice = choose_candidates(spans, rules)
     certain = [spans[index] for index in choice.predicted if spans[index].probability >= 0.9]
     expected = {
@@ -108,4 +108,4 @@ def test_every_likely_span_that_touches_no_certain_entity_is_doubted(spans):
             for other in certain
         )
     }
-    assert set(choice.doubted) == expected
+    assert set(choice.near_misses) == expected

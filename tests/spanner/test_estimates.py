@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from linkner_ray.spanner.estimates import (
-    believed_estimate,
     estimate,
     missing_estimates,
     possible_estimates,
+    recalibrated_estimate,
 )
 
 READ_OFF = ("confidence", "entropy")
@@ -43,9 +43,9 @@ def test_each_estimate_by_hand():
         assert estimate(name, probs, logits).item() == pytest.approx(value, abs=1e-6)
 
 
-def test_belief_moves_what_reads_probabilities_and_nothing_else():
+def test_recalibration_moves_what_reads_probabilities_and_nothing_else():
     probs, label = np.array([[0.5, 0.25, 0.25]], dtype=np.float32), np.array([2])
     # Of its own label, though non-entity is now more probable.
-    assert believed_estimate("confidence", probs, label) == pytest.approx([0.75])
+    assert recalibrated_estimate("confidence", probs, label) == pytest.approx([0.75])
     for name in ("mc_dropout", "evidential"):
-        assert believed_estimate(name, probs, label) is None
+        assert recalibrated_estimate(name, probs, label) is None

@@ -71,17 +71,19 @@ def test_hidden_of_chosen_spans_leads_to_their_logits():
     )
 
 
-def test_a_thinned_head_answers_for_a_span_whatever_is_beside_it():
+def test_a_dropout_sampled_head_answers_for_a_span_whatever_is_beside_it():
     head = make_head().eval()
     hidden = torch.randn(7, 16, generator=torch.Generator().manual_seed(3))
-    together = head.thinned_logits(hidden, seed=(11,))
+    together = head.dropout_sampled_logits(hidden, seed=(11,))
     assert together.shape == (7, CLASSES)
-    torch.testing.assert_close(together[4:5], head.thinned_logits(hidden[4:5], seed=(11,)))
-    assert not torch.equal(together, head.thinned_logits(hidden, seed=(12,)))
+    torch.testing.assert_close(together[4:5], head.dropout_sampled_logits(hidden[4:5], seed=(11,)))
+    assert not torch.equal(together, head.dropout_sampled_logits(hidden, seed=(12,)))
 
 
-def test_thinned_heads_average_to_the_plain_logits():
+def test_dropout_sampled_heads_average_to_the_plain_logits():
     head = make_head(dropout=0.2).eval()
     hidden = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
-    mean = torch.stack([head.thinned_logits(hidden, seed=(0, m)) for m in range(20_000)]).mean(0)
+    mean = torch.stack(
+        [head.dropout_sampled_logits(hidden, seed=(0, m)) for m in range(20_000)]
+    ).mean(0)
     torch.testing.assert_close(mean, head.output(hidden), atol=0.1, rtol=0)

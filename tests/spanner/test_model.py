@@ -3,7 +3,7 @@ import torch
 
 from linkner_ray.config import ModelConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.model import SpanNER
 from tests.spanner import tiny
 

@@ -1,5 +1,5 @@
 from linkner_ray.config import CorpusConfig, TrainConfig, TrainOutputConfig
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.model_card import model_card
 from tests.spanner import tiny
 
@@ -30,11 +30,11 @@ def test_a_card_says_so_where_nothing_was_calibrated():
     assert "not calibrated" in card(Calibration())
 
 
-def test_a_card_gives_reliability_and_reach():
+def test_a_card_gives_reliability_and_candidate_recall():
     calibration = Calibration(
         temperature=1.25, num_spans=99, ece_before=0.03, ece_after=0.01, ece_held_out=0.0123,
-        brier=0.0456, doubted_floor=0.02, max_doubted=2, certain_confidence=0.99,
-        reach=0.987, extra_share=0.25,
+        brier=0.0456, near_miss_floor=0.02, max_near_misses=2, certain_confidence=0.99,
+        candidate_recall=0.987, extra_share=0.25,
     )  # fmt: skip
     text = card(calibration)
     for part in ("0.0123 for each half", "Brier score 0.0456", "0.02 or more", "0.9870", "0.250"):

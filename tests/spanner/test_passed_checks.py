@@ -7,11 +7,12 @@ import torch
 
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import StartupError
-from linkner_ray.nightly_checks import check_canary_of
-from linkner_ray.spanner import canary, passed_checks
-from linkner_ray.spanner.canary import choose_sentences, load_recognizer, record_canary
+from linkner_ray.nightly.checks import run_self_check_of
+from linkner_ray.spanner import passed_checks
+from linkner_ray.spanner import self_check as self_check
 from linkner_ray.spanner.checkpoint import CONFIG, WEIGHTS
-from linkner_ray.spanner.passed_checks import facts_of_check, has_passed, remember_passed
+from linkner_ray.spanner.passed_checks import has_passed, inputs_of_check, remember_passed
+from linkner_ray.spanner.self_check import choose_sentences, load_recognizer, record_self_check
 from tests.spanner import tiny
 
 CPU = torch.device("cpu")
@@ -22,7 +23,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint") / "model"
     model = tiny.model()
     model.save_pretrained(folder)
-    record_canary(model, choose_sentences(tiny.sentences(10))).write(folder)
+    record_self_check(model, choose_sentences(tiny.sentences(10))).write(folder)
     return folder
 
 
@@ -42,13 +43,13 @@ def memory(tmp_path, monkeypatch):
 def checks(monkeypatch):
     """Names of the checkpoints that were asked, each time."""
     asked = []
-    ask = canary.check_canary
+    ask = self_check.run_self_check
 
     def spy(recognizer, stored, *, name):
         asked.append(name)
         ask(recognizer, stored, name=name)
 
-    monkeypatch.setattr(canary, "check_canary", spy)
+    monkeypatch.setattr(self_check, "run_self_check", spy)
     return asked
 
 
@@ -59,7 +60,7 @@ def load(folder, *, check_again=False, **config):
     return load_recognizer(settings, check_again=check_again)
 
 
-def facts(**changes):
+def fingerprint(**changes):
     return {"files": {"config.json": "abc"}, "threads": 1, "gpu": None, **changes}
 
 
@@ -88,7 +89,7 @@ def test_whoever_wants_it_asked_again_has_it_asked(folder, checks):
 def test_a_night_asks_a_checkpoint_that_passed_before(folder, checks):
     config = RecognizeConfig(device="cpu", checkpoint=str(folder))
     for _ in range(2):
-        assert check_canary_of(config, []) == 10
+        assert run_self_check_of(config, []) == 10
     assert len(checks) == 2
 
 
@@ -118,15 +119,15 @@ def test_other_weights_are_asked_and_fail_each_time(folder, memory, checks):
 def test_a_setting_of_a_library_is_part_of_a_check(saved, monkeypatch, name):
     config = RecognizeConfig()
     monkeypatch.delenv(name, raising=False)
-    before = facts_of_check(saved, (CONFIG,), config, CPU)
-    assert facts_of_check(saved, (CONFIG,), config, CPU) == before
+    before = inputs_of_check(saved, (CONFIG,), config, CPU)
+    assert inputs_of_check(saved, (CONFIG,), config, CPU) == before
     monkeypatch.setenv(name, "x")
-    assert facts_of_check(saved, (CONFIG,), config, CPU) != before
+    assert inputs_of_check(saved, (CONFIG,), config, CPU) != before
 
 
 def test_code_machine_libraries_and_threads_are_part_of_a_check(saved, monkeypatch):
     config = RecognizeConfig()
-    seen = [facts_of_check(saved, (CONFIG,), config, CPU)]
+    seen = [inputs_of_check(saved, (CONFIG,), config, CPU)]
     for owner, name, value in [
         (passed_checks, "_code_digest", lambda: "other"),
         (passed_checks, "_processor", lambda: "other"),
@@ -138,23 +139,23 @@ def test_code_machine_libraries_and_threads_are_part_of_a_check(saved, monkeypat
         (torch.backends.cpu, "get_cpu_capability", lambda: "none"),
     ]:
         monkeypatch.setattr(owner, name, value)
-        seen.append(facts_of_check(saved, (CONFIG,), config, CPU))
+        seen.append(inputs_of_check(saved, (CONFIG,), config, CPU))
     assert all(one != other for i, one in enumerate(seen) for other in seen[:i])
 
 
 def test_only_what_is_true_to_the_letter_counts(memory):
-    assert not has_passed(facts())
-    remember_passed(facts())
-    assert has_passed(facts())
-    assert not has_passed(facts(threads=2))
+    assert not has_passed(fingerprint())
+    remember_passed(fingerprint())
+    assert has_passed(fingerprint())
+    assert not has_passed(fingerprint(threads=2))
     [file] = memory.iterdir()
-    for damaged in ("", "{", "null", "[]", json.dumps(facts(threads=2)), "\x00"):
+    for damaged in ("", "{", "null", "[]", json.dumps(fingerprint(threads=2)), "\x00"):
         file.write_text(damaged)
-        assert not has_passed(facts())
+        assert not has_passed(fingerprint())
     file.write_bytes(b"\xff\xfe")
-    assert not has_passed(facts())
-    remember_passed(facts())
-    assert has_passed(facts())
+    assert not has_passed(fingerprint())
+    remember_passed(fingerprint())
+    assert has_passed(fingerprint())
 
 
 def test_where_nothing_can_be_written_every_load_checks(tmp_path, monkeypatch, folder, checks):
@@ -179,11 +180,11 @@ def test_by_default_it_is_in_the_users_cache(monkeypatch, tmp_path, where):
     for name in ("LINKNER_SELF_CHECKS", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(where, str(tmp_path))
-    remember_passed(facts())
+    remember_passed(fingerprint())
     cache = tmp_path if where == "XDG_CACHE_HOME" else tmp_path / ".cache"
     [file] = (cache / "linkner" / "self-checks").iterdir()
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    assert has_passed(facts())
+    assert has_passed(fingerprint())
 
 
 def test_a_user_without_a_home_remembers_nothing(monkeypatch):
@@ -193,5 +194,5 @@ def test_a_user_without_a_home_remembers_nothing(monkeypatch):
     for name in ("LINKNER_SELF_CHECKS", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(passed_checks.Path, "home", no_home)
-    remember_passed(facts())
-    assert not has_passed(facts())
+    remember_passed(fingerprint())
+    assert not has_passed(fingerprint())

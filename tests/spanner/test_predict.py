@@ -7,7 +7,7 @@ import torch
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner import predict
-from linkner_ray.spanner.calibration import Calibration
+from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.uncertainty import least_confidence, predictive_entropy
 from tests.spanner import tiny
@@ -17,7 +17,7 @@ SENTENCES = tiny.sentences(24)
 
 
 def recognizer(model=None, **config):
-    defaults = {"batch_tokens": 256, "doubted_floor": 0.3, "device": "cpu"}
+    defaults = {"batch_tokens": 256, "near_miss_floor": 0.3, "device": "cpu"}
     return Recognizer(model or tiny.model(), RecognizeConfig(**{**defaults, **config}))
 
 
@@ -152,9 +152,9 @@ def test_evidential_uncertainty_and_probabilities():
     assert table.uncertainty[0] == pytest.approx(4 / alpha.sum().item(), abs=1e-6)
 
 
-def test_candidates_are_predicted_or_doubted():
-    found = [one for row in candidates_of(recognizer(max_doubted=2), SENTENCES) for one in row]
-    assert {one.kind for one in found} == {"predicted", "doubted"}
+def test_candidates_are_predicted_or_near_miss():
+    found = [one for row in candidates_of(recognizer(max_near_misses=2), SENTENCES) for one in row]
+    assert {one.kind for one in found} == {"predicted", "near_miss"}
     for one in found:
         best = max(one.probs[1:])
         assert tiny.LABELS.classes[one.probs.index(best)] == one.label
@@ -165,9 +165,9 @@ def test_candidates_are_predicted_or_doubted():
 def test_temperature_changes_confidence_not_choice():
     model = tiny.model()
     words = [[word] for sentence in SENTENCES for word in sentence]
-    plain = candidates_of(recognizer(model, max_doubted=0), words)
+    plain = candidates_of(recognizer(model, max_near_misses=0), words)
     model.calibration = Calibration(temperature=2.0)
-    cooled = candidates_of(recognizer(model, max_doubted=0), words)
+    cooled = candidates_of(recognizer(model, max_near_misses=0), words)
     pairs = list(zip(chain(*plain), chain(*cooled), strict=True))
     assert all(b.uncertainty > a.uncertainty for a, b in pairs)
 

@@ -99,9 +99,9 @@ def test_override_takes_the_llms_label_and_probability():
 
 
 def test_override_takes_a_choice_without_probabilities_at_the_local_score():
-    asked = (candidate(0, 3, [0.25, 0.5, 0.25]), answer("label", "ORG", source="ledger"))
+    asked = (candidate(0, 3, [0.25, 0.5, 0.25]), answer("label", "ORG", source="cache"))
     entity = only(fuse([asked]))
-    assert (entity["label"], entity["score"], entity["source"]) == ("ORG", 0.25, "ledger")
+    assert (entity["label"], entity["score"], entity["source"]) == ("ORG", 0.25, "cache")
 
 
 def test_product_takes_the_label_both_find_likely():
@@ -147,9 +147,9 @@ def test_the_weight_moves_a_product_from_the_local_model_to_the_llm():
 def test_a_choice_enters_a_product_with_its_reliability():
     # at 0.7 the choice is (0.15, 0.15, 0.7): PER 0.6 * 0.15 = 0.09, ORG 0.3 * 0.7 = 0.21;
     # at 0.4 it is (0.3, 0.3, 0.4): PER 0.18, ORG 0.12
-    asked = (candidate(0, 3, [0.1, 0.6, 0.3]), answer("label", "ORG", source="ledger"))
+    asked = (candidate(0, 3, [0.1, 0.6, 0.3]), answer("label", "ORG", source="cache"))
     sure = only(fuse([asked], strategy="product", reliability=0.7))
-    assert (sure["label"], sure["source"]) == ("ORG", "ledger")
+    assert (sure["label"], sure["source"]) == ("ORG", "cache")
     roots = [value**0.5 for value in (0.1 * 0.15, 0.09, 0.21)]
     assert sure["score"] == pytest.approx(roots[2] / sum(roots))
     assert only(fuse([asked], strategy="product", reliability=0.4))["label"] == "PER"
@@ -194,10 +194,10 @@ def test_product_decides_as_exact_arithmetic_does(local, llm, thirds, says_label
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_no_strategy_lets_a_doubted_span_in_that_the_llm_calls_non_entity(strategy):
+def test_no_strategy_lets_a_near_miss_in_that_the_llm_calls_non_entity(strategy):
     # Locally the span is almost surely PER and lost to another boundary only.
     asked = (
-        candidate(0, 3, [0.01, 0.98, 0.01], "doubted"),
+        candidate(0, 3, [0.01, 0.98, 0.01], "near_miss"),
         answer("non_entity", None, [0.4, 0.3, 0.3]),
     )
     assert fuse([asked], strategy=strategy) == [[]]
@@ -215,7 +215,7 @@ def test_the_answer_to_an_audit_changes_nothing(strategy):
 
 def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certain():
     left = candidate(0, 3, [0.4, 0.5, 0.1])
-    rival = candidate(0, 7, [0.6, 0.4, 0.0], "doubted")
+    rival = candidate(0, 7, [0.6, 0.4, 0.0], "near_miss")
     said = [None, answer("label", "PER", [0.1, 0.9, 0.0])]
     table = documents([(left, said[0]), (rival, said[1])])
     table = table.set_column(
@@ -229,7 +229,7 @@ def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certai
     assert (entity["label"], entity["source"], entity["llm_label"]) == ("PER", "local", None)
 
 
-@pytest.mark.parametrize("kind", ["predicted", "doubted"])
+@pytest.mark.parametrize("kind", ["predicted", "near_miss"])
 def test_the_verdict_non_entity_drops_the_span(kind):
     asked = (candidate(0, 3, [0.1, 0.8, 0.1], kind), answer("non_entity", None, [0.6, 0.3, 0.1]))
     assert fuse([asked]) == [[]]
@@ -242,12 +242,15 @@ def test_no_answer_leaves_a_predicted_candidate_its_local_label(verdict):
 
 
 @pytest.mark.parametrize("asked", [None, answer("unreadable"), answer("failed")])
-def test_a_doubted_span_does_not_enter_without_a_verdict(asked):
-    assert fuse([(candidate(0, 3, [0.5, 0.4, 0.1], "doubted"), asked)]) == [[]]
+def test_a_near_miss_does_not_enter_without_a_verdict(asked):
+    assert fuse([(candidate(0, 3, [0.5, 0.4, 0.1], "near_miss"), asked)]) == [[]]
 
 
-def test_a_doubted_span_enters_by_a_verdict_and_has_no_local_label():
-    asked = (candidate(0, 3, [0.75, 0.25, 0.0], "doubted"), answer("label", "PER", [0.0, 1.0, 0.0]))
+def test_a_near_miss_enters_by_a_verdict_and_has_no_local_label():
+    asked = (
+        candidate(0, 3, [0.75, 0.25, 0.0], "near_miss"),
+        answer("label", "PER", [0.0, 1.0, 0.0]),
+    )
     entity = only(fuse([asked]))
     assert (entity["label"], entity["local_label"], entity["llm_label"]) == ("PER", None, "PER")
 
@@ -255,7 +258,7 @@ def test_a_doubted_span_enters_by_a_verdict_and_has_no_local_label():
 def test_a_certain_local_entity_wins_over_a_better_scored_llm_one():
     certain = (candidate(0, 3, [0.25, 0.75, 0.0]), None)
     boundary = (
-        candidate(0, 7, [0.9, 0.1, 0.0], "doubted"),
+        candidate(0, 7, [0.9, 0.1, 0.0], "near_miss"),
         answer("label", "PER", [0.0, 1.0, 0.0]),
     )
     assert only(fuse([boundary, certain]))["end"] == 3
@@ -264,7 +267,7 @@ def test_a_certain_local_entity_wins_over_a_better_scored_llm_one():
 def test_boundary_alternatives_compete_by_score():
     short = (candidate(8, 12, [0.5, 0.0, 0.5]), answer("label", "ORG", [0.25, 0.0, 0.75]))
     long = (
-        candidate(8, 19, [0.75, 0.0, 0.25], "doubted"),
+        candidate(8, 19, [0.75, 0.0, 0.25], "near_miss"),
         answer("label", "ORG", [0.125, 0.0, 0.875]),
     )
     assert only(fuse([short, long]))["text"] == "Élan 🎻 Corp"
@@ -272,7 +275,7 @@ def test_boundary_alternatives_compete_by_score():
 
 def test_an_unreadable_answer_does_not_make_a_candidate_certain():
     unread = (candidate(0, 3, [0.5, 0.5, 0.0]), answer("unreadable"))
-    rival = (candidate(0, 7, [0.9, 0.1, 0.0], "doubted"), answer("label", "PER", [0.0, 1.0, 0.0]))
+    rival = (candidate(0, 7, [0.9, 0.1, 0.0], "near_miss"), answer("label", "PER", [0.0, 1.0, 0.0]))
     assert only(fuse([unread, rival]))["end"] == 7
 
 
@@ -297,7 +300,7 @@ judged = st.builds(
     st.integers(0, len(TEXT) - 1),
     st.integers(1, 6),
     st.sampled_from([[0.25, 0.5, 0.25], [0.125, 0.25, 0.625], [0.0, 1.0, 0.0]]),
-    st.sampled_from(["predicted", "doubted"]),
+    st.sampled_from(["predicted", "near_miss"]),
     st.sampled_from(
         [
             None,

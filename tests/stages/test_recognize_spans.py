@@ -5,15 +5,15 @@ import torch
 from linkner_ray.config import RecognizeConfig, SentencesConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.schemas import DOCUMENTS
-from linkner_ray.spanner.canary import record_canary
 from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.self_check import record_self_check
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.split_sentences import SplitSentences
 from tests.spanner import tiny
 from tests.spanner.candidates import candidates_of
 
-CONFIG = RecognizeConfig(doubted_floor=0.3, max_doubted=2, device="cpu", batch_tokens=512)
+CONFIG = RecognizeConfig(near_miss_floor=0.3, max_near_misses=2, device="cpu", batch_tokens=512)
 
 TEXTS = [
     "Peter Blackburn met Angela Merkel in Berlin .\nParis and London",
@@ -130,10 +130,10 @@ def test_a_checkpoint_that_is_not_there_is_a_wrong_config():
         RecognizeSpans(CONFIG)
 
 
-def test_a_checkpoint_that_answers_otherwise_than_its_canary_does_not_start(model, tmp_path):
+def test_a_checkpoint_that_answers_otherwise_than_its_self_check_does_not_start(model, tmp_path):
     model.save_pretrained(tmp_path)
     config = CONFIG.model_copy(update={"checkpoint": str(tmp_path)})
-    record_canary(model, tiny.sentences(4)).write(tmp_path)
+    record_self_check(model, tiny.sentences(4)).write(tmp_path)
     RecognizeSpans(config)
     (tmp_path / "calibration.json").write_text('{"temperature": 2.0}')
     with pytest.raises(StartupError, match="does not answer as it did"):

@@ -9,7 +9,7 @@ from linkner_ray.config import RoutingConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.route_spans import RouteSpans, allot
+from linkner_ray.stages.route_spans import RouteSpans, set_quota
 
 
 def candidate(uncertainty, kind="predicted", *, label="PER", start=0):
@@ -54,14 +54,14 @@ def test_a_candidate_at_the_threshold_is_asked_about(stage):
     assert routes(stage, block) == [["llm", "local", "llm"]]
 
 
-def test_a_doubted_span_is_asked_about_from_the_same_threshold(stage):
-    block = documents([candidate(0.0, "doubted"), candidate(0.1, "doubted")])
+def test_a_near_miss_is_asked_about_from_the_same_threshold(stage):
+    block = documents([candidate(0.0, "near_miss"), candidate(0.1, "near_miss")])
     assert routes(stage, block) == [["local", "llm"]]
 
 
-def test_doubted_spans_can_be_left_out():
-    stage = RouteSpans(RoutingConfig(threshold=0.1, route_doubted=False))
-    block = documents([candidate(0.9, "doubted"), candidate(0.9)])
+def test_near_misses_can_be_left_out():
+    stage = RouteSpans(RoutingConfig(threshold=0.1, route_near_misses=False))
+    block = documents([candidate(0.9, "near_miss"), candidate(0.9)])
     assert routes(stage, block) == [["local", "llm"]]
 
 
@@ -86,11 +86,11 @@ def test_of_equally_uncertain_candidates_the_earlier_is_asked_about():
     assert routes(stage, block) == [["llm", "llm"], ["over_budget", "over_budget"]]
 
 
-def test_a_number_of_calls_is_what_the_unit_was_allotted():
+def test_a_number_of_calls_is_what_the_unit_was_given():
     stage = RouteSpans(RoutingConfig(budget="1000 calls"))
     block = documents([candidate(0.4), candidate(0.5), candidate(0.6)])
-    assert routes(stage, allot(block, 2)) == [["over_budget", "llm", "llm"]]
-    assert routes(stage, allot(block, 0)) == [["over_budget"] * 3]
+    assert routes(stage, set_quota(block, 2)) == [["over_budget", "llm", "llm"]]
+    assert routes(stage, set_quota(block, 0)) == [["over_budget"] * 3]
     with pytest.raises(ContractError, match="the unit has no part of it"):
         stage(block)
 
@@ -106,7 +106,8 @@ def test_no_layout_of_units_asks_more_than_the_budget(units, percent, audit_shar
     asked = 0
     for index, unit in enumerate(units):
         found = [
-            candidate(u, "predicted" if p else "doubted", start=i) for i, (u, p) in enumerate(unit)
+            candidate(u, "predicted" if p else "near_miss", start=i)
+            for i, (u, p) in enumerate(unit)
         ]
         [given_routes] = routes(RouteSpans(config), documents(found, first=index))
         asked += sum(route in ("llm", "audit") for route in given_routes)
@@ -120,11 +121,11 @@ def test_an_audit_asks_a_share_of_the_certain_predicted_ones():
     config = RoutingConfig(threshold=0.5, audit_share=0.25)
     rows = [[candidate(0.1, start=i) for i in range(20)] for _ in range(100)]
     found = [r for row in routes(RouteSpans(config), documents(*rows)) for r in row]
-    # 2,000 lots of 1/4: 500, standard deviation 19
+    # 2,000 hashes below 1/4: 500, standard deviation 19
     assert 420 < found.count("audit") < 580
     assert found.count("audit") + found.count("local") == 2000
-    certain_doubted = documents([candidate(0.1, "doubted", start=i) for i in range(50)])
-    assert set(routes(RouteSpans(config), certain_doubted)[0]) == {"local"}
+    certain_near_miss = documents([candidate(0.1, "near_miss", start=i) for i in range(50)])
+    assert set(routes(RouteSpans(config), certain_near_miss)[0]) == {"local"}
 
 
 def test_who_is_audited_depends_on_the_span_and_the_seed_alone():
@@ -147,7 +148,7 @@ def test_who_is_audited_depends_on_the_span_and_the_seed_alone():
 def test_an_audit_comes_before_a_tight_budget():
     # a quarter of four is one
     config = RoutingConfig(threshold=0.5, budget="25%", audit_share=1.0)
-    block = documents([candidate(0.9), candidate(0.8), candidate(0.1), candidate(0.9, "doubted")])
+    block = documents([candidate(0.9), candidate(0.8), candidate(0.1), candidate(0.9, "near_miss")])
     assert routes(RouteSpans(config), block) == [
         ["over_budget", "over_budget", "audit", "over_budget"]
     ]
@@ -156,7 +157,7 @@ def test_an_audit_comes_before_a_tight_budget():
 def test_without_an_llm_every_route_is_local():
     config = RoutingConfig(threshold=0.0, budget="10 calls", audit_share=1.0)
     stage = RouteSpans(config, has_llm=False)
-    block = documents([candidate(0.9, "doubted"), candidate(0.9)], [])
+    block = documents([candidate(0.9, "near_miss"), candidate(0.9)], [])
     assert routes(stage, block) == [["local", "local"], []]
 
 

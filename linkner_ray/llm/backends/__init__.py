@@ -3,39 +3,39 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from linkner_ray.config import LedgerConfig, LlmConfig
+from linkner_ray.config import CacheConfig, LlmConfig
 from linkner_ray.errors import StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.averaging import AveragingBackend
 from linkner_ray.llm.backends.protocol import Backend
-from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.cache.answer_cache import AnswerCache
 
 if TYPE_CHECKING:
     from linkner_ray.llm.backends.endpoint import EndpointBackend
     from linkner_ray.llm.backends.vllm_engine import VllmBackend
 
-__all__ = ["Backend", "open_ledger", "start_backend"]
+__all__ = ["Backend", "open_cache", "start_backend"]
 
 
 def start_backend(
     config: LlmConfig,
     label_set: LabelSet,
-    ledger: LedgerConfig | None = None,
+    cache: CacheConfig | None = None,
     *,
     own_cores: bool = False,
     on_rebuild: Callable[[], None] = lambda: None,
 ) -> Backend:
-    """Make the backend a config names, and see that it answers, or put it behind its ledger.
+    """Make the backend a config names, and see that it answers, or put it behind its answer cache.
 
-    Behind a ledger an engine starts, and an endpoint is asked whether it answers, with the first
-    question that the ledger does not know: a run that asks nothing new needs neither. What can be
-    wrong without them, such as a tokenizer, is found here all the same. Where questions are asked
-    in several orders of their options, the backend averages the answers.
+    Behind an answer cache an engine starts, and an endpoint is asked whether it answers, with the
+    first question that the answer cache does not know: a run that asks nothing new needs neither.
+    What can be wrong without them, such as a tokenizer, is found here all the same. Where questions
+    are asked in several orders of their options, the backend averages the answers.
 
     Args:
         config: The LLM's part of the config; its backend is not "none".
         label_set: Labels the questions will offer.
-        ledger: Where answers are kept, if anywhere.
+        cache: Where answers are kept, if anywhere.
         own_cores: Whether an engine that works on CPUs keeps to cores that no other engine of the
             machine has.
         on_rebuild: Told of each rebuild of an engine as it begins.
@@ -45,7 +45,7 @@ def start_backend(
         ConfigError: If the label set has more labels than an answer can tell apart, or what is to
             be replayed cannot be found.
     """
-    path = (ledger.path or None) if ledger is not None else None
+    path = (cache.path or None) if cache is not None else None
     if config.backend == "replay":
         return _start_replay(config, label_set, path)
     asked = _llm(config, label_set, own_cores=own_cores, on_rebuild=on_rebuild)
@@ -54,9 +54,9 @@ def start_backend(
     backend = AveragingBackend(asked) if config.option_order == "rotations" else asked
     if path is None:
         return backend
-    from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+    from linkner_ray.llm.backends.cache_backend import CacheBackend
 
-    return LedgerBackend(backend, open_ledger(path, config, label_set))
+    return CacheBackend(backend, open_cache(path, config, label_set))
 
 
 def _llm(
@@ -77,27 +77,27 @@ def _llm(
 
 def _start_replay(config: LlmConfig, label_set: LabelSet, path: str | None) -> Backend:
     from linkner_ray.llm.backends import endpoint, vllm_engine
-    from linkner_ray.llm.backends.replay import LedgerReplay, RecordedReplay
+    from linkner_ray.llm.backends.replay import CacheReplay, RecordedReplay
 
     if path is None:
         return RecordedReplay(config, label_set)
-    return LedgerReplay(
+    return CacheReplay(
         config,
         label_set,
-        ledger=open_ledger(path, config, label_set),
+        cache=open_cache(path, config, label_set),
         decodings=(vllm_engine.DECODING, endpoint.DECODING),
     )
 
 
-def open_ledger(path: str, config: LlmConfig, label_set: LabelSet) -> Ledger:
-    """Open a ledger for the answers of a config's model.
+def open_cache(path: str, config: LlmConfig, label_set: LabelSet) -> AnswerCache:
+    """Open an answer cache for the answers of a config's model.
 
     Raises:
         StartupError: If it cannot be read.
     """
     try:
-        return Ledger(path, model=config.model, classes=label_set.classes)
+        return AnswerCache(path, model=config.model, classes=label_set.classes)
     except OSError as error:
         raise StartupError(
-            f"ledger {path} cannot be read: {error}; correct ledger.path or its permissions"
+            f"answer cache {path} cannot be read: {error}; correct cache.path or its permissions"
         ) from error

@@ -1,4 +1,4 @@
-"""Answers without an LLM: from a ledger, or from what some LLM once extracted."""
+"""Answers without an LLM: from an answer cache, or from what some LLM once extracted."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import NON_ENTITY, LabelSet
 from linkner_ray.llm.backends.protocol import Failures
-from linkner_ray.llm.context import neutralise
-from linkner_ray.llm.ledger import Ledger
+from linkner_ray.llm.cache.answer_cache import AnswerCache
+from linkner_ray.llm.context import sanitise
 from linkner_ray.llm.model_identity import read_recording
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
 
@@ -23,8 +23,8 @@ Span = tuple[int, int]
 """Half-open, in visible characters: those that are no white space."""
 
 
-class LedgerReplay:
-    """Answers from a ledger that a vLLM engine or an endpoint filled; a miss is FAILED.
+class CacheReplay:
+    """Answers from an answer cache that a vLLM engine or an endpoint filled; a miss is FAILED.
 
     A request is looked up as either of them would have named it, with the model, and the revision
     if it has one. The options must have been offered behind the usual letters; only a tokenizer in
@@ -34,19 +34,24 @@ class LedgerReplay:
     decoding = DECODING
 
     def __init__(
-        self, config: LlmConfig, label_set: LabelSet, *, ledger: Ledger, decodings: Sequence[str]
+        self,
+        config: LlmConfig,
+        label_set: LabelSet,
+        *,
+        cache: AnswerCache,
+        decodings: Sequence[str],
     ) -> None:
-        """Take the ledger.
+        """Take the answer cache.
 
         Args:
             config: Its model is that of the answers.
             label_set: Labels the questions offer.
-            ledger: Opened for that model and the label set's classes.
-            decodings: Those of the backends that may have filled the ledger.
+            cache: Opened for that model and the label set's classes.
+            decodings: Those of the backends that may have filled the answer cache.
         """
         self.symbols = choose_symbols(len(label_set.classes))
         self._config = config
-        self._ledger = ledger
+        self._cache = cache
         self._decodings = tuple(decodings)
         self._failures = Failures()
 
@@ -59,9 +64,9 @@ class LedgerReplay:
         return {
             "backend": "replay",
             "model": self._config.model,
-            "answers": len(self._ledger),
+            "answers": len(self._cache),
             **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
-            **self._ledger.counts,
+            **self._cache.counts,
         }
 
     def close(self) -> None:
@@ -71,10 +76,10 @@ class LedgerReplay:
         revisions = dict.fromkeys((request.revision, self._config.revision))
         for decoding, revision in product(self._decodings, revisions):
             key = _as_asked(request, decoding=decoding, revision=revision).key
-            answer = self._ledger.find([key]).get(key)
+            answer = self._cache.find([key]).get(key)
             if answer is not None:
                 return replace(answer, key=request.key)
-        return self._failures.answer(request, "not_in_ledger", "nobody has asked this before")
+        return self._failures.answer(request, "not_in_cache", "nobody has asked this before")
 
 
 def _as_asked(request: Request, *, decoding: str, revision: str | None) -> Request:
@@ -106,7 +111,7 @@ class RecordedReplay:
 
     A span that was extracted has the label it got there, any other is a non-entity. Sentences are
     recognised by their visible characters, and spans by how many of these come before them, so that
-    the spaces which `context.neutralise` sets and takes away make no difference. A label that is
+    the spaces which `context.sanitise` sets and takes away make no difference. A label that is
     not of the set is UNREADABLE; a sentence that was not recorded, or had no reply, is FAILED.
     """
 
@@ -179,7 +184,7 @@ class RecordedReplay:
             verdict=verdict,
             label=label if verdict is Verdict.LABEL else None,
             key=request.key,
-            source="ledger",
+            source="cache",
         )
 
 
@@ -223,5 +228,5 @@ def _spans(line: _RecordedSentence) -> dict[Span, str] | None:
 
 
 def _visible(text: str) -> str:
-    """A text without white space, and otherwise as `neutralise` leaves it."""
-    return "".join(neutralise(text).split())
+    """A text without white space, and otherwise as `sanitise` leaves it."""
+    return "".join(sanitise(text).split())

@@ -5,7 +5,7 @@ from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.backends.averaging import AveragingBackend, average_answers
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Answer, Questionnaire, Verdict, read_probs
+from linkner_ray.llm.prompts import Answer, PromptBuilder, Verdict, read_probs
 from tests.endpoint_server import Server
 from tests.fakes import ScriptedBackend
 
@@ -41,8 +41,8 @@ class Biased:
 
 
 def request_of(words="Ada met Bo.", *, symbols=("A", "B", "C")):
-    questionnaire = Questionnaire.from_config(CONFIG, LABELS, symbols, decoding="some")
-    return questionnaire.request(Question(words, 0, 3))
+    prompt_builder = PromptBuilder.from_config(CONFIG, LABELS, symbols, decoding="some")
+    return prompt_builder.request(Question(words, 0, 3))
 
 
 def test_the_options_of_the_variants_go_round_behind_the_same_symbols():
@@ -120,7 +120,7 @@ def test_without_probabilities_the_most_frequent_answer_wins(answers, verdict, l
 
 def test_requests_with_and_without_variants_keep_their_places():
     inner = Biased(0.5, 0.3, 0.2)
-    plain = Questionnaire.for_label_set(LABELS, inner.symbols, model="m", decoding="d").request(
+    plain = PromptBuilder.for_label_set(LABELS, inner.symbols, model="m", decoding="d").request(
         Question("x", 0, 1)
     )
     asked = [request_of(), plain, request_of("Bo met Ada.")]
@@ -131,7 +131,7 @@ def test_requests_with_and_without_variants_keep_their_places():
 
 def test_the_key_covers_the_number_of_orders():
     fewer = CONFIG.model_copy(update={"num_option_orders": 2})
-    request = Questionnaire.from_config(fewer, LABELS, "ABC", decoding="some").request(
+    request = PromptBuilder.from_config(fewer, LABELS, "ABC", decoding="some").request(
         Question("Ada met Bo.", 0, 3)
     )
     whole = request_of()

@@ -9,7 +9,7 @@ from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Questionnaire, Verdict
+from linkner_ray.llm.prompts import PromptBuilder, Verdict
 from tests.endpoint_server import GOOD, Server, completion
 
 LABELS = LabelSet(
@@ -48,10 +48,10 @@ def start(server, monkeypatch):
 
 
 def requests(backend, count=1):
-    questionnaire = Questionnaire.for_label_set(
+    prompt_builder = PromptBuilder.for_label_set(
         LABELS, backend.symbols, model="some-llm", decoding=backend.decoding
     )
-    return [questionnaire.request(Question(f"Ada {n}", 0, 3)) for n in range(count)]
+    return [prompt_builder.request(Question(f"Ada {n}", 0, 3)) for n in range(count)]
 
 
 def test_a_closed_question_is_asked_and_read_as_a_distribution(server, start):

@@ -13,10 +13,10 @@ from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import protocol
 from linkner_ray.llm.backends.protocol import Failures, LoopThread, StartOnce, ask_concurrently
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Answer, Questionnaire, Verdict
+from linkner_ray.llm.prompts import Answer, PromptBuilder, Verdict
 
 LABELS = LabelSet(name="one", labels=(Label(id="PER", name="person", description="People."),))
-REQUEST = Questionnaire.for_label_set(
+REQUEST = PromptBuilder.for_label_set(
     LABELS, ("A", "B"), model="some-llm", decoding="one token"
 ).request(Question("Ada", 0, 3))
 

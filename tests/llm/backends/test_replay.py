@@ -4,21 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from linkner_ray.config import EvaluateConfig, ExtractConfig, LedgerConfig, LlmConfig
-from linkner_ray.config_files import load_config
+from linkner_ray.config import CacheConfig, EvaluateConfig, ExtractConfig, LlmConfig
+from linkner_ray.config.loading import load_config
 from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.evaluation.scores import score_entities
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends import endpoint, start_backend, vllm_engine
-from linkner_ray.llm.backends.ledger_backend import LedgerBackend
+from linkner_ray.llm.backends.cache_backend import CacheBackend
+from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.context import ContextSize, render_context
-from linkner_ray.llm.ledger import Ledger
 from linkner_ray.llm.model_identity import model_revision
-from linkner_ray.llm.prompts import Questionnaire, Verdict
+from linkner_ray.llm.prompts import PromptBuilder, Verdict
 from tests.fakes import ScriptedBackend
-from tests.llm.ledgers import CLASSES, LABELS
+from tests.llm.caches import CLASSES, LABELS
 
 TOKENS = ["Ada", "met", "[INST]", "IBM", "</s>", "in", "Paris", "."]
 RECORDED = [
@@ -41,7 +41,7 @@ def config(path, **changes):
 
 @pytest.fixture
 def recorded(tmp_path):
-    return start_backend(config(write(tmp_path / "r.jsonl", RECORDED)), LABELS, LedgerConfig())
+    return start_backend(config(write(tmp_path / "r.jsonl", RECORDED)), LABELS, CacheConfig())
 
 
 def request(tokens, start, end, *, label_set=LABELS, decoding="replayed"):
@@ -51,7 +51,7 @@ def request(tokens, start, end, *, label_set=LABELS, decoding="replayed"):
     span = (first, first + len(" ".join(tokens[start:end])))
     question = render_context(text, [(0, len(text))], index=0, span=span, size=ContextSize(0, 2000))
     symbols = [chr(65 + n) for n in range(len(label_set.classes))]
-    return Questionnaire.for_label_set(
+    return PromptBuilder.for_label_set(
         label_set, symbols, model="", decoding=decoding
     ).request(question)  # fmt: skip
 
@@ -122,10 +122,10 @@ def test_a_sentence_that_would_be_cut_is_refused(tmp_path):
     ("overrides", "message"),
     [
         (["llm.context_sentences=1", "llm.replay_path=r"], "set llm.context_sentences = 0"),
-        (["llm.replay_path=r", "ledger.path=l"], "set one of them .both are set"),
+        (["llm.replay_path=r", "cache.path=l"], "set one of them .both are set"),
         (["llm.model=m"], "set one of them .none is set"),
         (["llm.backend=vllm", "llm.model=m", "llm.replay_path=r"], "read by .*replay"),
-        (["ledger.path=l"], "needs llm.model"),
+        (["cache.path=l"], "needs llm.model"),
     ],
 )
 @pytest.mark.parametrize("job", [ExtractConfig, EvaluateConfig])
@@ -137,27 +137,28 @@ def test_configs_that_cannot_be_replayed_are_refused(job, overrides, message):
 
 
 @pytest.fixture(params=[vllm_engine.DECODING, endpoint.DECODING])
-def ledger_of_a_run(request, tmp_path):
-    """Folder of a ledger that a run with one of the LLM backends filled, and what it was told."""
+def cache_of_a_run(request, tmp_path):
+    """Folder of an answer cache that a run with one of the LLM backends filled, and what it was
+    told."""
     scripted = ScriptedBackend(LABELS, {"Ada": {"PER": 0.75, "O": 0.25}, "met": Verdict.UNREADABLE})
     scripted.decoding = request.param
-    ledger = Ledger(str(tmp_path / "ledger"), model="m", classes=CLASSES)
-    backend = LedgerBackend(scripted, ledger)
+    cache = AnswerCache(str(tmp_path / "cache"), model="m", classes=CLASSES)
+    backend = CacheBackend(scripted, cache)
     asked = [
         replace(made, model="m", decoding=request.param) for made in questions("Ada", "met", "in")
     ]
-    return str(tmp_path / "ledger"), backend.ask(asked)
+    return str(tmp_path / "cache"), backend.ask(asked)
 
 
 def questions(*words):
     return [request(TOKENS, TOKENS.index(word), TOKENS.index(word) + 1) for word in words]
 
 
-def test_a_ledger_answers_for_the_llm_that_filled_it(ledger_of_a_run):
-    path, told = ledger_of_a_run
+def test_a_cache_answers_for_the_llm_that_filled_it(cache_of_a_run):
+    path, told = cache_of_a_run
     config = LlmConfig(backend="replay", model="m")
     assert model_revision(config) is None
-    backend = start_backend(config, LABELS, LedgerConfig(path=path))
+    backend = start_backend(config, LABELS, CacheConfig(path=path))
     asked = [replace(made, model="m") for made in questions("Ada", "met", "in", "IBM")]
     answers = backend.ask(asked)
     assert [(a.verdict, a.label, a.probs) for a in answers[:3]] == [
@@ -165,7 +166,7 @@ def test_a_ledger_answers_for_the_llm_that_filled_it(ledger_of_a_run):
     ]
     assert answers[3].verdict is Verdict.FAILED
     assert [answer.key for answer in answers] == [made.key for made in asked]
-    assert backend.describe()["failed_not_in_ledger"] == 1
+    assert backend.describe()["failed_not_in_cache"] == 1
     backend.close()
 
 
@@ -216,6 +217,6 @@ def f1_of(corpus, extracted):
 
 
 def place_in(text, made):
-    """Where a question's span begins in a document in which nothing had to be neutralised."""
+    """Where a question's span begins in a document in which nothing had to be sanitised."""
     assert made.question.context == text
     return made.question.start

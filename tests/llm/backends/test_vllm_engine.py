@@ -18,7 +18,7 @@ from linkner_ray.llm.backends.cores import Cores, usable_cores
 from linkner_ray.llm.backends.engine_start import ENGINE_LOGGER
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Questionnaire, Verdict
+from linkner_ray.llm.prompts import PromptBuilder, Verdict
 from tests.llm.tiny import save_llm, tokenizer
 
 pytestmark = [
@@ -61,10 +61,10 @@ def requests(backend, numbers):
 
 
 def requests_for(backend, questions):
-    questionnaire = Questionnaire.for_label_set(
+    prompt_builder = PromptBuilder.for_label_set(
         LABELS, backend.symbols, model="demo", decoding=backend.decoding
     )
-    return [questionnaire.request(question) for question in questions]
+    return [prompt_builder.request(question) for question in questions]
 
 
 def test_the_engine_names_what_its_model_has_learnt(backend):
@@ -171,8 +171,8 @@ def test_where_symbols_run_out_the_engine_picks_among_names(config, tmp_path):
     backend = start_backend(longer, many)
     try:
         assert backend.symbols == ()
-        questionnaire = Questionnaire.from_config(longer, many, (), decoding=backend.decoding)
-        asked = [questionnaire.request(Question(f"Ada {n}.", 0, 3)) for n in range(12)]
+        prompt_builder = PromptBuilder.from_config(longer, many, (), decoding=backend.decoding)
+        asked = [prompt_builder.request(Question(f"Ada {n}.", 0, 3)) for n in range(12)]
         answers = backend.ask(asked)
         assert [answer.key for answer in answers] == [request.key for request in asked]
         # a random model: it says anything, but nothing that is not on offer

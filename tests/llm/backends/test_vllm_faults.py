@@ -16,7 +16,7 @@ from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Questionnaire, Verdict
+from linkner_ray.llm.prompts import PromptBuilder, Verdict
 from tests.llm.tiny import tokenizer
 
 pytestmark = [
@@ -126,10 +126,10 @@ def start(model):
 
 
 def requests(backend, *words):
-    questionnaire = Questionnaire.for_label_set(
+    prompt_builder = PromptBuilder.for_label_set(
         LABELS, backend.symbols, model="tiny", decoding=backend.decoding
     )
-    return [questionnaire.request(Question(f"{w} met Ada.", 0, len(w))) for w in words]
+    return [prompt_builder.request(Question(f"{w} met Ada.", 0, len(w))) for w in words]
 
 
 WORDS = tuple(f"Nr{n}" for n in range(8))

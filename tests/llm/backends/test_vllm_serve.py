@@ -18,7 +18,7 @@ from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Questionnaire, Verdict
+from linkner_ray.llm.prompts import PromptBuilder, Verdict
 
 pytestmark = [pytest.mark.vllm, pytest.mark.soak]
 
@@ -35,8 +35,10 @@ QUESTIONS = [
 
 
 def requests(symbols, decoding="test"):
-    questionnaire = Questionnaire.for_label_set(LABELS, symbols, model=SERVED_AS, decoding=decoding)
-    return [questionnaire.request(question) for question in QUESTIONS]
+    prompt_builder = PromptBuilder.for_label_set(
+        LABELS, symbols, model=SERVED_AS, decoding=decoding
+    )
+    return [prompt_builder.request(question) for question in QUESTIONS]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,256 @@
+"""The whole method on a few texts, in this process and without Ray.
+
+    from linkner_ray import LinkNER
+
+    with LinkNER.from_pretrained("checkpoints/mine") as linkner:
+        for entity in linkner.predict(["Angela Merkel met Siemens managers in Berlin."])[0]:
+            print(entity.start, entity.end, entity.label, entity.score)
+
+The stages are those of a run, so the entities are those that a run would write.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from linkner_ray.config import (
+    CacheConfig,
+    Config,
+    FusionConfig,
+    LlmConfig,
+    RecognizeConfig,
+    RoutingConfig,
+    SentencesConfig,
+    check_replay,
+)
+from linkner_ray.errors import ConfigError
+from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends import Backend, start_backend
+from linkner_ray.schemas import DOCUMENTS
+from linkner_ray.spanner.calibration.named_threshold import resolved_routing
+from linkner_ray.stages.classify_spans import ClassifySpans
+from linkner_ray.stages.contract import Stage, apply_stage
+from linkner_ray.stages.demonstration_source import load_demonstrations
+from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.normalise_sources import normalise_sources
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.stages.split_sentences import SplitSentences
+
+_Part = TypeVar("_Part", bound=Config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSpan:
+    """A span of a text with a label.
+
+    Attributes:
+        start: First code point in the text.
+        end: Code point after the last.
+        text: What stands there.
+        label: Its type; of a near miss the most probable one that is not non-entity.
+        score: Probability of the label, by whoever gave it.
+        uncertainty: Of the local model, in [0, 1].
+    """
+
+    start: int
+    end: int
+    text: str
+    label: str
+    score: float
+    uncertainty: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity(FoundSpan):
+    """An entity of a text.
+
+    Attributes:
+        source: Whose word it is: "local" or "llm".
+        local_label: What the local model called it; None for a near miss.
+        llm_label: What the LLM called it, "O" for non-entity; None if it was not asked or not read.
+    """
+
+    source: str
+    local_label: str | None
+    llm_label: str | None
+
+
+class LinkNER:
+    """A checkpoint, and an LLM if there is one, ready for texts.
+
+    Use it as a context manager, or call `close`, where it has started an engine. It is not for
+    several threads at once.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a config
+        self,
+        recognize: RecognizeSpans,
+        *,
+        routing: RoutingConfig,
+        llm: LlmConfig,
+        backend: Backend | None,
+        fusion: FusionConfig,
+        sentences: SentencesConfig,
+    ) -> None:
+        """Put stages together; `from_pretrained` is how one gets them.
+
+        Args:
+            recognize: The local model.
+            routing: What goes to the LLM.
+            llm: How it is asked.
+            backend: The LLM; None to do without.
+            fusion: How both become entities.
+            sentences: How texts are split.
+        """
+        self.label_set: LabelSet = recognize.label_set
+        """Of the checkpoint."""
+        self._owned: Backend | None = None
+        demonstrations = None if backend is None else load_demonstrations(llm, self.label_set)
+        routing.check_labels(self.label_set.ids)
+        self._stages: list[Stage] = [
+            SplitSentences(sentences),
+            recognize,
+            RouteSpans(routing, has_llm=backend is not None),
+            ClassifySpans(backend, self.label_set, config=llm, demonstrations=demonstrations),
+        ]
+        self._fuse = FuseEntities(fusion, self.label_set.classes)
+
+    @classmethod
+    def from_pretrained(  # noqa: PLR0913 - the parts of a config
+        cls,
+        folder: str,
+        *,
+        llm: LlmConfig | Mapping[str, Any] | Backend | None = None,
+        asked_as: LlmConfig | Mapping[str, Any] | None = None,
+        recognize: RecognizeConfig | Mapping[str, Any] | None = None,
+        routing: RoutingConfig | Mapping[str, Any] | None = None,
+        fusion: FusionConfig | Mapping[str, Any] | None = None,
+        cache: CacheConfig | Mapping[str, Any] | None = None,
+        sentences: SentencesConfig | Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Load a checkpoint, and start an LLM if one is given.
+
+        Args:
+            folder: That training wrote, local or with a scheme.
+            llm: None for the local model alone; the part `llm` of a config, which starts what it
+                names; or a backend that runs already, which stays the caller's to close.
+            asked_as: With a backend that runs: model, context and demonstrations of its questions.
+            recognize: As in a config. By default each text has forward passes of its own, so what
+                is found in it does not depend on the texts beside it.
+            routing: As in a config, but for budgets in calls, which are of a run.
+            fusion: As in a config.
+            cache: Where answers are kept; not with a backend that runs.
+            sentences: As in a config.
+
+        Raises:
+            ConfigError: If there is no such checkpoint, or a part of the config is wrong.
+            StartupError: If the checkpoint is damaged or fails its self-check, or the LLM does not
+                start.
+        """
+        routes = _part(RoutingConfig, routing, "routing")
+        if routes.max_calls is not None:
+            raise ConfigError(
+                f"routing.budget = '{routes.budget}' counts the calls of a run, and here is none; "
+                "give a share, such as '5%'"
+            )
+        recognizing = _part(RecognizeConfig, recognize or {"batch_scope": "document"}, "recognize")
+        fused = _part(FusionConfig, fusion, "fusion")
+        split = _part(SentencesConfig, sentences, "sentences")
+        settings, kept = _llm_part(llm, asked_as), _part(CacheConfig, cache, "cache")
+        recognizing = recognizing.model_copy(update={"checkpoint": folder})
+        routes = resolved_routing(routes, recognizing)
+        stage = RecognizeSpans(recognizing)
+        given = llm if not isinstance(llm, (LlmConfig, Mapping)) else None
+        owned = None
+        if given is not None and kept.path:
+            raise ConfigError("cache.path is for an LLM that is started here, not for a backend")
+        if given is None and settings.backend != "none":
+            try:
+                check_replay(settings, kept)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            owned = start_backend(settings, stage.label_set, kept)
+        try:
+            linkner = cls(
+                stage,
+                routing=routes,
+                llm=settings,
+                backend=owned or given,
+                fusion=fused,
+                sentences=split,
+            )
+        except BaseException:
+            if owned is not None:
+                owned.close()
+            raise
+        linkner._owned = owned
+        return linkner
+
+    def predict(self, texts: Sequence[str]) -> list[list[Entity]]:
+        """Entities of each text, by position; none overlap.
+
+        Raises:
+            BackendError: If the LLM cannot answer any more.
+        """
+        rows = [
+            {"doc_id": str(index), "url": None, "lang": None, "text": text}
+            for index, text in enumerate(texts)
+        ]
+        found = self.run(pa.Table.from_pylist(rows, schema=DOCUMENTS))["entities"].to_pylist()
+        return [[Entity(**entity) for entity in entities] for entities in found]
+
+    def run(self, documents: pa.Table) -> pa.Table:
+        """Documents of schema `schemas.DOCUMENTS` with the columns of all stages.
+
+        Raises:
+            BackendError: If the LLM cannot answer any more.
+        """
+        table = documents
+        for stage in self._stages:
+            table = apply_stage(stage, table)
+        return apply_stage(self._fuse, normalise_sources(table))
+
+    def close(self) -> None:
+        """End the engine that was started here; more than once does no harm."""
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            owned.close()
+
+    def __enter__(self) -> Self:
+        """Nothing more to start."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the engine that was started here."""
+        self.close()
+
+
+def _part(kind: type[_Part], given: _Part | Mapping[str, Any] | None, name: str) -> _Part:
+    """A part of a config from itself or from its values."""
+    if isinstance(given, kind):
+        return given
+    try:
+        return kind.model_validate(dict(given or {}))
+    except ValidationError as error:
+        problems = (
+            f"{name}.{'.'.join(map(str, problem['loc']))}: "
+            f"{problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        )
+        raise ConfigError("; ".join(problems)) from error
+
+
+def _llm_part(
+    llm: LlmConfig | Mapping[str, Any] | Backend | None,
+    asked_as: LlmConfig | Mapping[str, Any] | None,
+) -> LlmConfig:
+    """How the LLM is asked; without one, as nobody is."""
+    if isinstance(llm, (LlmConfig, Mapping)):
+        if asked_as is not None:
+            raise ConfigError("asked_as is for a backend that runs; put it into llm")
+        return _part(LlmConfig, llm, "llm")
+    return _part(LlmConfig, asked_as or {"backend": "none"}, "asked_as")

@@ -1,0 +1,143 @@
+"""The commands `linkner cache`: what is kept, whether it is whole, making it smaller."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linkner_ray.errors import ConfigError, ErrorLimitError
+
+if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
+    import pyarrow as pa
+
+    from linkner_ray.llm.cache.upkeep import Compaction
+
+app = typer.Typer(
+    help="Answer caches: the answers of LLMs that are kept, so that nothing is asked twice.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Folder = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="As in cache.path, local or with a scheme.")
+]
+
+
+@app.command()
+def stats(folder: Folder) -> None:
+    """Say what an answer cache holds: answers by model and verdict, files, times, conflicts.
+
+    Example: linkner cache stats cache/
+    """
+    from linkner_ray.llm.cache.files import STORED_VERDICTS
+    from linkner_ray.llm.cache.upkeep import count_by_model, survey
+
+    found = survey(folder)
+    answers = found.answers()
+    rows = {
+        "answers": f"{answers.num_rows:,}",
+        "files": f"{len(found.sizes):,}, {sum(found.sizes.values()):,} bytes",
+        "not trusted": f"{len(found.faults):,} files; see `linkner cache verify {folder}`",
+        "conflicts": f"{found.count_conflicts():,} requests with different answers; the first "
+        "counts",
+        "asked": _time_range(answers),
+        "mean latency": _mean_latency(answers),
+    }
+    if not found.faults:
+        del rows["not trusted"]
+    for name, value in rows.items():
+        typer.echo(f"{name:<13} {value}")
+    for (model, revision), counts in count_by_model(answers).items():
+        typer.echo(f"\n{model}, revision {revision or 'unknown'}")
+        for verdict in STORED_VERDICTS:
+            typer.echo(f"  {verdict.replace('_', ' '):<11} {counts[verdict]:,}")
+
+
+@app.command()
+def verify(folder: Folder) -> None:
+    """Read every file of an answer cache; exit 3 and name those that are broken or foreign.
+
+    Example: linkner cache verify s3://crawl/cache
+    """
+    from linkner_ray.llm.cache.upkeep import survey
+
+    found = survey(folder)
+    typer.echo(f"{len(found.sizes):,} good files, {found.answers().num_rows:,} answers")
+    for fault in found.faults:
+        typer.echo(f"{'broken' if fault.is_broken else 'ignored'}: {fault.name}: {fault.problem}")
+    if found.faults:
+        raise ErrorLimitError(
+            f"{folder}: {len(found.faults)} files are not trusted; their answers are asked anew. "
+            "`linkner cache compact` sets broken ones aside; move others away"
+        )
+
+
+@app.command()
+def prune(
+    folder: Folder,
+    model: Annotated[str, typer.Option(help="Drop answers of this model only.")] = "",
+    before: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Drop answers older than this, UTC."
+        ),
+    ] = None,
+) -> None:
+    """Drop answers by model, by age, or by both together, and merge the rest into one file.
+
+    Example: linkner cache prune cache/ --model Qwen/Qwen2.5-7B-Instruct --before 2026-11-01
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from linkner_ray.llm.cache.upkeep import compact
+
+    if not model and before is None:
+        raise ConfigError("linkner cache prune: say what to drop, with --model, --before or both")
+
+    def keep(answers: pa.Table) -> pa.Table:
+        goes = pa.array([True] * answers.num_rows, pa.bool_())
+        if model:
+            goes = pc.and_(goes, pc.equal(answers["model"], model))
+        if before is not None:
+            limit = pa.scalar(before.replace(tzinfo=UTC), pa.timestamp("us", tz="UTC"))
+            goes = pc.and_(goes, pc.less(answers["time"], limit))
+        return answers.filter(pc.invert(goes))
+
+    _report(compact(folder, keep=keep))
+
+
+@app.command(name="compact")
+def merge(folder: Folder) -> None:
+    """Merge the files of an answer cache into one and set broken ones aside; also while runs write.
+
+    Example: linkner cache compact cache/
+    """
+    from linkner_ray.llm.cache.upkeep import compact
+
+    _report(compact(folder))
+
+
+def _report(done: "Compaction") -> None:
+    typer.echo(
+        f"{done.kept:,} answers kept, {done.dropped:,} dropped, {done.files_before:,} files merged"
+    )
+    for fault in done.faults:
+        what = "set aside" if fault.is_broken else "left where it is"
+        typer.echo(f"{fault.name}: {what}: {fault.problem}")
+
+
+def _time_range(answers: "pa.Table") -> str:
+    import pyarrow.compute as pc
+
+    if not answers.num_rows:
+        return "never"
+    ends = pc.min_max(answers["time"]).as_py()
+    return f"{ends['min']:%Y-%m-%d %H:%M:%S} to {ends['max']:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _mean_latency(answers: "pa.Table") -> str:
+    import pyarrow.compute as pc
+
+    mean = pc.mean(answers["latency_s"]).as_py()
+    return "unknown" if mean is None else f"{mean:.3f} s, waiting for its turn included"

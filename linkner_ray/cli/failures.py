@@ -1,0 +1,214 @@
+"""The commands `linkner failures`: what a run could not read, and having it done again."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from linkner_ray.errors import ConfigError
+from linkner_ray.reporting.visible import make_visible
+
+if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
+    import pyarrow as pa
+
+    from linkner_ray.runs.failures import FailedShard, Wanted
+    from linkner_ray.runs.folder import RunFolder
+    from linkner_ray.runs.units import Source
+
+RAW_SHOWN = 60
+SHOWN = 50
+
+app = typer.Typer(
+    help="What a run could not read: list it, and have it done again once it is repaired.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Output = Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder of a run: output.path.")]
+Reasons = Annotated[
+    list[str] | None, typer.Option("--reason", help="Failures of this reason only; repeatable.")
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--file", help="Shards of this path only, * standing for anything; repeatable."),
+]
+
+
+@app.command(name="list")
+def list_failures(
+    output: Output,
+    reason: Reasons = None,
+    file: Files = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Most entries; {SHOWN} by default, with --json all."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
+) -> None:
+    """Say what is in quarantine, by reason and file, with a first example of each.
+
+    Example: linkner failures list s3://crawl/out --reason bad_json --json
+    """
+    from linkner_ray.runs.counters import num_failed
+    from linkner_ray.runs.failures import read_failures
+    from linkner_ray.runs.folder import RunFolder
+
+    run = RunFolder(output)
+    _read_run(run)
+    unit_results = run.unit_results()
+    rows = read_failures(run, unit_results, _wanted(reason, file))
+    if as_json:
+        for row in rows.slice(0, limit).to_pylist():
+            typer.echo(json.dumps(row))  # ASCII, so nothing in it can reach a terminal
+        return
+    unanswered = sum(num_failed({"verdict_failed": 0, **r.counts}) for r in unit_results)
+    files = rows["record"].null_count
+    typer.echo(
+        f"{rows.num_rows - files:,} documents and {files:,} files in quarantine"
+        + (f"; {unanswered:,} spans without an answer of the LLM" if unanswered else "")
+    )
+    groups = _groups(rows)
+    shown = limit or SHOWN
+    for (why, path), (count, first) in groups[:shown]:
+        typer.echo(f"\n{count:,} {why}  {make_visible(path, one_line=True)}")
+        typer.echo(f"  {_place(first)}: {make_visible(first['detail'], one_line=True)}")
+        if first["raw"]:
+            typer.echo(f"  {make_visible(first['raw'][:RAW_SHOWN], one_line=True)}")
+    if len(groups) > shown:
+        typer.echo(f"\n... and {len(groups) - shown:,} more; see --limit, --reason and --file")
+
+
+@app.command(name="requeue")
+def requeue_failures(
+    output: Output,
+    reason: Reasons = None,
+    file: Files = None,
+    drop_gone: Annotated[
+        bool, typer.Option("--drop-gone", help="Drop what came of shards that are gone, too.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+) -> None:
+    """Have the next run of the same command do again what failed.
+
+    Of a shard that is as it was, the units with failures are done again; of one that was repaired,
+    all. Everything else stays. Spans without an answer of the LLM count as failures, too, with the
+    reason failed_answer.
+
+    Example: linkner failures requeue s3://crawl/out --file '*/2026-11-24/*'
+    """
+    from linkner_ray.config import OutputConfig
+    from linkner_ray.runs.failures import requeue
+    from linkner_ray.runs.folder import RunFolder
+    from linkner_ray.runs.lock import OutputLock
+
+    run = RunFolder(output)
+    record = _read_run(run)
+    if dry_run:
+        _find(run, record, _wanted(reason, file), drop_gone=drop_gone)
+        return
+    settings = OutputConfig.model_validate(record["config"]["output"])
+    with OutputLock(run.folder, url=output, timeout_s=settings.lock_timeout_s, say=typer.echo):
+        shards = _find(run, record, _wanted(reason, file), drop_gone=drop_gone)
+        requeue(run, shards)
+    if shards:
+        typer.echo("run the same command again to have them done")
+
+
+def _find(
+    run: "RunFolder", record: Mapping[str, Any], wanted: "Wanted", *, drop_gone: bool
+) -> "list[FailedShard]":
+    """Shards to do again, each with a line about it."""
+    from linkner_ray.runs.failures import find_failed_shards
+    from linkner_ray.runs.folder import json_digest
+
+    found = find_failed_shards(
+        run.unit_results(),
+        wanted,
+        plan_digest=json_digest(record["plan"]),
+        source_now=lambda path: _source_now(path, record["config"]),
+    )
+    shards = [shard for shard in found if drop_gone or shard.state != "gone"]
+    for shard in found:
+        typer.echo(_line(shard, is_left=shard not in shards))
+    _check_budget(shards, record["plan"])
+    units = sum(len(shard.units) for shard in shards)
+    typer.echo(f"{units:,} units to do again" if units else "nothing to do again")
+    return shards
+
+
+def _wanted(reason: list[str] | None, file: list[str] | None) -> "Wanted":
+    from linkner_ray.runs.failures import Wanted
+
+    return Wanted(reasons=tuple(reason or ()), files=tuple(file or ()))
+
+
+def _read_run(run: "RunFolder") -> dict[str, Any]:
+    """What `_run.json` says."""
+    try:
+        record: dict[str, Any] = json.loads(run.folder.read_bytes("_run.json"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{run.url} is no output of a run: it has no _run.json") from error
+    return record
+
+
+def _source_now(path: str, config: Mapping[str, Any]) -> "Source | None":
+    """A shard as it is now."""
+    from linkner_ray.config import InputConfig
+    from linkner_ray.readers import list_sources
+
+    settings = InputConfig.model_validate({**config["input"], "paths": [path]})
+    try:
+        found = list_sources(settings)
+    except ConfigError as error:
+        if isinstance(error.__cause__, OSError):
+            raise  # the store did not answer; that says nothing of the shard
+        return None
+    return next((source for source in found if source.path == path), None)
+
+
+def _check_budget(shards: "list[FailedShard]", plan: Mapping[str, Any]) -> None:
+    """Refuse where the next run would be another one."""
+    moved = [shard.path for shard in shards if shard.state != "unchanged"]
+    if moved and "budget_over" in plan:
+        raise ConfigError(
+            f"{moved[0]} has changed, and this run has a budget in calls, which is divided over "
+            "the bytes of all shards: every unit may ask others now. Choose another output.path; "
+            "with an answer cache, what was asked is not asked again"
+        )
+
+
+def _groups(rows: "pa.Table") -> list[tuple[tuple[str, str], tuple[int, dict[str, Any]]]]:
+    """Reason and path with their number of rows and the first of them, the largest first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], int] = {}
+    for index, key in enumerate(
+        zip(rows["reason"].to_pylist(), rows["path"].to_pylist(), strict=True)
+    ):
+        counts[key] += 1
+        first.setdefault(key, index)
+    return [
+        (key, (count, rows.slice(first[key], 1).to_pylist()[0]))
+        for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    if row["record"] is None:
+        offset = row["byte_offset"]
+        return "the file" if offset is None else f"the file from byte {offset:,} on"
+    place = f"record {row['record']}"
+    return place if row["byte_offset"] is None else f"{place}, byte {row['byte_offset']:,}"
+
+
+def _line(shard: "FailedShard", *, is_left: bool) -> str:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(shard.reasons.items()))
+    done = f"{len(shard.units):,} units to do again"
+    if is_left:
+        done = "left as it is; --drop-gone drops what came of it"
+    elif shard.state == "gone":
+        done = f"{len(shard.units):,} units dropped"
+    return f"{make_visible(shard.path, one_line=True)}: {shard.state}; {reasons}; {done}"

@@ -1,0 +1,347 @@
+"""The offline benchmark: labelled sets through the production stages, then scored."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from linkner_ray.config import EvaluateConfig, EvaluateSet, LlmConfig, RoutingConfig, Uncertainty
+from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.labelled import unreachable_spans
+from linkner_ray.corpora.mapping import map_labels
+from linkner_ray.corpora.tables import corpus_documents
+from linkner_ray.errors import ConfigError, ContractError
+from linkner_ray.evaluation.candidates import predicted_uncertainty
+from linkner_ray.evaluation.curves import (
+    FloatArray,
+    answers_of_routes,
+    read_off,
+    uncertainties,
+    with_uncertainty,
+)
+from linkner_ray.evaluation.detection import OodDetection, detect_ood
+from linkner_ray.evaluation.error_page import SetErrors, find_errors, render_errors
+from linkner_ray.evaluation.plots import evaluation_pictures
+from linkner_ray.evaluation.recorded import extraction_f1
+from linkner_ray.evaluation.report import Ood, describe_evaluation
+from linkner_ray.evaluation.set_result import Judged, LabelledSet, SetResult, judge_set
+from linkner_ray.extract.pipeline import Chain, run_documents, set_quotas, without_llm
+from linkner_ray.labels import LabelSet, load_label_map
+from linkner_ray.runs.folder import parquet_bytes
+from linkner_ray.schemas import GOLD, PREDICTIONS
+from linkner_ray.spanner.calibration.named_threshold import with_threshold
+from linkner_ray.spanner.calibration.thresholds import Thresholds
+from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
+from linkner_ray.spanner.estimates import missing_estimates
+from linkner_ray.stages.contract import apply_stage
+from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.storage import Folder
+
+_METRICS = "metrics.json"
+_FORMAT = "linkner-evaluation"
+"""How `metrics.json` says that the folder is an evaluation's."""
+
+_WRITTEN_NAMES = frozenset({_METRICS, "report.md", "errors.html", "plots", "predictions"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What came of an evaluation.
+
+    Attributes:
+        results: Of each set, in order.
+        ood: What tells each set but the first from that, by set and estimate.
+        seconds: Of each stage, summed over units and passes, and `all` on the wall.
+        notes: Sentences for the reader.
+        threshold_for: What the config named its threshold by; None where it gave the number.
+    """
+
+    results: tuple[SetResult, ...]
+    ood: Ood
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...]
+    threshold_for: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Staged:
+    """The units of all sets after the stages, each list in their order."""
+
+    linked: Sequence[pa.Table]
+    answered: Sequence[pa.Table]
+    estimates: Mapping[str, Sequence[FloatArray]]
+    seconds: Mapping[str, float]
+
+
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Score a checkpoint, with or without an LLM, on labelled sets.
+
+    Gold stays here: the stages get documents with sentences and nothing else. Writes
+    `metrics.json`, `report.md`, `errors.html`, `plots/` as PNG and SVG, and the predictions of each
+    set to `output.path`. The first set counts as like training; each other one is held against it.
+
+    Raises:
+        ConfigError: If there is no checkpoint, a label map leads elsewhere than to its labels, or
+            the output holds something else than an evaluation.
+        DataError: If a set is malformed, or has a label the checkpoint does not know.
+    """
+    output = Folder.at(config.output.path)
+    _check_output(output, config.output.path)
+    if not config.recognize.checkpoint:
+        raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
+    threshold_for = config.routing.threshold_for
+    config = with_threshold(config)
+    checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
+    config.routing.check_labels(checkpoint.label_set.ids)
+    sets = [_load(entry, checkpoint) for entry in config.sets]
+    units = [_units(loaded, config.unit_sentences) for loaded in sets]
+    started = time.perf_counter()
+    chain = Chain.of(config, checkpoint.label_set)
+    estimates, notes = _estimates(config, checkpoint)
+    dev_thresholds, said = _dev_thresholds(config, checkpoint)
+    staged = _run([unit for own in units for unit in own], chain, config, estimates)
+    results, pages, unsure = [], [], []
+    output.write_whole(_METRICS, json.dumps({"format": _FORMAT}).encode())  # ours from now on
+    first = 0
+    for loaded, own in zip(sets, units, strict=True):
+        rows = slice(first, first + len(own))
+        first += len(own)
+        linked = pa.concat_tables(staged.linked[rows])
+        judged = Judged(
+            local=without_llm(linked, chain),
+            linked=linked,
+            answered=pa.concat_tables(staged.answered[rows]),
+            estimates={n: np.concatenate(v[rows]) for n, v in staged.estimates.items()},
+        )
+        results.append(_judge(loaded, judged, config, checkpoint, dev_thresholds))
+        predictions = _predictions(loaded, judged)
+        output.write_whole(f"predictions/{loaded.name}.parquet", parquet_bytes(predictions))
+        pages.append(find_errors(loaded.name, predictions, results[-1].linked.confusion))
+        unsure.append(_predicted_by_estimate(judged))
+    evaluation = Evaluation(
+        results=tuple(results),
+        ood=_ood([loaded.name for loaded in sets], unsure),
+        seconds={**staged.seconds, "all": time.perf_counter() - started},
+        notes=(*notes, *said),
+        threshold_for=threshold_for,
+    )
+    _write(output, config, evaluation, pages, checkpoint.label_set)
+    return evaluation
+
+
+def _check_output(output: Folder, url: str) -> None:
+    """Check that nothing is overwritten but an earlier evaluation; nothing is written.
+
+    Raises:
+        ConfigError: If the folder holds files under names of an evaluation that are of none.
+    """
+    found = sorted(_WRITTEN_NAMES.intersection(output.entries()))
+    mark = f'"format": "{_FORMAT}"'.encode()
+    if found and not (_METRICS in found and mark in output.read_bytes(_METRICS)):
+        raise ConfigError(
+            f"output.path = {url}: holds {', '.join(found)}, and no {_METRICS} says that an "
+            "evaluation wrote them; choose another folder, or move them away"
+        )
+
+
+def _load(entry: EvaluateSet, checkpoint: CheckpointParts) -> LabelledSet:
+    renamed: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+    if entry.label_map is None:
+        corpus = read_corpus(entry.path, format=entry.format, label_set=checkpoint.label_set)
+    else:
+        label_map = load_label_map(entry.label_map)
+        known = checkpoint.label_set.ids
+        if unknown := sorted({t for t in label_map.targets.values() if t} - set(known)):
+            raise ConfigError(
+                f"set '{entry.name}': label map {label_map.name} leads to {unknown}, labels of the "
+                f"checkpoint are {list(known)}"
+            )
+        source = read_corpus(entry.path, format=entry.format, label_set=label_map.source)
+        mapped = map_labels(source, label_map)
+        corpus, dropped = mapped.corpus, dict(mapped.dropped)
+        renamed = {f"{old} -> {new}": count for (old, new), count in mapped.renamed.items()}
+    _, gold = corpus_documents(corpus.sentences, ids_prefix=entry.name)
+    return LabelledSet(
+        name=entry.name,
+        sentences=corpus.sentences,
+        gold=[[(one.start, one.end, one.label) for one in row] for row in gold],
+        num_unreachable=unreachable_spans(corpus.sentences, checkpoint.model.max_width),
+        renamed=renamed,
+        dropped=dropped,
+    )
+
+
+def _units(loaded: LabelledSet, size: int) -> list[pa.Table]:
+    """The documents of a set without its gold."""
+    documents, _ = corpus_documents(loaded.sentences, ids_prefix=loaded.name)
+    return [documents.slice(first, size) for first in range(0, documents.num_rows, size)]
+
+
+def _estimates(
+    config: EvaluateConfig, checkpoint: CheckpointParts
+) -> tuple[list[Uncertainty], list[str]]:
+    """Estimates to try besides the run's own, and why others are left out."""
+    wanted = [name for name in config.study.estimates if name != config.recognize.uncertainty]
+    missing = missing_estimates(loss=checkpoint.loss, dropout=checkpoint.model.dropout)
+    notes = [f"The estimate {n} is left out: {missing[n]}." for n in wanted if n in missing]
+    return [name for name in wanted if name not in missing], notes
+
+
+def _run(
+    units: Sequence[pa.Table],
+    chain: Chain,
+    config: EvaluateConfig,
+    estimates: Sequence[Uncertainty],
+) -> _Staged:
+    """Send documents through the stages, and again for an estimate that needs a pass of its own."""
+    asking = chain
+    if config.study.ask_all and chain.has_llm:
+        asking = replace(chain, routing=RoutingConfig(threshold=0.0))
+    run = run_documents(units, asking)
+    linked = run.tables if asking is chain else _as_configured(run.tables, chain)
+    uncertainty: dict[str, list[FloatArray]] = {
+        config.recognize.uncertainty: [uncertainties(table) for table in run.tables]
+    }
+    seconds = dict(run.seconds)
+    classes = chain.label_set.classes
+    for name in estimates:
+        found = [read_off(table, name, classes) for table in run.tables]
+        known = [values for values in found if values is not None]
+        if len(known) == len(found):
+            uncertainty[name] = known
+            continue
+        recognize = config.recognize.model_copy(update={"uncertainty": name})
+        other = run_documents(
+            units, replace(chain, recognize=recognize, llm=LlmConfig(backend="none"))
+        )
+        for ours, theirs in zip(run.tables, other.tables, strict=True):
+            _check_same_spans(ours, theirs, name)
+        uncertainty[name] = [uncertainties(table) for table in other.tables]
+        for stage, spent in other.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+    return _Staged(linked=linked, answered=run.tables, estimates=uncertainty, seconds=seconds)
+
+
+def _as_configured(answered: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
+    """What the run as configured makes of candidates that all have answers."""
+    bare = [table.drop_columns(["routes", "entities"]) for table in answered]
+    linked = []
+    for table in set_quotas(bare, chain.routing):
+        routed = answers_of_routes(apply_stage(RouteSpans(chain.routing), table))
+        if routed is None:
+            raise ContractError("evaluate: every candidate was asked about, and one has no answer")
+        linked.append(apply_stage(FuseEntities(chain.fusion, chain.label_set.classes), routed))
+    return linked
+
+
+def _check_same_spans(ours: pa.Table, theirs: pa.Table, estimate: str) -> None:
+    """An estimate of uncertainty has no say in what is a candidate."""
+    names = ("start", "end", "kind")
+    first, second = (
+        [[tuple(c[n] for n in names) for c in row] for row in table["candidates"].to_pylist()]
+        for table in (ours, theirs)
+    )
+    if first != second:
+        raise ContractError(f"evaluate: candidates under the estimate {estimate} are others")
+
+
+def _dev_thresholds(
+    config: EvaluateConfig, checkpoint: CheckpointParts
+) -> tuple[dict[str, float], list[str]]:
+    """Threshold of each estimate that asks `study.dev_percent` of dev's candidates."""
+    percent = config.study.dev_percent
+    kept = Thresholds.read(checkpoint.folder)
+    if kept is None:
+        return {}, [
+            "What dev would choose is not known: the checkpoint keeps no thresholds; "
+            "`linkner calibrate` makes them."
+        ]
+    chosen = {n: e.asked[percent] for n, e in kept.estimates.items() if percent in e.asked}
+    return chosen, [f"What dev chose asks {percent} % of dev's candidates."]
+
+
+def _judge(
+    loaded: LabelledSet,
+    judged: Judged,
+    config: EvaluateConfig,
+    checkpoint: CheckpointParts,
+    dev_thresholds: Mapping[str, float],
+) -> SetResult:
+    result = judge_set(
+        loaded,
+        judged,
+        study=config.study,
+        dev_thresholds=dev_thresholds,
+        fusion=config.fusion,
+        classes=checkpoint.label_set.classes,
+        novelty=checkpoint.novelty,
+    )
+    if config.llm.replay_path is None:
+        return result
+    alone = extraction_f1(config.llm.replay_path, loaded.sentences)
+    return replace(result, study=replace(result.study, llm_extraction=alone))
+
+
+def _predictions(loaded: LabelledSet, judged: Judged) -> pa.Table:
+    """Rows of `schemas.PREDICTIONS`."""
+    gold = [
+        [dict(zip(("start", "end", "label"), entity, strict=True)) for entity in row]
+        for row in loaded.gold
+    ]
+    linked = judged.linked
+    columns = {
+        "gold": pa.array(gold, pa.list_(GOLD)),
+        "local": judged.local["entities"],
+        **{n: linked[n] for n in ("doc_id", "text", "entities", "candidates", "routes", "answers")},
+    }
+    return pa.table({name: columns[name] for name in PREDICTIONS.names}, schema=PREDICTIONS)
+
+
+def _predicted_by_estimate(judged: Judged) -> dict[str, FloatArray]:
+    return {
+        name: predicted_uncertainty(with_uncertainty(judged.linked, values)["candidates"])
+        for name, values in judged.estimates.items()
+    }
+
+
+def _ood(
+    names: Sequence[str], unsure: Sequence[Mapping[str, FloatArray]]
+) -> dict[str, dict[str, OodDetection]]:
+    inside = unsure[0]
+    return {
+        name: {estimate: detect_ood(inside[estimate], found[estimate]) for estimate in inside}
+        for name, found in zip(names[1:], unsure[1:], strict=True)
+    }
+
+
+def _write(
+    output: Folder,
+    config: EvaluateConfig,
+    evaluation: Evaluation,
+    pages: Sequence[SetErrors],
+    label_set: LabelSet,
+) -> None:
+    results, ood = evaluation.results, evaluation.ood
+    for name, content in evaluation_pictures(results).items():
+        output.write_whole(f"plots/{name}", content)
+    metrics = {
+        "format": _FORMAT,
+        "config": config.model_dump(mode="json"),
+        "threshold_for": evaluation.threshold_for,
+        "seconds": dict(evaluation.seconds),
+        "notes": list(evaluation.notes),
+        "sets": [result.as_dict() for result in results],
+        "ood": {
+            name: {estimate: asdict(one) for estimate, one in found.items()}
+            for name, found in ood.items()
+        },
+    }
+    output.write_whole(_METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    output.write_whole("errors.html", render_errors(pages, label_set.ids).encode())
+    report = describe_evaluation(results, ood, evaluation.notes)
+    output.write_whole("report.md", report.encode("utf-8", errors="backslashreplace"))

@@ -1,0 +1,250 @@
+"""A run of extraction: plan it, go on where it stopped, finish it, report it."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from linkner_ray.config import ErrorsConfig
+from linkner_ray.errors import ContractError
+from linkner_ray.extract.pipeline import run_extraction
+from linkner_ray.extract.plan import Plan, remaining
+from linkner_ray.extract.progress import Progress, Show, ShowLines
+from linkner_ray.llm.cache.upkeep import cache_notes
+from linkner_ray.runs.code_version import code_version
+from linkner_ray.runs.counters import (
+    NO_COSTS,
+    add_counts,
+    check_counters,
+    num_asked,
+    num_failed,
+)
+from linkner_ray.runs.failures import remove_leftovers
+from linkner_ray.runs.folder import RunFolder, UnitResult, json_digest
+from linkner_ray.runs.lock import OutputLock
+from linkner_ray.runs.manifest import FileEntry, read_all, written_files
+from linkner_ray.runs.previous import PreviousRun
+from linkner_ray.runs.shutdown import Shutdown
+from linkner_ray.schemas import SCHEMA_VERSION
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionResult:
+    """What came of a run."""
+
+    unit_results: tuple[UnitResult, ...]
+    """Of every unit in the output, this run's and those found done."""
+
+    units_written: int
+    """Units this run wrote; 0 when the output was complete before."""
+
+    totals: dict[str, int]
+    costs: dict[str, int]
+    """Sum of the unit results' `costs`: what the answers took in this run, which `totals` do not
+    say, since they are the same in every run."""
+
+    seconds: float
+    has_finished: bool = False
+    """Whether this run wrote `_SUCCESS`, be it over units that were all done before."""
+
+    notes: tuple[str, ...] = ()
+    """Sentences for the report, such as what was not trusted of the answer cache."""
+
+    problems: tuple[str, ...] = field(default=())
+    """Error limits that were passed; a job with any exits 3."""
+
+
+def extract(
+    plan: Plan,
+    *,
+    previous: PreviousRun | None = None,
+    progress: Callable[[str], None] = logger.info,
+    show: Show | None = None,
+    shutdown: Shutdown | None = None,
+) -> ExtractionResult:
+    """Run a plan to its end, from wherever an earlier run of it stopped.
+
+    Args:
+        plan: From `plan_extraction`.
+        previous: Run from which what is known of a text is reused; the output does not tell.
+        progress: Called with a sentence now and then.
+        show: Shown how far the run is every few seconds; default: `progress` is told as a line.
+        shutdown: Told how to end when SIGTERM comes.
+
+    Raises:
+        ConfigError: If the output folder belongs to another run or code, or another run is
+            writing into it.
+        ContractError: If documents or characters do not add up.
+        LockLostError: If another run took the output over while this one hung.
+        LinknerError: What a stage raised.
+    """
+    started = time.perf_counter()
+    run = RunFolder(plan.config.output.path)
+    run.check(plan.fingerprint)
+    unit_results = run.unit_results()
+    if run.is_complete and not remaining(plan, unit_results, run.url):
+        return _result(plan, unit_results, started=started)
+    lock = OutputLock(
+        run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
+    )
+    unit_results.clear()
+    if shutdown is not None:
+        shutdown.end = partial(_stop, run.url, lock, unit_results)
+    with lock:
+        return _extract_alone(
+            plan,
+            lock,
+            unit_results,
+            previous=previous,
+            started=started,
+            say=progress,
+            show=show or ShowLines(progress),
+        )
+
+
+def _stop(output: str, lock: OutputLock, unit_results: Sequence[UnitResult]) -> str:
+    """Let the output go in the middle of a run."""
+    lock.release()
+    return (
+        f"stopped by SIGTERM: {len(unit_results)} units are done and stay in {output}; the same "
+        "command goes on from there"
+    )
+
+
+def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
+    plan: Plan,
+    lock: OutputLock,
+    unit_results: list[UnitResult],
+    *,
+    previous: PreviousRun | None,
+    started: float,
+    say: Callable[[str], None],
+    show: Show,
+) -> ExtractionResult:
+    """The work of `extract` by the one who holds the lock; `unit_results` grow with every unit."""
+    config = plan.config
+    run = RunFolder(config.output.path)
+    run.begin(
+        {
+            "plan": plan.fingerprint,
+            "config": config.model_dump(mode="json"),
+            "label_set": plan.label_set.model_dump(mode="json"),
+            "code": code_version(),
+        }
+    )
+    run.abort_uploads()
+    done = run.unit_results()
+    remove_leftovers(run, done)
+    unit_results += done
+    files: list[FileEntry] = []
+    todo = remaining(plan, done, run.url)
+    if todo:
+        say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
+        units = run_extraction(
+            config,
+            plan_digest=plan.digest,
+            label_set=plan.label_set,
+            todo=todo,
+            sources=plan.sources,
+            previous=previous,
+        )
+        with Progress(show, shards=len(todo)) as tracker:
+            for unit_result in units:
+                unit_results.append(unit_result)
+                files += [FileEntry(**file) for file in unit_result.files]
+                tracker.add(unit_result)
+                lock.check()
+    if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
+        raise ContractError(f"{run.url}: a unit was written twice in one run")
+    if missing := [source.path for source, _ in remaining(plan, unit_results, run.url)]:
+        raise ContractError(
+            f"{run.url}: {len(missing)} shards were not read to their end, such as {missing[0]}"
+        )
+    known = {file.path for file in files}
+    unknown = [path for path in written_files(run.folder) if path not in known]
+    files += read_all(run.folder, unknown)
+    result = _result(plan, unit_results, done=len(done), started=started, has_finished=True)
+    lock.confirm()
+    run.finish(unit_results, files, _manifest_header(plan, result.totals))
+    return result
+
+
+def _manifest_header(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:
+    """What the manifest says besides its files; the same however often the run was interrupted."""
+    named = {name: plan.fingerprint[name] for name in ("checkpoint", "prompt", "label_set")}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "digests": {
+            "plan": plan.digest,
+            "config": json_digest(plan.fingerprint["config"]),
+            **named,
+        },
+        "code": code_version(),
+        "plan": plan.fingerprint,
+        "sources": [asdict(source) for source in plan.sources],
+        "totals": totals,
+    }
+
+
+def _result(
+    plan: Plan,
+    unit_results: Sequence[UnitResult],
+    *,
+    started: float,
+    done: int | None = None,
+    has_finished: bool = False,
+) -> ExtractionResult:
+    """Sums over all units, once they are known to add up.
+
+    Args:
+        plan: Of the run.
+        unit_results: Of every unit in the output.
+        started: On `time.perf_counter`.
+        done: Units that were there before; default: all.
+        has_finished: Whether this run finishes the output.
+    """
+    totals: dict[str, int] = {}
+    costs = dict(NO_COSTS)
+    for unit_result in unit_results:
+        totals = add_counts(totals, unit_result.counts)
+        costs = add_counts(costs, unit_result.costs)
+    check_counters(totals)
+    return ExtractionResult(
+        unit_results=tuple(unit_results),
+        units_written=0 if done is None else len(unit_results) - done,
+        totals=totals,
+        costs=costs,
+        has_finished=has_finished,
+        seconds=time.perf_counter() - started,
+        notes=tuple(cache_notes(plan.config.cache)),
+        problems=_problems(totals, plan.config.errors),
+    )
+
+
+def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:
+    problems = []
+    documents = totals["documents_read"]
+    quarantined = totals["documents_quarantined"]
+    if quarantined > limits.max_share * documents:
+        problems.append(
+            f"{quarantined} of {documents} documents are quarantined, over errors.max_share = "
+            f"{limits.max_share:g}; see `linkner failures list`"
+        )
+    files = totals["files_quarantined"]
+    if files > limits.max_failed_files:
+        problems.append(
+            f"{files} files could not be read to their end, over errors.max_failed_files = "
+            f"{limits.max_failed_files}; see `linkner failures list`"
+        )
+    asked, failed = num_asked(totals), num_failed(totals)
+    if failed > limits.max_failed_answers_share * asked:
+        problems.append(
+            f"{failed} of {asked} spans that were asked about got no answer, over "
+            f"errors.max_failed_answers_share = {limits.max_failed_answers_share:g}; their local "
+            "labels stand"
+        )
+    return tuple(problems)

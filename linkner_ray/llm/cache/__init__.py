@@ -1,0 +1,1 @@
+"""Answers that are kept, so that a question is paid for once."""

@@ -1,0 +1,1 @@
+"""Nights: estimate, extraction, comparison with the night before, publication."""

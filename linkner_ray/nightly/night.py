@@ -1,0 +1,318 @@
+"""A night: self-check, plan, incremental extraction, verification, diff, drift, report, `latest`.
+
+Each night is a folder below `output.path`, and builds on the one that `latest` names. `latest` is
+moved last and only to a night that is whole and whose drift is no alert, so whoever reads through
+it always has a good night. Whatever step a night dies in, the same command goes on: extraction
+from its finished units, all later steps from their beginning, since they only read and overwrite.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from linkner_ray.config import NightlyConfig
+from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.extract.job import ExtractionResult, extract
+from linkner_ray.extract.plan import Plan, plan_extraction, remaining
+from linkner_ray.extract.progress import Show
+from linkner_ray.extract.ray_start import start_ray
+from linkner_ray.extract.report import write_run_report
+from linkner_ray.extract.reuse_report import describe_previous
+from linkner_ray.nightly.checks import check_limits, run_self_check_of
+from linkner_ray.nightly.diff import Diff, compare_runs
+from linkner_ray.nightly.diff_page import render_diff
+from linkner_ray.nightly.drift import Drift, DriftReport, measure_drift
+from linkner_ray.nightly.publication import (
+    RECORD,
+    move_latest,
+    read_latest,
+    read_record,
+    write_record,
+)
+from linkner_ray.nightly.report import describe_night
+from linkner_ray.runs.code_version import code_version
+from linkner_ray.runs.finished import FinishedRun
+from linkner_ray.runs.folder import RunFolder, as_json
+from linkner_ray.runs.lock import OutputLock
+from linkner_ray.runs.manifest import verify_output
+from linkner_ray.runs.previous import PreviousRun, open_previous
+from linkner_ray.runs.shutdown import Shutdown, exit_on_sigterm
+from linkner_ray.schemas import SCHEMA_VERSION
+from linkner_ray.storage import Folder
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightResult:
+    """What came of a night."""
+
+    output: str
+    """Its folder."""
+
+    record: Mapping[str, Any]
+    """What its `night.json` says."""
+
+    has_moved: bool
+    """Whether `latest` was moved to it now."""
+
+    did_nothing: bool = False
+    """Whether the night had ended well before."""
+
+    problems: tuple[str, ...] = ()
+    """Error limits that were passed."""
+
+    alerts: tuple[str, ...] = ()
+    """Drift that keeps it from being published."""
+
+
+@dataclass(kw_only=True)
+class _Night:
+    """A night at work; what its steps find goes into the record."""
+
+    config: NightlyConfig
+    plan: Plan
+    nights: Folder
+    say: Say
+    show: Show | None = None
+    previous: str | None = None
+    """Folder of the night that `latest` names."""
+
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Folder:
+        return Folder.at(self.plan.config.output.path)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Say that a step begins, and keep its seconds."""
+        self.say(f"{self.config.night.name}: {name}")
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
+
+
+def run_night(
+    config: NightlyConfig,
+    *,
+    say: Say = logger.info,
+    show: Show | None = None,
+    shutdown: Shutdown | None = None,
+) -> NightResult:
+    """Run a night to its end, from wherever an earlier start of it stopped.
+
+    Args:
+        config: The night, its extraction and its bounds.
+        say: Called with a line for each step.
+        show: Shown how far extraction is every few seconds; default: `say` is told as a line.
+        shutdown: Told how to end when SIGTERM comes; given by a main thread only.
+
+    Raises:
+        ConfigError: If the config is wrong, a limit would be passed, the night is published and its
+            input has changed since, or another night is running.
+        DataError: If the output is not what its manifest says.
+        LinknerError: What a step raised.
+    """
+    night = _Night(
+        config=config,
+        plan=plan_extraction(config.extraction()),
+        nights=Folder.at(config.output.path),
+        say=say,
+        show=show,
+    )
+    timeout_s = config.output.lock_timeout_s
+    lock = OutputLock(night.nights, url=config.output.path, timeout_s=timeout_s, say=say)
+    if shutdown is not None:
+        shutdown.end = lambda: _let_go(lock, "stopped by SIGTERM; the same command goes on")
+    with lock:
+        done = _is_done(night.plan)
+        record = read_record(night.output)
+        latest = read_latest(night.nights)
+        if latest == config.night.name or (record is not None and record["publish"]):
+            return _again(night, record, is_done=done)
+        if latest is not None:
+            night.previous = config.folder_of(latest)
+        return _run_alone(night, lock, is_done=done, shutdown=shutdown)
+
+
+def describe_start(config: NightlyConfig) -> str:
+    """What a night would build on, before anything starts; nothing is written."""
+    night = _Night(
+        config=config,
+        plan=plan_extraction(config.extraction()),
+        nights=Folder.at(config.output.path),
+        say=logger.info,
+    )
+    latest = read_latest(night.nights)
+    if latest is None or latest == config.night.name:
+        return "full: there is no earlier night to build on" if latest is None else "published"
+    night.previous = config.folder_of(latest)
+    previous = _open_previous(night)
+    return "\n".join(
+        [*night.notes, *([describe_previous(previous)] if previous is not None else [])]
+    )
+
+
+def _let_go(lock: OutputLock, sentence: str) -> str:
+    lock.release()
+    return sentence
+
+
+def _is_done(plan: Plan) -> bool:
+    """Whether the extraction of a night has ended.
+
+    Raises:
+        ConfigError: If the folder holds another plan's output, or shards have changed.
+    """
+    run = RunFolder(plan.config.output.path)
+    run.check(plan.fingerprint)
+    return run.is_complete and not remaining(plan, run.unit_results(), run.url)
+
+
+def _again(night: _Night, record: dict[str, Any] | None, *, is_done: bool) -> NightResult:
+    """A night that was to be published when it was last heard of."""
+    url = night.plan.config.output.path
+    if not is_done or record is None:
+        fault = f"has no {RECORD}" if record is None else "its input has more shards by now"
+        raise ConfigError(
+            f"{url} is published, and {fault}; a published night stays as it is: put what came "
+            "late into the next one"
+        )
+    has_moved = move_latest(night.nights, night.config.night.name)
+    return NightResult(output=url, record=record, has_moved=has_moved, did_nothing=not has_moved)
+
+
+def _run_alone(
+    night: _Night, lock: OutputLock, *, is_done: bool, shutdown: Shutdown | None
+) -> NightResult:
+    """The steps, by the one who holds the folder of all nights."""
+    config = night.config
+    checks: dict[str, Any] = {}
+    if is_done:
+        night.notes.append("Extraction had ended before this start.")
+    else:
+        with night.step("self_check"):
+            checks["self_check_sentences"] = run_self_check_of(
+                night.plan.config.recognize, night.notes
+            )
+        with night.step("plan"):
+            checks["estimate"] = asdict(check_limits(night.plan, config))
+    with night.step("extract"):
+        result = extract(night.plan) if is_done else _extract(night, lock, shutdown)
+    with night.step("verify"):
+        checks["verified_files"] = _verify(night.output)
+    diff, drift = _compare(night)
+    alerts = () if drift is None else tuple(map(_describe_alert, drift.alerts))
+    held = bool(result.problems) or bool(alerts and not config.night.accept_drift)
+    record = {
+        "night": config.night.name.isoformat(),
+        "previous": night.previous,
+        "plan": night.plan.digest,
+        "code": code_version(),
+        **checks,
+        "totals": dict(result.totals),
+        "costs": dict(result.costs),
+        "diff": None if diff is None else diff.as_json(),
+        "drift": None if drift is None else drift.as_json(),
+        "accepted_drift": list(alerts) if not held else [],
+        "problems": list(result.problems),
+        "notes": night.notes,
+        "seconds": night.seconds,
+        "publish": not held,
+    }
+    with night.step("report"):
+        _report(night, record, result)
+    has_moved = False
+    if not held:
+        lock.confirm()
+        has_moved = move_latest(night.nights, config.night.name)
+    return NightResult(
+        output=night.plan.config.output.path,
+        record=record,
+        has_moved=has_moved,
+        problems=result.problems,
+        alerts=alerts if held else (),
+    )
+
+
+def _extract(night: _Night, lock: OutputLock, shutdown: Shutdown | None) -> ExtractionResult:
+    """Extraction on top of the night before, as far as that can be reused."""
+    previous = _open_previous(night)
+    if previous is not None:
+        night.say(describe_previous(previous))
+    start_ray()
+    if shutdown is None:
+        return extract(night.plan, previous=previous, progress=night.say, show=night.show)
+    # `ray.init` has put a handler of its own in the place of ours.
+    with exit_on_sigterm() as now:
+        inner = Shutdown()
+        now.end = lambda: _let_go(lock, inner.end())
+        return extract(
+            night.plan, previous=previous, progress=night.say, show=night.show, shutdown=inner
+        )
+
+
+def _open_previous(night: _Night) -> PreviousRun | None:
+    """The night before; None, with a note, where there is none of this version."""
+    if night.previous is None:
+        night.notes.append("There is no earlier night: everything was done, nothing compared.")
+        return None
+    found = _version_of(night.previous)
+    if found != SCHEMA_VERSION:
+        night.notes.append(
+            f"{night.previous} has tables of version {found}, this is version {SCHEMA_VERSION}: "
+            "everything was done, nothing compared."
+        )
+        return None
+    return open_previous(
+        night.previous,
+        night.plan.fingerprint,
+        output=night.plan.config.output.path,
+        trust_code=night.config.night.trust_code,
+    )
+
+
+def _version_of(previous: str) -> object:
+    """Version of the tables of a finished night."""
+    return FinishedRun.open(previous).fingerprint.get("schema_version")
+
+
+def _verify(output: Folder) -> int:
+    num_files, faults = verify_output(output)
+    if faults:
+        raise DataError("\n".join([f"{output.root} is not what its manifest says:", *faults]))
+    return num_files
+
+
+def _compare(night: _Night) -> tuple[Diff | None, DriftReport | None]:
+    """Diff and drift against the night before, written beside the entities."""
+    previous = night.previous
+    if previous is None or _version_of(previous) != SCHEMA_VERSION:
+        return None, None
+    url = night.plan.config.output.path
+    with night.step("diff"):
+        diff = compare_runs(previous, url)
+        page = render_diff(diff).encode(errors="backslashreplace")
+        night.output.write_whole("diff.html", page)
+        night.output.write_whole("diff.json", as_json(diff.as_json()))
+    with night.step("drift"):
+        return diff, measure_drift(previous, url, night.config.drift)
+
+
+def _describe_alert(drift: Drift) -> str:
+    return f"{drift.measure} {drift.kind} {drift.name}".rstrip() + f": PSI {drift.psi:.3f}"
+
+
+def _report(night: _Night, record: dict[str, Any], result: ExtractionResult) -> None:
+    """The run's own report, if it has none yet, and the night's."""
+    if result.has_finished or not night.output.exists("report.md"):
+        write_run_report(night.plan, result)
+    night.output.write_whole("night.md", describe_night(record).encode())
+    write_record(night.output, record)

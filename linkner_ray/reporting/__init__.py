@@ -1,0 +1,1 @@
+"""Pages, tables and pictures: one way to make each."""

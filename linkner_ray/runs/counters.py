@@ -1,0 +1,323 @@
+"""Counters of a run: what came in, what became of it, and the check that the two agree.
+
+Counters are derived from a unit's tables alone, so a unit that is done again counts the same.
+Every counter is a sum, so the counters of units add up to those of a run. Two open sets of names
+appear as they occur: `records_skipped_<reason>` and `quarantine_<reason>`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linkner_ray.errors import ContractError
+from linkner_ray.labels import NON_ENTITY
+
+UNCERTAINTY_BINS = 20
+"""Bins of equal width over [0, 1]; 1 itself falls into the last."""
+
+KINDS = ("predicted", "near_miss")
+SOURCES = ("local", "llm")
+VERDICTS = ("label", "non_entity", "unreadable", "failed")
+AUDIT_OUTCOMES = ("agree", "disagree", "unreadable", "failed")
+
+ROUTE_COUNTERS = {
+    "local": "stayed_local",
+    "llm": "routed",
+    "audit": "audited",
+    "over_budget": "over_budget",
+}
+"""Counter of the candidates of each of `schemas.ROUTES`."""
+
+
+def label_counter(label: str) -> str:
+    """Counter of the entities of one label."""
+    return f"entities_{label}"
+
+
+def source_counter(source: str) -> str:
+    """Counter of the entities of one source."""
+    return f"entities_source_{source}"
+
+
+def label_source_counter(label: str, source: str) -> str:
+    """Counter of the entities of one label and source."""
+    return f"source_{source}_{label}"
+
+
+def uncertainty_counter(kind: str, index: int) -> str:
+    """Counter of the candidates of one kind in one uncertainty bin."""
+    return f"uncertainty_{kind}_bin_{index:02d}"
+
+
+def audit_counter(outcome: str, label: str) -> str:
+    """Counter of the audited candidates of one local label that came out in one way."""
+    return f"audit_{outcome}_{label}"
+
+
+_AUDIT_PREFIXES = tuple(audit_counter(outcome, "") for outcome in AUDIT_OUTCOMES)
+
+
+def count_unit(
+    table: pa.Table, *, output: pa.Table, quarantine: pa.Table, skipped: Mapping[str, int]
+) -> dict[str, int]:
+    """Counters of one unit of work.
+
+    Args:
+        table: Its documents with the columns of all stages.
+        output: The rows written for them, schema `schemas.OUTPUT`.
+        quarantine: Its quarantined records, schema `schemas.QUARANTINE`.
+        skipped: Records that are no documents, by reason.
+
+    Returns:
+        Counters by name. `documents_read` and `characters_total` are counted from what came in,
+        their parts from what went out. `questions` and `prompt_tokens` count a request once a
+        unit, whether it was asked now or its answer was kept. `verdict_...` are those on routed
+        candidates, `audit_<outcome>_<label>` those on audited ones, by local label. `flips` are
+        entities whose label is not the one predicted locally, `added_by_llm` those not predicted
+        at all, `kept_against_llm` those the LLM called non-entity. `dropped_by_llm` are other
+        predicted candidates with the verdict non_entity, and `dropped_in_fusion` those that lost
+        to an overlapping rival or by the product.
+    """
+    counts = {
+        **_count_documents(table, output=output, quarantine=quarantine),
+        **_count_characters(table, quarantine=quarantine),
+        **_count_candidates(table),
+        **_count_answers(table),
+        **_count_entities(output),
+        **{f"records_skipped_{reason}": count for reason, count in sorted(skipped.items())},
+    }
+    dropped = _count_refused(table) - counts["kept_against_llm"]
+    kept = counts["entities"] - counts["added_by_llm"]
+    in_fusion = counts["candidates_predicted"] - dropped - kept
+    return {**counts, "dropped_by_llm": dropped, "dropped_in_fusion": in_fusion}
+
+
+NO_COSTS: Mapping[str, int] = {
+    "questions_asked": 0,
+    "questions_from_cache": 0,
+    "prompt_tokens_asked": 0,
+}
+"""Of a run that finds every unit done."""
+
+
+def count_costs(table: pa.Table) -> dict[str, int]:
+    """Counters of what a unit's answers took in this run; they are not the same in every run.
+
+    Args:
+        table: Its documents with `answers`, whose sources are as the backend gave them.
+
+    Returns:
+        Counters by name: of the unit's `questions` those that were asked now, the prompt tokens of
+        these, those whose answer was in the answer cache or being asked for another unit, and those
+        whose answer was reused from a previous run.
+    """
+    sources, keys, tokens = _fields(table["answers"], ("source", "key", "prompt_tokens"))
+    source_of = dict(zip(keys, sources, strict=True))
+    tokens_of = dict(zip(keys, tokens, strict=True))
+    asked = [key for key, source in source_of.items() if source == "llm"]
+    return {
+        "questions_asked": len(asked),
+        "questions_from_cache": list(source_of.values()).count("cache"),
+        "questions_from_previous": list(source_of.values()).count("previous"),
+        "prompt_tokens_asked": sum(tokens_of[key] or 0 for key in asked),
+    }
+
+
+def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """Counters of two parts together; a name that one of them lacks counts as 0 there."""
+    return {name: first.get(name, 0) + second.get(name, 0) for name in {**first, **second}}
+
+
+def routed_share(totals: Mapping[str, int]) -> float:
+    """Routed candidates as a share of all candidates, in [0, 1]; 0 where there are none."""
+    candidates = totals.get("candidates_predicted", 0) + totals.get("candidates_near_miss", 0)
+    return totals["routed"] / candidates if candidates else 0.0
+
+
+def num_asked(totals: Mapping[str, int]) -> int:
+    """Candidates with an answer: routed and audited ones."""
+    return totals["routed"] + totals.get("audited", 0)
+
+
+def num_failed(totals: Mapping[str, int]) -> int:
+    """Candidates that were asked about and got no answer."""
+    audits = sum(n for name, n in totals.items() if name.startswith(audit_counter("failed", "")))
+    return totals["verdict_failed"] + audits
+
+
+def check_counters(totals: Mapping[str, int]) -> None:
+    """Check that everything that came in is accounted for.
+
+    Raises:
+        ContractError: If a total differs from the sum of its parts; names all that do.
+    """
+    faults = []
+    for name, parts in _sums(totals):
+        counts = {part: totals.get(part, 0) for part in parts}
+        total = sum(counts.values())
+        if totals.get(name, 0) != total:
+            listed = " + ".join(f"{part} {count}" for part, count in counts.items()) or "no parts"
+            faults.append(f"{name} is {totals.get(name, 0)}, but {listed} = {total}")
+    if faults:
+        raise ContractError(f"the counters of the run do not add up: {'; '.join(faults)}")
+
+
+def _sums(totals: Mapping[str, int]) -> list[tuple[str, list[str]]]:
+    """Names of totals, each with the names of its parts."""
+    sources = [source_counter(source) for source in SOURCES]
+    labels = [n for n in totals if n.startswith(label_counter("")) and n not in sources]
+    characters = [f"characters_{part}" for part in ("in_sentences", "between_sentences")]
+    return [
+        ("documents_read", [f"documents_{end}" for end in ("entities", "empty", "quarantined")]),
+        ("characters_total", [*characters, "characters_quarantined"]),
+        ("candidates", [f"candidates_{kind}" for kind in KINDS]),
+        ("candidates", list(ROUTE_COUNTERS.values())),
+        ("routed", [f"verdict_{verdict}" for verdict in VERDICTS]),
+        ("audited", [name for name in totals if name.startswith(_AUDIT_PREFIXES)]),
+        ("entities", labels),
+        ("entities", sources),
+        *(
+            (f"candidates_{kind}", [uncertainty_counter(kind, i) for i in range(UNCERTAINTY_BINS)])
+            for kind in KINDS
+        ),
+    ]
+
+
+def _count_documents(table: pa.Table, *, output: pa.Table, quarantine: pa.Table) -> dict[str, int]:
+    # A quarantine row without a record stands for a whole file, not for a document.
+    files = quarantine["record"].null_count
+    quarantined = len(quarantine) - files
+    statuses = Counter(output["status"].to_pylist())
+    reasons = Counter(quarantine["reason"].to_pylist())
+    return {
+        "documents_read": len(table) + quarantined,
+        "documents_entities": statuses["entities"],
+        "documents_empty": statuses["empty"],
+        "documents_quarantined": quarantined,
+        "files_quarantined": files,
+        **{f"quarantine_{reason}": count for reason, count in sorted(reasons.items())},
+    }
+
+
+def _count_characters(table: pa.Table, *, quarantine: pa.Table) -> dict[str, int]:
+    """Characters by where they went; of those outside all sentences only the blank are counted.
+
+    A character that should stand in a sentence and does not is thus in no part of the total.
+    """
+    lost = sum(quarantine["num_chars"].to_pylist())
+    texts = table["text"].to_pylist()
+    starts, ends = _fields(table["sentences"], ("start", "end"))
+    bounds = zip(starts, ends, strict=True)
+    blank = 0
+    for text, count in zip(texts, _lengths(table["sentences"]), strict=True):
+        position = 0
+        for start, end in islice(bounds, count):
+            blank += _count_blank(text[position:start])
+            position = end
+        blank += _count_blank(text[position:])
+    tokens = pc.struct_field(pc.list_flatten(table["sentences"]), "tokens")
+    return {
+        "characters_total": sum(map(len, texts)) + lost,
+        "characters_in_sentences": sum(ends) - sum(starts),
+        "characters_between_sentences": blank,
+        "characters_quarantined": lost,
+        "sentences": len(starts),
+        "tokens": sum(_lengths(tokens)),
+    }
+
+
+def _count_blank(text: str) -> int:
+    return len(text) if text.isspace() else sum(map(str.isspace, text))
+
+
+def _count_candidates(table: pa.Table) -> dict[str, int]:
+    kinds, uncertainties = _fields(table["candidates"], ("kind", "uncertainty"))
+    bins = Counter(
+        (kind, min(int(uncertainty * UNCERTAINTY_BINS), UNCERTAINTY_BINS - 1))
+        for kind, uncertainty in zip(kinds, uncertainties, strict=True)
+    )
+    routes = Counter(pc.list_flatten(table["routes"]).to_pylist())
+    return {
+        "candidates": len(kinds),
+        **{f"candidates_{kind}": kinds.count(kind) for kind in KINDS},
+        **{name: routes[route] for route, name in ROUTE_COUNTERS.items()},
+        **{
+            uncertainty_counter(kind, index): bins[kind, index]
+            for kind in KINDS
+            for index in range(UNCERTAINTY_BINS)
+        },
+    }
+
+
+def _count_answers(table: pa.Table) -> dict[str, int]:
+    verdicts, keys, tokens = _fields(table["answers"], ("verdict", "key", "prompt_tokens"))
+    routes = pc.list_flatten(table["routes"]).to_pylist()
+    routed = Counter(v for v, route in zip(verdicts, routes, strict=True) if route == "llm")
+    tokens_of = {key: count or 0 for key, count in zip(keys, tokens, strict=True)}
+    return {
+        "questions": len({key for key in keys if key is not None}),
+        **{f"verdict_{verdict}": routed[verdict] for verdict in VERDICTS},
+        "prompt_tokens": sum(tokens_of.values()),
+        **_count_audits(table, routes),
+    }
+
+
+def _count_audits(table: pa.Table, routes: Sequence[str]) -> dict[str, int]:
+    """Audited candidates by outcome and local label."""
+    if "audit" not in routes:
+        return {}
+    [local_labels] = _fields(table["candidates"], ("label",))
+    verdicts, llm_labels = _fields(table["answers"], ("verdict", "label"))
+    counts: Counter[str] = Counter()
+    for route, local, verdict, label in zip(
+        routes, local_labels, verdicts, llm_labels, strict=True
+    ):
+        if route == "audit":
+            outcome = "agree" if label == local else "disagree"
+            outcome = verdict if verdict in ("unreadable", "failed") else outcome
+            counts[audit_counter(outcome, local)] += 1
+    return dict(sorted(counts.items()))
+
+
+def _count_refused(table: pa.Table) -> int:
+    """Predicted candidates that were routed and called non-entity."""
+    [kinds] = _fields(table["candidates"], ("kind",))
+    [verdicts] = _fields(table["answers"], ("verdict",))
+    routes = pc.list_flatten(table["routes"]).to_pylist()
+    judged = list(zip(kinds, routes, verdicts, strict=True))
+    return judged.count(("predicted", "llm", "non_entity"))
+
+
+def _count_entities(output: pa.Table) -> dict[str, int]:
+    labels, sources, local_labels, llm_labels = _fields(
+        output["entities"], ("label", "source", "local_label", "llm_label")
+    )
+    by_label = sorted(Counter(labels).items())
+    by_both = sorted(Counter(zip(labels, sources, strict=True)).items())
+    return {
+        "entities": len(labels),
+        **{label_counter(label): count for label, count in by_label},
+        **{source_counter(source): sources.count(source) for source in SOURCES},
+        **{label_source_counter(*both): count for both, count in by_both},
+        "flips": sum(
+            local is not None and local != label
+            for label, local in zip(labels, local_labels, strict=True)
+        ),
+        "added_by_llm": local_labels.count(None),
+        "kept_against_llm": llm_labels.count(NON_ENTITY),
+    }
+
+
+def _fields(lists: pa.ChunkedArray, names: Sequence[str]) -> list[list[Any]]:
+    """Values of some fields of a list of structs, over all rows; None where the struct is null."""
+    flat = pc.list_flatten(lists)
+    return [pc.struct_field(flat, name).to_pylist() for name in names]
+
+
+def _lengths(lists: pa.ChunkedArray) -> list[int]:
+    """Number of items of each list."""
+    return pc.list_value_length(lists).to_pylist()

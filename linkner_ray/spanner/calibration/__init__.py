@@ -1,0 +1,1 @@
+"""What a labelled set decides about a trained model."""

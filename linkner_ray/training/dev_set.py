@@ -1,0 +1,199 @@
+"""A labelled set as a model sees it: its scores, and what it decides about the model."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linkner_ray.config import RecognizeConfig
+from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.corpora.labelled import LabelledSentence
+from linkner_ray.corpora.scores import Counts, score_entities
+from linkner_ray.spanner.calibration.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
+from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
+from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.spanner.calibration.thresholds import Thresholds, choose_thresholds
+from linkner_ray.spanner.checkpoint import (
+    MODEL_CARD,
+    check_publishable,
+    local_checkpoint,
+    publish_checkpoint,
+)
+from linkner_ray.spanner.decoding import NearMissRules
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.model_card import with_calibration
+from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.self_check import choose_sentences, record_self_check
+from linkner_ray.spanner.span_table import SpanTable, choose_from_table, concatenate
+
+Sentences = Sequence[LabelledSentence]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevShare:
+    """What a model makes of some labelled sentences, at temperature 1.
+
+    Attributes:
+        num_sentences: How many.
+        num_gold: Gold entities in them.
+        counts: Right and wrong predictions.
+        spans: Listed from `dev_choices.LISTED_FLOOR` on.
+        gold: Class of each of them by gold; 0 for none.
+    """
+
+    num_sentences: int
+    num_gold: int
+    counts: Counts
+    spans: SpanTable
+    gold: NDArray[np.int64]
+
+
+def novelty_of(sentences: Sentences) -> NoveltyFeatures:
+    """What a model trained on these sentences is familiar with."""
+    return NoveltyFeatures.of(
+        (one.tokens, [(s.start_token, s.end_token, s.label) for s in one.spans])
+        for one in sentences
+    )
+
+
+def look_at(model: SpanNER, sentences: Sentences) -> DevShare:
+    """Predict labelled sentences in float32; the model's own calibration is set to neutral."""
+    model.calibration = Calibration()
+    recognizer = Recognizer(model, RecognizeConfig(device=model.device.type, dtype="float32"))
+    spans = recognizer.spans([sentence.tokens for sentence in sentences], floor=LISTED_FLOOR)
+    classes = model.label_set.classes
+    predicted = choose_from_table(
+        spans, classes, NearMissRules(floor=1.0, max_spans=0, certain_confidence=1.0)
+    ).spans
+    entities: list[list[tuple[int, int, str]]] = [[] for _ in sentences]
+    for index, start, end, label in _rows(predicted):
+        entities[index].append((start, end, classes[label]))
+    gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in sentences]
+    return DevShare(
+        num_sentences=len(sentences),
+        num_gold=sum(map(len, gold)),
+        counts=score_entities(gold, entities).micro,
+        spans=spans,
+        gold=gold_of(spans, gold, classes),
+    )
+
+
+def join(shares: Sequence[DevShare], tokens: Sequence[Sequence[str]]) -> tuple[Counts, Dev]:
+    """Put shares together, in their order.
+
+    Args:
+        shares: At least one.
+        tokens: Of the sentences of all shares, one share after the other.
+    """
+    counts = Counts(
+        **{f.name: sum(getattr(one.counts, f.name) for one in shares) for f in fields(Counts)}
+    )
+    before = np.cumsum([0, *(share.num_sentences for share in shares[:-1])])
+    spans = [
+        replace(share.spans, sentence=share.spans.sentence + first)
+        for share, first in zip(shares, before, strict=True)
+    ]
+    return counts, Dev(
+        sentences=tokens,
+        spans=concatenate(spans),
+        gold=np.concatenate([share.gold for share in shares]),
+        num_gold=sum(share.num_gold for share in shares),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """What a labelled set decided about a checkpoint.
+
+    Attributes:
+        counts: Strict counts on the set.
+        calibration: Temperature, recalibration and near-miss rules.
+        thresholds: For routing.
+    """
+
+    counts: Counts
+    calibration: Calibration
+    thresholds: Thresholds
+
+
+def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None) -> Calibrated:
+    """Let a labelled set decide anew on temperature, recalibration, near-miss rules and thresholds.
+
+    The checkpoint is replaced by one that differs in these, in its self-check and its model card.
+
+    Args:
+        checkpoint: Folder that training wrote, local or with a scheme.
+        dev: Labelled set in the checkpoint's labels.
+        train: What the checkpoint was trained on; needed only if it does not know that itself, as
+            checkpoints of earlier releases.
+
+    Raises:
+        ConfigError: If there is no such checkpoint or file, or the checkpoint's folder holds
+            something else besides.
+        DataError: If a file is malformed, uses a label the checkpoint does not know, or is too
+            small to decide.
+        StartupError: If the checkpoint is incomplete or damaged.
+    """
+    folder = local_checkpoint(checkpoint)
+    check_publishable(checkpoint)
+    model = SpanNER.from_pretrained(str(folder))
+    sentences = read_corpus(dev, label_set=model.label_set).sentences
+    if train is not None:
+        model.novelty = novelty_of(read_corpus(train, label_set=model.label_set).sentences)
+    tokens = [one.tokens for one in sentences]
+    counts, seen = join([look_at(model, sentences)], tokens)
+    model.calibration = decide_on_dev(seen, classes=model.label_set.classes, novelty=model.novelty)
+    thresholds = thresholds_on(model, sentences)
+    with tempfile.TemporaryDirectory() as name:
+        staging = Path(name)
+        model.save_pretrained(staging)
+        record_self_check(model, choose_sentences(tokens)).write(staging)
+        thresholds.write(staging)
+        card = folder / MODEL_CARD
+        if card.is_file():
+            text = with_calibration(card.read_text(encoding="utf-8"), model.calibration)
+            (staging / MODEL_CARD).write_text(text, encoding="utf-8")
+        publish_checkpoint(staging, checkpoint)
+    return Calibrated(counts=counts, calibration=model.calibration, thresholds=thresholds)
+
+
+def thresholds_on(model: SpanNER, sentences: Sentences) -> Thresholds:
+    """Thresholds that a labelled set chooses for a model as it is calibrated.
+
+    Args:
+        model: Calibrated.
+        sentences: Labelled.
+
+    Raises:
+        DataError: If the set is too small.
+    """
+    config = RecognizeConfig(device=model.device.type, dtype="float32")
+    found = Recognizer(model, config).candidates_by_estimate([one.tokens for one in sentences])
+    spans, predicted = found["confidence"].spans, found["confidence"].predicted
+    gold = [{(s.start_token, s.end_token, s.label) for s in one.spans} for one in sentences]
+    correct = predicted & (gold_of(spans, gold, model.label_set.classes) == spans.label)
+    uncertainty: dict[str, NDArray[np.float64]] = {
+        name: table.spans.uncertainty.astype(np.float64) for name, table in found.items()
+    }
+    return choose_thresholds(uncertainty, predicted, correct)
+
+
+def _rows(spans: SpanTable) -> Iterator[tuple[int, int, int, int]]:
+    """Sentence, start, end and class of each span."""
+    columns = (spans.sentence, spans.start_token, spans.end_token, spans.label)
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def gold_of(
+    spans: SpanTable, gold: Sequence[set[tuple[int, int, str]]], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Class of each listed span by gold; 0 where gold has no entity there."""
+    index = {name: place for place, name in enumerate(classes)}
+    of_place = [{(start, end): index[label] for start, end, label in one} for one in gold]
+    return np.array(
+        [of_place[sentence].get((start, end), 0) for sentence, start, end, _ in _rows(spans)],
+        dtype=np.int64,
+    )

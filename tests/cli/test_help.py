@@ -1,0 +1,159 @@
+"""Every command shows an example that could be typed, and the shell completes them."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from linkner_ray.cli.app import app, main
+from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig, TrainConfig
+from linkner_ray.config.loading import _keys
+from linkner_ray.config.old_names import REMOVED
+
+ROOT = Path(__file__).parent.parent.parent
+
+CONFIGS = {
+    "train": TrainConfig,
+    "extract": ExtractConfig,
+    "estimate": ExtractConfig,
+    "preview": ExtractConfig,
+    "evaluate": EvaluateConfig,
+    "nightly": NightlyConfig,
+}
+"""Of the commands that take overrides."""
+
+
+def commands():
+    """Every command with its words after `linkner`."""
+    found = {}
+    waiting = [((), get_command(app))]
+    while waiting:
+        words, command = waiting.pop()
+        if hasattr(command, "commands"):
+            waiting += [((*words, name), inner) for name, inner in command.commands.items()]
+        else:
+            found[" ".join(words)] = command
+    return found
+
+
+COMMANDS = commands()
+
+
+def examples_of(command):
+    """Words of each example in a command's help; an example ends with its paragraph."""
+    pattern = r"^ *Example: (.*?)(?=\n\s*\n|\Z)"
+    found = re.findall(pattern, command.help or "", flags=re.MULTILINE | re.DOTALL)
+    assert found, "a command has a paragraph `Example: linkner ...`"
+    return [shlex.split(words) for words in found]
+
+
+def test_all_commands_are_found():
+    assert {"extract", "nightly", "preview", "failures list", "cache prune"} <= set(COMMANDS)
+    assert len(COMMANDS) >= 20
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_shows_an_example_whose_words_the_command_takes(name, capsys):
+    command = COMMANDS[name]
+    assert main([*name.split(), "--help"]) == 0
+    assert "Example: linkner " + name in " ".join(capsys.readouterr().out.split())
+    for words in examples_of(command):
+        assert words[: 1 + len(name.split())] == ["linkner", *name.split()]
+        # The parser refuses what is no option, lacks a value or an argument, or has one too many.
+        given = command.make_context(name, words[1 + len(name.split()) :]).params
+        if given.get("config"):
+            assert (ROOT / given["config"]).is_file()
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_keys_in_an_example_exist(name):
+    command = COMMANDS[name]
+    takes_overrides = any(parameter.name == "overrides" for parameter in command.params)
+    assert takes_overrides == (name in CONFIGS)
+    if takes_overrides:
+        known = dict(_keys(CONFIGS[name]))
+        for words in examples_of(command):
+            given = command.make_context(name, words[1 + len(name.split()) :]).params
+            keys = [word.partition("=")[0] for word in given["overrides"] or ()]
+            assert keys or "--config" in words or "--checkpoint" in words
+            assert set(keys) <= set(known)
+
+
+def in_a_shell(code, **environment):
+    """Run the command as `linkner`; what it prints, and whether it loaded a model library."""
+    script = (
+        "import sys, atexit; sys.argv[0] = 'linkner'\n"
+        "heavy = {'torch', 'transformers', 'ray', 'vllm'}\n"
+        "atexit.register(lambda: print(sorted(heavy & set(sys.modules)), file=sys.stderr))\n"
+        f"from linkner_ray.cli.app import main\n{code}"
+    )
+    # Without detection the shell is named, which is what a test can rely on.
+    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **named, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_completion_is_shown_without_loading_a_model_library():
+    done = in_a_shell("sys.exit(main(['--show-completion', 'bash']))")
+    assert done.returncode == 0
+    assert "complete -o default -F _linkner_completion linkner" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("linkner ", {name.split(" ")[0] for name in COMMANDS}),
+        ("linkner ni", {"nightly"}),
+        ("linkner failures ", {"list", "requeue"}),
+        ("linkner preview --pa", {"--pages"}),
+    ],
+)
+def test_a_shell_completes_commands_and_options(typed, expected):
+    count = len(typed.split(" ")) - 1
+    done = in_a_shell(
+        "sys.exit(main())",
+        _LINKNER_COMPLETE="complete_bash",
+        COMP_WORDS=typed,
+        COMP_CWORD=str(count),
+    )
+    assert set(done.stdout.split()) == expected
+    assert done.stderr.strip() == "[]"
+
+
+def test_the_demo_says_where_it_is(capsys):
+    assert main(["demo"]) == 0
+    assert "`make demo`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (
+            ["estimate", "input.paths=[a]", "--cluster=cpus=4"],
+            "--cluster was removed; docs/sizing.md",
+        ),
+        (["calibrate", "c", "dev", "--alpha", "0.1"], 'threshold_for = "asked=5%" or "risk=2%"'),
+    ],
+)
+def test_an_option_that_was_removed_says_what_there_is_instead(words, instead, capsys):
+    assert main(words) == 2
+    assert instead in capsys.readouterr().err
+
+
+def test_options_that_were_removed_are_gone():
+    for name in REMOVED:
+        words, option, value = name.partition(" --")
+        if option:
+            options = {word for p in COMMANDS[words].params for word in p.opts}
+            assert f"--{value}" not in options

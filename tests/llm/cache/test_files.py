@@ -1,0 +1,177 @@
+import io
+import re
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linkner_ray.errors import DataError
+from linkner_ray.llm.cache import files as cache_files
+from linkner_ray.llm.cache.files import (
+    ENTRIES,
+    CacheFolder,
+    OtherVersionError,
+    entries_table,
+    first_answers,
+    format_entries,
+    key_words,
+    parse_entries,
+    repeated_answers,
+)
+from tests.llm.caches import CLASSES, entry, key, unsure
+
+TABLE = entries_table([entry(1), unsure(2), entry(3, score=0.75)], CLASSES)
+CONTENT = format_entries(TABLE)
+
+
+def test_what_is_written_is_read_again():
+    assert parse_entries(CONTENT, "x").equals(TABLE)
+
+
+def test_equal_tables_give_equal_bytes():
+    assert format_entries(TABLE.slice(0)) == CONTENT
+
+
+def test_an_empty_table_is_a_file_too():
+    assert parse_entries(format_entries(TABLE.slice(0, 0)), "x").num_rows == 0
+
+
+@given(st.data())
+def test_a_changed_byte_is_found_out_wherever_it_is(data):
+    position = data.draw(st.integers(0, len(CONTENT) - 1))
+    flipped = data.draw(st.integers(1, 255))
+    changed = bytearray(CONTENT)
+    changed[position] ^= flipped
+    with pytest.raises(DataError):
+        parse_entries(bytes(changed), "x")
+
+
+@given(st.integers(0, len(CONTENT) - 1))
+def test_a_file_cut_short_is_found_out_wherever_it_ends(length):
+    with pytest.raises(DataError, match="x: is not a whole Parquet file"):
+        parse_entries(CONTENT[:length], "x")
+
+
+def test_an_edited_file_is_found_out_even_with_its_metadata_kept():
+    file = pq.ParquetFile(io.BytesIO(CONTENT))
+    edited = file.read().set_column(1, ENTRIES.field("verdict"), pa.array(["non_entity"] * 3))
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, ENTRIES, store_schema=False) as writer:
+        writer.write_table(edited.cast(ENTRIES))
+        writer.add_key_value_metadata(
+            {name.decode(): value.decode() for name, value in file.metadata.metadata.items()}
+        )
+    with pytest.raises(DataError, match="its checksum is not that of its content"):
+        parse_entries(sink.getvalue(), "x")
+
+
+def test_other_parquet_is_not_taken_for_a_cache():
+    sink = io.BytesIO()
+    pq.write_table(TABLE, sink)
+    with pytest.raises(DataError, match="not a file of an answer cache"):
+        parse_entries(sink.getvalue(), "x")
+
+
+def test_a_file_of_another_version_is_told_from_a_broken_one(monkeypatch):
+    monkeypatch.setattr(cache_files, "VERSION", "2")
+    content = format_entries(TABLE)
+    monkeypatch.undo()
+    with pytest.raises(OtherVersionError, match="version 2, this release reads 1"):
+        parse_entries(content, "x")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("key", "k1:short", "not the name of a request"),
+        ("key", f"{key(1)}0", "not the name of a request"),
+        ("verdict", "failed", "none of those that are stored"),
+    ],
+)
+def test_a_whole_file_with_impossible_values_is_not_trusted(column, value, message):
+    place = ENTRIES.names.index(column)
+    wrong = TABLE.set_column(place, ENTRIES.field(column), pa.array([value] * TABLE.num_rows))
+    with pytest.raises(DataError, match=message):
+        parse_entries(format_entries(wrong), "x")
+
+
+def test_any_parquet_reader_understands_it(tmp_path):
+    path = tmp_path / "answers.parquet"
+    path.write_bytes(CONTENT)
+    assert pq.read_table(path).schema.equals(ENTRIES)
+    file = duckdb.read_parquet(str(path))
+    probs = file.project("label, year(time) AS year, unnest(probs) AS p")
+    rows = probs.filter("p.class = 'ORG'").project("label, year, p.prob").order("3").fetchall()
+    assert rows == [("PER", 2026, 0.25), ("PER", 2026, 0.5)]
+
+
+def test_the_first_answer_to_a_key_is_kept_and_keys_are_sorted():
+    first = entries_table([entry(9, score=0.25), entry(2)], CLASSES)
+    second = entries_table([entry(9, score=0.75), entry(5)], CLASSES)
+    kept = first_answers([first, second])
+    assert kept["key"].to_pylist() == [key(2), key(5), key(9)]
+    assert kept["probs"].to_pylist()[2][1] == {"class": "PER", "prob": 0.25}
+    repeated = repeated_answers([first, second])
+    assert repeated["key"].to_pylist() == [key(9), key(9)]
+    assert [row[1]["prob"] for row in repeated["probs"].to_pylist()] == [0.25, 0.75]
+
+
+@given(st.lists(st.lists(st.integers(0, 6), max_size=6), min_size=1, max_size=4))
+def test_first_answers_are_those_of_a_dictionary_filled_once(files):
+    scores = iter(np.linspace(0, 1, 25).tolist())
+    tables, expected = [], {}
+    for numbers in files:
+        entries = [entry(number << 64 | number, score=next(scores)) for number in numbers]
+        tables.append(entries_table(entries, CLASSES))
+        for made in entries:
+            expected.setdefault(made.answer.key, np.float32(made.answer.probs[1]))
+    kept = first_answers(tables)
+    found = zip(kept["key"].to_pylist(), kept["probs"].to_pylist(), strict=True)
+    assert {name: row[1]["prob"] for name, row in found} == expected
+
+
+def test_the_words_of_a_key_are_its_digits():
+    keys = pa.chunked_array([pa.array([f"k1:{'0' * 15}a{'0' * 15}b", f"k22:{'f' * 32}"])])
+    high, low = key_words(keys)
+    assert high.tolist() == [10, 2**64 - 1]
+    assert low.tolist() == [11, 2**64 - 1]
+
+
+def test_a_folder_lists_compacted_files_first_and_names_what_is_foreign(tmp_path):
+    folder = CacheFolder(str(tmp_path / "cache"))
+    assert folder.list() == ([], [])
+    assert folder.list().next_number == 0
+    folder.append(7, TABLE)
+    folder.append(2, TABLE)
+    folder.write_compacted(4, TABLE)
+    (tmp_path / "cache" / "notes.txt").write_text("hello")
+    (tmp_path / "cache" / ".answers-0000000008.parquet.0123").write_text("half")
+    (tmp_path / "cache" / "_set_aside").mkdir()
+    names, foreign = folder.list()
+    assert names == [
+        "compacted-0000000004.parquet", "answers-0000000002.parquet", "answers-0000000007.parquet"
+    ]  # fmt: skip
+    assert foreign == ["notes.txt"]
+    assert folder.list().next_number == 8
+
+
+def test_a_number_is_given_to_one_writer(tmp_path):
+    folder = CacheFolder(str(tmp_path))
+    assert folder.append(0, TABLE) == "answers-0000000000.parquet"
+    assert folder.append(0, TABLE.slice(1)) is None
+    assert folder.read("answers-0000000000.parquet").equals(TABLE)
+
+
+def test_a_broken_file_is_moved_out_of_the_way(tmp_path):
+    folder = CacheFolder(str(tmp_path))
+    (tmp_path / "answers-0000000000.parquet").write_bytes(CONTENT[:-9])
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):
+        folder.read("answers-0000000000.parquet")
+    assert folder.set_aside("answers-0000000000.parquet")
+    assert folder.set_aside("answers-0000000000.parquet")
+    assert (tmp_path / "_set_aside" / "answers-0000000000.parquet").read_bytes() == CONTENT[:-9]
+    assert folder.list() == ([], [])

@@ -1,0 +1,145 @@
+import threading
+
+import pytest
+
+from linkner_ray.config import CacheConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.llm.cache import upkeep as cache_upkeep
+from linkner_ray.llm.cache.answer_cache import AnswerCache
+from linkner_ray.llm.cache.files import CacheFolder, entries_table
+from linkner_ray.llm.cache.upkeep import cache_notes, compact, count_by_model, survey
+from tests.llm.caches import CLASSES, entry, key, unsure
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A folder of three files: 1 and 2; 2 again with another answer, 3; 3 again with the same."""
+    folder = CacheFolder(str(tmp_path / "cache"))
+    files = [
+        [entry(1), entry(2, score=0.25)],
+        [entry(2, score=0.75), unsure(3)],
+        [unsure(3), entry(4, model="other-llm", day=9)],
+    ]
+    for number, entries in enumerate(files):
+        folder.append(number, entries_table(entries, CLASSES))
+    return tmp_path / "cache"
+
+
+def answers_of(path):
+    opened = AnswerCache(str(path), model="some-llm", classes=CLASSES)
+    found = opened.find([key(number) for number in range(1, 5)])
+    return {name: (answer.verdict, answer.label, answer.probs) for name, answer in found.items()}
+
+
+def test_a_survey_counts_what_counts(cache):
+    found = survey(str(cache))
+    assert found.sizes == {path.name: path.stat().st_size for path in cache.iterdir()}
+    assert found.answers()["key"].to_pylist() == [key(n) for n in (1, 2, 3, 4)]
+    assert found.count_conflicts() == 1
+    assert found.faults == []
+    assert count_by_model(found.answers()) == {
+        ("other-llm", ""): {"label": 1},
+        ("some-llm", ""): {"label": 2},
+        ("some-llm", "r1"): {"unreadable": 1},
+    }
+
+
+def test_a_survey_names_broken_and_foreign_files_and_changes_nothing(cache):
+    broken = cache / "answers-0000000001.parquet"
+    broken.write_bytes(broken.read_bytes() + b"x")
+    (cache / "notes.txt").write_text("?")
+    before = {path: path.read_bytes() for path in cache.iterdir()}
+    found = survey(str(cache))
+    assert [(fault.name, fault.is_broken) for fault in found.faults] == [
+        ("notes.txt", False),
+        (broken.name, True),
+    ]
+    assert str(broken) in found.faults[1].problem
+    assert {path: path.read_bytes() for path in cache.iterdir()} == before
+
+
+def test_compaction_leaves_one_file_that_answers_as_before(cache):
+    before = answers_of(cache)
+    done = compact(str(cache))
+    assert (done.files_before, done.kept, done.dropped) == (3, 4, 0)
+    assert [path.name for path in cache.iterdir()] == ["compacted-0000000002.parquet"]
+    assert answers_of(cache) == before
+    assert compact(str(cache)).files_before == 1
+    assert answers_of(cache) == before
+
+
+def test_a_compaction_cut_off_before_it_removed_anything_changes_no_answer(cache):
+    before = answers_of(cache)
+    CacheFolder(str(cache)).write_compacted(2, survey(str(cache)).answers())
+    (cache / "answers-0000000000.parquet").unlink()  # the file with the answer that counts
+    assert answers_of(cache) == before
+
+
+def test_compaction_sets_broken_files_aside_and_leaves_foreign_ones(cache):
+    broken = cache / "answers-0000000000.parquet"
+    broken.write_bytes(b"PAR1")
+    (cache / "notes.txt").write_text("?")
+    assert len(compact(str(cache)).faults) == 2
+    assert sorted(path.name for path in cache.iterdir()) == [
+        "_set_aside", "compacted-0000000002.parquet", "notes.txt"
+    ]  # fmt: skip
+    assert [path.name for path in (cache / "_set_aside").iterdir()] == [broken.name]
+
+
+def test_what_is_dropped_is_gone_and_the_numbers_go_on(cache):
+    done = compact(str(cache), keep=lambda table: table.slice(0, 0))
+    assert (done.kept, done.dropped) == (0, 4)
+    assert answers_of(cache) == {}
+    assert CacheFolder(str(cache)).list().next_number == 3
+
+
+def test_writers_lose_nothing_while_others_compact(tmp_path):
+    path = str(tmp_path / "cache")
+    AnswerCache(path, model="some-llm", classes=CLASSES).add([entry(10_000)])
+    ended = threading.Event()
+
+    def compact_again_and_again():
+        while not ended.is_set():
+            compact(path)
+
+    def write(first):
+        cache = AnswerCache(path, model="some-llm", classes=CLASSES)
+        for number in range(first, first + 30):
+            cache.add([entry(number)])
+
+    compactor = threading.Thread(target=compact_again_and_again)
+    writers = [threading.Thread(target=write, args=(100 * n,)) for n in range(3)]
+    for thread in (compactor, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    ended.set()
+    compactor.join()
+    assert survey(path).faults == []
+    assert len(AnswerCache(path, model="some-llm", classes=CLASSES)) == 91
+
+
+def test_a_folder_without_a_cache_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere: there is no answer cache here"):
+        survey(str(tmp_path / "nowhere"))
+
+
+def test_many_files_are_said_with_what_merges_them(cache, monkeypatch):
+    config = CacheConfig(path=str(cache))
+    monkeypatch.setattr(cache_upkeep, "MANY_FILES", 3)
+    assert cache_notes(config) == []
+    monkeypatch.setattr(cache_upkeep, "MANY_FILES", 2)
+    [note] = cache_notes(config)
+    assert "has 3 files" in note
+    assert f"`linkner cache compact {cache}`" in note
+
+
+def test_files_that_are_not_trusted_are_said_in_a_sentence(cache):
+    config = CacheConfig(path=str(cache))
+    assert cache_notes(config) == cache_notes(CacheConfig()) == []
+    (cache / "notes.txt").write_text("?")
+    (cache / "answers-0000000000.parquet").write_bytes(b"")
+    answers_of(cache)
+    broken, foreign = cache_notes(config)
+    assert "1 files are broken and lie in _set_aside/: answers-0000000000.parquet" in broken
+    assert "1 files are no files of an answer cache and were ignored: notes.txt" in foreign

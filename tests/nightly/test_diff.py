@@ -1,0 +1,254 @@
+"""What differs between two runs: counted, told apart by text, and shown."""
+
+import json
+import shutil
+from functools import partial
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from linkner_ray.cli import main
+from linkner_ray.errors import ConfigError
+from linkner_ray.extract.job import extract
+from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.nightly.diff import CAUSES, NUM_EXAMPLES, compare_runs, name_cause
+from linkner_ray.nightly.diff_page import describe_diff, render_diff
+from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.stages.classify_spans import ClassifySpans
+from tests.crawl import config_of, overrides, text_of, write_parquet
+from tests.fakes import ScriptedBackend
+from tests.local_pipeline import run_here
+from tests.spanner.tiny import model
+
+NUM_DOCUMENTS = 30
+SALTS = {"judge": 0, "other": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_ray():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "linkner_ray.extract.job.run_extraction", partial(run_here, make_llm_stages=llm_stages)
+        )
+        yield
+
+
+def llm_stages(llm, _cache, label_set):
+    """Two LLMs: each answers by its name and the words of the question, always the same."""
+    salt = SALTS[llm.model]
+
+    def script(request):
+        return request.options[(sum(request.question.span.encode()) * (1 + salt) + salt) % 4][1]
+
+    return [ClassifySpans(ScriptedBackend(label_set, script), label_set, config=llm)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Makes runs of any set of changes, each once."""
+    folder = tmp_path_factory.mktemp("world")
+    checkpoints, crawls = checkpoints_of(folder), crawls_of(folder)
+
+    def run(*changes, keep=True):
+        name = "+".join(sorted(changes)) or "before"
+        output = folder / "runs" / (name if keep else f"{name}-bare")
+        if output.exists():
+            return str(output)
+        checkpoint = checkpoints.get(next((c for c in changes if c in checkpoints), "before"))
+        settings = [
+            "llm.backend=openai",
+            "llm.base_url=http://127.0.0.1:9/v1",
+            f"llm.model={'other' if 'llm' in changes else 'judge'}",
+            f"routing.threshold={0.35 if 'threshold' in changes else 0.24}",
+            f"fusion.strategy={'product' if 'fusion' in changes else 'override'}",
+            f"output.keep_candidates={keep}",
+            f"output.keep_text={keep}",
+        ]
+        crawl = crawls["text" if "text" in changes else "before"]
+        extract(plan_extraction(config_of(*overrides(crawl, output, checkpoint, *settings))))
+        return str(output)
+
+    return run
+
+
+def checkpoints_of(folder):
+    """A model, the same one calibrated otherwise, and one of slightly other weights."""
+    before, encoder = model(max_width=3), model(max_width=3)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in encoder.head.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    variants = {"before": (before, 3.0), "calibration": (before, 4.0), "encoder": (encoder, 3.0)}
+    for name, (variant, temperature) in variants.items():
+        variant.calibration = Calibration(temperature=temperature)
+        variant.save_pretrained(folder / name)
+    return {name: str(folder / name) for name in ("before", "calibration", "encoder")}
+
+
+def crawls_of(folder):
+    """The same documents in two shards, and with every fifth one edited, one new and one gone."""
+    for name in ("before", "text"):
+        texts = [text_of(number) for number in range(NUM_DOCUMENTS)]
+        crawl = folder / f"crawl-{name}"
+        crawl.mkdir()
+        if name == "text":
+            texts[::5] = ["Rome and Oslo . " + text.replace("Paris", "Bonn") for text in texts[::5]]
+            texts[-1] = text_of(77)
+            write_parquet(crawl / "c.parquet", [text_of(78)], first=900)
+            texts.pop(11)
+        write_parquet(crawl / "a.parquet", texts[:17])
+        write_parquet(crawl / "b.parquet", texts[17:], first=17 if name == "before" else 18)
+        if name == "text":  # ids stay with their documents
+            table = pq.read_table(crawl / "a.parquet")
+            ids = [f"p{n}" for n in range(18) if n != 11]
+            pq.write_table(table.set_column(0, "doc_id", [ids]), crawl / "a.parquet")
+    return {name: folder / f"crawl-{name}" for name in ("before", "text")}
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [("encoder", "encoder"), ("calibration", "calibration"), ("llm", "llm"),
+     ("threshold", "routing"), ("fusion", "fusion")],
+)  # fmt: skip
+@pytest.mark.parametrize("keep", [True, False])
+def test_changes_of_the_same_text_name_the_step_that_changed(world, change, step, keep):
+    diff = compare_runs(world(keep=keep), world(change, keep=keep))
+    # Another checkpoint brings a calibration of its own.
+    assert step in diff.changed
+    assert set(diff.changed) <= {step, "calibration"}
+    assert {cause for cause, _ in diff.causes} == {"steps"}
+    assert sum(diff.causes.values()) >= 20
+
+
+def test_changed_text_is_told_apart_from_changed_steps(world):
+    both = compare_runs(world(), world("text", "llm"))
+    assert {cause for cause, _ in both.causes} == set(CAUSES)
+    text = compare_runs(world(), world("text"))
+    assert {cause for cause, _ in text.causes} == {"text"}
+    assert not text.changed
+    assert name_cause("steps", both.changed) == "llm changed"
+    assert name_cause("steps", text.changed) == "nothing known changed"
+    said = describe_diff(both)
+    assert "text changed" in said
+    assert "llm changed" in said
+
+
+def test_a_run_and_itself_are_all_the_same(world):
+    diff = compare_runs(world(), world())
+    assert diff.documents == {"repeated_id": 0, "same_text": NUM_DOCUMENTS}
+    assert {kind for _, _, kind in diff.entities} == {"same"}
+    assert not diff.examples
+    assert "the plans agree" in describe_diff(diff)
+
+
+def test_documents_are_counted_by_what_became_of_them(world):
+    documents = compare_runs(world(), world("text")).documents
+    assert documents["only_before"] == 1
+    assert documents["only_after"] == 1
+    assert documents["other_text"] == 7  # 0, 5, ... 25 and 29
+    assert documents["same_text"] == NUM_DOCUMENTS - 1 - 7
+
+
+def entities_of(folder):
+    """Entities of a run by document and place, read without the code under test."""
+    import pyarrow.dataset as ds
+
+    return {
+        (row["doc_id"], entity["start"], entity["end"]): entity["label"]
+        for row in ds.dataset(f"{folder}/entities").to_table().to_pylist()
+        for entity in row["entities"]
+    }
+
+
+def test_the_counts_are_those_of_two_dictionaries(world):
+    before, after = entities_of(world()), entities_of(world("encoder"))
+    diff = compare_runs(world(), world("encoder"))
+    counts = dict.fromkeys(("added", "removed", "relabelled", "same"), 0)
+    for (_, _, kind), count in diff.entities.items():
+        counts[kind] += count
+    shared = before.keys() & after.keys()
+    assert counts == {
+        "added": len(after.keys() - before.keys()),
+        "removed": len(before.keys() - after.keys()),
+        "relabelled": sum(before[key] != after[key] for key in shared),
+        "same": sum(before[key] == after[key] for key in shared),
+    }
+    assert sum(diff.relabelled.values()) == counts["relabelled"] > 0
+    assert min(counts.values()) > 0
+
+
+def test_an_entity_that_an_edit_only_moved_is_the_same(world):
+    edited = compare_runs(world(), world("text"))
+    same = sum(c for (_, _, kind), c in edited.entities.items() if kind == "same")
+    changed = sum(edited.causes.values())
+    assert same > 5 * changed / 7  # most of the 30 documents, and much of the edited ones
+
+
+def test_of_two_documents_with_one_id_the_first_is_matched_with_the_first(world, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(world(), tmp_path / name)
+        for part in (tmp_path / name / "entities").iterdir():
+            table = pq.read_table(part)
+            same = table.set_column(0, table.schema.field("doc_id"), [["x"] * table.num_rows])
+            pq.write_table(same, part)
+    documents = compare_runs(str(tmp_path / "one"), str(tmp_path / "two")).documents
+    assert documents["same_text"] == NUM_DOCUMENTS
+    assert documents["repeated_id"] == NUM_DOCUMENTS - 1
+
+
+def test_examples_are_spread_over_the_causes_and_drawn_the_same_each_time(world):
+    diff = compare_runs(world(), world("text", "encoder"))
+    examples = diff.examples
+    assert len(examples) == NUM_EXAMPLES
+    by_cause = {cause: [e for e in examples if e.cause == cause] for cause in CAUSES}
+    totals = {cause: sum(c for (n, _), c in diff.causes.items() if n == cause) for cause in CAUSES}
+    assert len(by_cause["text"]) == min(25, totals["text"])
+    assert len(by_cause["steps"]) >= min(20, totals["steps"])
+    assert examples == compare_runs(world(), world("text", "encoder")).examples
+
+
+def test_hostile_text_stays_text_on_the_page(world, tmp_path):
+    hostile = "<script>alert(1)</script>\u202e\x00"
+    shutil.copytree(world("encoder"), tmp_path / "after")
+    for part in (tmp_path / "after" / "entities").iterdir():
+        table = pq.read_table(part)
+        rows = [{**row, "text": None} for row in table.to_pylist()]
+        texts = [(text or "") + hostile for text in table["text"].to_pylist()]
+        texts = [hostile + text[len(hostile) :] for text in texts]
+        place = table.schema.get_field_index("text")
+        pq.write_table(table.set_column(place, table.schema.field("text"), [texts]), part)
+        assert len(rows) == len(texts)
+    page = render_diff(compare_runs(world(), str(tmp_path / "after")))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "\u202e" not in page
+    assert "\x00" not in page
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+
+
+def test_the_command_writes_page_and_numbers(world, tmp_path, capsys):
+    page, numbers = tmp_path / "diff.html", tmp_path / "diff.json"
+    code = main(["diff", world(), world("threshold"), "--html", str(page), "--json", str(numbers)])
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "routing.threshold was 0.24, is 0.35" in said
+    tree = json.loads(numbers.read_text())
+    assert set(tree["causes"]) == {"steps"}
+    assert page.read_text().count("<article>") == min(
+        NUM_EXAMPLES, sum(tree["causes"]["steps"].values())
+    )
+
+
+def test_a_folder_that_is_no_finished_run_is_refused(world, tmp_path):
+    with pytest.raises(ConfigError, match=r"no _run.json"):
+        compare_runs(world(), str(tmp_path))
+
+
+def test_runs_of_two_table_versions_are_not_compared(world, tmp_path):
+    shutil.copytree(world(), tmp_path / "old")
+    tree = json.loads((tmp_path / "old" / "_run.json").read_text())
+    tree["plan"]["schema_version"] = 2
+    (tmp_path / "old" / "_run.json").write_text(json.dumps(tree))
+    with pytest.raises(ConfigError, match="only runs of one version"):
+        compare_runs(str(tmp_path / "old"), world())

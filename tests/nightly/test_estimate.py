@@ -1,0 +1,194 @@
+"""What `linkner estimate` says, against what the steps of a run do on the same documents."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from examples.demo import OWN_LLM
+from linkner_ray.cli import main
+from linkner_ray.config import LlmConfig, RoutingConfig
+from linkner_ray.errors import ConfigError
+from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.nightly.estimate import SampleSettings, estimate_run
+from linkner_ray.nightly.estimate_report import describe_estimate
+from linkner_ray.readers import read_units
+from linkner_ray.stages.classify_spans import ClassifySpans
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.stages.split_sentences import SplitSentences
+from tests.crawl import (
+    config_of,
+    overrides,
+    text_of,
+    write_checkpoint,
+    write_crawl,
+    write_parquet,
+    write_thresholds,
+)
+from tests.fakes import ScriptedBackend
+from tests.spanner.tiny import LABELS
+
+LLM = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory):
+    return write_crawl(tmp_path_factory.mktemp("crawl"))
+
+
+def planned(crawl, checkpoint, *more):
+    return plan_extraction(config_of(*overrides(crawl, "/nowhere", checkpoint, *LLM, *more)))
+
+
+def run_steps(plan, **routing):
+    """The same input as a run sends it through the stages, a table a shard."""
+    tables = []
+    for source in plan.sources:
+        units = read_units(
+            source, config=plan.config.input, errors_raw_chars=9, is_done=lambda _: False
+        )
+        table = pa.concat_tables([unit.documents for unit in units])
+        backend = ScriptedBackend(LABELS, lambda _: "PER")
+        for stage in (
+            SplitSentences(plan.config.sentences),
+            RecognizeSpans(plan.config.recognize),
+            RouteSpans(RoutingConfig(**routing)),
+            ClassifySpans(backend, LABELS, config=LlmConfig(**plan.config.llm.model_dump())),
+        ):
+            table = stage(table)
+        tables.append((table, backend.requests))
+    return tables
+
+
+def test_a_threshold_by_name_is_planned_by_its_number(crawl, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    with pytest.raises(ConfigError, match="linkner calibrate"):
+        planned(crawl, checkpoint, "routing.threshold_for=asked=5%")
+    write_thresholds(tmp_path / "checkpoint", {5: 0.45})
+    by_name = planned(crawl, checkpoint, "routing.threshold_for=asked=5%")
+    assert by_name.fingerprint == planned(crawl, checkpoint, "routing.threshold=0.45").fingerprint
+    assert by_name.fingerprint["config"]["routing"]["threshold"] == 0.45
+    estimate = estimate_run(by_name, SampleSettings(documents=5, thresholds=(0.0,)))
+    assert [row.threshold for row in estimate.rows] == [0.0, 0.45]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.45])
+def test_a_sample_of_everything_says_what_a_run_does(crawl, checkpoint, threshold):
+    plan = planned(crawl, checkpoint, f"routing.threshold={threshold}", "routing.audit_share=0.2")
+    estimate = estimate_run(plan, SampleSettings(documents=1000))
+    done = run_steps(plan, threshold=threshold, audit_share=0.2)
+    routes = [r for table, _ in done for row in table["routes"].to_pylist() for r in row]
+    [row] = [row for row in estimate.rows if row.threshold == threshold]
+    assert 0 < row.routed < estimate.candidates
+    assert (row.routed, row.audited) == (routes.count("llm"), routes.count("audit"))
+    assert row.asked == row.routed + row.audited
+    assert row.questions == sum(len(requests) for _, requests in done) < row.asked
+    texts = [text for table, _ in done for text in table["text"].to_pylist()]
+    assert estimate.documents == len(texts)
+    assert estimate.characters == sum(map(len, texts))
+    assert estimate.candidates == len(routes)
+    characters = [
+        sum(len(content) for _, content in request.messages)
+        for _, requests in done
+        for request in requests
+    ]
+    assert row.prompt_tokens == sum(-(-count // 4) for count in characters)
+    assert not estimate.tokens_are_exact
+
+
+def test_a_part_of_the_documents_stands_for_all_of_them(checkpoint, tmp_path):
+    (tmp_path / "crawl").mkdir()
+    for number in range(4):
+        texts = [text_of(100 * number + index) for index in range(40)]
+        write_parquet(tmp_path / "crawl" / f"{number}.parquet", texts, group=5)
+    plan = planned(tmp_path / "crawl", checkpoint)
+    part = estimate_run(plan, SampleSettings(documents=40))
+    whole = estimate_run(plan, SampleSettings(documents=1000))
+    assert (part.sampled_documents, whole.sampled_documents) == (40, 160)
+    assert part.documents == whole.documents == 160
+    # The pages are much alike, so a quarter of them gives each count within a tenth.
+    for name in ("characters", "words", "candidates"):
+        assert getattr(part, name) == pytest.approx(getattr(whole, name), rel=0.1)
+    assert part.rows[0].routed == pytest.approx(whole.rows[0].routed, rel=0.1)
+    again = estimate_run(plan, SampleSettings(documents=40))
+    assert (again.candidates, again.rows) == (part.candidates, part.rows)
+
+
+def test_hours_follow_from_words_questions_rates_and_actors(crawl, checkpoint):
+    plan = planned(crawl, checkpoint, "resources.llm_actors=2", "resources.encoder_actors=4")
+    estimate = estimate_run(plan, SampleSettings(documents=1000, requests_per_s=0.5))
+    expected = estimate.words / estimate.words_per_s / 4 / 3600
+    assert estimate.encoder_hours == pytest.approx(expected)
+    for row in estimate.rows:
+        # two engines at half a request a second: a question a second
+        assert row.llm_hours == pytest.approx(row.questions / 3600)
+
+
+def test_what_is_known_needs_no_tokens_and_no_hours(crawl, checkpoint):
+    plan = planned(crawl, checkpoint)
+    settings = SampleSettings(documents=1000, thresholds=(0.3,), requests_per_s=1.0)
+    asked: list[str] = []
+
+    def is_known(keys):
+        asked.extend(keys)
+        return [True] * len(keys)
+
+    known = estimate_run(plan, settings, is_known=is_known)
+    unknown = estimate_run(plan, settings)
+    for with_cache, without in zip(known.rows, unknown.rows, strict=True):
+        assert with_cache.known == with_cache.questions == without.questions > 0
+        assert (with_cache.prompt_tokens, with_cache.llm_hours) == (0, 0.0)
+        assert without.known is None
+    assert all(key.startswith("k1:") for key in asked)
+
+
+@pytest.mark.parametrize(
+    ("budget", "asked"), [("50 calls", 50), ("10%", None), ("1000000 calls", -1)]
+)
+def test_a_budget_caps_what_is_asked(crawl, checkpoint, budget, asked):
+    plan = planned(crawl, checkpoint, f"routing.budget={budget}")
+    estimate = estimate_run(plan, SampleSettings(documents=1000, thresholds=(0.3,)))
+    cap = {None: round(estimate.candidates / 10), -1: 10**6}.get(asked, asked)
+    for row in estimate.rows:
+        assert row.asked == min(cap, row.routed)
+
+
+def test_prompts_are_counted_by_the_tokenizer_of_a_local_llm(crawl, checkpoint):
+    plan = planned(crawl, checkpoint, "llm.backend=vllm", f"llm.model={OWN_LLM}")
+    estimate = estimate_run(plan, SampleSettings(documents=5, thresholds=(0.0,)))
+    assert estimate.tokens_are_exact
+    assert estimate.rows[0].prompt_tokens > estimate.rows[0].questions
+    assert "counted by the LLM's tokenizer" in describe_estimate(estimate, plan.config)
+
+
+def test_an_input_without_documents_is_planned_too(checkpoint, tmp_path):
+    write_parquet(tmp_path / "a.parquet", [None])
+    estimate = estimate_run(planned(tmp_path, checkpoint), SampleSettings())
+    assert (estimate.documents, estimate.candidates, estimate.encoder_hours) == (0, 0, 0.0)
+    assert {row.asked for row in estimate.rows} == {0}
+
+
+def test_a_run_without_an_llm_is_planned_too(crawl, checkpoint):
+    """Its model is "", which as a folder would be the working directory."""
+    plan = plan_extraction(config_of(*overrides(crawl, "out", checkpoint)))
+    assert plan.config.llm.model == ""
+    assert estimate_run(plan, SampleSettings(documents=5)).words > 0
+
+
+def test_the_command_prints_a_table_and_writes_json(crawl, checkpoint, tmp_path, capsys):
+    target = tmp_path / "plan.json"
+    arguments = overrides(crawl, "/nowhere", checkpoint, *LLM, "routing.budget=10%")
+    options = ["--documents", "10", "--threshold", "0.4", "--json", str(target)]
+    assert main(["estimate", *arguments, *options]) == 0
+    page = capsys.readouterr().out
+    fingerprint = json.loads(target.read_text())
+    assert [row["threshold"] for row in fingerprint["rows"]] == [0.1, 0.4]
+    assert f"| 0.1 (config) | {fingerprint['rows'][0]['routed']:,} |" in page
+    assert "within routing.budget = '10%'" in page
+    assert "LLM hours need a rate" in page

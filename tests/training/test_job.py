@@ -1,0 +1,318 @@
+"""Training for real: Ray Train on this machine, a tiny encoder, a corpus learned by heart."""
+
+import json
+import signal
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+
+import psutil
+import pytest
+import torch
+import yaml
+from transformers import BertModel
+
+from linkner_ray.config import TrainConfig
+from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.errors import ConfigError, DataError, StartupError
+from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.spanner.calibration.thresholds import Thresholds
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.training.dev_set import thresholds_on
+from linkner_ray.training.reports import EpochReport, TrainingResult, TrainingState
+from tests.spanner import tiny
+from tests.spanner.candidates import candidates_of
+
+ray = pytest.importorskip("ray")
+
+from linkner_ray.config import RecognizeConfig  # noqa: E402
+from linkner_ray.spanner.predict import Recognizer  # noqa: E402
+from linkner_ray.spanner.self_check import SelfCheck, load_recognizer  # noqa: E402
+from linkner_ray.training import job, train  # noqa: E402
+from linkner_ray.training.job import _publish  # noqa: E402
+from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
+
+# Ray warns about its own internals.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+EPOCHS = 24  # twice what one worker needs to learn the corpus by heart
+REPORT = EpochReport(epoch=1, loss=0.5, f1=0.8, precision=0.8, recall=0.8, steps=4, seconds=2.0)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Twelve sentences, of which one holds an entity wider than the model looks."""
+    entries = [
+        {"context": tiny.LINES[0], "span_posLabel": {"0;0": "ORG"}},
+        {"context": tiny.LINES[1], "span_posLabel": {"0;1": "PER", "3;4": "PER", "6;6": "LOC"}},
+        {"context": tiny.LINES[2], "span_posLabel": {"0;0": "LOC", "2;2": "LOC", "4;5": "LOC"}},
+        {"context": tiny.LINES[3], "span_posLabel": {"0;4": "PER", "6;7": "ORG"}},
+    ]
+    for name, content in (("train", entries * 3), ("dev", entries)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    labels = tmp_path / "labels.yaml"
+    labels.write_text(yaml.safe_dump(tiny.LABELS.model_dump(mode="json")))
+    return TrainConfig.model_validate(
+        {
+            "corpus": {
+                "train": str(tmp_path / "train.json"),
+                "dev": str(tmp_path / "dev.json"),
+                "label_set": str(labels),
+            },
+            "model": {
+                "encoder": tiny.save_bert(tmp_path / "encoder"),
+                "max_width": 4,
+                "head_width": 16,
+                "max_subwords": 64,
+                "window_overlap": 16,
+            },
+            "training": {
+                "epochs": EPOCHS,
+                "batch_size": 4,
+                "patience": EPOCHS,
+                "encoder_learning_rate": 3e-3,
+                "head_learning_rate": 1e-2,
+                "average_decay": 0.5,  # of 72 steps in all, a long average would lag behind
+                "dtype": "float32",
+            },
+            "output": {
+                "checkpoint": str(tmp_path / "checkpoint"),
+                "storage": str(tmp_path / "storage"),
+                "run_name": "tiny",
+            },
+            "workers": {"cpus": 0.5, "num_threads": 1},
+        }
+    )
+
+
+def changed(config, **sections):
+    """The config with some values of some sections replaced."""
+    tree = config.model_dump(mode="json")
+    for name, values in sections.items():
+        tree[name].update(values)
+    return TrainConfig.model_validate(tree)
+
+
+def assert_learned(result, config):
+    assert [report.epoch for report in result.epochs] == list(range(1, EPOCHS + 1))
+    assert result.epochs[-1].loss < 0.5 * result.epochs[0].loss
+    assert (result.train_sentences, result.dev_sentences) == (12, 4)
+    assert (result.train_unreachable, result.dev_unreachable) == (3, 1)
+    assert result.best.f1 == max(report.f1 for report in result.epochs)
+    model = SpanNER.from_pretrained(config.output.checkpoint)
+    assert model.calibration == result.calibration
+    recognizer = Recognizer(model, RecognizeConfig(max_near_misses=0))
+    [found] = candidates_of(recognizer, [tiny.LINES[1].split()])
+    assert (0, 2, "PER") in {(one.start_token, one.end_token, one.label) for one in found}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.soak), 2])
+def test_training_learns_and_publishes_a_checkpoint(config, num_workers, tmp_path):
+    config = changed(config, workers={"num_workers": num_workers})
+    result = train(config)
+    assert_learned(result, config)
+    # 12 sentences, 4 in a step over all workers: 3 steps in each epoch
+    assert result.steps == 3 * EPOCHS
+    card = (tmp_path / "checkpoint" / "README.md").read_text()
+    assert "train entities wider than the model looks | 3 |" in card
+    names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
+    assert not names & {"optimizer.safetensors", "training_state.json", "trained.safetensors"}
+    self_check = SelfCheck.read(tmp_path / "checkpoint")
+    assert self_check.sentences == tuple(tuple(line.split()[:16]) for line in tiny.LINES)
+    load_recognizer(RecognizeConfig(checkpoint=config.output.checkpoint))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
+def test_a_killed_worker_goes_on_where_it_was(config, tmp_path):
+    config = changed(config, training={"epochs": 40, "patience": 40})
+    results = []
+    thread = threading.Thread(target=lambda: results.append(train(config)))
+    thread.start()
+    before = first_state(tmp_path / "storage" / "tiny")
+    time.sleep(1.0)  # the controller looks every 0.2 s; what it has not seen does not count
+    killed = kill_worker()
+    thread.join(300)
+    (result,) = results
+    assert killed
+    assert [report.epoch for report in result.epochs] == list(range(1, 41))
+    # Seconds are measured: an epoch trained anew would have others.
+    assert result.epochs[: before.epoch] == before.reports
+
+
+def first_state(run):
+    for _ in range(3000):
+        for path in sorted(run.glob("checkpoint_*/training_state.json")):
+            try:
+                return TrainingState.read(path.parent)
+            except (OSError, json.JSONDecodeError):  # being written, or just replaced
+                continue
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint appeared")
+
+
+def kill_worker():
+    """Kill the training worker of this process's own Ray."""
+    for process in psutil.Process().children(recursive=True):
+        try:
+            is_worker = any("RayTrainWorker" in part for part in process.cmdline())
+        except psutil.NoSuchProcess:  # ended meanwhile, or a zombie of another test
+            continue
+        if is_worker:
+            process.send_signal(signal.SIGKILL)
+            return True
+    return False
+
+
+@pytest.mark.soak
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
+def test_a_finished_run_under_the_same_name_is_not_trained_again(config):
+    config = changed(config, training={"epochs": 2})
+    first = train(config)
+    assert train(config) == first
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
+def test_more_workers_than_the_cluster_has_cpus_is_a_wrong_config(config):
+    config = changed(config, workers={"num_workers": 4, "cpus": 1.0})
+    with pytest.raises(ConfigError, match="need 4 CPUs and the cluster has 2"):
+        train(config)
+
+
+def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_path, caplog):
+    model = tiny.model(max_width=4)
+    model.save_pretrained(tmp_path / "epoch")
+    dev = read_corpus(config.corpus.dev, label_set=tiny.LABELS)
+    result = TrainingResult(
+        checkpoint=config.output.checkpoint, run_name="tiny", best=REPORT, epochs=(REPORT,),
+        calibration=Calibration(), train_sentences=12, dev_sentences=4, train_unreachable=3,
+        dev_unreachable=1, train_digest="0a", dev_digest="0b",
+    )  # fmt: skip
+    publish = partial(_publish, tmp_path / "epoch", result, config=config, label_set=tiny.LABELS)
+    publish(dev=dev)
+    assert Thresholds.read(tmp_path / "checkpoint") is None
+    assert "keeps no thresholds: thresholds need at least 100 predicted entities" in caplog.text
+    large = replace(dev, sentences=dev.sentences * 20)
+    publish(dev=large)
+    kept = Thresholds.read(tmp_path / "checkpoint")
+    assert "| train content | 0a |" in (tmp_path / "checkpoint" / "README.md").read_text()
+    assert kept == thresholds_on(model, large.sentences)
+    assert kept.num_predicted >= 100
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Names of the runs that would be trained; nothing is."""
+    names = []
+
+    def fit(_config, _label_set, run_name, *_corpora):
+        names.append(run_name)
+        raise StartupError("not here")
+
+    monkeypatch.setattr(job, "start_ray", lambda: None)
+    monkeypatch.setattr(job.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(job, "_fit", fit)
+    return names
+
+
+def begin(config):
+    with pytest.raises(StartupError, match="not here"):
+        train(config)
+
+
+def rewrite(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def save_other_encoder(folder):
+    encoder = BertModel.from_pretrained(folder)
+    with torch.no_grad():
+        encoder.embeddings.word_embeddings.weight[7] += 1
+    encoder.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: rewrite(folder / "train.json", '"ORG"', '"LOC"'),
+        lambda folder: rewrite(folder / "train.json", "Blackburn", "Brussels"),
+        lambda folder: rewrite(folder / "dev.json", '"ORG"', '"LOC"'),
+        lambda folder: rewrite(folder / "labels.yaml", "People.", "Persons."),
+        lambda folder: save_other_encoder(folder / "encoder"),
+    ],
+    ids=["labels of train", "sentences of train", "dev", "label set", "encoder"],
+)
+def test_other_content_under_the_same_paths_is_another_run(config, tmp_path, runs, change):
+    unnamed = changed(config, output={"run_name": None})
+    begin(unnamed)
+    begin(config)
+    change(tmp_path)
+    begin(unnamed)
+    assert len(set(runs)) == 3
+    with pytest.raises(ConfigError, match=r"run_name = tiny: .* holds a training of other content"):
+        train(config)
+
+
+def test_the_same_content_in_another_place_is_the_same_run(config, tmp_path, runs):
+    unnamed = changed(config, output={"run_name": None})
+    begin(unnamed)
+    for name in ("train.json", "dev.json", "encoder"):
+        (tmp_path / name).rename(tmp_path / f"moved-{name}")
+    begin(
+        changed(
+            unnamed,
+            corpus={name: str(tmp_path / f"moved-{name}.json") for name in ("train", "dev")},
+            model={"encoder": str(tmp_path / "moved-encoder")},
+            output={"checkpoint": str(tmp_path / "another")},
+            workers={"num_threads": 2},
+        )
+    )
+    assert len(runs) == 2
+    assert len(set(runs)) == 1
+
+
+def test_a_folder_of_an_unknown_training_is_not_gone_on_with(config, tmp_path, runs):
+    (tmp_path / "storage" / "tiny").mkdir(parents=True)
+    (tmp_path / "storage" / "tiny" / "checkpoint_manager_snapshot.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds checkpoint_manager_snapshot.json, and no _train"):
+        train(config)
+    assert not runs
+
+
+def test_a_batch_that_cannot_be_shared_is_a_wrong_config(config):
+    with pytest.raises(ConfigError, match="batch_size = 4 cannot be shared evenly"):
+        train(changed(config, workers={"num_workers": 3}))
+
+
+def test_fewer_sentences_than_workers_is_bad_data(config):
+    config = changed(config, workers={"num_workers": 16}, training={"batch_size": 16})
+    with pytest.raises(DataError, match="12 sentences for 16 workers"):
+        train(config)
+
+
+def test_an_encoder_that_is_not_there_is_a_wrong_config(config, tmp_path):
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        train(changed(config, model={"encoder": str(tmp_path)}))
+
+
+def test_the_state_of_a_run_is_written_and_read(tmp_path):
+    state = TrainingState(reports=(REPORT, replace(REPORT, epoch=2, f1=0.7)))
+    state.write(tmp_path)
+    assert TrainingState.read(tmp_path) == state
+    assert (state.epoch, state.stale_epochs) == (2, 1)
+    assert TrainingState().stale_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("sentences", "batch_size", "steps"),
+    [(12, 4, 3), (13, 4, 4), (BUFFER_SENTENCES + 1, 32, 513)],
+)
+def test_steps_of_an_epoch(sentences, batch_size, steps):
+    assert _steps_per_epoch(sentences, batch_size) == steps
