@@ -1,4 +1,4 @@
-"""Configuration: one frozen class a part; `config_files` reads them.
+"""Configuration: one frozen class a part; `config.loading` reads them.
 
 A part of the program is given its own piece, never the whole.
 """
