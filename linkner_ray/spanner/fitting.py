@@ -191,9 +191,10 @@ class WeightAverage:
         if not self._decay or step % self.EVERY_STEPS:
             return
         kept = min(self._decay, (1 + step) / (10 + step)) ** self.EVERY_STEPS
-        pairs = zip(self.model.parameters(), self._trained.parameters(), strict=True)
-        for averaged, trained in pairs:
-            averaged.lerp_(trained, 1.0 - kept)
+        trained = dict(self._trained.named_parameters())
+        # By name: a model that was loaded may have its encoder's weights in another order.
+        for name, averaged in self.model.named_parameters():
+            averaged.lerp_(trained[name], 1.0 - kept)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

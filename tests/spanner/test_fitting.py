@@ -18,6 +18,7 @@ from linkner_ray.spanner.fitting import (
     span_loss,
     training_batch,
 )
+from linkner_ray.spanner.model import SpanNER
 from tests.spanner import tiny
 
 
@@ -144,8 +145,11 @@ def test_without_decay_the_trained_model_is_the_average():
     assert model.head.output.bias.requires_grad
 
 
-def test_an_average_goes_on_from_what_was_saved():
-    model, saved = tiny.model(), tiny.model()
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+def test_an_average_goes_on_from_what_was_saved(family, tmp_path):
+    model = tiny.model(family)
+    model.save_pretrained(tmp_path)
+    saved = SpanNER.from_pretrained(str(tmp_path))
     with torch.no_grad():
         saved.head.output.bias.fill_(7.0)
     average = WeightAverage(model, decay=0.5, averaged=saved)
@@ -154,6 +158,8 @@ def test_an_average_goes_on_from_what_was_saved():
     # The decay of step 4 is 5 / 14, less than 0.5.
     expected = 7.0 * (5 / 14) ** 4 + model.head.output.bias.detach() * (1 - (5 / 14) ** 4)
     torch.testing.assert_close(average.model.head.output.bias, expected)
+    for name, weights in model.encoder.named_parameters():  # the average of equal weights
+        torch.testing.assert_close(average.model.encoder.get_parameter(name), weights)
 
 
 def test_an_optimizer_restored_from_tensors_takes_the_same_step():

@@ -2,8 +2,8 @@
 
 import json
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -129,14 +129,12 @@ def test_training_learns_and_publishes_a_checkpoint(config, num_workers, tmp_pat
 @pytest.mark.usefixtures("two_cpus")
 def test_a_killed_worker_goes_on_where_it_was(config, tmp_path):
     config = changed(config, training={"epochs": 40, "patience": 40})
-    results = []
-    thread = threading.Thread(target=lambda: results.append(train(config)))
-    thread.start()
-    before = first_state(tmp_path / "storage" / "tiny")
-    time.sleep(1.0)  # the controller looks every 0.2 s; what it has not seen does not count
-    killed = kill_worker()
-    thread.join(300)
-    (result,) = results
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train, config)
+        before = first_state(tmp_path / "storage" / "tiny")
+        time.sleep(1.0)  # the controller looks every 0.2 s; what it has not seen does not count
+        killed = kill_worker()
+        result = training.result(300)
     assert killed
     assert [report.epoch for report in result.epochs] == list(range(1, 41))
     # Seconds are measured: an epoch trained anew would have others.
