@@ -39,7 +39,11 @@ def llm_stages(llm, _cache, label_set):
     salt = SALTS[llm.model]
 
     def script(request):
-        return request.options[(sum(request.question.span.encode()) * (1 + salt) + salt) % 4][1]
+        chosen = (sum(request.question.span.encode()) * (1 + salt) + salt) % 4
+        return {
+            class_id: 0.7 if index == chosen else 0.1
+            for index, (_, class_id) in enumerate(request.options)
+        }
 
     return [ClassifySpans(ScriptedBackend(label_set, script), label_set, config=llm)]
 
