@@ -13,6 +13,8 @@ GPU ?=
 TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/
+# Modules are compiled when they are first imported; most of them never are.
+PIP := $(RUN)pip install -q --disable-pip-version-check --progress-bar off --no-compile
 FLAVOUR := $(if $(GPU),gpu,cpu)
 STAMP := $(VENV)/.installed-$(FLAVOUR)
 BENCHMARKS := recognize train classify
@@ -40,12 +42,12 @@ $(STAMP): $(PINS) pyproject.toml
 	@echo "==> environment in $(VENV) ($(FLAVOUR)); about 3 minutes"
 	@test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
 	@echo "==> torch"
-	@$(RUN)pip install -q --disable-pip-version-check $(if $(GPU),,--no-deps) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@$(PIP) $(if $(GPU),,--no-deps) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	@echo "==> pinned packages"
-	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off $(if $(GPU),,--no-deps) -r requirements/$(FLAVOUR).txt
-	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off --no-deps -r requirements/encoder.txt
-	@$(RUN)pip install -q --disable-pip-version-check --progress-bar off --no-deps -r requirements/dev.txt
-	@$(RUN)pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PIP) $(if $(GPU),,--no-deps) -r requirements/$(FLAVOUR).txt
+	@$(PIP) --no-deps -r requirements/encoder.txt
+	@$(PIP) --no-deps -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 	@echo "==> environment ready"

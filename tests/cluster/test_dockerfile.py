@@ -64,7 +64,7 @@ def test_nothing_but_what_is_copied_is_in_the_build_context():
 def makefile_installs(flavour):
     """The pip calls of `make setup` for one flavour, without its tests and the project itself."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    calls = re.findall(r"\$\(RUN\)pip install (.+)", text)
+    calls = re.findall(r"\$\(PIP\) (.+)", text)
     found = []
     for call in calls:
         # $(if $(GPU),A,B)
