@@ -28,8 +28,8 @@ from linkner_ray.spanner.span_table import (
 )
 
 LISTED_FLOOR = 1e-4
-"""Entity probability from which dev spans must be listed: the lowest floor of `near_misses.FLOORS` at a
-temperature of 2 comes from there."""
+"""Entity probability from which dev spans must be listed: the lowest floor of
+`near_misses.FLOORS` at a temperature of 2 comes from there."""
 
 FITTED_FLOOR = 0.05
 """Entity probability from which a dev span counts in the temperature; the many below would decide
