@@ -9,9 +9,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 
 DECIDING = (
-    "config/budget.py", "corpora", "extract/pipeline.py", "extract/unit_steps.py", "labels.py", "llm", "readers",
-    "runs/counters.py", "runs/folder.py", "runs/units.py", "schemas.py", "spanner", "spans.py",
-    "stages",
+    "config/budget.py", "corpora", "extract/pipeline.py", "extract/unit_steps.py", "labels.py",
+    "llm", "readers", "runs/counters.py", "runs/folder.py", "runs/units.py", "schemas.py",
+    "spanner", "spans.py", "stages",
 )  # fmt: skip
 """Files and rooms of this package that decide what a unit becomes.
 

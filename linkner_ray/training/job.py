@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 import numpy as np
@@ -25,6 +25,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
 from ray.train.v2.api.callback import RayTrainCallback
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from linkner_ray.config import TrainConfig
@@ -140,9 +141,9 @@ def _claim(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
                 "follows from the content"
             )
         return
-    if found := run.entries():
+    if there := run.entries():
         raise ConfigError(
-            f"output.run_name = {run_name}: {run.root} holds {', '.join(found[:3])}, and no "
+            f"output.run_name = {run_name}: {run.root} holds {', '.join(there[:3])}, and no "
             f"{_CONTENT} says of which training; choose another name"
         )
     run.write_whole(_CONTENT, as_json(content))
@@ -186,10 +187,11 @@ def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> str:
 def _content_digest(model: SpanNER) -> str:
     """Name of an encoder's content: weights, config and tokenizer, wherever they came from."""
     digest = hashlib.blake2b(model.featurizer.subwords.tokenizer.to_str().encode(), digest_size=8)
-    config = model.encoder.config.to_dict()
+    encoder = cast("PreTrainedModel", model.encoder)  # as `from_encoder` loads it
+    config = encoder.config.to_dict()
     told = {name: value for name, value in config.items() if name not in _NO_CONTENT}
     digest.update(json.dumps(told, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.encoder.state_dict().items()):
+    for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -274,7 +276,7 @@ def _publish(
     dev: Corpus,
 ) -> None:
     """Copy what makes a checkpoint out of an epoch's folder; add thresholds and the model card."""
-    counters = {
+    counters: dict[str, float | str] = {
         "train sentences": result.train_sentences,
         "train content": result.train_digest,
         "dev sentences": result.dev_sentences,
