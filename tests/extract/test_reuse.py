@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 from collections import Counter
+from functools import partial
 
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -16,7 +17,9 @@ from linkner_ray.cli import main
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.llm.prompts import Verdict
 from linkner_ray.runs.previous import open_previous
+from linkner_ray.stages.classify_spans import ClassifySpans
 from tests.crawl import (
     config_of,
     files_of,
@@ -27,7 +30,7 @@ from tests.crawl import (
     write_crawl,
     write_parquet,
 )
-from tests.endpoint_server import Server, completion
+from tests.fakes import ScriptedBackend
 from tests.local_pipeline import run_here
 
 EXACT = "recognize.batch_scope=document"
@@ -156,23 +159,33 @@ def without_weights(checkpoint, folder):
     return folder
 
 
+class Judge:
+    """An LLM that answers by the words of the question, so the same one always the same."""
+
+    def __init__(self):
+        self.num_asked = 0
+        self.fails = lambda _number: False
+
+    def stages(self, llm, _cache, label_set):
+        return [ClassifySpans(ScriptedBackend(label_set, self.answer), label_set, config=llm)]
+
+    def answer(self, request):
+        self.num_asked += 1
+        if self.fails(self.num_asked):
+            return Verdict.FAILED
+        return request.options[sum(request.question.span.encode()) % 4][1]
+
+
 @pytest.fixture
-def judge():
-    """An endpoint that answers by the words of the question, so the same one always the same."""
-    server = Server()
-    server.reply = lambda _, body: (200, completion(_symbol(body)))
-    yield server
-    server.close()
+def judge(monkeypatch):
+    judge = Judge()
+    monkeypatch.setattr(
+        "linkner_ray.extract.job.run_extraction", partial(run_here, make_llm_stages=judge.stages)
+    )
+    return judge
 
 
-def _symbol(body):
-    question = body["messages"][-1]["content"]
-    span = question.rpartition("[[")[2].partition("]]")[0]
-    return "ABCD"[sum(span.encode()) % 4]
-
-
-def llm_of(server):
-    return ["llm.backend=openai", f"llm.base_url={server.url}", "llm.model=judge"]
+JUDGE = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +204,7 @@ def test_what_comes_after_the_encoder_can_change_without_it(checkpoint, judge, t
     """The weights are deleted after planning: whatever loads them fails."""
     crawl = write_crawl(tmp_path / "crawl")
     folder = without_weights(checkpoint, tmp_path / "checkpoint")
-    more = [*llm_of(judge), "routing.threshold=0.2"]
+    more = [*JUDGE, "routing.threshold=0.2"]
     run(crawl, tmp_path / "before", folder, *more)
     full = run(crawl, tmp_path / "out", folder, *more, *change)
     expected = files_of(tmp_path / "out")
@@ -200,12 +213,12 @@ def test_what_comes_after_the_encoder_can_change_without_it(checkpoint, judge, t
         config_of(*overrides(crawl, tmp_path / "out", folder, EXACT, *more, *change))
     )
     (folder / "model.safetensors").unlink()
-    before = len(judge.bodies)
+    before = judge.num_asked
     known = open_previous(str(tmp_path / "before"), plan.fingerprint, output=str(tmp_path / "out"))
     quick = extract(plan, previous=known)
     assert files_of(tmp_path / "out") == expected
     assert quick.costs["documents_reused"] == rows_of(full.totals)
-    asked = len(judge.bodies) - before
+    asked = judge.num_asked - before
     if change[0].startswith("llm"):
         assert asked >= quick.costs["questions_asked"] > 0
         assert quick.costs["questions_from_previous"] == 0
@@ -245,13 +258,14 @@ def reweighed(_checkpoint, folder):
 @pytest.mark.parametrize(
     ("reason", "change"), [("calibration", recalibrated), ("encoder", reweighed)]
 )
+@pytest.mark.usefixtures("judge")
 def test_another_checkpoint_is_redone_for_the_part_that_changed(
-    checkpoint, judge, tmp_path, reason, change
+    checkpoint, tmp_path, reason, change
 ):
     crawl = write_crawl(tmp_path / "crawl")
     folder = change(checkpoint, tmp_path / "checkpoint")
-    run(crawl, tmp_path / "before", checkpoint, *llm_of(judge))
-    full, quick = twice(crawl, tmp_path, folder, *llm_of(judge), previous=tmp_path / "before")
+    run(crawl, tmp_path / "before", checkpoint, *JUDGE)
+    full, quick = twice(crawl, tmp_path, folder, *JUDGE, previous=tmp_path / "before")
     assert redone(quick.costs) == {reason: rows_of(full.totals)}
     assert quick.costs.get("documents_reused", 0) == 0
     # the same question about the same text is not asked again
@@ -267,13 +281,11 @@ def test_text_that_is_split_otherwise_is_redone(yesterday, checkpoint, tmp_path)
 
 def test_answers_that_failed_are_asked_for_again(checkpoint, judge, tmp_path):
     crawl = write_crawl(tmp_path / "crawl")
-    more = [*llm_of(judge), "llm.max_retries=0", "errors.max_failed_answers_share=1"]
-    judge.reply = lambda number, body: (
-        (500, {}) if number % 3 == 2 else (200, completion(_symbol(body)))
-    )
+    more = [*JUDGE, "errors.max_failed_answers_share=1"]
+    judge.fails = lambda number: number % 3 == 0
     first = run(crawl, tmp_path / "before", checkpoint, *more)
     assert 0 < first.totals["verdict_failed"] < first.totals["routed"]
-    judge.reply = lambda _, body: (200, completion(_symbol(body)))
+    judge.fails = lambda _number: False
     _, quick = twice(crawl, tmp_path, checkpoint, *more, previous=tmp_path / "before")
     assert quick.totals["verdict_failed"] == 0
     assert quick.costs["questions_asked"] > 0
