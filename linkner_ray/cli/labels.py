@@ -34,11 +34,10 @@ def check(
     Example: linkner labels check my_labels.yaml
     """
     from linkner_ray.labels import NON_ENTITY, load_label_set
-    from linkner_ray.llm.prompts import NON_ENTITY_NAME, choose_symbols
+    from linkner_ray.llm.prompts import NON_ENTITY_NAME
 
     reserved = {NON_ENTITY_NAME.casefold(), NON_ENTITY.casefold()}  # read as "not an entity"
     label_set = load_label_set(file)
-    num_options = len(choose_symbols(len(label_set.classes)))
     for label in label_set.labels:
         taken = reserved & {label.id.casefold(), label.name.casefold()}
         if taken:
@@ -49,7 +48,7 @@ def check(
     for warning in find_warnings(label_set):
         typer.echo(f"warning: {warning}")
     num_labels = len(label_set.labels)
-    typer.echo(f"ok: {num_labels} labels, digest {label_set.digest}, {num_options} options")
+    typer.echo(f"ok: {num_labels} labels, digest {label_set.digest}, {num_labels + 1} options")
 
 
 @app.command(name="list")
@@ -70,11 +69,20 @@ def find_warnings(label_set: "LabelSet") -> list[str]:
     """Find what is allowed in a label set and yet likely to be a mistake.
 
     Returns:
-        One sentence for each find: ids with white space, which no corpus in columns can spell;
-        descriptions that are too long or break the list of options; names that are the id of
-        another label or hardly differ from its name.
+        One sentence for each find: more labels than there are symbols; ids with white space, which
+        no corpus in columns can spell; descriptions that are too long or break the list of options;
+        names that are the id of another label or hardly differ from its name.
     """
+    from linkner_ray.llm.prompts import SYMBOL_ALPHABETS
+
     warnings = [warning for label in label_set.labels for warning in _label_warnings(label)]
+    num_options, num_symbols = len(label_set.classes), len(SYMBOL_ALPHABETS[0])
+    if num_options > num_symbols:
+        warnings.append(
+            f"{num_options} options (labels and non-entity) are more than {num_symbols} symbols: "
+            "a vLLM engine answers with a name and gives no probabilities, an endpoint cannot be "
+            "asked"
+        )
     for left, right in permutations(label_set.labels, 2):
         if left.name.casefold() == right.id.casefold():
             warnings.append(

@@ -8,9 +8,10 @@ from typing import Any
 from linkner_ray.config import ExtractConfig, LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends.forms import usual_symbols
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.model_identity import known_content
-from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, PromptBuilder, choose_symbols
+from linkner_ray.llm.prompts import PromptBuilder
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.folder import UnitResult, json_digest
 from linkner_ray.runs.units import Source
@@ -109,10 +110,7 @@ def _sizes_digest(sources: Sequence[Source]) -> str:
 
 def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     """Name of what every question has in common: changes with any word of the prompt."""
-    count = len(label_set.classes)
-    may_choose = config.backend == "vllm" and config.answer_form == "auto"
-    by_name = config.answer_form == "choice" or (may_choose and count > len(SYMBOL_ALPHABETS[0]))
-    symbols = () if by_name else choose_symbols(count)
+    symbols = usual_symbols(config, len(label_set.classes))
     prompt_builder = PromptBuilder.from_config(config, label_set, symbols, decoding="")
     fixed = fixed_demonstrations(config, label_set)
     request = prompt_builder.request(Question("Ada", 0, 3), fixed=fixed)

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends import endpoint, replay, vllm_engine
+from linkner_ray.llm.backends.forms import possible_builders
 from linkner_ray.llm.context import ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations, Shown
 from linkner_ray.llm.model_identity import model_revision
-from linkner_ray.llm.prompts import SYMBOL_ALPHABETS, PromptBuilder, Request, choose_symbols
+from linkner_ray.llm.prompts import PromptBuilder, Request
 from linkner_ray.reporting.visible import make_visible
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.demonstration_source import load_demonstrations
@@ -30,12 +30,6 @@ MAX_COMPARED_IDS = 20_000
 """Ids an unknown one is compared with, since each comparison takes microseconds."""
 
 SHOWN_PROBS = 4
-
-_DECODINGS = {
-    "vllm": {"symbol": vllm_engine.DECODING, "choice": vllm_engine.DECODING_CHOICE},
-    "openai": {"symbol": endpoint.DECODING},
-    "replay": {"symbol": replay.DECODING},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +65,18 @@ class _Run:
 
     @cached_property
     def prompt_builders(self) -> list[PromptBuilder]:
-        """What the backend may have chosen to ask with: each set of symbols, then no symbols.
+        """What the backend may have asked with.
 
         A model whose files have changed since is another one, and so is one that is not here.
         """
-        count = len(self.label_set.classes)
-        forms = [choose_symbols(count, a) for a in SYMBOL_ALPHABETS if count <= len(a)]
-        decodings = _DECODINGS[self.llm.backend]
-        return [
-            PromptBuilder.from_config(
-                self.llm, self.label_set, form, revision=revision, decoding=decoding
+        return list(
+            possible_builders(
+                self.llm,
+                self.label_set,
+                backends=[self.llm.backend],
+                revisions=(self.revision, self.llm.revision),
             )
-            for revision in dict.fromkeys((self.revision, self.llm.revision))
-            for form in (*forms, ())
-            if (decoding := decodings.get("symbol" if form else "choice"))
-        ]
+        )
 
     def _requests(self, row: Mapping[str, Any], candidate: Mapping[str, Any]) -> Iterator[Request]:
         """A candidate's request by each prompt builder."""

@@ -28,7 +28,13 @@ from linkner_ray.llm.answers import (
 )
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.option_order import OptionOrder
-from linkner_ray.llm.requests import SPAN_CLOSE, SPAN_OPEN, Request, render_question
+from linkner_ray.llm.requests import (
+    SPAN_CLOSE,
+    SPAN_OPEN,
+    Demonstration,
+    Request,
+    render_question,
+)
 
 __all__ = [
     "NON_ENTITY_DESCRIPTION",
@@ -85,14 +91,6 @@ class Option(NamedTuple):
 
     name: str
     description: str
-
-
-class Demonstration(NamedTuple):
-    """A question with its right answer."""
-
-    question: Question
-    class_id: str
-    """Label id, or `labels.NON_ENTITY`."""
 
 
 class Arrangement(NamedTuple):
@@ -208,6 +206,7 @@ class PromptBuilder:
                 fixed_part=arrangement.fixed_part,
                 fixed_demonstrations=render_demonstrations(fixed, arrangement.options),
                 near_demonstrations=render_demonstrations(near, arrangement.options),
+                demonstrations=(tuple(fixed), tuple(near)),
                 question=question,
                 options=tuple((option.symbol, option.class_id) for option in arrangement.options),
                 classes=self.classes,
@@ -257,6 +256,7 @@ def choose_symbols(count: int, alphabet: Sequence[str] = SYMBOL_ALPHABETS[0]) ->
     if count > len(alphabet):
         raise ConfigError(
             f"{count} options (labels and non-entity) do not fit {len(alphabet)} symbols of one "
-            "token each; split the label set into coarser labels"
+            "token each; split the label set into coarser labels, or ask a vLLM engine for names "
+            "(llm.backend = vllm, llm.answer_form = auto or choice)"
         )
     return tuple(alphabet[:count])

@@ -4,12 +4,21 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.context import Question
 
 SPAN_OPEN, SPAN_CLOSE = "[[", "]]"
 """Marks around the span in question; no text from `render_context` contains them."""
+
+
+class Demonstration(NamedTuple):
+    """A question with its right answer."""
+
+    question: Question
+    class_id: str
+    """Label id, or `labels.NON_ENTITY`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,9 @@ class Request:
 
     near_demonstrations: str = ""
     """Demonstrations chosen for this question; the words are those of a corpus."""
+
+    demonstrations: tuple[tuple[Demonstration, ...], tuple[Demonstration, ...]] = ((), ())
+    """What the two parts above show, for writing the same request in another form."""
 
     question: Question
     options: tuple[tuple[str, str], ...]

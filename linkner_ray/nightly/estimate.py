@@ -18,14 +18,13 @@ from linkner_ray.config import ExtractConfig, LlmConfig
 from linkner_ray.extract.plan import Plan
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import (
-    endpoint,
     engine_start,
     open_cache,
     start_backend,
-    vllm_engine,
 )
+from linkner_ray.llm.backends.forms import decoding_of, usual_symbols
 from linkner_ray.llm.chat import PromptEncoder
-from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
+from linkner_ray.llm.prompts import Answer, Request, Verdict
 from linkner_ray.readers.sampling import ShardSample, draw_sample
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.classify_spans import ClassifySpans
@@ -42,8 +41,6 @@ CHARS_PER_TOKEN = 4
 
 MEASURED_REQUESTS = 256
 """Requests by which an LLM's speed is measured."""
-
-_DECODINGS = {"vllm": vllm_engine.DECODING, "openai": endpoint.DECODING}
 
 IsKnown = Callable[[Sequence[str]], Sequence[bool]]
 """Whether the replies to requests of these keys are at hand already."""
@@ -126,17 +123,17 @@ class _Recorder:
     """A backend that answers nothing and says how long each prompt is."""
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
-        self.decoding = _DECODINGS.get(config.backend, "")
-        self.symbols = choose_symbols(len(label_set.classes))
+        count = len(label_set.classes)
+        self.symbols = usual_symbols(config, count)
         self.requests: list[Request] = []
         self._encoder: PromptEncoder | None = None
         if config.model and Path(config.model).is_dir():  # "" would be the working directory
             tokenizer = engine_start.load_tokenizer(config)
             self._encoder = PromptEncoder(tokenizer, name=config.model)
-            count = len(label_set.classes)
-            self.symbols = engine_start.choose_answer_symbols(config, self._encoder, count).symbols
-            if not self.symbols:
-                self.decoding = vllm_engine.DECODING_CHOICE
+            if config.backend == "vllm":
+                chosen = engine_start.choose_answer_symbols(config, self._encoder, count)
+                self.symbols = chosen.symbols
+        self.decoding = decoding_of(config.backend, by_name=not self.symbols)
 
     @property
     def is_exact(self) -> bool:

@@ -45,6 +45,10 @@ def test_no_shipped_label_set_gets_a_warning(name):
             [("place", "city", "x"), ("B", "Place", "y")],
             "name 'Place' of 'B' is the id of another label, 'place'",
         ),
+        (
+            [(f"L{index}", chr(0x4E00 + index), "x") for index in range(52)],
+            "53 options (labels and non-entity) are more than 52 symbols: a vLLM engine answers ",
+        ),
     ],
 )
 def test_what_is_likely_a_mistake_is_a_warning_and_still_ok(tmp_path, labels, warning):
@@ -71,10 +75,6 @@ def test_what_only_nears_a_limit_is_no_warning(tmp_path):
         ([("A", "a", "x"), ("A", "b", "y")], "id given twice: A"),
         ([("A", "Non-entity", "x")], "label 'A' answers to 'non-entity'"),
         ([("o", "other", "x")], "label 'o' answers to 'o'"),
-        (
-            [(f"L{index}", f"{index:09b}" * 2, "x") for index in range(52)],
-            "53 options .* do not fit 52 symbols",
-        ),
     ],
 )
 def test_a_label_set_that_cannot_be_used_is_an_error(tmp_path, labels, message):

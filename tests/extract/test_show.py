@@ -9,7 +9,7 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.extract.show import show_document
 from linkner_ray.labels import load_label_set
-from linkner_ray.llm.backends.vllm_engine import DECODING, DECODING_CHOICE
+from linkner_ray.llm.backends.forms import ENGINE_NAME, ENGINE_SYMBOL
 from linkner_ray.llm.context import ContextSize, render_context
 from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import PromptBuilder, choose_symbols
@@ -62,7 +62,7 @@ def entity(start, end, label, source):
 SYMBOLS = choose_symbols(len(LABEL_SET.classes))
 
 
-def key_of(span, decoding=DECODING, fixed=(), symbols=SYMBOLS, revision=None, **settings):
+def key_of(span, decoding=ENGINE_SYMBOL, fixed=(), symbols=SYMBOLS, revision=None, **settings):
     config = LlmConfig.model_validate(LLM | settings)
     prompt_builder = PromptBuilder.from_config(
         config, LABEL_SET, symbols, revision=revision, decoding=decoding
@@ -172,7 +172,7 @@ def test_options_are_shown_in_the_order_in_which_they_were_asked(make_run, order
 
 
 def test_a_prompt_that_offered_names_is_shown_as_it_was(make_run):
-    key = key_of((8, 15), DECODING_CHOICE, symbols=())
+    key = key_of((8, 15), ENGINE_NAME, symbols=())
     shown = show_document(make_run("page-1", key=key), "page-1")
     assert "rendered anew" not in shown
     assert "| - person: " in shown

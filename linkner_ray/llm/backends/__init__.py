@@ -76,17 +76,11 @@ def _llm(
 
 
 def _start_replay(config: LlmConfig, label_set: LabelSet, path: str | None) -> Backend:
-    from linkner_ray.llm.backends import endpoint, vllm_engine
     from linkner_ray.llm.backends.replay import CacheReplay, RecordedReplay
 
     if path is None:
         return RecordedReplay(config, label_set)
-    return CacheReplay(
-        config,
-        label_set,
-        cache=open_cache(path, config, label_set),
-        decodings=(vllm_engine.DECODING, endpoint.DECODING),
-    )
+    return CacheReplay(config, label_set, cache=open_cache(path, config, label_set))
 
 
 def open_cache(path: str, config: LlmConfig, label_set: LabelSet) -> AnswerCache:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends.forms import ENDPOINT_SYMBOL
 from linkner_ray.llm.backends.protocol import (
     Failures,
     LoopThread,
@@ -35,8 +36,6 @@ from linkner_ray.llm.prompts import (
 
 if TYPE_CHECKING:
     from openai import APIStatusError
-
-DECODING = "one token, most probable"
 
 _MAX_TOP_LOGPROBS = 20
 """No server offers more."""
@@ -81,7 +80,7 @@ class _Completion(BaseModel):
 class EndpointBackend:
     """Asks a server that somebody else runs; whether it answers is seen at the first question."""
 
-    decoding = DECODING
+    decoding = ENDPOINT_SYMBOL
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
         """Prepare; nobody is asked yet."""
@@ -133,7 +132,7 @@ class EndpointBackend:
             "revision": self._config.revision or "",
             "base_url": self._config.base_url or "",
             "engine": f"openai {importlib.metadata.version('openai')}",
-            **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
+            **self._failures.described(),
         }
 
     def close(self) -> None:
@@ -153,7 +152,7 @@ class EndpointBackend:
     async def _probe(self) -> None:
         """Ask one question, without log-probabilities if the server refuses them."""
         request = first_request(
-            self._label_set, self.symbols, model=self._config.model, decoding=DECODING
+            self._label_set, self.symbols, model=self._config.model, decoding=self.decoding
         )
         answer = await self._ask_one(request)
         if self._failures.counts.pop("rejected", 0):

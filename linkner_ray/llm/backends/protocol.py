@@ -163,3 +163,7 @@ class Failures:
             )  # fmt: skip
         self.counts[reason] += 1
         return Answer(verdict=Verdict.FAILED, key=request.key)
+
+    def described(self) -> dict[str, int]:
+        """The counts, as `describe` of a backend shows them."""
+        return {f"failed_{reason}": count for reason, count in self.counts.items()}

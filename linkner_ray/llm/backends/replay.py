@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,13 +10,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import NON_ENTITY, LabelSet
+from linkner_ray.llm.backends.forms import REPLAYED, possible_builders, usual_symbols
 from linkner_ray.llm.backends.protocol import Failures
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.context import sanitise
-from linkner_ray.llm.model_identity import read_recording
-from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
-
-DECODING = "replayed"
+from linkner_ray.llm.model_identity import model_revision, read_recording
+from linkner_ray.llm.prompts import Answer, Request, Verdict
 
 Span = tuple[int, int]
 """Half-open, in visible characters: those that are no white space."""
@@ -26,33 +24,31 @@ Span = tuple[int, int]
 class CacheReplay:
     """Answers from an answer cache that a vLLM engine or an endpoint filled; a miss is FAILED.
 
-    A request is looked up as either of them would have named it, with the model, and the revision
-    if it has one. The options must have been offered behind the usual letters; only a tokenizer in
-    which these are not one token each makes an engine use others.
+    A request is looked up under every name that one of them may have given it: in each form, and
+    with each revision by which the model may have been known.
     """
 
-    decoding = DECODING
+    decoding = REPLAYED
 
-    def __init__(
-        self,
-        config: LlmConfig,
-        label_set: LabelSet,
-        *,
-        cache: AnswerCache,
-        decodings: Sequence[str],
-    ) -> None:
+    def __init__(self, config: LlmConfig, label_set: LabelSet, *, cache: AnswerCache) -> None:
         """Take the answer cache.
 
         Args:
             config: Its model is that of the answers.
             label_set: Labels the questions offer.
             cache: Opened for that model and the label set's classes.
-            decodings: Those of the backends that may have filled the answer cache.
         """
-        self.symbols = choose_symbols(len(label_set.classes))
+        self.symbols = usual_symbols(config, len(label_set.classes))
         self._config = config
         self._cache = cache
-        self._decodings = tuple(decodings)
+        self._prompt_builders = list(
+            possible_builders(
+                config,
+                label_set,
+                backends=("vllm", "openai"),
+                revisions=(model_revision(config), config.revision),
+            )
+        )
         self._failures = Failures()
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
@@ -65,7 +61,7 @@ class CacheReplay:
             "backend": "replay",
             "model": self._config.model,
             "answers": len(self._cache),
-            **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
+            **self._failures.described(),
             **self._cache.counts,
         }
 
@@ -73,21 +69,16 @@ class CacheReplay:
         """Nothing is held that needs closing."""
 
     def _find(self, request: Request) -> Answer:
-        revisions = dict.fromkeys((request.revision, self._config.revision))
-        for decoding, revision in product(self._decodings, revisions):
-            key = _as_asked(request, decoding=decoding, revision=revision).key
-            answer = self._cache.find([key]).get(key)
-            if answer is not None:
-                return replace(answer, key=request.key)
-        return self._failures.answer(request, "not_in_cache", "nobody has asked this before")
-
-
-def _as_asked(request: Request, *, decoding: str, revision: str | None) -> Request:
-    """The request, its variants included, as a backend of that decoding would have written it."""
-    variants = tuple(
-        replace(variant, decoding=decoding, revision=revision) for variant in request.variants
-    )
-    return replace(request, decoding=decoding, revision=revision, variants=variants)
+        fixed, near = request.demonstrations
+        keys = [
+            builder.request(request.question, fixed=fixed, near=near).key
+            for builder in self._prompt_builders
+        ]
+        found = self._cache.find(keys)
+        for key in keys:
+            if key in found:
+                return replace(found[key], key=request.key)
+        return self._failures.answer(request, "not_in_cache", "it was never asked before")
 
 
 class _RecordedSentence(BaseModel):
@@ -115,7 +106,7 @@ class RecordedReplay:
     not of the set is UNREADABLE; a sentence that was not recorded, or had no reply, is FAILED.
     """
 
-    decoding = DECODING
+    decoding = REPLAYED
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
         """Read the file `llm.replay_path`.
@@ -125,7 +116,7 @@ class RecordedReplay:
                 `llm.max_context_chars`, so that it would be asked about in part.
             DataError: If a line is not one of such a file.
         """
-        self.symbols = choose_symbols(len(label_set.classes))
+        self.symbols = usual_symbols(config, len(label_set.classes))
         self._config = config
         self._labels = frozenset(label_set.ids)
         self._failures = Failures()
@@ -153,7 +144,7 @@ class RecordedReplay:
             "replay_path": self._config.replay_path or "",
             "sentences": len(self._sentences),
             **self._counts,
-            **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
+            **self._failures.described(),
         }
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ from linkner_ray.llm.backends.engine_start import (
     set_environment,
     symbol_sampling,
 )
+from linkner_ray.llm.backends.forms import ENGINE_NAME, ENGINE_SYMBOL
 from linkner_ray.llm.backends.live_engine import LiveEngine
 from linkner_ray.llm.backends.protocol import (
     Failures,
@@ -51,9 +52,6 @@ from linkner_ray.llm.requests import Request
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine, SamplingParams
-
-DECODING = "one token out of the symbols, most probable"
-DECODING_CHOICE = "one of the names, most probable token by token"
 
 
 class VllmBackend:
@@ -95,7 +93,7 @@ class VllmBackend:
         self.symbols, self._token_ids = choose_answer_symbols(
             config, self._encoder, len(label_set.classes)
         )
-        self.decoding = DECODING if self.symbols else DECODING_CHOICE
+        self.decoding = ENGINE_SYMBOL if self.symbols else ENGINE_NAME
         self._symbol_of = dict(zip(self._token_ids, self.symbols, strict=True))
         self._names = class_names(label_set)
         self._failures = Failures()
@@ -145,7 +143,7 @@ class VllmBackend:
             **(self._describe_engine() if self._started else {"engine": "not started"}),
             "engine_rebuilds": self._live.rebuilds,
             "engine_hangs": self._live.hangs,
-            **{f"failed_{reason}": count for reason, count in self._failures.counts.items()},
+            **self._failures.described(),
         }
 
     def _describe_engine(self) -> dict[str, str | int]:

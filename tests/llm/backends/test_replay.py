@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,12 @@ from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.labels import load_label_set
-from linkner_ray.llm.backends import endpoint, start_backend, vllm_engine
+from linkner_ray.labels import Label, LabelSet, load_label_set
+from linkner_ray.llm.backends import forms, start_backend
 from linkner_ray.llm.backends.cache_backend import CacheBackend
 from linkner_ray.llm.cache.answer_cache import AnswerCache
-from linkner_ray.llm.context import ContextSize, render_context
-from linkner_ray.llm.model_identity import model_revision
-from linkner_ray.llm.prompts import PromptBuilder, Verdict
+from linkner_ray.llm.context import ContextSize, Question, render_context
+from linkner_ray.llm.prompts import Demonstration, PromptBuilder, Verdict
 from tests.fakes import ScriptedBackend
 from tests.llm.caches import CLASSES, LABELS
 
@@ -136,38 +134,59 @@ def test_configs_that_cannot_be_replayed_are_refused(job, overrides, message):
         load_config(job, None, [*base, *overrides])
 
 
-@pytest.fixture(params=[vllm_engine.DECODING, endpoint.DECODING])
-def cache_of_a_run(request, tmp_path):
-    """Folder of an answer cache that a run with one of the LLM backends filled, and what it was
-    told."""
-    scripted = ScriptedBackend(LABELS, {"Ada": {"PER": 0.75, "O": 0.25}, "met": Verdict.UNREADABLE})
-    scripted.decoding = request.param
-    cache = AnswerCache(str(tmp_path / "cache"), model="m", classes=CLASSES)
-    backend = CacheBackend(scripted, cache)
-    asked = [
-        replace(made, model="m", decoding=request.param) for made in questions("Ada", "met", "in")
-    ]
-    return str(tmp_path / "cache"), backend.ask(asked)
+CACHED = LlmConfig(backend="replay", model="m")
+LETTERS, DIGITS = ("A", "B", "C"), ("1", "2", "3")
+SOLVED = (Demonstration(Question("Bonn", 0, 4), "ORG"),)
 
 
-def questions(*words):
-    return [request(TOKENS, TOKENS.index(word), TOKENS.index(word) + 1) for word in words]
-
-
-def test_a_cache_answers_for_the_llm_that_filled_it(cache_of_a_run):
-    path, told = cache_of_a_run
-    config = LlmConfig(backend="replay", model="m")
-    assert model_revision(config) is None
-    backend = start_backend(config, LABELS, CacheConfig(path=path))
-    asked = [replace(made, model="m") for made in questions("Ada", "met", "in", "IBM")]
+@pytest.mark.parametrize(
+    ("symbols", "decoding"),
+    [
+        (LETTERS, forms.ENGINE_SYMBOL),
+        (DIGITS, forms.ENGINE_SYMBOL),
+        ((), forms.ENGINE_NAME),
+        (LETTERS, forms.ENDPOINT_SYMBOL),
+    ],
+)
+@pytest.mark.parametrize("order", ["fixed", "shuffled", "rotations"])
+def test_a_cache_answers_whatever_the_form_in_which_it_was_asked(
+    tmp_path, symbols, decoding, order
+):
+    config = CACHED.model_copy(update={"option_order": order, "revision": "r1"})
+    scripted = ScriptedBackend(LABELS, {"Ada": {"PER": 0.75, "O": 0.25}, "met": "ORG"})
+    cache = CacheBackend(scripted, AnswerCache(str(tmp_path), model="m", classes=CLASSES))
+    told = cache.ask(requests(config, symbols, decoding, revision="r1", words=("Ada", "met", "in")))
+    backend = start_backend(config, LABELS, CacheConfig(path=str(tmp_path)))
+    asked = requests(config, backend.symbols, backend.decoding, words=("Ada", "met", "in", "IBM"))
     answers = backend.ask(asked)
     assert [(a.verdict, a.label, a.probs) for a in answers[:3]] == [
         (a.verdict, a.label, a.probs) for a in told
     ]
+    assert answers[0].label == "PER"
     assert answers[3].verdict is Verdict.FAILED
     assert [answer.key for answer in answers] == [made.key for made in asked]
     assert backend.describe()["failed_not_in_cache"] == 1
-    backend.close()
+
+
+def requests(config, symbols, decoding, *, words, revision=None):
+    prompt_builder = PromptBuilder.from_config(
+        config, LABELS, symbols, revision=revision, decoding=decoding
+    )
+    return [
+        prompt_builder.request(
+            request(TOKENS, TOKENS.index(word), TOKENS.index(word) + 1).question, near=SOLVED
+        )
+        for word in words
+    ]
+
+
+def test_more_labels_than_symbols_are_replayed_by_name(tmp_path):
+    many = LabelSet(
+        name="many",
+        labels=tuple(Label(id=f"L{n}", name=f"kind {n}", description="x") for n in range(60)),
+    )
+    backend = start_backend(CACHED, many, CacheConfig(path=str(tmp_path)))
+    assert backend.symbols == ()
 
 
 @pytest.mark.external
