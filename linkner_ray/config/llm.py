@@ -93,7 +93,7 @@ class LlmConfig(Config):
     max_model_len: int | None = Field(None, ge=64)
     max_num_seqs: int = Field(64, ge=1)
     max_in_flight: int = Field(256, ge=1)
-    """Requests under way at once in one actor."""
+    """Requests under way at once in one actor; an engine is given at most twice `max_num_seqs`."""
 
     tensor_parallel_size: int = Field(1, ge=1)
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
@@ -108,6 +108,9 @@ class LlmConfig(Config):
     """CPU threads of one engine on machines without a GPU."""
 
     request_timeout_s: float = Field(120.0, gt=0)
+    """Seconds that an LLM may take for a request; they begin when the requests sent before it are
+    answered. An LLM that answers nothing for as long counts as hung."""
+
     max_retries: int = Field(5, ge=0)
     """Further tries of an endpoint request after 429, 5xx or a lost connection."""
 

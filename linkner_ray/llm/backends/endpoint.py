@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends.deadlines import Deadlines, SilenceError
 from linkner_ray.llm.backends.forms import ENDPOINT_SYMBOL
 from linkner_ray.llm.backends.protocol import (
     Failures,
@@ -35,7 +36,7 @@ from linkner_ray.llm.prompts import (
 )
 
 if TYPE_CHECKING:
-    from openai import APIStatusError
+    from openai import APIStatusError, AsyncOpenAI
 
 _MAX_TOP_LOGPROBS = 20
 """No server offers more."""
@@ -84,20 +85,13 @@ class EndpointBackend:
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
         """Prepare; nobody is asked yet."""
-        from openai import AsyncOpenAI
-
         self.symbols = choose_symbols(len(label_set.classes))
         self._config = config
         self._names = class_names(label_set)
         self._failures = Failures()
         self._in_flight = asyncio.Semaphore(config.max_in_flight)
         self._with_logprobs = True
-        self._client = AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=os.environ.get(config.api_key_env) or "EMPTY",
-            timeout=config.request_timeout_s,
-            max_retries=config.max_retries,
-        )
+        self._client = _make_client(config)
         self._label_set = label_set
         self._is_closed = False
         self._loop = LoopThread("endpoint-loop")
@@ -173,7 +167,7 @@ class EndpointBackend:
                 body = await self._complete(request)
             return self._read(request, _Completion.model_validate_json(body))
         except APITimeoutError:
-            detail = f"no reply within {self._config.request_timeout_s} s"
+            detail = f"no reply within {self._config.request_timeout_s} s of its turn"
             return self._failures.answer(request, "timeout", detail)
         except APIConnectionError as error:
             return self._failures.answer(request, "unreachable", error.__cause__ or error)
@@ -224,6 +218,32 @@ class EndpointBackend:
             case _:
                 return
         raise BackendError(message, retryable=False) from None
+
+
+def _make_client(config: LlmConfig) -> "AsyncOpenAI":
+    """A client each of whose tries has a deadline, see `Deadlines`; pauses between them do not."""
+    import httpx2
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    deadlines = Deadlines(config.request_timeout_s)
+
+    class Client(DefaultAsyncHttpxClient):
+        async def send(self, request: httpx2.Request, **settings: Any) -> httpx2.Response:  # noqa: ANN401 - of httpx
+            try:
+                async with deadlines.limited():
+                    return await super().send(request, **settings)
+            except TimeoutError as error:
+                if isinstance(error, SilenceError):  # it hangs, so there is nothing to wait for
+                    deadlines.end_all()
+                raise httpx2.ReadTimeout("no reply in time", request=request) from error
+
+    return AsyncOpenAI(
+        base_url=config.base_url,
+        api_key=os.environ.get(config.api_key_env) or "EMPTY",
+        timeout=httpx2.Timeout(None, connect=config.request_timeout_s),
+        max_retries=config.max_retries,
+        http_client=Client(),
+    )
 
 
 def _symbol_weights(request: Request, logprobs: _Logprobs | None) -> dict[str, float]:

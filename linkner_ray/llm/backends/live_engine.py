@@ -5,7 +5,6 @@ Knows of vllm only how its engines fail. Importing this module does not import v
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError
 from linkner_ray.llm.answers import Answer
+from linkner_ray.llm.backends.deadlines import Deadlines, SilenceError
 from linkner_ray.llm.backends.engine_start import START_ERRORS
 from linkner_ray.llm.backends.protocol import Failures
 from linkner_ray.llm.requests import Request
@@ -55,9 +55,9 @@ class LiveEngine:
         self._failures = failures
         self._on_rebuild = on_rebuild
         self._engine: AsyncLLMEngine | None = None
-        self._last_reply = 0.0
-        self._deadlines: set[asyncio.Timeout] = set()
-        self._in_flight = asyncio.Semaphore(config.max_in_flight)
+        self._deadlines = Deadlines(config.request_timeout_s)
+        # As many as it works on and as many that are ready, so that it never runs dry.
+        self._in_flight = asyncio.Semaphore(min(config.max_in_flight, 2 * config.max_num_seqs))
         self._rebuilding = asyncio.Lock()
         self._suspects = asyncio.Lock()
 
@@ -100,47 +100,25 @@ class LiveEngine:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        engine, begun = self.engine, time.monotonic()
+        engine = self.engine
         try:
-            reply = await self._generate_in_time(engine, prompt)
+            async with self._deadlines.limited():
+                reply = await self._generate(engine, prompt)
         except EngineDeadError:
             await self._replace(engine)
             return None
-        except TimeoutError:
-            if engine is not self._engine:
+        except TimeoutError as error:
+            if engine is not self._engine or self._rebuilding.locked():
+                await self._replace(engine)
                 return None
-            return await self._give_up_waiting(request, engine, since=begun)
+            if isinstance(error, SilenceError):
+                self.hangs += 1
+                await self._replace(engine)
+            detail = f"no reply within {self._config.request_timeout_s} s of its turn"
+            return self._failures.answer(request, "timeout", detail)
         except (VLLMClientError, EngineGenerateError) as error:
             return self._failures.answer(request, "rejected", error.__cause__ or error)
         return self._read(request, reply, len(prompt))
-
-    async def _give_up_waiting(
-        self, request: Request, engine: "AsyncLLMEngine", *, since: float
-    ) -> Answer:
-        """Fail a request that waited too long; an engine that was silent meanwhile is replaced.
-
-        As long as the engine answers others it is slow, not hung.
-        """
-        if self._last_reply < since:
-            self.hangs += 1
-            await self._replace(engine)
-        detail = f"no reply within {self._config.request_timeout_s} s"
-        return self._failures.answer(request, "timeout", detail)
-
-    async def _generate_in_time(self, engine: "AsyncLLMEngine", prompt: list[int]) -> Any:  # noqa: ANN401 - of vllm
-        """Wait for a reply, but no longer than allowed, and not for an engine that is replaced.
-
-        Raises:
-            TimeoutError: In either case.
-        """
-        async with asyncio.timeout(self._config.request_timeout_s) as deadline:
-            self._deadlines.add(deadline)
-            try:
-                reply = await self._generate(engine, prompt)
-            finally:
-                self._deadlines.discard(deadline)
-        self._last_reply = time.monotonic()
-        return reply
 
     async def _replace(self, dead: "AsyncLLMEngine") -> None:
         """Put a new engine in the place of a dead or hung one; one caller does, the others wait.
@@ -169,7 +147,4 @@ class LiveEngine:
                 except START_ERRORS:
                     logger.exception("rebuild %d failed", self.rebuilds)
                     continue
-                now = asyncio.get_running_loop().time()
-                for deadline in self._deadlines:
-                    if not deadline.expired():
-                        deadline.reschedule(now)
+                self._deadlines.end_all()

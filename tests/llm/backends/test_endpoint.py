@@ -1,5 +1,6 @@
 """The client against a real HTTP server on this machine that misbehaves on purpose."""
 
+import threading
 import time
 
 import pytest
@@ -128,6 +129,37 @@ def test_a_slow_reply_fails_alone(server, start):
     verdicts = [answer.verdict for answer in backend.ask(requests(backend, 3))]
     assert verdicts == [Verdict.LABEL, Verdict.FAILED, Verdict.LABEL]
     assert backend.describe()["failed_timeout"] == 1
+
+
+def test_a_server_whose_queue_takes_longer_than_a_request_may_answers_all(server, start):
+    backend = start(request_timeout_s=0.4, max_retries=0)
+    works = threading.Lock()
+
+    def reply(_number, _body):
+        with works:
+            time.sleep(0.1)
+        return GOOD
+
+    server.reply = reply
+    answers = backend.ask(requests(backend, 8))
+    assert max(answer.latency_s for answer in answers) > 0.8
+    assert {answer.verdict for answer in answers} == {Verdict.LABEL}
+
+
+def test_a_silent_server_fails_all_that_wait_for_it_at_once(server, start):
+    backend = start(request_timeout_s=0.2, max_retries=0)
+    is_over = threading.Event()
+
+    def reply(_number, _body):
+        is_over.wait()
+        return GOOD
+
+    server.reply = reply
+    started = time.monotonic()
+    answers = backend.ask(requests(backend, 20))
+    assert time.monotonic() - started < 2.0  # one limit, and not twenty
+    assert {answer.verdict for answer in answers} == {Verdict.FAILED}
+    is_over.set()
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Engine:
 
     def __init__(self, reply):
         self.reply = reply
-        self.num_asked = 0
+        self.num_asked = self.num_held = self.most_held = 0
         self.is_shut = False
 
     async def generate(self, prompt, sampling, _name):
@@ -69,6 +69,24 @@ class Engine:
 
     def shutdown(self):
         self.is_shut = True
+
+
+class SlowEngine(Engine):
+    """Works on one request at a time, as long for each."""
+
+    def __init__(self, seconds):
+        super().__init__(lambda _text, _number: GOOD)
+        self.seconds = seconds
+        self.works = asyncio.Lock()
+
+    async def generate(self, prompt, sampling, name):
+        self.num_held += 1
+        self.most_held = max(self.most_held, self.num_held)
+        async with self.works:
+            await asyncio.sleep(self.seconds)
+        self.num_held -= 1
+        async for output in super().generate(prompt, sampling, name):
+            yield output
 
 
 def entries(*probs):
@@ -151,6 +169,17 @@ def test_an_engine_that_falls_silent_is_replaced_and_one_request_is_given_up(sta
         1,
     )
     assert backend.num_told == 1
+
+
+def test_a_slow_engine_answers_all_though_its_queue_takes_longer_than_a_request_may(start):
+    engine = SlowEngine(PATIENCE / 4)
+    backend = start(engine, max_num_seqs=3)
+    answers = backend.ask(requests(backend, *WORDS))
+    assert max(answer.latency_s for answer in answers) > 1.5 * PATIENCE
+    assert [answer.verdict for answer in answers] == [Verdict.LABEL] * 8
+    assert engine.most_held == 6  # as many as it works on, and as many that are ready
+    report = backend.describe()
+    assert (report["engine_rebuilds"], report["engine_hangs"]) == (0, 0)
 
 
 def test_engines_that_always_fall_silent_end_the_run(start):
