@@ -18,8 +18,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from benchmarks.answer_cache_stores import STORES, Store, batches, key_of, make_entries
-from benchmarks.measure import load_average, markdown_table, peak_memory_mib, write_json
+from benchmarks.measure import load_average, peak_memory_mib, write_json
 from linkner_ray.errors import ContractError
+from linkner_ray.reporting.tables import markdown_table
 
 Numbers = dict[str, object]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.classify_work import Pass, Probs
-from benchmarks.measure import markdown_table
 from linkner_ray.errors import ContractError
+from linkner_ray.reporting.tables import markdown_table
 
 Numbers = dict[str, object]
 

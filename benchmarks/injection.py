@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from benchmarks.measure import markdown_table, write_json
+from benchmarks.measure import write_json
 from examples.demo.world import make_pages
 from linkner_ray.config import LlmConfig, SentencesConfig
 from linkner_ray.corpora.corpus import read_corpus
@@ -28,6 +28,7 @@ from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.llm.context import ContextSize, Question, render_context
 from linkner_ray.llm.demonstrations import ExampleSentence, non_entity_spans
 from linkner_ray.llm.prompts import Answer, Option, PromptBuilder, Verdict
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.stages.split_sentences import SplitSentences
 

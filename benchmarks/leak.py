@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from benchmarks.measure import markdown_table, write_json
+from benchmarks.measure import write_json
 from benchmarks.recorded import with_replay
 from linkner_ray.config import FusionConfig, RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
@@ -33,6 +33,7 @@ from linkner_ray.evaluation.curves import (
     entity_triples,
     routed_from,
 )
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.stages.contract import apply_stage

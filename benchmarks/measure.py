@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +83,6 @@ def peak_memory_mib(way: Callable[[], object]) -> float | None:
     before = _resident_bytes("VmRSS")
     way()
     return max(0, _resident_bytes("VmHWM") - before) / MEBIBYTE
-
-
-def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows of the same keys as a Markdown table."""
-    header = list(rows[0])
-    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
-    lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def write_json(path: Path, numbers: Mapping[str, object]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from benchmarks.measure import markdown_table, write_json
+from benchmarks.measure import write_json
 from linkner_ray.config import (
     InputConfig,
     LlmConfig,
@@ -29,6 +29,7 @@ from linkner_ray.llm.backends.cache_backend import CacheBackend
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
 from linkner_ray.readers import list_sources, read_units
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.recognize_spans import RecognizeSpans

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from benchmarks.measure import markdown_table, write_json
+from benchmarks.measure import write_json
 from benchmarks.recorded import with_replay
 from linkner_ray.config import FusionConfig, RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
@@ -31,6 +31,7 @@ from linkner_ray.evaluation.curves import (
     uncertainties,
 )
 from linkner_ray.evaluation.flips import fit_product
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities

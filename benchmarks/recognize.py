@@ -20,7 +20,6 @@ from benchmarks.measure import (
     Timings,
     interleaved,
     load_average,
-    markdown_table,
     paired_ratio,
     peak_memory_mib,
     write_json,
@@ -36,6 +35,7 @@ from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
 from linkner_ray.errors import ContractError
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 

@@ -24,10 +24,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.measure import MEBIBYTE, load_average, markdown_table, write_json
+from benchmarks.measure import MEBIBYTE, load_average, write_json
 from benchmarks.scale_nodes import compare_nodes
 from benchmarks.scale_plan import simulate_plan
 from benchmarks.scale_work import UNIT_DOCUMENTS, steady_rate, write_checkpoint, write_crawl
+from linkner_ray.reporting.tables import markdown_table
 
 Numbers = dict[str, object]
 

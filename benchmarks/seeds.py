@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import markdown_table, write_json
+from benchmarks.measure import write_json
 from linkner_ray.errors import ConfigError
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.storage import Folder
 
 Numbers = dict[str, object]

@@ -16,8 +16,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.measure import load_average, markdown_table, write_json
+from benchmarks.measure import load_average, write_json
 from linkner_ray.config import ModelConfig
+from linkner_ray.reporting.tables import markdown_table
 
 MOST = {
     "encoder_imports": ("torch", 1.5),

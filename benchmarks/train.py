@@ -16,13 +16,13 @@ import torch
 from benchmarks.measure import (
     interleaved,
     load_average,
-    markdown_table,
     paired_ratio,
     peak_memory_mib,
     write_json,
 )
 from benchmarks.workload import Workload, add_arguments, has_bfloat16, load_workload
 from linkner_ray.config import TrainingConfig
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.spanner.fitting import (
     Example,
     length_grouped_batches,

@@ -35,6 +35,7 @@ from examples.demo.names import read_names, surname_of
 from examples.demo.questions import Exercise, stream_exercises
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.prompts import choose_symbols
+from linkner_ray.reporting.tables import markdown_table
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -211,17 +212,19 @@ def _reload(folder: Path) -> "LlamaForCausalLM":
 
 def write_card(folder: Path, report: LlmReport, training: LlmTraining) -> None:
     """Write the model card, `README.md`, with the accuracy by label of the saved weights."""
-    rows = [
-        f"| {class_id} | {right / total:.3f} | {total:,} |"
-        for class_id, (right, total) in report.pages.by_class.items()
-    ]
-    all_rows = [*rows, f"| all | {report.pages.accuracy:.3f} | {report.pages.total:,} |"]
+    accuracy = {
+        label: (right / total, total) for label, (right, total) in report.pages.by_class.items()
+    }
+    accuracy["all"] = report.pages.accuracy, report.pages.total
     card = CARD.read_text(encoding="utf-8").format(
         num_parameters=report.num_parameters,
         num_steps=training.num_steps,
         batch_size=training.batch_size,
         num_names=len({name.text for name in read_names()}),
-        accuracy="\n".join(all_rows),
+        accuracy=markdown_table(
+            {"label": label, "accuracy": f"{share:.3f}", "questions": f"{total:,}"}
+            for label, (share, total) in accuracy.items()
+        ),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -148,32 +148,12 @@ def document_counts(
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
-def scores_table(scores: Scores) -> str:
-    """Scores as a Markdown table: a row for each label, then micro and macro."""
-    lines = [
-        "| label | precision | recall | F1 | gold | predicted | correct |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, counts in (*scores.by_label.items(), ("**micro**", scores.micro)):
-        cell = name.replace("|", r"\|")
-        lines.append(
-            f"| {cell} | {_shares(counts)} | {counts.support:,} "
-            f"| {counts.num_predicted:,} | {counts.true_positives:,} |"
-        )
-    lines.append(f"| **macro** | {_shares(scores.macro)} | | | |")
-    return "\n".join(lines) + "\n"
-
-
 def _distinct(entities: Collection[Entity]) -> set[Entity]:
     return {(start, end, label) for start, end, label in entities}
 
 
 def _labels(entities: Iterable[Entity]) -> list[str]:
     return [label for _, _, label in entities]
-
-
-def _shares(scores: Counts | MacroAverage) -> str:
-    return f"{scores.precision:.4f} | {scores.recall:.4f} | {scores.f1:.4f}"
 
 
 def _ratio(numerator: int, denominator: int) -> float:

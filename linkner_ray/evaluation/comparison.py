@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from linkner_ray.corpora.scores import Entity, document_counts
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.bootstrap import Interval, Resampler, f1_of
+from linkner_ray.reporting.tables import markdown_table, markdown_text
 from linkner_ray.storage import Folder
 
 SYSTEMS = {"local": "local", "linked": "entities"}
@@ -97,22 +98,21 @@ def compare_evaluations(first: str, second: str) -> Comparison:
 
 def describe_comparison(found: Comparison) -> str:
     """The differences as a Markdown table, and what could not be compared."""
-    lines = [
-        f"A: {found.first}",
-        f"B: {found.second}",
-        "",
-        "| set | system | label | gold | A | B | B - A, points | 95 % interval | |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    rows = [
+        {
+            "set": markdown_text(one.set_name),
+            "system": one.system,
+            "label": "**all**" if one.label == "all" else markdown_text(one.label),
+            "gold": f"{one.num_gold:,}",
+            "A": f"{one.first:.4f}",
+            "B": f"{one.second:.4f}",
+            "B - A, points": f"{100 * one.gain.difference:+.2f}",
+            "95 % interval": f"{100 * one.gain.low:+.2f} to {100 * one.gain.high:+.2f}",
+            "": "inside its interval: may be chance" if one.gain.is_inside else "",
+        }
+        for one in found.differences
     ]
-    for one in found.differences:
-        gain = one.gain
-        remark = "inside its interval: may be chance" if gain.is_inside else ""
-        label = "**all**" if one.label == "all" else one.label.replace("|", r"\|")
-        lines.append(
-            f"| {one.set_name} | {one.system} | {label} | {one.num_gold:,} | {one.first:.4f} "
-            f"| {one.second:.4f} | {100 * gain.difference:+.2f} "
-            f"| {100 * gain.low:+.2f} to {100 * gain.high:+.2f} | {remark} |"
-        )
+    lines = [f"A: {found.first}", f"B: {found.second}", "", markdown_table(rows)]
     for where, names in (("A", found.only_first), ("B", found.only_second)):
         if names:
             lines += ["", f"Only in {where}: {', '.join(names)}."]

@@ -17,6 +17,7 @@ from linkner_ray.config import FusionConfig
 from linkner_ray.corpora.scores import Entity, labels_by_place
 from linkner_ray.evaluation.fusion_weight import fit_product_weight
 from linkner_ray.labels import NON_ENTITY
+from linkner_ray.reporting.tables import markdown_table, markdown_text
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities, choice_probs
@@ -243,19 +244,25 @@ def asking_advice(routed: Mapping[str, Flips], audited: Mapping[str, Flips]) -> 
 
 def flips_table(flips: Mapping[str, Flips]) -> str:
     """Flips as a Markdown table: a row for each label, then all."""
-    lines = [
-        "| label | asked | wrong to right | right to wrong | stayed right | stayed wrong "
-        "| net per 1,000 asked | 95 % interval |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, found in (*flips.items(), ("**all**", sum(flips.values(), Flips()))):
+    rows = []
+    for name, found in (
+        *((markdown_text(label), one) for label, one in flips.items()),
+        ("**all**", sum(flips.values(), Flips())),
+    ):
         low, high = found.interval
-        lines.append(
-            f"| {name.replace('|', chr(92) + '|')} | {found.asked:,} | {found.wrong_to_right:,} "
-            f"| {found.right_to_wrong:,} | {found.stayed_right:,} | {found.stayed_wrong:,} "
-            f"| {found.net_per_1000:+.0f} | {low:+.0f} to {high:+.0f} |"
+        rows.append(
+            {
+                "label": name,
+                "asked": f"{found.asked:,}",
+                "wrong to right": f"{found.wrong_to_right:,}",
+                "right to wrong": f"{found.right_to_wrong:,}",
+                "stayed right": f"{found.stayed_right:,}",
+                "stayed wrong": f"{found.stayed_wrong:,}",
+                "net per 1,000 asked": f"{found.net_per_1000:+.0f}",
+                "95 % interval": f"{low:+.0f} to {high:+.0f}",
+            }
         )
-    return "\n".join(lines) + "\n"
+    return markdown_table(rows)
 
 
 def flips_as_dict(flips: Mapping[str, Flips]) -> dict[str, dict[str, object]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from linkner_ray.corpora.scores import Counts, scores_table
+from linkner_ray.corpora.scores import Counts
 from linkner_ray.evaluation.bootstrap import Interval
 from linkner_ray.evaluation.curves import Point
 from linkner_ray.evaluation.detection import OodDetection
@@ -10,8 +10,7 @@ from linkner_ray.evaluation.flips import asking_advice, flips_table
 from linkner_ray.evaluation.matching import KINDS
 from linkner_ray.evaluation.set_result import SetResult, SystemScores
 from linkner_ray.evaluation.study import LLM, SystemCurve
-
-Row = Mapping[str, str]
+from linkner_ray.reporting.tables import Row, markdown_table, markdown_text, scores_table
 
 Ood = Mapping[str, Mapping[str, OodDetection]]
 """What tells each set but the first from that: by set, then by estimate."""
@@ -80,10 +79,10 @@ def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str
 
 def summary_table(results: Sequence[SetResult]) -> str:
     """One Markdown row for each set."""
-    return _markdown(
+    return markdown_table(
         [
             {
-                "set": _cell(result.name),
+                "set": markdown_text(result.name),
                 "sentences": f"{result.num_sentences:,}",
                 "gold": f"{result.num_gold:,}",
                 "too wide": str(result.num_unreachable),
@@ -114,15 +113,15 @@ def asking_table(result: SetResult) -> str:
         rows.append(
             {"system": name, **cells, **({"dev chose": "", "asked": ""} if has_dev else {})}
         )
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def candidates_table(results: Sequence[SetResult]) -> str:
     """One Markdown row for each set: what its candidates are worth."""
-    return _markdown(
+    return markdown_table(
         [
             {
-                "set": _cell(result.name),
+                "set": markdown_text(result.name),
                 "predicted": f"{figures.num_predicted:,}",
                 "extra": f"{figures.extra_share:.3f}",
                 "candidate_recall": f"{figures.candidate_recall:.4f}",
@@ -138,10 +137,10 @@ def candidates_table(results: Sequence[SetResult]) -> str:
 
 def detection_table(results: Sequence[SetResult]) -> str:
     """One Markdown row for each set and estimate: whether uncertainty finds the errors."""
-    return _markdown(
+    return markdown_table(
         [
             {
-                "set": _cell(result.name),
+                "set": markdown_text(result.name),
                 "estimate": estimate,
                 "wrong": f"{found.num_errors:,} of {found.num_entities:,}",
                 "AUROC": _figure(found.auroc),
@@ -157,10 +156,10 @@ def detection_table(results: Sequence[SetResult]) -> str:
 
 def ood_table(ood: Ood) -> str:
     """One Markdown row for each set but the first and each estimate."""
-    return _markdown(
+    return markdown_table(
         [
             {
-                "set": _cell(name),
+                "set": markdown_text(name),
                 "estimate": estimate,
                 "entities": f"{found.num_out:,}",
                 "of the first": f"{found.num_in:,}",
@@ -189,7 +188,7 @@ def _beside_curves(result: SetResult) -> list[str]:
 
 def _set_section(result: SetResult) -> list[str]:
     """All about one set."""
-    name = _cell(result.name)
+    name = markdown_text(result.name)
     systems = {"local": result.local} | ({"linked": result.linked} if result.num_routed else {})
     parts = [f"## {name}", "", *_mapped(result)]
     for system, scores in systems.items():
@@ -218,7 +217,7 @@ def _asking(result: SetResult) -> list[str]:
     cost = result.cost
     verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
     lines = [
-        f"### {_cell(result.name)}: asking",
+        f"### {markdown_text(result.name)}: asking",
         "",
         f"{cost.num_questions:,} questions, of them {cost.num_asked:,} asked now and "
         f"{cost.num_from_cache:,} from the cache; {cost.prompt_tokens:,} prompt tokens. Verdicts "
@@ -227,7 +226,7 @@ def _asking(result: SetResult) -> list[str]:
     ]
     for title, flips in (("asked", result.routed), ("audited", result.audited)):
         if flips:
-            lines += [f"#### {_cell(result.name)}: {title}", "", flips_table(flips)]
+            lines += [f"#### {markdown_text(result.name)}: {title}", "", flips_table(flips), ""]
     lines += [
         "Candidates by local label, before and after; audited ones as if their answers had "
         "counted. A span is right if gold has it with these boundaries and this label, or has "
@@ -261,13 +260,13 @@ def _match_table(systems: Mapping[str, SystemScores]) -> str:
         for label, matches in scores.matches_by_label.items():
             cells = {kind: f"{matches[kind].f1:.4f}" for kind in KINDS}
             cells["boundaries"] = f"{matches['boundaries'].recall:.4f} (recall)"
-            rows.append({"system": system, "entities": _cell(label), **cells})
-    return _markdown(rows)
+            rows.append({"system": system, "entities": markdown_text(label), **cells})
+    return markdown_table(rows)
 
 
 def _slice_table(systems: Mapping[str, SystemScores]) -> str:
     """P, R and F1 by what training held and by length."""
-    return _markdown(
+    return markdown_table(
         [
             {"system": system, "entities": name, **_counts_cells(counts)}
             for system, scores in systems.items()
@@ -281,7 +280,7 @@ def _slice_table(systems: Mapping[str, SystemScores]) -> str:
 
 
 def _source_table(result: SetResult) -> str:
-    return _markdown(
+    return markdown_table(
         [
             {
                 "source": source,
@@ -295,10 +294,10 @@ def _source_table(result: SetResult) -> str:
 
 
 def _label_table(result: SetResult) -> str:
-    return _markdown(
+    return markdown_table(
         [
             {
-                "label": _cell(label),
+                "label": markdown_text(label),
                 "predicted": f"{found.detection.num_entities:,}",
                 "wrong": f"{found.detection.num_errors:,}",
                 "calibration error": f"{found.ece:.4f}",
@@ -355,17 +354,3 @@ def _figure(value: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
-
-
-def _markdown(rows: Sequence[Row]) -> str:
-    """Rows of the same keys as a table; a dash where there are none."""
-    if not rows:
-        return "-"
-    header = list(rows[0])
-    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
-    lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
-    return "\n".join(lines)

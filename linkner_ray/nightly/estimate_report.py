@@ -2,6 +2,7 @@
 
 from linkner_ray.config import ExtractConfig
 from linkner_ray.nightly.estimate import CHARS_PER_TOKEN, RunEstimate
+from linkner_ray.reporting.tables import markdown_table
 
 
 def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
@@ -16,18 +17,24 @@ def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
         f"{_hours(estimate.encoder_hours)} hours for {config.resources.encoder_actors} actors of "
         "that speed.",
         "",
-        "| threshold | routed | share | audited | asked | questions | in the answer cache "
-        "| prompt tokens | LLM hours |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        markdown_table(
+            {
+                "threshold": f"{row.threshold:g}"
+                + (" (config)" if row.threshold == config.routing.threshold else ""),
+                "routed": f"{row.routed:,}",
+                "share": f"{row.routed_share:.1%}",
+                "audited": f"{row.audited:,}",
+                "asked": f"{row.asked:,}",
+                "questions": f"{row.questions:,}",
+                "in the answer cache": "-" if row.known is None else f"{row.known:,}",
+                "prompt tokens": f"{row.prompt_tokens:,}",
+                "LLM hours": _hours(row.llm_hours),
+            }
+            for row in estimate.rows
+        ),
+        "",
+        *_notes(estimate, config),
     ]
-    for row in estimate.rows:
-        known = "-" if row.known is None else f"{row.known:,}"
-        lines.append(
-            f"| {row.threshold:g}{' (config)' if row.threshold == config.routing.threshold else ''}"
-            f" | {row.routed:,} | {row.routed_share:.1%} | {row.audited:,} | {row.asked:,} "
-            f"| {row.questions:,} | {known} | {row.prompt_tokens:,} | {_hours(row.llm_hours)} |"
-        )
-    lines += ["", *_notes(estimate, config)]
     return "\n".join(lines)
 
 

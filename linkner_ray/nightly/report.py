@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from linkner_ray.extract.reuse_report import reuse_line
-from linkner_ray.nightly.diff import name_cause
-from linkner_ray.reporting.visible import make_visible
+from linkner_ray.nightly.diff import KINDS, name_cause
+from linkner_ray.reporting.tables import markdown_pairs, markdown_table, markdown_text
 from linkner_ray.runs.counters import routed_share
 
 SHOWN_DRIFTS = 60
@@ -28,9 +28,10 @@ def describe_night(record: Mapping[str, Any]) -> str:
             *_drift(record),
             "## Steps",
             "",
-            "| step | seconds |",
-            "| --- | ---: |",
-            *(f"| {name} | {seconds:,.1f} |" for name, seconds in record["seconds"].items()),
+            markdown_table(
+                {"step": name, "seconds": f"{seconds:,.1f}"}
+                for name, seconds in record["seconds"].items()
+            ),
             "",
         ]
     )
@@ -50,7 +51,7 @@ def _decision(record: Mapping[str, Any]) -> Iterator[str]:
     if record["accepted_drift"]:
         yield f"Somebody accepted its drift: {'; '.join(record['accepted_drift'])}."
     for sentence in (*record["problems"], *record["notes"]):
-        yield f"- {_cell(sentence)}"
+        yield f"- {markdown_text(sentence)}"
     if drift is not None and drift["verdict"] == "few":
         yield "- Too few candidates for a verdict on drift."
 
@@ -77,9 +78,7 @@ def _numbers(record: Mapping[str, Any]) -> Iterator[str]:
             f"{record['estimate']['documents']:,} documents, {row['questions']:,} questions, if "
             "nothing could be reused"
         )
-    yield from ("| | |", "| --- | --- |")
-    for name, value in rows.items():
-        yield f"| {name} | {_cell(value)} |"
+    yield markdown_pairs({name: markdown_text(value) for name, value in rows.items()})
 
 
 def _differences(record: Mapping[str, Any]) -> Iterator[str]:
@@ -102,11 +101,11 @@ def _differences(record: Mapping[str, Any]) -> Iterator[str]:
     )
     if not diff["causes"]:
         return
-    yield from ("", "| cause | added | removed | relabelled |", "| --- | ---: | ---: | ---: |")
-    for cause, kinds in diff["causes"].items():
-        counts = " | ".join(f"{kinds.get(k, 0):,}" for k in ("added", "removed", "relabelled"))
-        yield f"| {name_cause(cause, diff['changed'])} | {counts} |"
-    yield ""
+    rows = [
+        {"cause": name_cause(cause, diff["changed"])} | {k: f"{kinds.get(k, 0):,}" for k in KINDS}
+        for cause, kinds in diff["causes"].items()
+    ]
+    yield from ("", markdown_table(rows), "")
 
 
 def _drift(record: Mapping[str, Any]) -> Iterator[str]:
@@ -123,21 +122,18 @@ def _drift(record: Mapping[str, Any]) -> Iterator[str]:
         "Population stability index (PSI); 1/2 is added to every bin. Few: too little for a "
         "verdict.",
         "",
-        "| of | measure | PSI | before | tonight | verdict |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
+        markdown_table(
+            {
+                "of": markdown_text(f"{row['kind']} {row['name']}"),
+                "measure": row["measure"],
+                "PSI": "-" if row["psi"] is None else f"{row['psi']:.3f}",
+                "before": f"{row['count_before']:,}",
+                "tonight": f"{row['count_after']:,}",
+                "verdict": row["verdict"],
+            }
+            for row in rows[:SHOWN_DRIFTS]
+        ),
     )
-    for row in rows[:SHOWN_DRIFTS]:
-        psi = "-" if row["psi"] is None else f"{row['psi']:.3f}"
-        name = _cell(f"{row['kind']} {row['name']}".strip())
-        yield (
-            f"| {name} | {row['measure']} | {psi} | {row['count_before']:,} | "
-            f"{row['count_after']:,} | {row['verdict']} |"
-        )
     if len(rows) > SHOWN_DRIFTS:
         yield f"\n{len(rows) - SHOWN_DRIFTS:,} more rows are in `night.json`."
     yield ""
-
-
-def _cell(text: str) -> str:
-    """Text from elsewhere as part of a line or table of Markdown."""
-    return make_visible(text, one_line=True).replace("|", "\\|").replace("<", "&lt;")

@@ -17,6 +17,7 @@ from linkner_ray.reporting.run_plots import (
     plot_timeline,
     plot_uncertainty,
 )
+from linkner_ray.reporting.tables import markdown_text
 from linkner_ray.reporting.unit_report import QUANTILES, UnitsReport, report_units
 from linkner_ray.runs.counters import (
     AUDIT_OUTCOMES,
@@ -123,7 +124,7 @@ def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "share": _share, "count": "{:,}".format}
+    environment.filters |= {"cell": markdown_text, "share": _share, "count": "{:,}".format}
     page = environment.get_template("report.md.j2").render(
         run=run,
         pictures=pictures,
@@ -221,12 +222,6 @@ def _by_reason(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
 def _plain(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a JSON tree
     """A config in the types that YAML writes without tags."""
     return json.loads(json.dumps(config))
-
-
-def _cell(value: object) -> str:
-    """Text from outside as one Markdown table cell that is shown as it is."""
-    one_line = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]|<>#~&!$])", r"\\\1", one_line)
 
 
 def _share(part: float, whole: float = 1.0) -> str:

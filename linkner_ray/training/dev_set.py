@@ -24,10 +24,10 @@ from linkner_ray.spanner.checkpoint import (
 )
 from linkner_ray.spanner.decoding import NearMissRules
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.model_card import with_calibration
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from linkner_ray.spanner.span_table import SpanTable, choose_from_table, concatenate
+from linkner_ray.training.model_card import with_calibration
 
 Sentences = Sequence[LabelledSentence]
 

@@ -50,9 +50,9 @@ from linkner_ray.spanner.checkpoint import (
     read_json,
 )
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.model_card import model_card
 from linkner_ray.storage import Folder
 from linkner_ray.training.dev_set import novelty_of, thresholds_on
+from linkner_ray.training.model_card import model_card
 from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 

@@ -193,8 +193,8 @@ def test_the_report_adds_up_the_records_of_all_shards(tmp_path, checkpoint):
         "- documents | 9",
         "- no documents: warcinfo | 1",
         "- files not read to their end, one each | 1",
-        "bad\\_json | 1",
-        "unreadable\\_file | 1",
+        "bad_json | 1",
+        "unreadable_file | 1",
     ):
         assert f"| {line} |" in page
     assert "`linkner failures list`" in page

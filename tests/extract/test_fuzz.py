@@ -202,4 +202,4 @@ def test_a_run_over_damaged_files_ends_with_its_counters_in_order(tmp_path, chec
     assert (output / "_SUCCESS").exists()
     page = (output / "report.md").read_text()
     for reason in set(quarantine["reason"].to_pylist()):
-        assert f"| {reason.replace('_', chr(92) + '_')} |" in page
+        assert f"| {reason} |" in page

@@ -1,6 +1,6 @@
 from linkner_ray.config import CorpusConfig, TrainConfig, TrainOutputConfig
 from linkner_ray.spanner.calibration.temperature import Calibration
-from linkner_ray.spanner.model_card import model_card
+from linkner_ray.training.model_card import model_card
 from tests.spanner import tiny
 
 CONFIG = TrainConfig(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.labels import LabelSet
+from linkner_ray.reporting.tables import markdown_pairs
 from linkner_ray.spanner.calibration.temperature import Calibration
 
 _TEMPLATE = """\
@@ -20,15 +21,7 @@ Load it with `SpanNER.from_pretrained("<this folder>")` from `linkner_ray.spanne
 
 ## Training
 
-| | |
-| --- | --- |
-| train | `{train}` |
-| dev | `{dev}` |
-| loss | {loss} |
-| learning rate of encoder and head | {encoder_rate}, {head_rate} |
-| sentences in a step | {batch_size} |
-| seed | {seed} |
-{counters}
+{facts}
 
 ## Dev scores
 
@@ -70,16 +63,17 @@ def model_card(
         name=label_set.name,
         encoder=config.model.encoder,
         labels=labels,
-        train=config.corpus.train,
-        dev=config.corpus.dev,
-        loss=config.training.loss,
-        encoder_rate=config.training.encoder_learning_rate,
-        head_rate=config.training.head_learning_rate,
-        batch_size=config.training.batch_size,
-        seed=config.training.seed,
-        counters="\n".join(
-            f"| {name} | {value if isinstance(value, str) else f'{value:,}'} |"
-            for name, value in counters.items()
+        facts=markdown_pairs(
+            {
+                "train": f"`{config.corpus.train}`",
+                "dev": f"`{config.corpus.dev}`",
+                "loss": config.training.loss,
+                "learning rate of encoder and head": f"{config.training.encoder_learning_rate}, "
+                f"{config.training.head_learning_rate}",
+                "sentences in a step": str(config.training.batch_size),
+                "seed": str(config.training.seed),
+                **{n: v if isinstance(v, str) else f"{v:,}" for n, v in counters.items()},
+            }
         ),
         calibration=_calibration_line(calibration),
         max_width=config.model.max_width,
