@@ -29,23 +29,25 @@ def render_diff(diff: Diff) -> str:
     return html_template("diff.html.j2").render(
         diff=diff,
         kinds=KINDS,
+        document_rows=[(name.replace("_", " "), number) for name, number in diff.documents.items()],
         cause_rows=cause_rows(diff),
         label_rows=label_rows(diff),
+        relabelled_rows=[(*pair, number) for pair, number in diff.relabelled.most_common()],
         examples=[_example(change, diff) for change in diff.examples],
     )
 
 
-def cause_rows(diff: Diff) -> list[tuple[str, list[int]]]:
+def cause_rows(diff: Diff) -> list[tuple[str | int, ...]]:
     """Each cause there is, with its changes of each kind."""
     rows = [(cause, [diff.causes[cause, kind] for kind in KINDS]) for cause in CAUSES]
-    return [(name_cause(cause, diff.changed), counts) for cause, counts in rows if sum(counts)]
+    return [(name_cause(cause, diff.changed), *counts) for cause, counts in rows if sum(counts)]
 
 
-def label_rows(diff: Diff) -> list[tuple[str, str, list[int]]]:
+def label_rows(diff: Diff) -> list[tuple[str | int, ...]]:
     """Each label and source, with the entities of each kind and those that are the same."""
     pairs = sorted({(label, source) for label, source, _ in diff.entities})
     return [
-        (label, source, [diff.entities[label, source, kind] for kind in (*KINDS, "same")])
+        (label, source, *(diff.entities[label, source, kind] for kind in (*KINDS, "same")))
         for label, source in pairs
     ]
 
@@ -61,9 +63,9 @@ def describe_diff(diff: Diff) -> str:
         "",
         "documents  " + ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in documents.items()),
         "",
-        *_table(["label", "source", *KINDS, "same"], [(*r[:2], *r[2]) for r in label_rows(diff)]),
+        *_table(["label", "source", *KINDS, "same"], label_rows(diff)),
         "",
-        *_table(["cause", *KINDS], [(cause, *counts) for cause, counts in cause_rows(diff)]),
+        *_table(["cause", *KINDS], cause_rows(diff)),
     ]
     return "\n".join(lines)
 
