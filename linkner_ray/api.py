@@ -9,12 +9,12 @@
 The stages are those of a run, so the entities are those that a run would write.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from linkner_ray.config import (
     CacheConfig,
@@ -26,6 +26,8 @@ from linkner_ray.config import (
     SentencesConfig,
     check_replay,
 )
+from linkner_ray.config.validation import validate
+from linkner_ray.config.yaml_text import Written
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend, start_backend
@@ -194,8 +196,11 @@ class LinkNER:
         """Entities of each text, by position; none overlap.
 
         Raises:
+            TypeError: If it is given one text and no list.
             BackendError: If the LLM cannot answer any more.
         """
+        if isinstance(texts, str):  # or each of its characters would be a text
+            raise TypeError(f"expected a list of texts, found one, '{texts:.40}'; put it in [ ]")
         rows = [
             {"doc_id": str(index), "url": None, "lang": None, "text": text}
             for index, text in enumerate(texts)
@@ -233,15 +238,8 @@ def _part(kind: type[_Part], given: _Part | Mapping[str, Any] | None, name: str)
     """A part of a config from itself or from its values."""
     if isinstance(given, kind):
         return given
-    try:
-        return kind.model_validate(dict(given or {}))
-    except ValidationError as error:
-        problems = (
-            f"{name}.{'.'.join(map(str, problem['loc']))}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        )
-        raise ConfigError("; ".join(problems)) from error
+    tree = copy.deepcopy(dict(given or {}))
+    return validate(kind, Written(tree=tree), "LinkNER.from_pretrained", prefix=f"{name}.")
 
 
 def _llm_part(

@@ -7,15 +7,16 @@ checkpoint's.
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from linkner_ray.config.validation import validate
+from linkner_ray.config.yaml_text import read_yaml_file
 from linkner_ray.errors import ConfigError
 
 NON_ENTITY = "O"
@@ -108,6 +109,9 @@ class _LabelMapFile(BaseModel):
     targets: dict[str, str | None] = Field(alias="map")
 
 
+_File = TypeVar("_File", bound=BaseModel)
+
+
 def shipped_label_sets() -> tuple[str, ...]:
     """Names of the label sets that ship with the package."""
     return _shipped("label_sets")
@@ -119,10 +123,7 @@ def load_label_set(name_or_path: str) -> LabelSet:
     Raises:
         ConfigError: If there is no such set, or the file is not a valid one.
     """
-    try:
-        return LabelSet.model_validate(_read_yaml(name_or_path, folder="label_sets"))
-    except ValidationError as error:
-        raise ConfigError(_describe(error, f"label set {name_or_path}")) from error
+    return _read(name_or_path, LabelSet, folder="label_sets")
 
 
 def load_label_map(name_or_path: str) -> LabelMap:
@@ -136,10 +137,7 @@ def load_label_map(name_or_path: str) -> LabelMap:
             twice, or a label is mapped that either set lacks.
     """
     where = f"label map {name_or_path}"
-    try:
-        file = _LabelMapFile.model_validate(_read_yaml(name_or_path, folder="label_maps"))
-    except ValidationError as error:
-        raise ConfigError(_describe(error, where)) from error
+    file = _read(name_or_path, _LabelMapFile, folder="label_maps")
     source, target = load_label_set(file.source), load_label_set(file.target)
     unknown_sources = [label for label in file.targets if label not in source.ids]
     unknown_targets = [
@@ -167,56 +165,21 @@ def load_label_map(name_or_path: str) -> LabelMap:
     )
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key given twice, of which plain YAML reading keeps the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                problem=f"key given twice: {', '.join(twice)}", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep=deep)
-
-
 def _shipped(folder: str) -> tuple[str, ...]:
     entries = (resources.files("linkner_ray") / folder).iterdir()
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries))
 
 
-def _read_yaml(name_or_path: str, *, folder: str) -> object:
-    """Content of a file of the package by name, or of any other by its path."""
-    kind = folder.removesuffix("s").replace("_", " ")
+def _read(name_or_path: str, kind: type[_File], *, folder: str) -> _File:
+    """What a file of the package says, by name, or any other by its path."""
     known = _shipped(folder)
+    what = folder.removesuffix("s").replace("_", " ")
     path = Path(name_or_path)
-    try:
-        if name_or_path in known:
-            shipped = resources.files("linkner_ray") / folder / f"{name_or_path}.yaml"
-            text = shipped.read_text(encoding="utf-8")
-        elif path.is_file():
-            text = path.read_text(encoding="utf-8")
-        else:
-            raise ConfigError(
-                f"{kind} '{name_or_path}' is neither a file nor one of: {', '.join(known)}"
-            )
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{kind} {name_or_path}: cannot be read: {error}") from error
-
-
-def _describe(error: ValidationError, where: str) -> str:
-    """One line for each problem, with the place in the file.
-
-    A list is also called too short when its items are wrong; only the items are named then.
-    """
-    lines = []
-    places = [problem["loc"] for problem in error.errors()]
-    for problem in error.errors():
-        place = problem["loc"]
-        if any(len(other) > len(place) and other[: len(place)] == place for other in places):
-            continue
-        name = ".".join(map(str, place))
-        message = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}: {name}: {message}" if name else f"{where}: {message}")
-    return "\n".join(lines)
+    if name_or_path in known:
+        path = Path(str(resources.files("linkner_ray") / folder / f"{name_or_path}.yaml"))
+    elif not path.is_file():
+        raise ConfigError(
+            f"{what} '{name_or_path}' is neither a file nor one of: {', '.join(known)}"
+        )
+    name = f"{what} {name_or_path}"
+    return validate(kind, read_yaml_file(path, name), name)

@@ -106,7 +106,7 @@ def test_an_llm_is_started_from_its_config_and_ended(checkpoint, server, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"routing": {"treshold": 1}}, "routing.treshold: Extra inputs"),
+        ({"routing": {"treshold": 1}}, "did you mean 'routing.threshold'"),
         ({"routing": {"budget": "20 calls"}}, "counts the calls of a run"),
         ({"llm": {"backend": "openai", "model": "m"}}, "needs llm.base_url"),
         ({"llm": {"backend": "replay", "model": "m"}}, "takes its answers from"),
@@ -117,6 +117,12 @@ def test_an_llm_is_started_from_its_config_and_ended(checkpoint, server, tmp_pat
 def test_a_wrong_part_is_refused_with_its_name(checkpoint, options, message):
     with pytest.raises(ConfigError, match=message):
         LinkNER.from_pretrained(checkpoint, **options)
+
+
+def test_one_text_is_no_list_of_texts(checkpoint):
+    linkner = LinkNER.from_pretrained(checkpoint)
+    with pytest.raises(TypeError, match=r"found one, 'Ada'; put it in \[ \]"):
+        linkner.predict("Ada")
 
 
 def test_a_threshold_by_name_is_that_of_the_checkpoint(checkpoint, tmp_path):

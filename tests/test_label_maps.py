@@ -112,7 +112,7 @@ def test_a_name_nobody_knows_lists_the_known_ones():
             "target not a label of 'conll03': group -> GROUP; known: PER, ORG, LOC, MISC",
         ),
         (lines_of(COMPLETE | {"group": "O"}), "target not a label of 'conll03': group -> O"),
-        (lines_of(COMPLETE | {"group": "[ORG]"}), r"map\.group: Input should be a valid string"),
+        (lines_of(COMPLETE | {"group": "[ORG]"}), r"map\.group: expected text, found a list"),
     ],
 )
 def test_a_map_that_is_not_one_target_for_each_label_is_an_error(tmp_path, lines, message):
@@ -131,6 +131,6 @@ def test_an_unknown_or_missing_key_is_an_error(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_label_map(str(file))
     assert str(caught.value).splitlines() == [
-        f"label map {file}: to: Field required",
-        f"label map {file}: into: Extra inputs are not permitted",
+        f"label map {file}: 'to' is missing",
+        f"label map {file}:3: unknown key 'into'; did you mean 'to'?",
     ]

@@ -58,10 +58,10 @@ def test_a_name_nobody_knows_lists_the_known_ones():
         ),
         ("[{id: O, name: a, description: x}]", "non-entity class"),
         ("[{id: A, name: a}]", "description"),
-        ("[]", "at least 1 item"),
-        ("[", "label set .*mine.yaml: cannot be read"),
+        ("[]", "expected 1 item or more"),
+        ("[", "label set .*mine.yaml:3: is not YAML"),
         ("[{id: A, id: B, name: a, description: x}]", "key given twice: id"),
-        ("[{id: no, name: a, description: x}]", r"labels\.0\.id: Input should be a valid string"),
+        ("[{id: [A], name: a, description: x}]", r"labels\.0\.id: expected text, found a list"),
     ],
 )
 def test_a_file_that_is_no_label_set_is_an_error(tmp_path, labels, message):
@@ -69,6 +69,13 @@ def test_a_file_that_is_no_label_set_is_an_error(tmp_path, labels, message):
     file.write_text(f"name: mine\nlabels: {labels}\n")
     with pytest.raises(ConfigError, match=message):
         load_label_set(str(file))
+
+
+def test_an_id_that_yaml_takes_for_another_value_is_what_was_written(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: 2026-11-23\nlabels: [{id: NO, name: on, description: 1.10}]\n")
+    [label] = load_label_set(str(file)).labels
+    assert (label.id, label.name, label.description) == ("NO", "on", "1.10")
 
 
 def test_a_file_that_is_not_text_is_an_error(tmp_path):
@@ -84,8 +91,8 @@ def test_each_problem_of_a_file_is_one_line(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_label_set(str(file))
     assert str(caught.value).splitlines() == [
-        f"label set {file}: name: Field required",
-        f"label set {file}: labels.0.description: Field required",
+        f"label set {file}: 'name' is missing",
+        f"label set {file}:1: 'labels.0.description' is missing",
     ]
 
 

@@ -5,15 +5,16 @@ import pytest
 from linkner_ray.cli import main
 from linkner_ray.cli.app import _WITH_OLD_NAMES
 from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig
-from linkner_ray.config.loading import _keys, load_config
+from linkner_ray.config.loading import load_config
 from linkner_ray.config.old_names import REMOVED, RENAMED_COMMANDS, RENAMED_KEYS
+from linkner_ray.config.validation import known_keys
 from linkner_ray.errors import ConfigError
 
 
 @pytest.mark.parametrize("kind", [ExtractConfig, EvaluateConfig, NightlyConfig])
 @pytest.mark.parametrize(("old", "new"), RENAMED_KEYS.items())
 def test_an_old_key_is_refused_with_its_new_name(kind, old, new):
-    known = dict(_keys(kind))
+    known = set(known_keys(kind))
     assert old not in known
     assert new in known
     with pytest.raises(ConfigError, match=rf"'{old}' is called '{new}' now"):
@@ -23,7 +24,7 @@ def test_an_old_key_is_refused_with_its_new_name(kind, old, new):
 def test_what_stands_under_an_old_section_is_refused_with_the_section(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("ledger: {path: answers}\n")
-    with pytest.raises(ConfigError, match=r"run.yaml: 'ledger' is called 'cache' now"):
+    with pytest.raises(ConfigError, match=r"run.yaml:1: 'ledger' is called 'cache' now"):
         load_config(ExtractConfig, str(file))
 
 
