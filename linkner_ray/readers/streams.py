@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,16 @@ _ZSTD_FEED_BYTES = 512
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
+"""How a frame begins that zstd passes over; pzstd writes one before each frame of text."""
+
+_DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"
+"""The skippable frame with which a .warc.zst begins if its records need a dictionary."""
+
+_DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
+_MAX_DICTIONARY_BYTES = 1 << 27
+_MAX_WINDOW_BYTES = 1 << 31
+"""What `zstd --long=31` asks for."""
 
 
 class ShardStream(io.RawIOBase):
@@ -78,6 +89,11 @@ class ShardStream(io.RawIOBase):
         super().close()
 
 
+def is_compressed(head: bytes) -> bool:
+    """Whether bytes begin as gzip or zstd does."""
+    return head.startswith((_GZIP_MAGIC, _ZSTD_MAGIC)) or _SKIPPABLE.match(head) is not None
+
+
 def _pieces(file: IO[bytes], path: str) -> Iterator[bytes]:
     """Uncompressed pieces, never empty; the compression goes by content.
 
@@ -87,7 +103,7 @@ def _pieces(file: IO[bytes], path: str) -> Iterator[bytes]:
     head = file.read(_READ_BYTES)
     if head.startswith(_GZIP_MAGIC):
         yield from _gzip_pieces(head, file)
-    elif head.startswith(_ZSTD_MAGIC):
+    elif is_compressed(head):
         yield from _zstd_pieces(head, file)
     elif head and path.lower().endswith((".gz", ".zst")):
         raise DataError("is neither gzip nor zstd, though named so; if it is plain, rename it")
@@ -135,9 +151,13 @@ def _readable_before_fault(member: Any, data: bytes) -> Iterator[bytes]:  # noqa
 
 
 def _zstd_pieces(data: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    """Any number of zstd frames."""
+    """Any number of zstd frames, skippable ones among them."""
+    dictionary = None
+    if data.startswith(_DICTIONARY_FRAME):
+        dictionary, data = _read_dictionary(data, file)
+    decompressor = zstandard.ZstdDecompressor(dictionary, max_window_size=_MAX_WINDOW_BYTES)
     while data:
-        frame = zstandard.ZstdDecompressor().decompressobj()
+        frame = decompressor.decompressobj()
         while not frame.eof:
             data = data or file.read(_READ_BYTES)
             if not data:
@@ -150,6 +170,26 @@ def _zstd_pieces(data: bytes, file: IO[bytes]) -> Iterator[bytes]:
             if piece:
                 yield piece
         data = frame.unused_data + data or file.read(_READ_BYTES)
+
+
+def _read_dictionary(
+    data: bytes, file: IO[bytes]
+) -> tuple[zstandard.ZstdCompressionDict | None, bytes]:
+    """Dictionary of a .warc.zst, None if its first frame holds none, and the bytes behind it."""
+    size = int.from_bytes(data[4:8], "little")
+    if size > _MAX_DICTIONARY_BYTES:
+        raise DataError(f"its first zstd frame is a dictionary of {size} bytes")
+    while len(data) < 8 + size and (more := file.read(_READ_BYTES)):
+        data += more
+    content, rest = data[8 : 8 + size], data[8 + size :]
+    try:
+        if content.startswith(_ZSTD_MAGIC):
+            content = zstandard.decompress(content, max_output_size=_MAX_DICTIONARY_BYTES)
+        if not content.startswith(_DICTIONARY_MAGIC):
+            return None, data
+        return zstandard.ZstdCompressionDict(content), rest
+    except zstandard.ZstdError as error:
+        raise DataError(f"its dictionary is corrupt: {error}") from error
 
 
 class UnitCollector:
@@ -233,16 +273,16 @@ class UnitCollector:
         columns = list(zip(*self._fields, strict=True)) or [()] * 4
         arrays = [pa.array(column, pa.binary()).view(pa.string()) for column in columns]
         table = pa.Table.from_arrays(arrays, names=["doc_id", "url", "lang", "text"])
-        documents, rows = check_documents(
+        checked = check_documents(
             table, self._records, checks=self.checks, byte_offsets=self._byte_offsets
         )
-        rows = sorted([*self._quarantined, *rows], key=_place_of)
+        rows = sorted([*self._quarantined, *checked.quarantined], key=_place_of)
         return UnitDocuments(
             first_record=self.first_record,
             num_records=self._num_records,
-            documents=documents,
+            documents=checked.documents,
             quarantine=quarantine_table(rows, self.checks.path),
-            skipped=dict(self._skipped),
+            skipped=dict(self._skipped + checked.skipped),
             is_last=is_last,
         )
 

@@ -1,5 +1,6 @@
 import gzip
 import io
+import struct
 
 import pytest
 import zstandard
@@ -7,6 +8,12 @@ import zstandard
 from linkner_ray.readers.streams import ShardStream
 
 CONTENT = bytes(range(256)) * 5000
+PACKED = zstandard.compress(CONTENT)
+
+
+def skippable(content, number=0):
+    """A frame that zstd passes over."""
+    return struct.pack("<II", 0x184D2A50 + number, len(content)) + content
 
 
 def drain(packed, path="a"):
@@ -15,7 +22,16 @@ def drain(packed, path="a"):
 
 
 @pytest.mark.parametrize(
-    "packed", [CONTENT, gzip.compress(CONTENT, mtime=0), zstandard.compress(CONTENT)]
+    "packed",
+    [
+        CONTENT,
+        gzip.compress(CONTENT, mtime=0),
+        PACKED,
+        skippable(b"abcd") + PACKED + skippable(b"", 15),
+        skippable(b"x" * 600_000, 3) + skippable(b"y") + PACKED,
+        skippable(b"no dictionary", 13) + PACKED,
+    ],
+    ids=["plain", "gzip", "zstd", "pzstd", "two first", "no dictionary"],
 )
 def test_a_sound_stream_is_read_whole(packed):
     assert drain(packed) == (CONTENT, None)
@@ -38,3 +54,18 @@ def test_a_wrong_checksum_is_a_failure():
     content, failure = drain(bytes(packed))
     assert content == CONTENT
     assert "incorrect data check" in failure
+
+
+@pytest.mark.parametrize("pack", [bytes, zstandard.compress])
+def test_frames_are_read_with_the_dictionary_of_the_first(pack):
+    records = [f"WARC/1.1 page {i} of Ada, London {i * 7}\n".encode() * 3 for i in range(1_000)]
+    dictionary = zstandard.train_dictionary(2_000, records)
+    compressor = zstandard.ZstdCompressor(dict_data=dictionary)
+    packed = skippable(pack(dictionary.as_bytes()), 13) + b"".join(
+        map(compressor.compress, records)
+    )
+    assert drain(packed) == (b"".join(records), None)
+
+
+def test_a_cut_skippable_frame_is_a_failure():
+    assert drain(skippable(b"abcd")[:10])[1] == "zstd stream ends in the middle of a frame"
