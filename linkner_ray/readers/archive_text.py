@@ -1,15 +1,23 @@
 """The text of one archive record: HTTP undone, characters decoded, HTML turned into lines."""
 
-import codecs
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from fastwarc.warc import WarcRecord, WarcRecordType
+from fastwarc.warc import HeaderMap, WarcRecord, WarcRecordType
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+
+from linkner_ray.readers.decode import decode_page
+from linkner_ray.readers.http_codings import undo_codings
+from linkner_ray.readers.markup import find_excess
 
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _PLAIN = "text/plain"
-_UTF_8 = "utf-8"
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
+
+_OF_PARSERS = (OSError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the parsers of records, HTTP and HTML may raise about bytes they cannot read; a page must
+not decide whether a run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +55,19 @@ def read_payload(header: bytes, block: bytes, *, max_bytes: int) -> RecordText |
     """
     try:
         record = WarcRecord.from_bytes(header + block + b"\r\n\r\n")
-    except OSError as error:
-        return NoText(reason="malformed_record", detail=str(error), is_fault=True)
-    text = _text(record, block, max_bytes)
-    if isinstance(text, NoText):
-        return text
-    languages = _header(record, "WARC-Identified-Content-Language") or ""
-    return RecordText(
-        doc_id=(_header(record, "WARC-Record-ID") or "").strip("<> ") or None,
-        url=(_header(record, "WARC-Target-URI") or "").strip("<> ") or None,
-        lang=languages.split(",")[0].strip() or None,
-        text=text,
-    )
+        text = _text(record, block, max_bytes)
+        if isinstance(text, NoText):
+            return text
+        languages = _header(record, "WARC-Identified-Content-Language") or ""
+        return RecordText(
+            doc_id=(_header(record, "WARC-Record-ID") or "").strip("<> ") or None,
+            url=(_header(record, "WARC-Target-URI") or "").strip("<> ") or None,
+            lang=languages.split(",")[0].strip() or None,
+            text=text,
+        )
+    except _OF_PARSERS as error:
+        detail = f"{type(error).__name__}: {error}"
+        return NoText(reason="malformed_record", detail=detail, is_fault=True)
 
 
 def _header(record: WarcRecord, name: str) -> str | None:
@@ -70,17 +79,25 @@ def _text(record: WarcRecord, block: bytes, max_bytes: int) -> str | bytes | NoT
     if record.record_type == WarcRecordType.conversion:
         return block
     if record.record_type == WarcRecordType.resource:
-        content_type = _media_type(_header(record, "Content-Type"))
-        if content_type in _HTML:
-            return _html_to_lines(block, None)
-        if content_type == _PLAIN:
-            return bytes_to_str(block, detect_encoding(block) or _UTF_8)
+        content = _content_type(record.headers)
+        if content.media_type in _HTML:
+            return _html_to_lines(block, content.charset)
+        if content.media_type == _PLAIN:
+            return decode_page(block, content.charset, is_html=False)
         return NoText(reason="resource_not_text")
     return _response_text(record, max_bytes)
 
 
-def _media_type(content_type: str | None) -> str:
-    return (content_type or "").split(";")[0].strip().lower()
+class _ContentType(NamedTuple):
+    media_type: str
+    charset: str | None
+
+
+def _content_type(headers: HeaderMap) -> _ContentType:
+    value = (headers.get_bytes(b"Content-Type") or b"").decode("latin-1")
+    media_type, _, parameters = value.partition(";")
+    charset = _CHARSET.search(parameters)
+    return _ContentType(media_type.strip().lower(), charset[1] if charset else None)
 
 
 def _response_text(record: WarcRecord, max_bytes: int) -> str | NoText:
@@ -88,54 +105,33 @@ def _response_text(record: WarcRecord, max_bytes: int) -> str | NoText:
         # Some archives end HTTP header lines with LF alone; without quirks mode their pages lose
         # everything before the first blank CRLF line.
         record.parse_http(auto_decode="none", quirks_mode=True)
-    except OSError as error:
+    except _OF_PARSERS as error:
         return NoText(reason="malformed_http", detail=str(error), is_fault=True)
     if not record.is_http_parsed:
         return NoText(reason="response_not_http")
-    if _media_type(record.http_content_type) not in _HTML:
+    content = _content_type(record.http_headers)
+    if content.media_type not in _HTML:
         return NoText(reason="response_not_html")
-    page = _undo_codings(record, record.reader.read(), max_bytes)
+    codings = _codings(record.http_headers)
+    page = undo_codings(record.reader.read(), codings, max_bytes=max_bytes)
     if len(page) > max_bytes:
         detail = f"the page has over {max_bytes} bytes; see input.max_document_chars"
         return NoText(reason="too_long", detail=detail, is_fault=True)
-    return _html_to_lines(page, record.http_charset)
+    return _html_to_lines(page, content.charset)
 
 
-def _undo_codings(record: WarcRecord, stored: bytes, max_bytes: int) -> bytes:
-    """Payload with transfer and content coding undone, read up to one byte over the limit.
-
-    Crawlers often undo a coding and keep its header, so a payload that cannot be decoded is taken
-    as it is.
-    """
-    headers = record.http_headers
-    if not (headers.get("Transfer-Encoding") or headers.get("Content-Encoding")):
-        return stored
-    head = b"".join(
-        b"%b: %b\r\n" % (name, headers.get_bytes(name) or b"")
-        for name in (b"Transfer-Encoding", b"Content-Encoding")
-        if headers.get_bytes(name)
-    )
-    message = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + stored
-    coded = WarcRecord()
-    coded.record_type = WarcRecordType.response
-    coded.is_http = True
-    coded.set_bytes_content(message)
-    try:
-        coded.parse_http(auto_decode="all")
-        return coded.reader.read(max_bytes + 1)
-    except OSError:
-        return stored
+def _codings(headers: HeaderMap) -> list[str]:
+    """Codings by name, the one that was applied last first: transfer before content."""
+    codings: list[str] = []
+    for name in (b"Transfer-Encoding", b"Content-Encoding"):
+        value = b",".join(headers.get_bytes_multiple(name)).decode("latin-1")
+        codings += reversed(value.split(","))
+    return codings
 
 
-def _html_to_lines(page: bytes, charset: str | None) -> str:
-    encoding = charset if charset and _is_known(charset) else None
-    encoding = encoding or detect_encoding(page, from_html_meta=True) or _UTF_8
-    return extract_plain_text(bytes_to_str(page, encoding), preserve_formatting=True)
-
-
-def _is_known(charset: str) -> bool:
-    try:
-        codecs.lookup(charset)
-    except LookupError:
-        return False
-    return True
+def _html_to_lines(page: bytes, charset: str | None) -> str | NoText:
+    html = decode_page(page, charset, is_html=True)
+    excess = find_excess(html)
+    if excess:
+        return NoText(reason="excessive_markup", detail=excess, is_fault=True)
+    return extract_plain_text(html, preserve_formatting=True)

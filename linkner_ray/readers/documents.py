@@ -1,6 +1,7 @@
 """What every format shares: the checks a row must pass to become a document."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,10 +9,25 @@ import numpy as np
 import pyarrow as pa
 
 from linkner_ray import schemas
+from linkner_ray.readers.language import find_no_language
 from linkner_ray.runs.units import UnitDocuments
 
 MAX_DETAIL_CHARS = 1_000
 """Some details list what was found, and that may be any number of columns or keys."""
+
+
+class CheckedDocuments(NamedTuple):
+    """Rows of a shard, divided.
+
+    Attributes:
+        documents: Schema `schemas.DOCUMENTS`.
+        quarantined: Rows that are bad.
+        skipped: Number of rows whose text is no language, by reason.
+    """
+
+    documents: pa.Table
+    quarantined: list["QuarantineRow"]
+    skipped: Counter[str]
 
 
 class QuarantineRow(NamedTuple):
@@ -57,10 +73,8 @@ def _printable(character: str) -> str:
 
 def check_documents(
     table: pa.Table, records: Sequence[int], *, checks: Checks, byte_offsets: Sequence[int] | None
-) -> tuple[pa.Table, list[QuarantineRow]]:
-    """Divide rows into documents and quarantined rows.
-
-    A table without fault is checked by Arrow alone, without a loop over its rows.
+) -> CheckedDocuments:
+    """Divide rows into documents, quarantined rows and rows that are skipped.
 
     Args:
         table: Columns `doc_id`, `url`, `lang`, `text` of type string, possibly null, whose bytes
@@ -68,9 +82,6 @@ def check_documents(
         records: Index in the shard of each row.
         checks: What the rows are held to.
         byte_offsets: Place in the shard of each row, where the format has one.
-
-    Returns:
-        Documents by `schemas.DOCUMENTS`, and the rows that are none.
     """
     places = _Places(records, byte_offsets)
     rejected = _reject_invalid_utf8(table, places, checks)
@@ -80,12 +91,21 @@ def check_documents(
     rejected = _reject_null_and_long(kept, places, checks)
     rows += rejected.values()
     kept = _without(kept, rejected)
-    records = places.without(rejected).records
+    places = places.without(rejected)
+    skipped = _find_no_language(kept)
+    kept = _without(kept, skipped)
+    records = places.without(skipped).records
     documents = kept.set_column(
         kept.column_names.index("doc_id"), "doc_id", _named(kept["doc_id"], records, checks.path)
     )
     documents = documents.select(schemas.DOCUMENTS.names).cast(schemas.DOCUMENTS)
-    return documents, sorted(rows, key=_record_of)
+    return CheckedDocuments(documents, sorted(rows, key=_record_of), Counter(skipped.values()))
+
+
+def _find_no_language(table: pa.Table) -> dict[int, str]:
+    """Reasons of the rows whose text is no language, by their position in the table."""
+    reasons = enumerate(map(find_no_language, table["text"].to_pylist()))
+    return {row: reason for row, reason in reasons if reason is not None}
 
 
 def _record_of(row: QuarantineRow) -> int:
@@ -96,7 +116,7 @@ class _Places(NamedTuple):
     records: Sequence[int]
     byte_offsets: Sequence[int] | None
 
-    def without(self, rejected: dict[int, QuarantineRow]) -> "_Places":
+    def without(self, rejected: Mapping[int, object]) -> "_Places":
         if not rejected:
             return self
         kept = [row for row in range(len(self.records)) if row not in rejected]
@@ -110,7 +130,7 @@ class _Places(NamedTuple):
         return None if self.byte_offsets is None else self.byte_offsets[row]
 
 
-def _without(table: pa.Table, rejected: dict[int, QuarantineRow]) -> pa.Table:
+def _without(table: pa.Table, rejected: Mapping[int, object]) -> pa.Table:
     if not rejected:
         return table
     mask = np.ones(table.num_rows, dtype=bool)

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO
@@ -279,6 +280,7 @@ def _build_unit(
 ) -> UnitDocuments:
     tables = [schemas.DOCUMENTS.empty_table()]
     rows: list[QuarantineRow] = []
+    skipped: Counter[str] = Counter()
     for part, piece in pieces:
         records = range(part.first_row, part.first_row + part.num_rows)
         if isinstance(piece, DataError):
@@ -291,15 +293,16 @@ def _build_unit(
             )
             continue
         renamed = _as_documents(piece, config)
-        documents, rejected = check_documents(renamed, records, checks=checks, byte_offsets=None)
-        tables.append(documents)
-        rows += rejected
+        checked = check_documents(renamed, records, checks=checks, byte_offsets=None)
+        tables.append(checked.documents)
+        rows += checked.quarantined
+        skipped += checked.skipped
     return UnitDocuments(
         first_record=pieces[0][0].first_row if pieces else 0,
         num_records=sum(part.num_rows for part, _ in pieces),
         documents=pa.concat_tables(tables),
         quarantine=quarantine_table(rows, checks.path),
-        skipped={},
+        skipped=dict(skipped),
         is_last=is_last,
     )
 

@@ -151,8 +151,8 @@ def test_a_lone_surrogate_of_a_json_escape_costs_its_document_alone(tmp_path, ch
     assert done.totals["documents_quarantined"] == 1
 
 
-@pytest.mark.parametrize("letter", ["a", "\u00e9", "\U0001d54f"])
-def test_a_word_of_a_hundred_thousand_letters_is_read(tmp_path, checkpoint, letter):
+def test_a_word_of_a_hundred_thousand_letters_is_read(tmp_path, checkpoint):
+    letter = "\U0001d54f"  # of no script that has blanks, so the text may be language
     text = f"Ada {letter * 100_000} Berlin"
     done = send(tmp_path / "a", "jsonl", {"0": text}, checkpoint)
     [row] = done.rows

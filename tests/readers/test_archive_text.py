@@ -1,6 +1,9 @@
 import gzip
+import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linkner_ray.readers.archive_text import NoText, RecordText, read_payload
 from tests.readers.conftest import http_response, warc_record
@@ -12,17 +15,19 @@ def payload(kind, block, *, max_bytes=10_000, **headers):
     return read_payload(header, block, max_bytes=max_bytes)
 
 
-def response(*args, **options):
-    return payload("response", http_response(*args, **options), Content_Type="application/http")
+def response(*args, max_bytes=10_000, **options):
+    block = http_response(*args, **options)
+    return payload("response", block, max_bytes=max_bytes, Content_Type="application/http")
 
 
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
-        ("<p>M\u00fcnchen".encode(), "text/html; charset=utf-8"),
         ("<p>M\u00fcnchen".encode("latin-1"), "text/html; charset=iso-8859-1"),
+        ("<p>M\u00fcnchen".encode("latin-1"), "Text/HTML;a=b; CharSet = 'iso-8859-1'"),
         ("<meta charset=iso-8859-1><p>M\u00fcnchen".encode("latin-1"), "text/html"),
-        ("<p>M\u00fcnchen".encode(), "text/html; charset=no-such-name"),
+        ("<p>M\u00fcnchen".encode(), "text/html; charset=base64"),
+        ("<p>M\u00fcnchen".encode(), "text/html; charset=ut\0f-8"),
         ("<p>M\u00fcnchen".encode(), "application/xhtml+xml"),
     ],
 )
@@ -38,17 +43,30 @@ def test_header_lines_that_end_in_lf_alone_lose_no_page():
     assert found.text.split() == ["first", "second"]
 
 
-@pytest.mark.parametrize(
-    ("body", "header"),
-    [
-        (gzip.compress(b"<p>page</p>", mtime=0), b"Content-Encoding: gzip"),
-        (b"<p>page</p>", b"Content-Encoding: gzip"),  # undone by the crawler, header kept
-        (b"b\r\n<p>page</p>\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
-        (b"<p>page</p>", b"Transfer-Encoding: chunked"),
-    ],
+def test_codings_are_undone_in_the_order_of_their_headers():
+    coded = gzip.compress(zlib.compress(b"<p>page</p>"), mtime=0)
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(coded), coded)
+    headers = (
+        b"Content-Encoding: deflate",
+        b"content-encoding: gzip",
+        b"Transfer-Encoding: chunked",
+    )
+    assert response(body, "text/html", *headers).text.split() == ["page"]
+
+
+def test_a_page_of_hostile_markup_is_a_fault():
+    found = response(b"<ul><li>x" * 5_000, max_bytes=10**6)
+    assert (found.reason, found.is_fault) == ("excessive_markup", True)
+
+
+@given(
+    content_type=st.binary(max_size=30), coding=st.binary(max_size=20), body=st.binary(max_size=60)
 )
-def test_codings_are_undone_where_they_are_there(body, header):
-    assert response(body, "text/html", header).text.split() == ["page"]
+def test_no_header_or_body_raises(content_type, coding, body):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=" + content_type
+    block = head + b"\r\nContent-Encoding: " + coding + b"\r\n\r\n<p>" + body
+    for kind in ("response", "resource", "conversion"):
+        payload(kind, block, Content_Type="application/http")
 
 
 def test_a_page_that_unpacks_to_too_much_is_a_fault():

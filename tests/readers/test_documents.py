@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkner_ray.readers.documents import Checks, check_documents
+from linkner_ray.readers.language import find_no_language
 
 CHECKS = Checks(path="p", max_document_chars=5, errors_raw_chars=10)
 rows = st.lists(
@@ -24,7 +25,7 @@ def test_each_row_ends_as_document_or_quarantined(texts):
     empty = pa.nulls(len(texts), pa.string())
     table = pa.table({"doc_id": empty, "url": empty, "lang": empty, "text": column})
     records = range(100, 100 + len(texts))
-    documents, rejected = check_documents(table, records, checks=CHECKS, byte_offsets=None)
+    checked = check_documents(table, records, checks=CHECKS, byte_offsets=None)
     expected = {}
     for record, text in zip(records, texts, strict=True):
         if text is None:
@@ -33,12 +34,16 @@ def test_each_row_ends_as_document_or_quarantined(texts):
             expected[record] = "invalid_utf8"
         elif len(text.decode()) > 5:
             expected[record] = "too_long"
-    assert {row.record: row.reason for row in rejected} == expected
-    kept = [
-        (f"p:{r}", t.decode()) for r, t in zip(records, texts, strict=True) if r not in expected
-    ]
-    found = documents.select(["doc_id", "text"]).to_pylist()
-    assert [(row["doc_id"], row["text"]) for row in found] == kept
+    assert {row.record: row.reason for row in checked.quarantined} == expected
+    valid = {
+        f"p:{record}": text.decode()
+        for record, text in zip(records, texts, strict=True)
+        if record not in expected
+    }
+    kept = {name: text for name, text in valid.items() if find_no_language(text) is None}
+    found = checked.documents.select(["doc_id", "text"]).to_pylist()
+    assert {row["doc_id"]: row["text"] for row in found} == kept
+    assert checked.skipped.total() == len(valid) - len(kept)
 
 
 def test_raw_is_cut_and_printable():

@@ -34,9 +34,9 @@ def test_a_line_is_a_document(tmp_path, read, suffix):
 
 def test_bad_lines_are_quarantined_with_their_place(tmp_path, read):
     bad = ["{", "[1]", "", '{"a": 1}', '{"text": null}', '{"text": 5}', '{"text": "a\\ud800b"}']
-    path = write(tmp_path / "a.jsonl", "\n".join(['{"text": "ok"}', *bad, '{"text": "\\u0000"}']))
+    path = write(tmp_path / "a.jsonl", "\n".join(['{"text": "ok"}', *bad, '{"text": "a\\u0000"}']))
     shard = read(path, "jsonl")
-    assert shard.texts == ["ok", "\0"]
+    assert shard.texts == ["ok", "a\0"]
     assert [d["doc_id"] for d in shard.documents] == [f"{path}:0", f"{path}:8"]
     assert shard.reasons == [
         (1, "bad_json"),

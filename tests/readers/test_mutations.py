@@ -16,7 +16,8 @@ NUM_DOCUMENTS = 2 * len(KINDS)
 FILES_EACH = -(-NUM_FILES // len(PACKINGS))
 
 REASONS = {
-    "bad_json", "corrupt_row_group", "corrupt_stream", "invalid_unicode", "invalid_utf8",
+    "bad_json", "corrupt_row_group", "corrupt_stream", "excessive_markup", "invalid_unicode",
+    "invalid_utf8",
     "malformed_http", "malformed_record", "missing_column", "missing_text", "not_an_object",
     "null_text", "too_long", "truncated_record", "unreadable_file", "unsupported_arc", "wrong_type",
 }  # fmt: skip
@@ -28,8 +29,9 @@ OF_FILES = {
 """Those of a file, or of all of it that follows."""
 
 SKIPPED = {
-    "blank_line", "continuation", "metadata", "no_type", "request", "resource_not_text",
-    "response_not_html", "response_not_http", "revisit", "unknown_type", "warcinfo",
+    "blank_line", "continuation", "garbled", "metadata", "no_language", "no_type", "request",
+    "resource_not_text", "response_not_html", "response_not_http", "revisit", "unknown_type",
+    "warcinfo",
 }  # fmt: skip
 """Every reason for which a record is no document; a run has a counter for each."""
 
