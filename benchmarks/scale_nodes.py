@@ -6,7 +6,6 @@ lost against a perfect division is what the engine costs, and by how much it sta
 """
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from time import sleep
 from typing import ClassVar
@@ -14,14 +13,13 @@ from typing import ClassVar
 import pyarrow as pa
 
 from benchmarks.scale_work import UNIT_DOCUMENTS, steady_rate, write_checkpoint, write_crawl
-from linkner_ray.config import ExtractConfig, RecognizeConfig, RoutingConfig
+from linkner_ray.config import ExtractConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.extract import pipeline
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.schemas import STAGE_COLUMNS
-from linkner_ray.stages.contract import Stage
-from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.stages.chain import Chain, Step
 
 UNITS_PER_NODE = 24
 SLEEP_S_PER_DOCUMENT = 0.02
@@ -42,17 +40,15 @@ class SleepInsteadOfRecognizing:
         return batch.append_column("candidates", pa.array(nothing, STAGE_COLUMNS["candidates"]))
 
 
-def sleeping_stages(
-    recognize: RecognizeConfig, routing: RoutingConfig, *, has_llm: bool, when_needed: bool
-) -> Sequence[Stage]:
-    """In place of the encoder's stages."""
-    del recognize, when_needed
-    return [SleepInsteadOfRecognizing(), RouteSpans(routing, has_llm=has_llm)]
+def sleeping_step(chain: Chain, *, when_needed: bool) -> Step:
+    """In place of the encoder's step."""
+    del when_needed
+    return chain.recognize_step(SleepInsteadOfRecognizing())
 
 
 def compare_nodes(num_nodes: int) -> Numbers:
     """Rates of one node and of several, each with as many units a node."""
-    pipeline._encoder_stages = sleeping_stages  # type: ignore[assignment]
+    pipeline._recognize = sleeping_step
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_checkpoint(Path(folder) / "checkpoint")

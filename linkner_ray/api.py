@@ -33,14 +33,8 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.calibration.named_threshold import resolved_routing
-from linkner_ray.stages.classify_spans import ClassifySpans
-from linkner_ray.stages.contract import Stage, apply_stage
-from linkner_ray.stages.demonstration_source import load_demonstrations
-from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.normalise_sources import normalise_sources
+from linkner_ray.stages.chain import Chain, require_finite
 from linkner_ray.stages.recognize_spans import RecognizeSpans
-from linkner_ray.stages.route_spans import RouteSpans
-from linkner_ray.stages.split_sentences import SplitSentences
 
 _Part = TypeVar("_Part", bound=Config)
 
@@ -111,15 +105,22 @@ class LinkNER:
         self.label_set: LabelSet = recognize.label_set
         """Of the checkpoint."""
         self._owned: Backend | None = None
-        demonstrations = None if backend is None else load_demonstrations(llm, self.label_set)
         routing.check_labels(self.label_set.ids)
-        self._stages: list[Stage] = [
-            SplitSentences(sentences),
-            recognize,
-            RouteSpans(routing, has_llm=backend is not None),
-            ClassifySpans(backend, self.label_set, config=llm, demonstrations=demonstrations),
-        ]
-        self._fuse = FuseEntities(fusion, self.label_set.classes)
+        self._chain = Chain(
+            label_set=self.label_set,
+            recognize=recognize.recognizer.config,
+            llm=llm,
+            has_llm=backend is not None,
+            routing=routing,
+            fusion=fusion,
+            sentences=sentences,
+        )
+        self._steps = (
+            self._chain.split_step(),
+            self._chain.recognize_step(recognize),
+            self._chain.classify_step(backend),
+            self._chain.fuse_step(),
+        )
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 - the parts of a config
@@ -198,6 +199,7 @@ class LinkNER:
         Raises:
             TypeError: If it is given one text and no list.
             BackendError: If the LLM cannot answer any more.
+            StartupError: If the local model computes no number for a text.
         """
         if isinstance(texts, str):  # or each of its characters would be a text
             raise TypeError(f"expected a list of texts, found one, '{texts:.40}'; put it in [ ]")
@@ -213,11 +215,13 @@ class LinkNER:
 
         Raises:
             BackendError: If the LLM cannot answer any more.
+            StartupError: If the local model computes no number for a document.
         """
-        table = documents
-        for stage in self._stages:
-            table = apply_stage(stage, table)
-        return apply_stage(self._fuse, normalise_sources(table))
+        [unit] = self._chain.units_at_hand([documents])
+        for step in self._steps:
+            step(unit)
+        require_finite(unit)
+        return unit.documents
 
     def close(self) -> None:
         """End the engine that was started here; more than once does no harm."""

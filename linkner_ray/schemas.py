@@ -6,7 +6,10 @@ follow `LabelSet.classes`: non-entity first.
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from linkner_ray.errors import ContractError
 
@@ -150,3 +153,45 @@ def require_columns(table: pa.Table, names: Sequence[str]) -> None:
         found = table.schema.field(name).type
         if declared is not None and not found.equals(declared):
             raise ContractError(f"column '{name}' has type {found}, declared is {declared}")
+
+
+def list_offsets(lists: pa.ListArray) -> NDArray[np.int64]:
+    """Where each list begins among `lists.flatten()`, then the number of all values.
+
+    Those of Arrow itself begin elsewhere than at 0 in a slice, and may skip values at a null.
+    """
+    lengths = pc.fill_null(pc.list_value_length(lists), 0)
+    return offsets_of(lengths.to_numpy(zero_copy_only=False))
+
+
+def offsets_of(lengths: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where lists of these lengths begin among their values, then the number of all values."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def make_lists(
+    values: pa.Array, offsets: NDArray[np.int64], kind: pa.DataType | None = None
+) -> pa.ListArray:
+    """Lists of values, the first from `offsets[0]` up to `offsets[1]`.
+
+    Args:
+        values: Of all lists, one after the other.
+        offsets: As `list_offsets` or `offsets_of` give them.
+        kind: Type of the column; by default that of the values decides.
+    """
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=kind)
+
+
+def with_field(lists: pa.ListArray, name: str, values: pa.Array) -> pa.ListArray:
+    """Lists of structs with other values in one field; a null struct stays null.
+
+    Args:
+        lists: The lists.
+        name: Of the field.
+        values: One for each struct of all lists, of the field's type.
+    """
+    flat = lists.flatten()
+    columns = [values if field.name == name else flat.field(field.name) for field in flat.type]
+    mask = flat.is_null() if flat.null_count else None
+    structs = pa.StructArray.from_arrays(columns, fields=list(flat.type), mask=mask)
+    return make_lists(structs, list_offsets(lists), lists.type)

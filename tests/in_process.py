@@ -8,7 +8,6 @@ from pathlib import Path
 import linkner_ray.extract.job
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import plan_extraction
-from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.storage import Folder
 from tests.crawl import config_of, overrides
 from tests.fakes import ScriptedBackend
@@ -25,11 +24,9 @@ def by_digest(request):
     }
 
 
-def _llm_stages(llm, _cache, label_set):
-    return [ClassifySpans(ScriptedBackend(label_set, by_digest), label_set, config=llm)]
-
-
-run_in_process = partial(run_here, make_llm_stages=_llm_stages)
+run_in_process = partial(
+    run_here, start_llm=lambda chain: ScriptedBackend(chain.label_set, by_digest)
+)
 """What `pipeline.run_extraction` does, unit after unit, with an LLM that `by_digest` plays."""
 
 

@@ -19,7 +19,7 @@ import ray
 
 from linkner_ray.cli.app import main as linkner
 from linkner_ray.extract import pipeline
-from linkner_ray.extract.pipeline import RunStages
+from linkner_ray.extract.pipeline import RunStep
 
 HOLD = "hold"
 LOADED = "loaded"
@@ -41,21 +41,20 @@ def events(folder: Path) -> list[Event]:
     return [Event(role, node, int(process), unit) for role, node, process, unit, _ in names]
 
 
-class Watched(RunStages):
+class Watched(RunStep):
     """An actor that says what it begins."""
 
     folder: Path
     """Set by the driver; a class of a main module travels to the actors with all it holds."""
 
-    def __init__(self, make_stages) -> None:
-        super().__init__(make_stages)
-        asks = any(type(stage).__name__ == "ClassifySpans" for stage in self.stages)
-        self.role = "llm" if asks else "encoder"
+    def __init__(self, make_step) -> None:
+        super().__init__(make_step)
+        self.role = "llm" if make_step.func is pipeline._classify else "encoder"
         self.number = itertools.count(1)
         self.say(LOADED)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        for unit in batch["unit"].to_pylist():
+        for unit in batch["name"].to_pylist():
             self.say(unit)
         if self.role == "encoder":
             self.hold(next(self.number))
@@ -76,5 +75,5 @@ class Watched(RunStages):
 
 if __name__ == "__main__":
     Watched.folder = Path(sys.argv[1])
-    pipeline.RunStages = Watched
+    pipeline.RunStep = Watched
     sys.exit(linkner(["extract", *sys.argv[2:]]))

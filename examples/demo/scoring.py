@@ -9,9 +9,9 @@ import pyarrow.dataset as ds
 
 from linkner_ray.corpora.scores import score_entities
 from linkner_ray.errors import ContractError
-from linkner_ray.extract.pipeline import Chain, without_llm
 from linkner_ray.extract.plan import Plan
 from linkner_ray.reporting.run_report import ReportScores
+from linkner_ray.stages.chain import Chain
 
 Triples = list[set[tuple[int, int, str]]]
 
@@ -33,7 +33,7 @@ def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
     local = candidates.select(["doc_id", "sentences", "candidates"]).append_column(
         "text", linked["text"]
     )
-    local = without_llm(local, Chain.of(plan.config, plan.label_set))
+    local = Chain.of(plan.config, plan.label_set).decide_locally(local)
     expected = [{(start, end, label) for start, end, label in page["entities"]} for page in gold]
     return ReportScores(
         name=f"{len(gold)} labelled pages neither model was trained on",

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from linkner_ray.config import RoutingConfig, Uncertainty
 from linkner_ray.corpora.scores import Entity, document_counts
 from linkner_ray.evaluation.bootstrap import Interval, Resampler
-from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
+from linkner_ray.schemas import (
+    ASKED_ROUTES,
+    STAGE_COLUMNS,
+    list_offsets,
+    make_lists,
+    with_field,
+)
 from linkner_ray.spanner.estimates import estimate, recalibrated_estimate
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
@@ -221,14 +227,8 @@ def answers_of_routes(routed: pa.Table) -> pa.Table | None:
     asked = pc.is_in(routes, pa.array(ASKED_ROUTES))
     if pc.any(pc.and_(asked, flat.is_null())).as_py():
         return None
-    fields = [ANSWER.field(index) for index in range(ANSWER.num_fields)]
-    kept = pa.StructArray.from_arrays(
-        [flat.field(index) for index in range(ANSWER.num_fields)],
-        fields=fields,
-        mask=pc.or_(pc.invert(asked), flat.is_null()),
-    )
-    offsets = pc.subtract(answers.offsets, answers.offsets[0])
-    lists = pa.ListArray.from_arrays(offsets, kept, type=STAGE_COLUMNS["answers"])
+    places = pa.array(np.arange(len(flat)), mask=~asked.to_numpy(zero_copy_only=False))
+    lists = make_lists(flat.take(places), list_offsets(answers), STAGE_COLUMNS["answers"])
     return routed.drop_columns(["answers"]).append_column("answers", lists)
 
 
@@ -255,17 +255,7 @@ def answered_by_gold(candidates: pa.Table, gold: Gold) -> pa.Table:
 def with_uncertainty(table: pa.Table, values: FloatArray) -> pa.Table:
     """The same candidates with other uncertainties. Shape (N,), document after document."""
     lists = table["candidates"].combine_chunks()
-    flat = lists.flatten()
-    place = flat.type.get_field_index("uncertainty")
-    columns = [flat.field(index) for index in range(flat.type.num_fields)]
-    columns[place] = pa.array(values, pa.float32())
-    fields = [flat.type.field(index) for index in range(flat.type.num_fields)]
-    offsets = pc.subtract(lists.offsets, lists.offsets[0])
-    column = pa.ListArray.from_arrays(
-        offsets,
-        pa.StructArray.from_arrays(columns, fields=fields),
-        type=STAGE_COLUMNS["candidates"],
-    )
+    column = with_field(lists, "uncertainty", pa.array(values, pa.float32()))
     where = table.schema.get_field_index("candidates")
     return table.set_column(where, "candidates", column)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from linkner_ray.config import EvaluateConfig, EvaluateSet, LlmConfig, RoutingConfig, Uncertainty
+from linkner_ray.config import EvaluateConfig, EvaluateSet, RoutingConfig, Uncertainty
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import unreachable_spans
 from linkner_ray.corpora.mapping import map_labels
@@ -28,7 +28,7 @@ from linkner_ray.evaluation.plots import evaluation_pictures
 from linkner_ray.evaluation.recorded import extraction_f1
 from linkner_ray.evaluation.report import Ood, describe_evaluation
 from linkner_ray.evaluation.set_result import Judged, LabelledSet, SetResult, judge_set
-from linkner_ray.extract.pipeline import Chain, run_documents, set_quotas, without_llm
+from linkner_ray.extract.pipeline import run_documents
 from linkner_ray.labels import LabelSet, load_label_map
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
@@ -36,9 +36,8 @@ from linkner_ray.spanner.calibration.named_threshold import with_threshold
 from linkner_ray.spanner.calibration.thresholds import Thresholds
 from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
 from linkner_ray.spanner.estimates import missing_estimates
+from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.storage import Folder
 
 _METRICS = "metrics.json"
@@ -112,7 +111,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         first += len(own)
         linked = pa.concat_tables(staged.linked[rows])
         judged = Judged(
-            local=without_llm(linked, chain),
+            local=chain.decide_locally(linked),
             linked=linked,
             answered=pa.concat_tables(staged.answered[rows]),
             estimates={n: np.concatenate(v[rows]) for n, v in staged.estimates.items()},
@@ -202,7 +201,7 @@ def _run(
     asking = chain
     if config.study.ask_all and chain.has_llm:
         asking = replace(chain, routing=RoutingConfig(threshold=0.0))
-    run = run_documents(units, asking)
+    run = run_documents(units, asking, config.resources)
     linked = run.tables if asking is chain else _as_configured(run.tables, chain)
     uncertainty: dict[str, list[FloatArray]] = {
         config.recognize.uncertainty: [uncertainties(table) for table in run.tables]
@@ -216,9 +215,8 @@ def _run(
             uncertainty[name] = known
             continue
         recognize = config.recognize.model_copy(update={"uncertainty": name})
-        other = run_documents(
-            units, replace(chain, recognize=recognize, llm=LlmConfig(backend="none"))
-        )
+        alone = replace(chain, recognize=recognize, has_llm=False)
+        other = run_documents(units, alone, config.resources)
         for ours, theirs in zip(run.tables, other.tables, strict=True):
             _check_same_spans(ours, theirs, name)
         uncertainty[name] = [uncertainties(table) for table in other.tables]
@@ -231,11 +229,12 @@ def _as_configured(answered: Sequence[pa.Table], chain: Chain) -> list[pa.Table]
     """What the run as configured makes of candidates that all have answers."""
     bare = [table.drop_columns(["routes", "entities"]) for table in answered]
     linked = []
-    for table in set_quotas(bare, chain.routing):
-        routed = answers_of_routes(apply_stage(RouteSpans(chain.routing), table))
+    for unit in chain.units_at_hand(bare):
+        unit.apply(chain.route(unit.max_asked))
+        routed = answers_of_routes(unit.documents)
         if routed is None:
             raise ContractError("evaluate: every candidate was asked about, and one has no answer")
-        linked.append(apply_stage(FuseEntities(chain.fusion, chain.label_set.classes), routed))
+        linked.append(apply_stage(chain.fuse(), routed))
     return linked
 
 

@@ -1,14 +1,13 @@
 """The pipeline on Ray Data: units of shards in, part files out.
 
-A row of the dataset is a unit of work, its documents an Arrow table inside one cell. Ray may merge
-or split blocks as it likes, and a unit still arrives at each stage and at the writer whole.
+A row of the dataset is a unit. The steps of `stages.chain` are done by four kinds of processes:
+reading tasks, encoder actors, LLM actors and writing tasks.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import accumulate
 
 import pyarrow as pa
 import ray
@@ -16,41 +15,19 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 from ray.exceptions import RayError
 
-from linkner_ray.config import (
-    CacheConfig,
-    EvaluateConfig,
-    ExtractConfig,
-    FusionConfig,
-    LlmConfig,
-    RecognizeConfig,
-    ResourcesConfig,
-    RoutingConfig,
-)
+from linkner_ray.config import ExtractConfig, LlmConfig, OutputConfig, ResourcesConfig
 from linkner_ray.config.budget import Quota
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.extract.metrics import RunMetrics, count_rebuilds
-from linkner_ray.extract.resources import check_engine_gpus, check_resources
-from linkner_ray.extract.unit_steps import (
-    UNIT_ROW,
-    Row,
-    apply_stages,
-    fuse_units,
-    read_sources,
-    unit_of,
-    unpack,
-    write_units,
-)
+from linkner_ray.extract.resources import check_resources
+from linkner_ray.extract.unit_rows import rows_of, units_in
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends import start_backend
 from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.units import Source
-from linkner_ray.stages.classify_spans import ClassifySpans
-from linkner_ray.stages.contract import Stage, apply_stage
-from linkner_ray.stages.demonstration_source import load_demonstrations
-from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.recognize_when_needed import RecognizeWhenNeeded
-from linkner_ray.stages.route_spans import RouteSpans, set_quota
+from linkner_ray.stages.chain import Chain, Step, require_finite, units_of, write_unit
+from linkner_ray.stages.reuse import ReuseDocuments
+from linkner_ray.stages.unit import Unit
 
 MAX_SOURCE_BLOCKS = 4096
 """Blocks of planned shards; a larger corpus puts several shards into one."""
@@ -58,152 +35,9 @@ MAX_SOURCE_BLOCKS = 4096
 ONE_ROW_BLOCKS = 1
 """Block size in bytes that makes each unit a block of its own, so that units spread and stream."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """The stages from Recognition to fusion, as one run wants them."""
-
-    recognize: RecognizeConfig
-    routing: RoutingConfig
-    llm: LlmConfig
-    fusion: FusionConfig
-    resources: ResourcesConfig
-    label_set: LabelSet
-    """Of the checkpoint."""
-
-    cache: CacheConfig = field(default_factory=CacheConfig)
-
-    @classmethod
-    def of(cls, config: ExtractConfig | EvaluateConfig, label_set: LabelSet) -> "Chain":
-        """The parts of a job's config that the chain needs."""
-        return cls(
-            recognize=config.recognize,
-            routing=config.routing,
-            llm=config.llm,
-            fusion=config.fusion,
-            resources=_without_idle_gpus(config.resources, config.llm),
-            label_set=label_set,
-            cache=config.cache,
-        )
-
-    @property
-    def has_llm(self) -> bool:
-        """Whether there is anybody to ask."""
-        return self.llm.backend != "none"
-
-
-def _without_idle_gpus(resources: ResourcesConfig, llm: LlmConfig) -> ResourcesConfig:
-    """A replay computes nothing, whatever the engine it stands for took."""
-    return resources.model_copy(update={"llm_gpus": 0.0}) if llm.backend == "replay" else resources
-
-
-class RunStages:
-    """Actor class: applies stages to each unit of a block; the models live as long as the actor."""
-
-    def __init__(self, make_stages: Callable[[], Sequence[Stage]]) -> None:
-        """Load the models."""
-        self.stages = make_stages()
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add the stages' columns to each unit's documents."""
-        return pa.Table.from_pylist(
-            [apply_stages(row, self.stages) for row in batch.to_pylist()], schema=UNIT_ROW
-        )
-
-
-def _recognize(config: RecognizeConfig) -> Stage:
-    # Not at the top: workers that read and write would load torch with this module.
-    from linkner_ray.stages.recognize_spans import RecognizeSpans
-
-    return RecognizeSpans(config)
-
-
-def _encoder_stages(
-    recognize: RecognizeConfig, routing: RoutingConfig, *, has_llm: bool, when_needed: bool
-) -> list[Stage]:
-    first = (
-        RecognizeWhenNeeded(partial(_recognize, recognize))
-        if when_needed
-        else _recognize(recognize)
-    )
-    return [first, RouteSpans(routing, has_llm=has_llm)]
-
-
-def _llm_stages(
-    llm: LlmConfig, cache: CacheConfig, label_set: LabelSet, *, own_cores: bool = False
-) -> list[Stage]:
-    if llm.backend == "none":
-        return [ClassifySpans(None, label_set, config=llm)]
-    demonstrations = load_demonstrations(llm, label_set)
-    backend = start_backend(llm, label_set, cache, own_cores=own_cores, on_rebuild=count_rebuilds())
-    return [ClassifySpans(backend, label_set, config=llm, demonstrations=demonstrations)]
-
-
-def add_model_stages(units: Dataset, chain: Chain, *, when_needed: bool = False) -> Dataset:
-    """Recognition and Detection on encoder actors, Classification on LLM actors.
-
-    Args:
-        units: Rows of `UNIT_ROW`.
-        chain: The stages.
-        when_needed: Whether encoders are loaded only when a document needs one.
-    """
-    resources = chain.resources
-    make_encoder_stages = partial(
-        _encoder_stages,
-        chain.recognize,
-        chain.routing,
-        has_llm=chain.has_llm,
-        when_needed=when_needed,
-    )
-    make_llm_stages = partial(
-        _llm_stages,
-        chain.llm,
-        chain.cache,
-        chain.label_set,
-        # One alone may use what others leave idle; several would crowd the same cores.
-        own_cores=resources.llm_actors > 1,
-    )
-    units = units.map_batches(
-        RunStages,
-        fn_constructor_args=(make_encoder_stages,),
-        batch_format="pyarrow",
-        batch_size=_batch_size(resources.encoder_gpus),
-        num_cpus=resources.encoder_cpus,
-        num_gpus=resources.encoder_gpus,
-        compute=ActorPoolStrategy(
-            min_size=resources.encoder_actors,
-            max_size=resources.max_encoder_actors or resources.encoder_actors,
-        ),
-    )
-    if not chain.has_llm:
-        return units.map_batches(
-            partial(_stages_once, make_llm_stages),
-            batch_format="pyarrow",
-            num_cpus=resources.write_cpus,
-        )
-    return units.map_batches(
-        RunStages,
-        fn_constructor_args=(make_llm_stages,),
-        batch_format="pyarrow",
-        batch_size=_batch_size(resources.llm_gpus),
-        num_cpus=resources.llm_cpus,
-        num_gpus=resources.llm_gpus,
-        compute=ActorPoolStrategy(
-            size=resources.llm_actors,
-            max_concurrent_calls_per_actor=resources.llm_concurrent_units,
-            enable_true_multi_threading=True,
-        ),
-    )
-
-
-def _batch_size(num_gpus: float) -> int | None:
-    """Ray refuses whole blocks as batches for actors on GPUs; a block is one unit anyway."""
-    return 1 if num_gpus else None
-
-
-def _stages_once(make_stages: Callable[[], Sequence[Stage]], batch: pa.Table) -> pa.Table:
-    """The same as `RunStages` for stages that hold no model."""
-    return RunStages(make_stages)(batch)
+_SHARD_ROW = pa.schema(
+    [("source", pa.string()), ("done", pa.list_(pa.int64())), ("quota", pa.string())]
+)
 
 
 def run_extraction(  # noqa: PLR0913 - a plan in its parts
@@ -229,41 +63,72 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
         LinknerError: What a stage or an actor's start raised.
     """
     chain = Chain.of(config, label_set)
-    _prepare(chain)
-    quotas = _quotas(chain, sources)
-    items: list[Row] = [
-        {
-            "source": json.dumps(asdict(source)),
-            "done": done,
-            "quota": json.dumps(asdict(quotas[source.path])) if quotas else None,
-        }
-        for source, done in todo
-    ]
-    schema = pa.schema(
-        [("source", pa.string()), ("done", pa.list_(pa.int64())), ("quota", pa.string())]
-    )
-    read = partial(
-        read_sources,
-        plan_digest=plan_digest,
-        config=config.input,
-        sentences=config.sentences,
-        raw_chars=config.errors.raw_chars,
-    )
+    resources = _prepare(chain, config.resources)
+    read = partial(read_shards, config=config, plan_digest=plan_digest)
     if previous is not None:
         # Once for each machine, in memory that its workers share.
         read = partial(_read_beside, ray.put(previous), read)
-    write = partial(write_units, output=config.output, fusion=config.fusion, label_set=label_set)
-    units = _blocks_of(items, schema).map_batches(
-        read, batch_format="pyarrow", num_cpus=config.resources.read_cpus
+    units = _blocks_of(shard_rows(chain, todo, sources)).map_batches(
+        read, batch_format="pyarrow", num_cpus=resources.read_cpus
     )
-    unit_results = add_model_stages(units, chain, when_needed=previous is not None).map_batches(
-        write, batch_format="pyarrow", num_cpus=config.resources.write_cpus
+    units = add_model_steps(units, chain, resources, when_needed=previous is not None)
+    written = units.map_batches(
+        partial(_write, chain, config.output),
+        batch_format="pyarrow",
+        num_cpus=resources.write_cpus,
     )
     metrics = RunMetrics(shards=len(todo))
-    for row in _rows(unit_results):
-        unit_result = UnitResult.from_record(json.loads(str(row["unit_result"])))
-        metrics.add(unit_result)
-        yield unit_result
+    for batch in _batches(written):
+        for content in batch["unit_result"].to_pylist():
+            unit_result = UnitResult.from_record(json.loads(content))
+            metrics.add(unit_result)
+            yield unit_result
+
+
+def shard_rows(
+    chain: Chain, todo: Sequence[tuple[Source, list[int]]], sources: Sequence[Source]
+) -> pa.Table:
+    """What reading tasks are told, a row a shard; arguments as in `run_extraction`."""
+    quotas = chain.quotas([source.size for source in sources])
+    quota_of = dict(zip([source.path for source in sources], quotas, strict=True))
+    rows = [
+        {
+            "source": json.dumps(asdict(source)),
+            "done": done,
+            "quota": quota and json.dumps(asdict(quota)),
+        }
+        for source, done in todo
+        for quota in [quota_of[source.path]]
+    ]
+    return pa.Table.from_pylist(rows, schema=_SHARD_ROW)
+
+
+def read_shards(
+    batch: pa.Table,
+    *,
+    config: ExtractConfig,
+    plan_digest: str,
+    previous: PreviousRun | None = None,
+) -> Iterator[pa.Table]:
+    """Read the units of shards; a table for each, of schema `unit_rows.UNIT_ROW`.
+
+    Args:
+        batch: Rows of `shard_rows`.
+        config: Of the run.
+        plan_digest: Digest of what decides the output.
+        previous: Run from which what is known of a text is reused.
+    """
+    reuse = None if previous is None else ReuseDocuments(previous)
+    for row in batch.to_pylist():
+        for unit in units_of(
+            Source(**json.loads(row["source"])),
+            config,
+            plan_digest=plan_digest,
+            done=frozenset(row["done"]),
+            quota=None if row["quota"] is None else Quota(**json.loads(row["quota"])),
+            reuse=reuse,
+        ):
+            yield rows_of([unit])
 
 
 def _read_beside(
@@ -273,17 +138,93 @@ def _read_beside(
     yield from read(batch, previous=ray.get(previous))
 
 
-def _quotas(chain: Chain, sources: Sequence[Source]) -> dict[str, Quota]:
-    """Part of each shard, by path, in a budget of calls; nothing for another budget or none."""
-    calls = chain.routing.max_calls
-    if calls is None:
-        return {}
-    total = sum(source.size for source in sources)
-    before = accumulate((source.size for source in sources), initial=0)
-    return {
-        source.path: Quota(calls=calls, total_bytes=total, bytes_before=position)
-        for source, position in zip(sources, before, strict=False)
-    }
+def _write(chain: Chain, output: OutputConfig, batch: pa.Table) -> pa.Table:
+    """Units to files and unit results."""
+    fuse = chain.fuse_step()
+    unit_results = []
+    for unit in units_in(batch):
+        fuse(unit)
+        unit_results.append(json.dumps(asdict(write_unit(unit, output))))
+    return pa.table({"unit_result": pa.array(unit_results, pa.string())})
+
+
+class RunStep:
+    """Actor class: does a step with each unit; its models live as long as the actor."""
+
+    def __init__(self, make_step: Callable[[], Step]) -> None:
+        """Load the models."""
+        self.step = make_step()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The units after the step."""
+        units = list(units_in(batch))
+        for unit in units:
+            self.step(unit)
+        return rows_of(units)
+
+
+def _recognize(chain: Chain, *, when_needed: bool) -> Step:
+    return chain.recognize_step(chain.load_recognizer(when_needed=when_needed))
+
+
+def _classify(chain: Chain, *, own_cores: bool) -> Step:
+    return chain.classify_step(chain.start_llm(own_cores=own_cores, on_rebuild=count_rebuilds()))
+
+
+def _step_once(make_step: Callable[[], Step], batch: pa.Table) -> pa.Table:
+    """The same as `RunStep` for a step that holds no model."""
+    return RunStep(make_step)(batch)
+
+
+def add_model_steps(
+    units: Dataset, chain: Chain, resources: ResourcesConfig, *, when_needed: bool = False
+) -> Dataset:
+    """Recognition and Detection on encoder actors, Classification on LLM actors.
+
+    Args:
+        units: Rows of `unit_rows.UNIT_ROW`.
+        chain: The stages.
+        resources: Actors, and what each takes.
+        when_needed: Whether encoders are loaded only when a document needs one.
+    """
+    units = units.map_batches(
+        RunStep,
+        fn_constructor_args=(partial(_recognize, chain, when_needed=when_needed),),
+        batch_format="pyarrow",
+        batch_size=_batch_size(resources.encoder_gpus),
+        num_cpus=resources.encoder_cpus,
+        num_gpus=resources.encoder_gpus,
+        compute=ActorPoolStrategy(
+            min_size=resources.encoder_actors,
+            max_size=resources.max_encoder_actors or resources.encoder_actors,
+        ),
+    )
+    if not chain.has_llm:
+        return units.map_batches(
+            partial(_step_once, partial(chain.classify_step, None)),
+            batch_format="pyarrow",
+            num_cpus=resources.write_cpus,
+        )
+    # One engine alone may use what others leave idle; several would crowd the same cores.
+    own_cores = resources.llm_actors > 1
+    return units.map_batches(
+        RunStep,
+        fn_constructor_args=(partial(_classify, chain, own_cores=own_cores),),
+        batch_format="pyarrow",
+        batch_size=_batch_size(resources.llm_gpus),
+        num_cpus=resources.llm_cpus,
+        num_gpus=resources.llm_gpus,
+        compute=ActorPoolStrategy(
+            size=resources.llm_actors,
+            max_concurrent_calls_per_actor=resources.llm_concurrent_units,
+            enable_true_multi_threading=True,
+        ),
+    )
+
+
+def _batch_size(num_gpus: float) -> int | None:
+    """Ray refuses whole blocks as batches for actors on GPUs; a block is one unit anyway."""
+    return 1 if num_gpus else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,69 +237,49 @@ class StagedDocuments:
     seconds: dict[str, float]
     """Seconds of each stage, summed over the tables."""
 
+    @classmethod
+    def of(cls, units: Iterable[Unit]) -> "StagedDocuments":
+        """Units that have passed all stages, in any order.
 
-def run_documents(tables: Sequence[pa.Table], chain: Chain) -> StagedDocuments:
+        Raises:
+            StartupError: If the local model computed no number for a document.
+        """
+        ordered = sorted(units, key=lambda unit: unit.first_record)
+        seconds: dict[str, float] = {}
+        for unit in ordered:
+            require_finite(unit)
+            for stage, spent in unit.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + spent
+        return cls(tables=tuple(unit.documents for unit in ordered), seconds=seconds)
+
+
+def run_documents(
+    tables: Sequence[pa.Table], chain: Chain, resources: ResourcesConfig
+) -> StagedDocuments:
     """Send tables of documents with sentences through the model stages; nothing is written.
 
     Raises:
         LinknerError: What a stage or an actor's start raised.
     """
-    _prepare(chain)
-    items = [
-        unit_of(table, f"{index:010d}")
-        for index, table in enumerate(set_quotas(tables, chain.routing))
-    ]
-    fused = add_model_stages(_blocks_of(items, UNIT_ROW), chain).map_batches(
-        partial(fuse_units, fusion=chain.fusion, label_set=chain.label_set),
-        batch_format="pyarrow",
-        num_cpus=chain.resources.write_cpus,
+    resources = _prepare(chain, resources)
+    units = _blocks_of(rows_of(chain.units_at_hand(tables)))
+    fused = add_model_steps(units, chain, resources).map_batches(
+        partial(_fuse, chain), batch_format="pyarrow", num_cpus=resources.write_cpus
     )
-    rows = sorted(_rows(fused), key=lambda row: str(row["unit"]))
-    seconds: dict[str, float] = {}
-    for row in rows:
-        for stage, spent in json.loads(str(row["seconds"])).items():
-            seconds[stage] = seconds.get(stage, 0.0) + spent
-    return StagedDocuments(tables=tuple(unpack(row["documents"]) for row in rows), seconds=seconds)
+    return StagedDocuments.of(unit for batch in _batches(fused) for unit in units_in(batch))
 
 
-def set_quotas(tables: Sequence[pa.Table], routing: RoutingConfig) -> list[pa.Table]:
-    """Documents at hand, each table marked with its part of a budget in calls, if there is one."""
-    if routing.max_calls is None:
-        return list(tables)
-    # They have no size; each document counts as one byte.
-    ends = list(accumulate((table.num_rows for table in tables), initial=0))
-    quota = Quota(calls=routing.max_calls, total_bytes=ends[-1])
-    parts = map(quota.between, ends, ends[1:])
-    return [set_quota(table, part) for table, part in zip(tables, parts, strict=True)]
+def _fuse(chain: Chain, batch: pa.Table) -> pa.Table:
+    """Units with entities; answers keep their sources."""
+    units = list(units_in(batch))
+    for unit in units:
+        unit.apply(chain.fuse())
+    return rows_of(units)
 
 
-def without_llm(table: pa.Table, chain: Chain) -> pa.Table:
-    """The same candidates as the local model alone would have them, worked out on the spot.
-
-    Args:
-        table: With `text`, `sentences` and `candidates`.
-        chain: Of the run.
-
-    Returns:
-        The table with `routes`, `answers` and `entities` of a run without an LLM.
-    """
-    table = table.drop_columns(
-        [n for n in ("routes", "answers", "entities") if n in table.schema.names]
-    )
-    stages: list[Stage] = [
-        RouteSpans(chain.routing, has_llm=False),
-        ClassifySpans(None, chain.label_set, config=chain.llm),
-        FuseEntities(chain.fusion, chain.label_set.classes),
-    ]
-    for stage in stages:
-        table = apply_stage(stage, table)
-    return table
-
-
-def _prepare(chain: Chain) -> None:
-    resources = chain.resources
-    if chain.llm.backend == "vllm":
-        check_engine_gpus(resources, parts=chain.llm.tensor_parallel_size)
+def _prepare(chain: Chain, resources: ResourcesConfig) -> ResourcesConfig:
+    """Check that the cluster can hold what a run takes, which is returned, and set Ray Data up."""
+    resources = without_idle_gpus(resources, chain.llm)
     if resources.check:
         known = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = [node["Resources"] for node in known if node["Alive"]]
@@ -369,23 +290,26 @@ def _prepare(chain: Chain) -> None:
     context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
     context.target_max_block_size = ONE_ROW_BLOCKS
     context.wait_for_min_actors_s = int(resources.startup_timeout_s)
+    return resources
 
 
-def _blocks_of(items: Sequence[Row], schema: pa.Schema) -> Dataset:
+def without_idle_gpus(resources: ResourcesConfig, llm: LlmConfig) -> ResourcesConfig:
+    """What a run takes: a replay computes nothing, whatever the engine it stands for took."""
+    return resources.model_copy(update={"llm_gpus": 0.0}) if llm.backend == "replay" else resources
+
+
+def _blocks_of(rows: pa.Table) -> Dataset:
     """A dataset of up to MAX_SOURCE_BLOCKS blocks."""
-    share = -(-len(items) // MAX_SOURCE_BLOCKS) or 1
+    share = -(-rows.num_rows // MAX_SOURCE_BLOCKS) or 1
     return ray.data.from_arrow(
-        [
-            pa.Table.from_pylist(items[first : first + share], schema=schema)
-            for first in range(0, len(items), share)
-        ]
+        [rows.slice(first, share) for first in range(0, rows.num_rows, share)]
     )
 
 
-def _rows(dataset: Dataset) -> Iterator[Row]:
+def _batches(dataset: Dataset) -> Iterator[pa.Table]:
     """Run a dataset; an error of ours inside one of Ray's comes out as itself."""
     try:
-        yield from dataset.iter_rows()
+        yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None)
     except RayError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, LinknerError):

@@ -27,12 +27,9 @@ from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.prompts import Answer, Request, Verdict
 from linkner_ray.readers.sampling import ShardSample, draw_sample
 from linkner_ray.schemas import ASKED_ROUTES
-from linkner_ray.stages.classify_spans import ClassifySpans
+from linkner_ray.stages.chain import Chain, require_finite
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.demonstration_source import load_demonstrations
-from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
-from linkner_ray.stages.split_sentences import SplitSentences
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
@@ -182,21 +179,28 @@ def estimate_run(
 
     Raises:
         StartupError: If the checkpoint, the LLM's tokenizer or, to be measured, the LLM do not
-            load.
+            load, or the local model computes no number for a document.
     """
     config = plan.config
-    recognize = RecognizeSpans(config.recognize)
     recorder = _Recorder(config.llm, plan.label_set)
+    # Whatever may be asked about gets an answer, and so the key of its question.
+    anything = config.routing.model_copy(update={"threshold": 0.0, "budget": None})
+    chain = replace(Chain.of(config, plan.label_set), routing=anything, has_llm=True)
+    steps = (
+        chain.split_step(),
+        chain.recognize_step(chain.load_recognizer()),
+        chain.classify_step(recorder),
+    )
     samples, seconds = [], 0.0
     for sample in draw_sample(
         plan.sources, config.input, documents=settings.documents, seed=settings.seed
     ):
-        table = apply_stage(SplitSentences(config.sentences), sample.table)
-        started = time.perf_counter()
-        table = apply_stage(recognize, table)
-        seconds += time.perf_counter() - started
-        table = _with_questions(table, config, recorder, plan.label_set)
-        samples.append(replace(sample, table=table))
+        [unit] = chain.units_at_hand([sample.table])
+        for step in steps:
+            step(unit)
+        require_finite(unit)
+        seconds += unit.seconds["RecognizeSpans"]
+        samples.append(replace(sample, table=unit.documents))
     sampled_words = sum(_num_words(sample.table) for sample in samples)
     words_per_s = sampled_words / seconds if seconds else 0.0
     requests_per_s = settings.requests_per_s or config.routing.requests_per_s
@@ -241,21 +245,6 @@ def known_answers(config: ExtractConfig, label_set: LabelSet) -> IsKnown | None:
         return [key in found for key in keys]
 
     return is_known
-
-
-def _with_questions(
-    table: pa.Table, config: ExtractConfig, recorder: _Recorder, label_set: LabelSet
-) -> pa.Table:
-    """Documents with an answer, and so the key of a question, for whatever may be asked about."""
-    anything = config.routing.model_copy(update={"threshold": 0.0, "budget": None})
-    table = apply_stage(RouteSpans(anything), table)
-    classify = ClassifySpans(
-        recorder,
-        label_set,
-        config=config.llm,
-        demonstrations=load_demonstrations(config.llm, label_set),
-    )
-    return apply_stage(classify, table)
 
 
 def _at_threshold(

@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 
 DECIDING = (
-    "config/budget.py", "corpora", "extract/pipeline.py", "extract/unit_steps.py", "labels.py",
+    "config/budget.py", "corpora", "labels.py",
     "llm", "readers", "runs/counters.py", "runs/folder.py", "runs/units.py", "schemas.py",
     "spanner", "spans.py", "stages",
 )  # fmt: skip

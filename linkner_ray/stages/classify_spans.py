@@ -16,7 +16,7 @@ from linkner_ray.llm.context import AskedSpan, ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations
 from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import Answer, PromptBuilder, Request, Verdict
-from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS
+from linkner_ray.schemas import ANSWER, ASKED_ROUTES, STAGE_COLUMNS, list_offsets, make_lists
 
 
 class ClassifySpans:
@@ -74,10 +74,10 @@ class ClassifySpans:
         is_local = np.ones(len(indices), dtype=bool)
         indices[routed], is_local[routed] = answer_of, False
         answers = pa.array([asdict(answer) for answer in distinct], type=ANSWER)
-        column = pa.ListArray.from_arrays(
-            _offsets(routes),
+        column = make_lists(
             answers.take(pa.array(indices, mask=is_local)),
-            type=STAGE_COLUMNS["answers"],
+            list_offsets(routes),
+            STAGE_COLUMNS["answers"],
         )
         return batch.append_column("answers", column)
 
@@ -119,7 +119,7 @@ class ClassifySpans:
         candidates = batch["candidates"].combine_chunks()
         if len(candidates.flatten()) != len(batch["routes"].combine_chunks().flatten()):
             raise ContractError("ClassifySpans: `routes` is not aligned with `candidates`")
-        rows = np.searchsorted(_offsets(candidates).to_numpy(), routed, side="right") - 1
+        rows = np.searchsorted(list_offsets(candidates), routed, side="right") - 1
         chosen = candidates.flatten().take(pa.array(routed))
         sentence, start, end = (chosen.field(n).to_pylist() for n in ("sentence", "start", "end"))
         shown_row, text, bounds = -1, "", []
@@ -152,11 +152,6 @@ def _known_answers(batch: pa.Table) -> dict[str, Answer]:
         )
         for row in kept
     }
-
-
-def _offsets(lists: pa.ListArray) -> pa.Array:
-    """Offsets into `lists.flatten()`; those of a sliced array do not begin at zero."""
-    return pc.subtract(lists.offsets, lists.offsets[0])
 
 
 def _sentence_bounds(sentences: pa.ListScalar) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from linkner_ray.config import FusionConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import NON_ENTITY
-from linkner_ray.schemas import ENTITY, STAGE_COLUMNS
+from linkner_ray.schemas import ENTITY, STAGE_COLUMNS, make_lists, offsets_of
 from linkner_ray.spans import RankedSpan, keep_flat
 
 _CANDIDATE_FIELDS = ("start", "end", "label", "label_probs", "uncertainty", "kind")
@@ -97,13 +97,13 @@ class FuseEntities:
                 or label is none of the known.
         """
         rows: list[tuple[Any, ...]] = []
-        offsets = [0]
+        lengths = []
         for text, document in zip(batch["text"].to_pylist(), _documents(batch), strict=True):
             fused = [kept for judged in document if (kept := self._fuse(judged)) is not None]
             kept_indices = keep_flat([entity.ranked() for entity in fused])
             rows.extend(_entity_row(fused[index], text) for index in kept_indices)
-            offsets.append(len(rows))
-        return batch.append_column("entities", _entity_lists(rows, offsets))
+            lengths.append(len(kept_indices))
+        return batch.append_column("entities", _entity_lists(rows, lengths))
 
     def _fuse(self, judged: _Judged) -> _Fused | None:
         """What becomes of one candidate; None if it is no entity."""
@@ -245,11 +245,10 @@ def _entity_row(entity: _Fused, text: str) -> tuple[Any, ...]:
     )
 
 
-def _entity_lists(rows: Sequence[tuple[Any, ...]], offsets: Sequence[int]) -> pa.ListArray:
+def _entity_lists(rows: Sequence[tuple[Any, ...]], lengths: Sequence[int]) -> pa.ListArray:
     """Entities of all documents, one list a document."""
     columns = list(zip(*rows, strict=True)) or [()] * ENTITY.num_fields
     fields = [ENTITY.field(index) for index in range(ENTITY.num_fields)]
     arrays = [pa.array(c, field.type) for c, field in zip(columns, fields, strict=True)]
     entities = pa.StructArray.from_arrays(arrays, fields=fields)
-    positions = pa.array(offsets, pa.int32())
-    return pa.ListArray.from_arrays(positions, entities, type=STAGE_COLUMNS["entities"])
+    return make_lists(entities, offsets_of(lengths), STAGE_COLUMNS["entities"])

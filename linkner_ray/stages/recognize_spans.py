@@ -3,20 +3,17 @@
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.labels import LabelSet
-from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS
+from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS, list_offsets, make_lists, offsets_of
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import load_recognizer
 from linkner_ray.spanner.span_table import CandidateTable
-
-Positions = npt.NDArray[np.int64]
 
 
 class RecognizeSpans:
@@ -78,9 +75,9 @@ class _Tokens:
     def __init__(self, batch: pa.Table) -> None:
         self._texts = batch["text"].to_pylist()
         documents = batch["sentences"].combine_chunks()
-        self.of_document = _offsets(documents)
+        self.of_document = list_offsets(documents)
         lists = pc.struct_field(documents.flatten(), "tokens")
-        self.of_sentence = _offsets(lists)
+        self.of_sentence = list_offsets(lists)
         tokens = lists.flatten()
         self.starts, self.ends = (
             pc.struct_field(tokens, name).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -99,21 +96,14 @@ class _Tokens:
         return words
 
 
-def _offsets(lists: pa.ListArray) -> Positions:
-    """Where each list begins among the flattened values, counted from 0 even in a slice."""
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-
-
 def _column(table: CandidateTable, tokens: _Tokens, label_set: LabelSet) -> pa.ListArray:
     """Candidates as the declared column; token positions become code points here."""
     spans = table.spans
     first_token = tokens.of_sentence[spans.sentence]
     document = np.searchsorted(tokens.of_document, spans.sentence, side="right") - 1
     num_spans, num_classes = spans.probs.shape
-    probs = pa.ListArray.from_arrays(
-        pa.array(np.arange(num_spans + 1) * num_classes, pa.int32()),
-        pa.array(spans.probs.reshape(-1), pa.float32()),
+    probs = make_lists(
+        pa.array(spans.probs.reshape(-1), pa.float32()), offsets_of([num_classes] * num_spans)
     )
     columns = {
         "sentence": spans.sentence - tokens.of_document[document],
@@ -128,5 +118,4 @@ def _column(table: CandidateTable, tokens: _Tokens, label_set: LabelSet) -> pa.L
         [pa.array(columns[field.name], field.type) for field in CANDIDATE], fields=list(CANDIDATE)
     )
     counts = np.bincount(document, minlength=len(tokens.of_document) - 1)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, candidates, type=STAGE_COLUMNS["candidates"])
+    return make_lists(candidates, offsets_of(counts), STAGE_COLUMNS["candidates"])

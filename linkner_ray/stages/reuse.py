@@ -1,7 +1,6 @@
 """What another run knows of a text is reused, so that it need not be found out again."""
 
-import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,10 +11,7 @@ import pyarrow.compute as pc
 from linkner_ray.runs.finished import PartCache
 from linkner_ray.runs.previous import NEW_TEXT, REDONE_PREFIX, REUSED, PreviousRun
 from linkner_ray.runs.row_index import Place, document_digest
-from linkner_ray.schemas import STAGE_COLUMNS
-
-_COUNTS = b"linkner.reuse_counters"
-"""Where a table carries what was reused, in the metadata of its schema."""
+from linkner_ray.schemas import STAGE_COLUMNS, list_offsets, make_lists, offsets_of
 
 _CACHED_FILES = 4
 """Tables of candidates at hand at once, megabytes each; a unit reads each file once."""
@@ -25,12 +21,6 @@ _CACHED_DIGESTS = 1024
 
 _COLUMN_OF = {"sentences": "sentences", "candidates": "candidates", "known_answers": "answers"}
 """Columns that are added, and those of the earlier run that they come from."""
-
-
-def reuse_counters(table: pa.Table) -> dict[str, int]:
-    """Counters of what `ReuseDocuments` did for a unit; none where it was not at work."""
-    found: dict[str, int] = json.loads((table.schema.metadata or {}).get(_COUNTS, b"{}"))
-    return found
 
 
 class ReuseDocuments:
@@ -51,25 +41,32 @@ class ReuseDocuments:
         self._digests = PartCache(previous.url, size=_CACHED_DIGESTS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add what is known, and count the documents by what becomes of them.
+        """Add what is known.
 
         Raises:
             DataError: If a file of the other run is missing or damaged.
         """
         places = self._places(batch["text"].to_pylist())
-        known = [place for place in places if place is not None]
-        obstacle = self._previous.obstacle
         columns = self._columns(places)
-        if obstacle is not None:
+        if self._previous.obstacle is not None:
             for name in ("sentences", "candidates"):
                 columns[name] = pa.nulls(len(places), STAGE_COLUMNS[name])
-        counts = Counter({REUSED: 0, f"{REDONE_PREFIX}{NEW_TEXT}": len(places) - len(known)})
-        counts[REUSED if obstacle is None else f"{REDONE_PREFIX}{obstacle}"] += len(known)
-        counts["candidates_reused"] = len(columns["candidates"].flatten())
         for name, column in columns.items():
             batch = batch.append_column(name, column)
-        metadata = {**(batch.schema.metadata or {}), _COUNTS: json.dumps(counts).encode()}
-        return batch.replace_schema_metadata(metadata)
+        return batch
+
+    def counters(self, table: pa.Table) -> dict[str, int]:
+        """Counters of what was reused for a unit.
+
+        Args:
+            table: As the stage gave it, before later stages fill its nulls.
+        """
+        known = table.num_rows - table["known_answers"].null_count
+        reused = table.num_rows - table["candidates"].null_count
+        counts = {REUSED: reused, f"{REDONE_PREFIX}{NEW_TEXT}": table.num_rows - known}
+        if self._previous.obstacle is not None:
+            counts[f"{REDONE_PREFIX}{self._previous.obstacle}"] = known
+        return {**counts, "candidates_reused": len(pc.list_flatten(table["candidates"]))}
 
     def _places(self, texts: Sequence[str]) -> list[Place | None]:
         """Where each text lies in the other run."""
@@ -116,8 +113,5 @@ def _with_answer(answers: pa.ListArray) -> pa.ListArray:
     flat = answers.flatten()
     is_kept = pc.fill_null(pc.not_equal(flat.field("verdict"), "failed"), fill_value=False)
     kept = is_kept.to_numpy(zero_copy_only=False)
-    offsets = pc.subtract(answers.offsets, answers.offsets[0]).to_numpy()
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return pa.ListArray.from_arrays(
-        pa.array(before[offsets], pa.int32()), flat.filter(is_kept), type=answers.type
-    )
+    kept_before = offsets_of(kept)
+    return make_lists(flat.filter(is_kept), kept_before[list_offsets(answers)], answers.type)

@@ -11,18 +11,9 @@ from numpy.typing import NDArray
 from linkner_ray.config import RoutingConfig
 from linkner_ray.config.budget import share_of
 from linkner_ray.errors import ContractError
-from linkner_ray.schemas import ROUTES, STAGE_COLUMNS
+from linkner_ray.schemas import ROUTES, STAGE_COLUMNS, list_offsets, make_lists
 
 _LOCAL, _LLM, _AUDIT, _OVER_BUDGET = range(len(ROUTES))
-
-_MAX_ASKED = b"linkner.max_asked"
-"""Where a table carries what its unit may ask, in the metadata of its schema."""
-
-
-def set_quota(table: pa.Table, max_asked: int) -> pa.Table:
-    """A unit's documents, marked with the candidates of it that may be asked about."""
-    metadata = {**(table.schema.metadata or {}), _MAX_ASKED: str(max_asked).encode()}
-    return table.replace_schema_metadata(metadata)
 
 
 class RouteSpans:
@@ -39,22 +30,26 @@ class RouteSpans:
     reads: ClassVar[tuple[str, ...]] = ("doc_id", "candidates")
     adds: ClassVar[tuple[str, ...]] = ("routes",)
 
-    def __init__(self, config: RoutingConfig, *, has_llm: bool = True) -> None:
-        """Take the rules of one run.
+    def __init__(
+        self, config: RoutingConfig, *, has_llm: bool = True, max_asked: int | None = None
+    ) -> None:
+        """Take the rules of one unit.
 
         Args:
             config: What is asked about, and how much of it.
-            has_llm: Whether anybody is there to ask; without, every route is "local".
+            has_llm: Whether there is an LLM to ask; without, every route is "local".
+            max_asked: The unit's part of a budget in calls.
         """
         self.config = config
         self.has_llm = has_llm
+        self.max_asked = max_asked
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add `routes`, one of `schemas.ROUTES` per candidate, aligned with `candidates`.
 
         Raises:
             ContractError: If `candidates` is null for a document, an uncertainty is null, or the
-                budget is a number of calls and nobody has said what the unit gets of them.
+                budget is a number of calls and `max_asked` is None.
         """
         lists = batch["candidates"].combine_chunks()
         if lists.null_count:
@@ -63,12 +58,9 @@ class RouteSpans:
         routes = np.full(len(candidates), _LOCAL)
         if self.has_llm:
             doc_ids = batch["doc_id"].combine_chunks().take(pc.list_parent_indices(lists))
-            routes = self._routes(candidates, doc_ids, max_asked=self._max_asked(batch, candidates))
-        # The offsets of a sliced table do not begin at zero.
-        offsets = pc.subtract(lists.offsets, lists.offsets[0])
-        column = pa.ListArray.from_arrays(
-            offsets, pa.array(ROUTES).take(pa.array(routes)), type=STAGE_COLUMNS["routes"]
-        )
+            routes = self._routes(candidates, doc_ids, max_asked=self._max_asked(len(candidates)))
+        names = pa.array(ROUTES).take(pa.array(routes))
+        column = make_lists(names, list_offsets(lists), STAGE_COLUMNS["routes"])
         return batch.append_column("routes", column)
 
     def _routes(
@@ -118,18 +110,17 @@ class RouteSpans:
         order = np.argsort(hashes, kind="stable")
         return certain[order[hashes[order] < self.config.audit_share]]
 
-    def _max_asked(self, batch: pa.Table, candidates: pa.StructArray) -> int:
+    def _max_asked(self, num_candidates: int) -> int:
         """Most candidates of the unit that may be asked about."""
         if self.config.max_share is not None:
-            return share_of(self.config.max_share, len(candidates))
+            return share_of(self.config.max_share, num_candidates)
         if self.config.max_calls is None:
-            return len(candidates)
-        quota = (batch.schema.metadata or {}).get(_MAX_ASKED)
-        if quota is None:
+            return num_candidates
+        if self.max_asked is None:
             raise ContractError(
                 "RouteSpans: the budget is in calls, and the unit has no part of it"
             )
-        return int(quota)
+        return self.max_asked
 
 
 def _mask(column: pa.BooleanArray) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkner_ray.config import SentencesConfig
-from linkner_ray.schemas import SENTENCE, STAGE_COLUMNS, TOKEN
+from linkner_ray.schemas import SENTENCE, STAGE_COLUMNS, TOKEN, make_lists, offsets_of
 
 Positions = npt.NDArray[np.int32]
 
@@ -268,26 +268,18 @@ def _column(texts: list[_Sentences]) -> pa.ListArray:
         ],
         fields=list(TOKEN),
     )
-    tokens_of_sentences = pa.ListArray.from_arrays(
-        _offsets(np.concatenate([text.num_tokens for text in texts] or [_NONE])), tokens
-    )
+    num_tokens = np.concatenate([text.num_tokens for text in texts] or [_NONE])
     sentences = pa.StructArray.from_arrays(
         [
             _flat([text.starts for text in texts]),
             _flat([text.ends for text in texts]),
-            tokens_of_sentences,
+            make_lists(tokens, offsets_of(num_tokens)),
         ],
         fields=list(SENTENCE),
     )
-    num_sentences = np.array([len(text.starts) for text in texts], dtype=np.int32)
-    return pa.ListArray.from_arrays(
-        _offsets(num_sentences), sentences, type=STAGE_COLUMNS["sentences"]
-    )
+    num_sentences = [len(text.starts) for text in texts]
+    return make_lists(sentences, offsets_of(num_sentences), STAGE_COLUMNS["sentences"])
 
 
 def _flat(positions: list[Positions]) -> pa.Int32Array:
     return pa.array(np.concatenate(positions or [_NONE]), pa.int32())
-
-
-def _offsets(counts: Positions) -> pa.Int32Array:
-    return pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())

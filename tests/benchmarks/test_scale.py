@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks import scale
-from benchmarks.scale_nodes import sleeping_stages
+from benchmarks.scale_nodes import sleeping_step
 from benchmarks.scale_plan import simulate_plan
 from benchmarks.scale_work import steady_rate
 from linkner_ray.extract import pipeline
@@ -34,7 +34,7 @@ def test_a_simulated_driver_plans_what_is_left(capsys):
 
 
 def test_sleeping_encoders_are_made_as_the_pipeline_makes_its_own():
-    ours, theirs = map(inspect.signature, (sleeping_stages, pipeline._encoder_stages))
+    ours, theirs = map(inspect.signature, (sleeping_step, pipeline._recognize))
     assert list(ours.parameters) == list(theirs.parameters)
 
 

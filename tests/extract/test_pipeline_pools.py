@@ -2,9 +2,9 @@
 
 import pytest
 
-from linkner_ray.config import ExtractConfig
-from linkner_ray.errors import ConfigError
-from linkner_ray.extract.pipeline import Chain, _prepare, add_model_stages
+from linkner_ray.config import ExtractConfig, LlmConfig, ResourcesConfig
+from linkner_ray.extract.pipeline import add_model_steps, without_idle_gpus
+from linkner_ray.stages.chain import Chain
 from tests.spanner.tiny import LABELS
 
 
@@ -12,26 +12,26 @@ class AskedFor:
     """Stands in for a dataset and notes what is mapped over it."""
 
     def __init__(self):
-        self.stages = []
+        self.steps = []
 
     def map_batches(self, _, **options):
-        self.stages.append(options)
+        self.steps.append(options)
         return self
 
 
-def chain(resources, **llm):
-    config = ExtractConfig(
+def config_of(resources, **llm):
+    return ExtractConfig(
         input={"paths": ["crawl/"]},
         output={"path": "out/"},
         recognize={"checkpoint": "model/"},
         llm={"model": "judge", **llm},
         resources=resources,
     )
-    return Chain.of(config, LABELS)
 
 
 def asked_for(resources, **llm):
-    return add_model_stages(AskedFor(), chain(resources, **llm)).stages
+    config = config_of(resources, **llm)
+    return add_model_steps(AskedFor(), Chain.of(config, LABELS), config.resources).steps
 
 
 def test_an_engine_asks_for_all_its_gpus_at_once_so_that_they_are_of_one_node():
@@ -48,10 +48,11 @@ def test_encoders_come_and_go():
 @pytest.mark.parametrize(("actors", "own"), [(1, False), (2, True)])
 def test_only_several_engines_keep_to_cores_of_their_own(actors, own):
     _, engines = asked_for({"llm_actors": actors})
-    [make_stages] = engines["fn_constructor_args"]
-    assert make_stages.keywords == {"own_cores": own}
+    [make_step] = engines["fn_constructor_args"]
+    assert make_step.keywords == {"own_cores": own}
 
 
-def test_an_engine_with_fewer_gpus_than_parts_is_refused_before_it_starts():
-    with pytest.raises(ConfigError, match=r"set resources\.llm_gpus=2"):
-        _prepare(chain({"llm_gpus": 1, "check": False}, tensor_parallel_size=2))
+@pytest.mark.parametrize(("backend", "gpus"), [("replay", 0), ("vllm", 2)])
+def test_a_replay_takes_no_gpu(backend, gpus):
+    llm = LlmConfig(backend=backend, model="judge")
+    assert without_idle_gpus(ResourcesConfig(llm_gpus=2), llm).llm_gpus == gpus

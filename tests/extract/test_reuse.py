@@ -19,7 +19,6 @@ from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.llm.prompts import Verdict
 from linkner_ray.runs.previous import open_previous
-from linkner_ray.stages.classify_spans import ClassifySpans
 from tests.crawl import (
     config_of,
     files_of,
@@ -166,8 +165,8 @@ class Judge:
         self.num_asked = 0
         self.fails = lambda _number: False
 
-    def stages(self, llm, _cache, label_set):
-        return [ClassifySpans(ScriptedBackend(label_set, self.answer), label_set, config=llm)]
+    def start(self, chain):
+        return ScriptedBackend(chain.label_set, self.answer)
 
     def answer(self, request):
         self.num_asked += 1
@@ -180,7 +179,7 @@ class Judge:
 def judge(monkeypatch):
     judge = Judge()
     monkeypatch.setattr(
-        "linkner_ray.extract.job.run_extraction", partial(run_here, make_llm_stages=judge.stages)
+        "linkner_ray.extract.job.run_extraction", partial(run_here, start_llm=judge.start)
     )
     return judge
 

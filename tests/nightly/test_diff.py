@@ -15,7 +15,6 @@ from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.nightly.diff import CAUSES, NUM_EXAMPLES, compare_runs, name_cause
 from linkner_ray.nightly.diff_page import describe_diff, render_diff
 from linkner_ray.spanner.calibration.temperature import Calibration
-from linkner_ray.stages.classify_spans import ClassifySpans
 from tests.crawl import config_of, overrides, text_of, write_parquet
 from tests.fakes import ScriptedBackend
 from tests.local_pipeline import run_here
@@ -29,14 +28,14 @@ SALTS = {"judge": 0, "other": 1}
 def without_ray():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "linkner_ray.extract.job.run_extraction", partial(run_here, make_llm_stages=llm_stages)
+            "linkner_ray.extract.job.run_extraction", partial(run_here, start_llm=start_llm)
         )
         yield
 
 
-def llm_stages(llm, _cache, label_set):
+def start_llm(chain):
     """Two LLMs: each answers by its name and the words of the question, always the same."""
-    salt = SALTS[llm.model]
+    salt = SALTS[chain.llm.model]
 
     def script(request):
         chosen = (sum(request.question.span.encode()) * (1 + salt) + salt) % 4
@@ -45,7 +44,7 @@ def llm_stages(llm, _cache, label_set):
             for index, (_, class_id) in enumerate(request.options)
         }
 
-    return [ClassifySpans(ScriptedBackend(label_set, script), label_set, config=llm)]
+    return ScriptedBackend(chain.label_set, script)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ from linkner_ray.runs.code_version import DECIDING, PACKAGE
 from tests.test_layers import imported_modules
 
 CARRYING = {
-    "config", "errors", "fault_injection", "storage", "extract.unit_steps", "runs.code_version",
-    "runs.finished", "runs.fingerprint", "runs.manifest", "runs.packed_counts", "runs.previous",
-    "runs.row_index",
+    "config", "errors", "fault_injection", "storage", "runs.code_version", "runs.finished",
+    "runs.fingerprint", "runs.manifest", "runs.packed_counts", "runs.previous", "runs.row_index",
 }  # fmt: skip
 """What a worker's steps import besides, and what decides no byte of a unit: where bytes go, how
 errors are told, what an earlier run left, and the config, whose values are in the plan."""
@@ -39,7 +38,7 @@ def digest():
         ("llm/prompts.py", True),
         ("readers/warc.py", True),
         ("runs/units.py", True),
-        ("extract/unit_steps.py", True),
+        ("stages/chain.py", True),
         ("schemas.py", True),
         ("config/budget.py", True),
         ("config/data.py", False),
@@ -47,7 +46,7 @@ def digest():
         ("reporting/run_report.py", False),
         ("evaluation/curves.py", False),
         ("nightly/night.py", False),
-        ("extract/progress.py", False),
+        ("extract/unit_rows.py", False),
         ("runs/lock.py", False),
     ],
 )
@@ -78,7 +77,7 @@ def test_every_place_of_the_list_is_there():
 
 
 def test_all_that_the_steps_of_a_worker_import_is_listed_or_known_to_decide_nothing():
-    found, waiting = set(), ["linkner_ray.extract.unit_steps"]
+    found, waiting = set(), ["linkner_ray.stages.chain"]
     while waiting:
         module = waiting.pop()
         if module not in found:

@@ -9,7 +9,7 @@ from linkner_ray.config import RoutingConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.route_spans import RouteSpans, set_quota
+from linkner_ray.stages.route_spans import RouteSpans
 
 
 def candidate(uncertainty, kind="predicted", *, label="PER", start=0):
@@ -87,12 +87,12 @@ def test_of_equally_uncertain_candidates_the_earlier_is_asked_about():
 
 
 def test_a_number_of_calls_is_what_the_unit_was_given():
-    stage = RouteSpans(RoutingConfig(budget="1000 calls"))
+    config = RoutingConfig(budget="1000 calls")
     block = documents([candidate(0.4), candidate(0.5), candidate(0.6)])
-    assert routes(stage, set_quota(block, 2)) == [["over_budget", "llm", "llm"]]
-    assert routes(stage, set_quota(block, 0)) == [["over_budget"] * 3]
+    assert routes(RouteSpans(config, max_asked=2), block) == [["over_budget", "llm", "llm"]]
+    assert routes(RouteSpans(config, max_asked=0), block) == [["over_budget"] * 3]
     with pytest.raises(ContractError, match="the unit has no part of it"):
-        stage(block)
+        RouteSpans(config)(block)
 
 
 amounts = st.lists(
