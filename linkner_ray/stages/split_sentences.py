@@ -1,22 +1,18 @@
-"""Text into sentences and words: lines first, then a segmenter inside each line."""
+"""Text into sentences and words: lines and cells first, then a segmenter inside each line."""
 
 import ctypes
-import functools
 import re
-import unicodedata
-from collections.abc import Callable, Iterable
-from itertools import accumulate, chain, pairwise
+from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import ClassVar, NamedTuple
 
 import blingfire
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from linkner_ray.config import SentencesConfig
 from linkner_ray.schemas import SENTENCE, STAGE_COLUMNS, TOKEN, make_lists, offsets_of
-
-Positions = npt.NDArray[np.int32]
+from linkner_ray.stages.words import Positions, find_words
 
 Segmenter = Callable[[str], list[tuple[int, int]]]
 """Half-open spans of the sentences of one line in code points; none if it cannot tell.
@@ -24,13 +20,16 @@ Segmenter = Callable[[str], list[tuple[int, int]]]
 The line is not blank and ends in no blank.
 """
 
+_CELL_BORDER = re.compile(r"\t|  |\s{3}|(?<!\S)\|(?!\S)")
+"""A tab, two spaces, three blanks of any kind or a lone bar stand between the cells of a row."""
+
 
 class SplitSentences:
-    """`text` -> `sentences`: every character that is not blank stands in exactly one token.
+    """`text` -> `sentences`: every visible character stands in exactly one token.
 
-    A line ends a sentence; the segmenter only says where in a line a new one begins, and a
-    sentence reaches from its first token to its last. Whatever a segmenter answers, no text is
-    lost and no sentences overlap. A token belongs to the sentence in which it begins.
+    A line or a table cell ends a sentence; the segmenter only says where in a line a new one
+    begins, and a sentence reaches from its first token to its last. Whatever a segmenter answers,
+    no text is lost and no sentences overlap. A token belongs to the sentence in which it begins.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text",)
@@ -71,6 +70,7 @@ class SplitSentences:
             content = line.rstrip()
             if content:
                 cuts += (position + start for start, _ in self._segment(content))
+                cuts += (position + cell.end() for cell in _CELL_BORDER.finditer(content))
             position += len(line)
             cuts.append(position)
         return cuts
@@ -136,115 +136,6 @@ class BlingfireSegmenter:
             return None  # inside a character
         lengths = (len(encoded[a:b].decode()) for a, b in pairwise([0, *starts]))
         return list(accumulate(lengths))
-
-
-_SINGLE_RANGES = (
-    (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3038, 0x303B),  # radicals, marks
-    (0x3040, 0x30FF), (0x3100, 0x312F), (0x31A0, 0x31BF), (0x31F0, 0x31FF),  # kana, bopomofo
-    (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF),  # Han
-    (0xFF66, 0xFF9F), (0x1AFF0, 0x1B16F), (0x20000, 0x3FFFF),
-)  # fmt: skip
-"""Scripts written without spaces, whose characters are words or nearly so: a token each."""
-
-_JOINERS = "\u00ad\u200c\u200d"
-"""Soft hyphen and the zero-width joiners stand inside words."""
-
-_EMOJI = "\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
-_EMOJI_PARTS = "\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
-_FLAG = "\U0001f1e6-\U0001f1ff"
-
-
-def find_words(text: str, *, max_token_chars: int) -> tuple[Positions, Positions]:
-    """Tokens of a text; every character that is not blank stands in exactly one.
-
-    Words keep inner hyphens and apostrophes, abbreviations and numbers their inner periods and
-    commas; `n't`, `'s` and their like are tokens of their own, as are Han and kana characters,
-    emoji and punctuation marks.
-
-    Args:
-        text: Any text.
-        max_token_chars: Longer tokens are cut into several.
-
-    Returns:
-        Starts and ends of the tokens in code points, by position. Shapes (T,) and (T,).
-    """
-    spans = chain.from_iterable(map(re.Match.span, _pattern().finditer(text)))
-    flat = np.fromiter(spans, dtype=np.int32)
-    starts, ends = flat[0::2], flat[1::2]
-    if len(flat) and int((ends - starts).max()) > max_token_chars:
-        return _cut_long(starts, ends, max_token_chars)
-    return starts, ends
-
-
-def _cut_long(starts: Positions, ends: Positions, limit: int) -> tuple[Positions, Positions]:
-    """Divide each token into pieces of `limit` characters and a rest."""
-    num_pieces = -(-(ends - starts) // limit)
-    first = np.repeat(np.cumsum(num_pieces) - num_pieces, num_pieces)
-    index = np.arange(num_pieces.sum()) - first  # of each piece in its token
-    piece_starts = np.repeat(starts, num_pieces) + index * limit
-    piece_ends = np.minimum(piece_starts + limit, np.repeat(ends, num_pieces))
-    return piece_starts.astype(np.int32), piece_ends.astype(np.int32)
-
-
-@functools.cache
-def _pattern() -> re.Pattern[str]:
-    """The tokens, alternatives in order of precedence; compiled once."""
-    word, mark, single = _classes()
-    apostrophe = "['\u2019]"
-    clitic = f"{apostrophe}(?:[sdmSDM]|re|ve|ll|RE|VE|LL)(?!\\w)"
-    negation = f"n{apostrophe}t(?!\\w)|N{apostrophe}T(?!\\w)"
-    # The letters before "n't" give back their n: do|n't, ca|n't.
-    letters = f"[{word}]+(?<![nN](?={apostrophe}[tT](?!\\w)))"
-    inner = (
-        "[-\u2010\u2011_]"
-        "|(?<=[0-9])[.,:](?=[0-9])"
-        "|(?<=[a-z0-9])\\.(?=[a-z])"
-        "|(?<=[A-Z])&(?=[A-Z])"
-        f"|(?!{clitic}){apostrophe}"
-    )
-    return re.compile(
-        "|".join(
-            [
-                "[A-Za-z](?:\\.[A-Za-z])+(?!\\w)\\.?",  # U.S., e.g.
-                "[A-Z]\\.(?=[ \u00a0]+[A-Z])",  # an initial
-                negation,
-                f"(?:[cdjlmnst]|qu){apostrophe}(?=\\w)",  # elision: l'Europe
-                f"{letters}(?:(?:{inner}){letters})*",
-                clitic,
-                f"[{single}][{mark}]*",
-                f"[{_FLAG}]{{2}}",
-                f"[{_EMOJI}][{_EMOJI_PARTS}]*(?:\u200d[{_EMOJI}][{_EMOJI_PARTS}]*)*",
-                "\\.{2,}",
-                "-{2,}",
-                f"\\S[{mark}]*",
-            ]
-        )
-    )
-
-
-def _classes() -> tuple[str, str, str]:
-    """Insides of character classes: of words, of combining marks, of one-character words."""
-    singles = {point for low, high in _SINGLE_RANGES for point in range(low, high + 1)}
-    words, marks = [], []
-    for point in chain(range(0x20000), range(0xE0000, 0xE1000)):  # no letter or mark elsewhere
-        character = chr(point)
-        is_mark = unicodedata.category(character).startswith("M")
-        if is_mark:
-            marks.append(point)
-        if is_mark or character in _JOINERS or (character.isalnum() and point not in singles):
-            words.append(point)
-    return _ranges(words), _ranges(marks), _ranges(sorted(singles - set(words)))
-
-
-def _ranges(points: Iterable[int]) -> str:
-    """Sorted code points as the inside of a character class."""
-    ranges: list[list[int]] = []
-    for point in points:
-        if ranges and ranges[-1][1] == point - 1:
-            ranges[-1][1] = point
-        else:
-            ranges.append([point, point])
-    return "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges)
 
 
 class _Sentences(NamedTuple):
