@@ -1,5 +1,6 @@
 """The jobs that send documents through the stages, and what they take from a cluster."""
 
+import math
 import re
 from typing import Any, Literal, Self
 
@@ -45,6 +46,34 @@ class ResourcesConfig(Config):
     """Compare the plan with the cluster before starting; switch off where nodes come on demand."""
 
 
+def check_engine_gpus(llm: LlmConfig, resources: ResourcesConfig) -> None:
+    """Check that what an engine wants of GPUs is what Ray gives it.
+
+    Raises:
+        ValueError: If its model is spread over more GPUs than it gets, Ray cannot give that number,
+            or it would fill more of a shared GPU than its part.
+    """
+    gpus, parts = resources.llm_gpus, llm.tensor_parallel_size
+    if llm.backend != "vllm" or not gpus:
+        return
+    if parts > 1 and gpus < parts:
+        raise ValueError(
+            f"llm.tensor_parallel_size = {parts} spreads a model over that many GPUs of one node, "
+            f"and resources.llm_gpus = {gpus:g}; set resources.llm_gpus={parts}"
+        )
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"resources.llm_gpus = {gpus:g}: Ray gives an actor a part of one GPU or whole ones; "
+            f"set {math.ceil(gpus)}"
+        )
+    if gpus < 1 and llm.gpu_memory_utilization > gpus:
+        raise ValueError(
+            f"llm.gpu_memory_utilization = {llm.gpu_memory_utilization:g} is a share of a whole "
+            f"GPU's memory, and resources.llm_gpus = {gpus:g} shares that GPU with other actors; "
+            f"set llm.gpu_memory_utilization={0.9 * gpus:.3g}, or resources.llm_gpus=1"
+        )
+
+
 class ExtractConfig(Config):
     """`jobs/extract.py`: documents in, entities out."""
 
@@ -61,8 +90,9 @@ class ExtractConfig(Config):
     logging: LoggingConfig = LoggingConfig()
 
     @model_validator(mode="after")
-    def _replayable(self) -> Self:
+    def _llm_can_work(self) -> Self:
         check_replay(self.llm, self.cache)
+        check_engine_gpus(self.llm, self.resources)
         return self
 
 
@@ -150,8 +180,9 @@ class EvaluateConfig(Config):
     unit_sentences: int = Field(512, ge=1)
 
     @model_validator(mode="after")
-    def _replayable(self) -> Self:
+    def _llm_can_work(self) -> Self:
         check_replay(self.llm, self.cache)
+        check_engine_gpus(self.llm, self.resources)
         return self
 
     @model_validator(mode="after")

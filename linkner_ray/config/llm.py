@@ -97,6 +97,9 @@ class LlmConfig(Config):
 
     tensor_parallel_size: int = Field(1, ge=1)
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    """Share of each GPU's memory that one engine takes; at most `resources.llm_gpus` where engines
+    share a GPU."""
+
     kv_cache_bytes: int = Field(256 * 2**20, ge=2**20)
     """Size of the KV cache on machines without a GPU."""
 

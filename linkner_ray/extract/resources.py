@@ -74,26 +74,3 @@ def _num_fitting(node: Mapping[str, float], cpus: float, gpus: float) -> int:
         # Ray never splits an actor's fraction over two GPUs.
         fits.append(int(node.get("GPU", 0.0)) * math.floor(1 / gpus + TOLERANCE))
     return min(fits)
-
-
-def check_engine_gpus(resources: ResourcesConfig, *, parts: int) -> None:
-    """Check that an engine that works on GPUs gets one for each part of its model.
-
-    Args:
-        resources: What the run asks for.
-        parts: `llm.tensor_parallel_size`.
-
-    Raises:
-        ConfigError: If it does not.
-    """
-    gpus = resources.llm_gpus
-    if parts > 1 and 0 < gpus < parts:
-        raise ConfigError(
-            f"llm.tensor_parallel_size = {parts} spreads a model over that many GPUs of one node, "
-            f"and resources.llm_gpus = {gpus:g}; set resources.llm_gpus={parts}"
-        )
-    if gpus > 1 and gpus != int(gpus):
-        raise ConfigError(
-            f"resources.llm_gpus = {gpus:g}: Ray gives an actor a part of one GPU or whole ones; "
-            f"set {math.ceil(gpus)}"
-        )

@@ -6,7 +6,7 @@ import yaml
 
 from linkner_ray.config import ResourcesConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.extract.resources import check_engine_gpus, check_resources
+from linkner_ray.extract.resources import check_resources
 
 TWO_CPUS = [{"CPU": 2.0}]
 
@@ -65,17 +65,3 @@ def test_actors_that_fit_in_sum_but_not_on_their_nodes_are_refused():
     nodes = [{"CPU": 8.0, "GPU": 3.0}, {"CPU": 8.0, "GPU": 1.0}]
     with pytest.raises(ConfigError, match=r"2 llm actors .* the nodes hold 1: .* never spans"):
         check_resources(resources, has_llm=True, nodes=nodes)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "parts", "message"),
-    [(1, 2, "set resources.llm_gpus=2"), (1.5, 1, "a part of one GPU or whole ones; set 2")],
-)
-def test_an_engine_gets_a_whole_gpu_for_each_part_of_its_model(gpus, parts, message):
-    with pytest.raises(ConfigError, match=message):
-        check_engine_gpus(ResourcesConfig(llm_gpus=gpus), parts=parts)
-
-
-def test_engines_may_share_a_gpu_or_have_none():
-    check_engine_gpus(ResourcesConfig(llm_gpus=0.5), parts=1)
-    check_engine_gpus(ResourcesConfig(llm_gpus=0), parts=4)

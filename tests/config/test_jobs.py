@@ -1,0 +1,54 @@
+"""What an engine wants of GPUs is held against what it gets, before anything starts."""
+
+import re
+
+import pytest
+
+from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig
+from linkner_ray.config.loading import load_config
+from linkner_ray.errors import ConfigError
+
+MODEL = ["recognize.checkpoint=c", "llm.model=m", "output.path=out"]
+JOBS = {
+    ExtractConfig: ["input.paths=[a]", *MODEL],
+    NightlyConfig: [
+        "input.paths=[a]", "night.name=2026-11-23", "output.keep_candidates=true", *MODEL
+    ],
+    EvaluateConfig: ["sets=['test=a']", *MODEL],
+}
+
+
+def job_with(kind, **settings):
+    overrides = [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
+    return load_config(kind, None, [*JOBS[kind], *overrides])
+
+
+@pytest.mark.parametrize("kind", JOBS)
+@pytest.mark.parametrize(
+    ("gpus", "engine", "message"),
+    [
+        (1, {"tensor_parallel_size": 2}, "set resources.llm_gpus=2"),
+        (1.5, {}, "a part of one GPU or whole ones; set 2"),
+        (0.5, {}, "llm.gpu_memory_utilization = 0.9 is a share of a whole GPU's memory, and "),
+        (0.5, {"gpu_memory_utilization": 0.51}, "set llm.gpu_memory_utilization=0.45, or"),
+    ],
+)
+def test_an_engine_that_wants_more_than_it_gets_is_refused_by_every_job(
+    kind, gpus, engine, message
+):
+    wanted = {f"llm__{key}": value for key, value in engine.items()}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        job_with(kind, resources__llm_gpus=gpus, **wanted)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"resources__llm_gpus": 0.5, "llm__gpu_memory_utilization": 0.5},
+        {"resources__llm_gpus": 2, "llm__tensor_parallel_size": 2},
+        {"resources__llm_gpus": 0, "llm__tensor_parallel_size": 4},
+        {"resources__llm_gpus": 0.5, "llm__backend": "none"},
+    ],
+)
+def test_engines_may_share_a_gpu_have_several_or_none(settings):
+    job_with(ExtractConfig, **settings)
