@@ -12,7 +12,10 @@ MODEL = ["recognize.checkpoint=c", "llm.model=m", "output.path=out"]
 JOBS = {
     ExtractConfig: ["input.paths=[a]", *MODEL],
     NightlyConfig: [
-        "input.paths=[a]", "night.name=2026-11-23", "output.keep_candidates=true", *MODEL
+        "input.paths=[a]",
+        "night.name=2026-11-23",
+        "output.keep_candidates=true",
+        *MODEL,
     ],
     EvaluateConfig: ["sets=['test=a']", *MODEL],
 }
