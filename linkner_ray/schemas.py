@@ -124,9 +124,9 @@ PREDICTIONS = pa.schema(
 QUARANTINE = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
-        pa.field(
-            "record", pa.int64()
-        ),  # row or record index in the file; null: the file from here on
+        # Row or record index in the file. Null: not known of a document with `doc_id`; without
+        # one, the row stands for the file from here on.
+        pa.field("record", pa.int64()),
         pa.field("byte_offset", pa.int64()),  # where known
         pa.field("doc_id", pa.string()),
         pa.field("reason", pa.string(), nullable=False),  # a short word to count by

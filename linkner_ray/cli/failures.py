@@ -51,7 +51,7 @@ def list_failures(
 
     Example: linkner failures list s3://crawl/out --reason bad_json --json
     """
-    from linkner_ray.runs.counters import num_failed
+    from linkner_ray.runs.counters import count_files, num_failed
     from linkner_ray.runs.failures import read_failures
     from linkner_ray.runs.folder import RunFolder
 
@@ -64,7 +64,7 @@ def list_failures(
             typer.echo(json.dumps(row))  # ASCII, so nothing in it can reach a terminal
         return
     unanswered = sum(num_failed({"verdict_failed": 0, **r.counts}) for r in unit_results)
-    files = rows["record"].null_count
+    files = count_files(rows)
     typer.echo(
         f"{rows.num_rows - files:,} documents and {files:,} files in quarantine"
         + (f"; {unanswered:,} spans without an answer of the LLM" if unanswered else "")
@@ -197,6 +197,8 @@ def _groups(rows: "pa.Table") -> list[tuple[tuple[str, str], tuple[int, dict[str
 
 
 def _place(row: Mapping[str, Any]) -> str:
+    if row["record"] is None and row["doc_id"] is not None:
+        return make_visible(row["doc_id"], one_line=True)
     if row["record"] is None:
         offset = row["byte_offset"]
         return "the file" if offset is None else f"the file from byte {offset:,} on"

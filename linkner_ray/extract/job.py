@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from linkner_ray.config import ErrorsConfig
-from linkner_ray.errors import ContractError
+from linkner_ray.errors import ContractError, StartupError
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.extract.progress import Progress, Show, ShowLines
@@ -28,8 +28,12 @@ from linkner_ray.runs.manifest import FileEntry, read_all, written_files
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.shutdown import Shutdown
 from linkner_ray.schemas import SCHEMA_VERSION
+from linkner_ray.stages.chain import NOT_FINITE_COUNTER
 
 logger = logging.getLogger(__name__)
+
+FINITE_DOCUMENTS = 1000
+"""Documents after which a run no longer waits for its end to say that its model is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,7 @@ def extract(
             writing into it.
         ContractError: If documents or characters do not add up.
         LockLostError: If another run took the output over while this one hung.
+        StartupError: If the local model computes no number for too many documents.
         LinknerError: What a stage raised.
     """
     started = time.perf_counter()
@@ -158,6 +163,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
                 files += [FileEntry(**file) for file in unit_result.files]
                 tracker.add(unit_result)
                 lock.check()
+                check_finite(tracker.totals, config.errors, at_least=FINITE_DOCUMENTS)
     if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
         raise ContractError(f"{run.url}: a unit was written twice in one run")
     if missing := [source.path for source, _ in remaining(plan, unit_results, run.url)]:
@@ -168,6 +174,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     unknown = [path for path in written_files(run.folder) if path not in known]
     files += read_all(run.folder, unknown)
     result = _result(plan, unit_results, done=len(done), started=started, has_finished=True)
+    check_finite(result.totals, config.errors)
     lock.confirm()
     run.finish(unit_results, files, _manifest_header(plan, result.totals))
     return result
@@ -223,6 +230,29 @@ def _result(
         notes=tuple(cache_notes(plan.config.cache)),
         problems=_problems(totals, plan.config.errors),
     )
+
+
+def check_finite(totals: Mapping[str, int], limits: ErrorsConfig, *, at_least: int = 0) -> None:
+    """Check that the local model computes numbers.
+
+    This is a fault of the model or of the machine, not of the input, and no reason to read on.
+
+    Args:
+        totals: Counters so far.
+        limits: `max_share` is held against the documents that were quarantined for it.
+        at_least: Documents from which on the share means something.
+
+    Raises:
+        StartupError: If it does not for too many documents.
+    """
+    documents, lost = totals.get("documents_read", 0), totals.get(NOT_FINITE_COUNTER, 0)
+    if documents >= at_least and lost > limits.max_share * documents:
+        raise StartupError(
+            f"the local model computed no number (NaN or infinity) for {lost} of {documents} "
+            f"documents, over errors.max_share = {limits.max_share:g}; set "
+            "recognize.dtype=float32 or take another checkpoint, and another output.path; with a "
+            "larger errors.max_share the same command leaves them in quarantine and goes on"
+        )
 
 
 def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:

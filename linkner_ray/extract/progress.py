@@ -66,7 +66,11 @@ class ShowLines:
 
 
 class Progress:
-    """Shows snapshots at intervals, also while nothing is finished: models take their time."""
+    """Shows snapshots at intervals, also while nothing is finished: models take their time.
+
+    Attributes:
+        totals: Counters of the units that this run has done.
+    """
 
     def __init__(self, show: Show, *, shards: int) -> None:
         """Begin to count.
@@ -78,7 +82,7 @@ class Progress:
         self._show, self._shards = show, shards
         self._started = time.monotonic()
         self._shards_done = self._units = 0
-        self._totals: dict[str, int] = {}
+        self.totals: dict[str, int] = {}
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
@@ -93,13 +97,13 @@ class Progress:
 
     def add(self, unit_result: UnitResult) -> None:
         """Count a unit."""
-        self._totals = add_counts(self._totals, unit_result.counts)
+        self.totals = add_counts(self.totals, unit_result.counts)
         self._shards_done += unit_result.is_last
         self._units += 1
 
     def snapshot(self) -> Snapshot:
         """How far the run is now."""
-        totals = self._totals
+        totals = self.totals
         return Snapshot(
             seconds=time.monotonic() - self._started,
             shards=self._shards,

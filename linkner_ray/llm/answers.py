@@ -1,5 +1,6 @@
 """Answers, and how a reply is read as one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,9 +54,12 @@ def read_probs(
         prompt_tokens: Tokens of the rendered prompt.
 
     Returns:
-        The answer of the most probable class; equal classes go to the one offered first.
+        The answer of the most probable class; equal classes go to the one offered first. FAILED
+        where the weights are no numbers: an LLM that computes NaN has not answered.
     """
     total = sum(weights.get(symbol, 0.0) for symbol, _ in request.options)
+    if not math.isfinite(total):
+        return Answer(verdict=Verdict.FAILED, key=request.key, prompt_tokens=prompt_tokens)
     probs = {class_id: weights.get(symbol, 0.0) / total for symbol, class_id in request.options}
     best = max(probs, key=probs.__getitem__)
     return Answer(

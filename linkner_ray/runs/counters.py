@@ -188,8 +188,7 @@ def _sums(totals: Mapping[str, int]) -> list[tuple[str, list[str]]]:
 
 
 def _count_documents(table: pa.Table, *, output: pa.Table, quarantine: pa.Table) -> dict[str, int]:
-    # A quarantine row without a record stands for a whole file, not for a document.
-    files = quarantine["record"].null_count
+    files = count_files(quarantine)
     quarantined = len(quarantine) - files
     statuses = Counter(output["status"].to_pylist())
     reasons = Counter(quarantine["reason"].to_pylist())
@@ -201,6 +200,12 @@ def _count_documents(table: pa.Table, *, output: pa.Table, quarantine: pa.Table)
         "files_quarantined": files,
         **{f"quarantine_{reason}": count for reason, count in sorted(reasons.items())},
     }
+
+
+def count_files(quarantine: pa.Table) -> int:
+    """Quarantined rows that stand for a file from some place on, and not for a document."""
+    is_file = pc.and_(pc.is_null(quarantine["record"]), pc.is_null(quarantine["doc_id"]))
+    return pc.sum(is_file).as_py() or 0
 
 
 def _count_characters(table: pa.Table, *, quarantine: pa.Table) -> dict[str, int]:

@@ -101,24 +101,30 @@ class Recognizer:
         ]
         spans = [replace(t.spans, sentence=t.spans.sentence + first) for first, t in tables]
         nothing = _no_spans(len(self.model.label_set.classes))
+        not_finite = [t.not_finite + first for first, t in tables]
         return CandidateTable(
             spans=concatenate([*spans, nothing]),
             predicted=np.concatenate([*(t.predicted for _, t in tables), np.zeros(0, np.bool_)]),
+            not_finite=np.concatenate([*not_finite, nothing.sentence]),
         )
 
     def spans(self, sentences: Sequence[Sequence[str]], *, floor: float) -> SpanTable:
         """Every span that may matter: a label wins over non-entity, or passes the floor.
+
+        Spans for which the model computed NaN or an infinity are left out.
 
         Args:
             sentences: Tokens of each sentence.
             floor: Entity probability from which a losing span is listed.
         """
         name = self.config.uncertainty
-        return self._spans(sentences, (name,), floor=floor)[name]
+        tables, _ = self._spans(sentences, (name,), floor=floor)
+        return tables[name]
 
     def _spans(
         self, sentences: Sequence[Sequence[str]], names: Sequence[Uncertainty], *, floor: float
-    ) -> dict[Uncertainty, SpanTable]:
+    ) -> tuple[dict[Uncertainty, SpanTable], IntArray]:
+        """Spans under each estimate, and the sentences that have one without a number."""
         found = [
             self._batch_spans(windows, first_sentence, names=names, floor=floor)
             for first_sentence, pool in _pools(sentences)
@@ -127,20 +133,27 @@ class Recognizer:
         nothing = _no_spans(len(self.model.label_set.classes))
         tables = {name: concatenate([*(one[name] for one in found), nothing]) for name in names}
         first = tables[names[0]]
+        numbers = [first.probs, *(table.uncertainty[:, None] for table in tables.values())]
+        is_finite = np.isfinite(np.hstack(numbers)).all(axis=1)
         order = np.lexsort((first.end_token, first.start_token, first.sentence))
-        return {name: table.take(order) for name, table in tables.items()}
+        order = order[is_finite[order]]
+        not_finite = np.unique(first.sentence[~is_finite])
+        return {name: table.take(order) for name, table in tables.items()}, not_finite
 
     def _candidates(
         self, sentences: Sequence[Sequence[str]], names: Sequence[Uncertainty]
     ) -> dict[Uncertainty, CandidateTable]:
-        tables = self._spans(sentences, names, floor=self.rules.floor)
+        tables, not_finite = self._spans(sentences, names, floor=self.rules.floor)
         chosen, predicted = choose_rows(tables[names[0]], self.model.label_set.classes, self.rules)
         tables = {name: table.take(chosen) for name, table in tables.items()}
         rows = np.flatnonzero(predicted)
         probs = self._recalibrated(tables[names[0]].take(rows), sentences)
         if probs is not None:
             tables = {name: _with_recalibration(name, t, rows, probs) for name, t in tables.items()}
-        return {name: CandidateTable(spans=t, predicted=predicted) for name, t in tables.items()}
+        return {
+            name: CandidateTable(spans=table, predicted=predicted, not_finite=not_finite)
+            for name, table in tables.items()
+        }
 
     def _recalibrated(
         self, predicted: SpanTable, sentences: Sequence[Sequence[str]]
@@ -173,9 +186,12 @@ class Recognizer:
         probs = self.model.log_probs(logits).exp()
         non_entity = probs[..., 0]
         wins = probs[..., 1:].amax(dim=-1) > non_entity
-        chosen = batch.span_mask & (wins | (1.0 - non_entity >= floor))
+        # A sum is finite if all that is added up is; such a span is listed, and its table says so.
+        broken = ~logits.sum(dim=-1).isfinite()
+        chosen = batch.span_mask & (wins | (1.0 - non_entity >= floor) | broken)
         row, start, width = chosen.nonzero(as_tuple=True)
         probs, logits = probs[row, start, width], logits[row, start, width]
+        probs = probs.masked_fill(broken[row, start, width].unsqueeze(-1), torch.nan)
         rows, starts, widths = (values.cpu().numpy() for values in (row, start, width))
         start_token = np.array([w.start_token for w in windows], dtype=np.int64)[rows] + starts
         table = SpanTable(

@@ -4,7 +4,7 @@ Letters: N spans, C classes with non-entity first, F features of novelty.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -64,10 +64,12 @@ class CandidateTable:
     Attributes:
         spans: By sentence, then position.
         predicted: Whether the model calls it an entity; otherwise it is a near miss. Shape (N,).
+        not_finite: Sentences with a span for which the model computed NaN or an infinity.
     """
 
     spans: SpanTable
     predicted: NDArray[np.bool_]
+    not_finite: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def recalibrated_probs(

@@ -49,6 +49,11 @@ from linkner_ray.stages.split_sentences import SplitSentences
 from linkner_ray.stages.unit import Unit
 from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
 
+NOT_FINITE = "not_finite"
+"""Reason of documents in quarantine for which the local model computes NaN or an infinity."""
+
+NOT_FINITE_COUNTER = f"quarantine_{NOT_FINITE}"
+
 Step = Callable[[Unit], None]
 """Stages that follow each other in one process; a step changes the unit it is given."""
 
@@ -195,7 +200,7 @@ def _reject_not_finite(unit: Unit) -> None:
     if pc.any(is_missing).as_py():
         unit.reject(
             is_missing,
-            reason="not_finite",
+            reason=NOT_FINITE,
             detail="the local model computes no number (NaN or infinity) for one of its spans",
         )
 

@@ -19,7 +19,8 @@ from linkner_ray.spanner.span_table import CandidateTable
 class RecognizeSpans:
     """`text`, `sentences` -> `candidates`: what the model calls an entity, and its near misses.
 
-    A document without sentences has no candidates. Sentences of all documents of a table are
+    A document without sentences has no candidates; `candidates` is null for one with a span for
+    which the model computes NaN or an infinity. Sentences of all documents of a table are
     batched together, or those of each document by themselves (`recognize.batch_scope`); the answer
     for one does not depend on the others, but for the last digits of its probabilities.
 
@@ -118,4 +119,9 @@ def _column(table: CandidateTable, tokens: _Tokens, label_set: LabelSet) -> pa.L
         [pa.array(columns[field.name], field.type) for field in CANDIDATE], fields=list(CANDIDATE)
     )
     counts = np.bincount(document, minlength=len(tokens.of_document) - 1)
-    return make_lists(candidates, offsets_of(counts), STAGE_COLUMNS["candidates"])
+    column = make_lists(candidates, offsets_of(counts), STAGE_COLUMNS["candidates"])
+    if not len(table.not_finite):
+        return column
+    broken = np.searchsorted(tokens.of_document, table.not_finite, side="right") - 1
+    rows = np.arange(len(column))
+    return column.take(pa.array(rows, mask=np.isin(rows, broken)))

@@ -97,6 +97,12 @@ def test_the_most_probable_non_entity_is_a_verdict_without_a_label(request_):
     assert answer.probs == (1.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_an_llm_that_computes_no_number_has_not_answered(request_, weight):
+    answer = read_probs(request_, {"A": 0.5, "B": weight})
+    assert (answer.verdict, answer.label, answer.probs) == (Verdict.FAILED, None, None)
+
+
 @pytest.mark.parametrize(
     ("reply", "verdict", "label"),
     [

@@ -194,3 +194,27 @@ def test_bfloat16_on_a_gpu_finds_nearly_the_same():
     exact = recognizer(tiny.model()).spans(SENTENCES, floor=0.0)
     fast = recognizer(tiny.model(), device="cuda").spans(SENTENCES, floor=0.0)
     assert np.abs(exact.probs - fast.probs).max() < 0.05
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("by_document", [False, True])
+def test_a_sentence_whose_logits_are_no_numbers_is_named_and_others_stay(value, by_document):
+    sentences = [["Berlin"], ["Paris", "Obama"], ["London"], ["Obama"]]
+    broken = tiny.without_a_number("Obama")
+    broken.head.register_forward_hook(
+        lambda _module, _inputs, logits: logits.where(
+            ~logits.isnan(), torch.tensor([value, 0.5, 0.5, 0.5])
+        )
+    )
+    found = recognizer(broken, near_miss_floor=0.0)
+    table = (
+        found.candidates_by_document(sentences, [0, 2, 4])
+        if by_document
+        else found.candidates(sentences)
+    )
+    assert table.not_finite.tolist() == [1, 3]
+    whole = recognizer(near_miss_floor=0.0).candidates(sentences)
+    rows = np.isin(whole.spans.sentence, [0, 2])
+    assert table.spans.sentence.tolist() == whole.spans.sentence[rows].tolist()
+    assert table.spans.probs == pytest.approx(whole.spans.probs[rows], abs=1e-5)
+    assert not len(whole.not_finite)

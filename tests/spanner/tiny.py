@@ -135,6 +135,17 @@ def model(kind: str = "bert", *, loss: str = "cross_entropy", **config) -> SpanN
     return spanner.eval()
 
 
+def without_a_number(word: str, **config) -> SpanNER:
+    """The model, which computes NaN for every span of a sentence with this word."""
+    broken = model(**config)
+    embeddings = broken.encoder.get_input_embeddings().weight
+    with torch.no_grad():
+        for token in wordpiece().encode(word, add_special_tokens=False).ids:
+            if token > 3:  # special ones and padding are in every sentence
+                embeddings[token] = torch.nan
+    return broken
+
+
 def save_bert(folder: Path) -> str:
     """A tiny BERT as a Hugging Face folder, as a user would give it."""
     backbone, tokenizer = encoder("bert")

@@ -9,16 +9,17 @@ import pytest
 
 from linkner_ray.config import OutputConfig
 from linkner_ray.config.budget import Quota
-from linkner_ray.errors import ContractError
+from linkner_ray.errors import ContractError, StartupError
 from linkner_ray.llm.backends.cache_backend import CacheBackend
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.prompts import Verdict
 from linkner_ray.readers import list_sources
 from linkner_ray.runs.counters import check_counters
-from linkner_ray.stages.chain import Chain, units_of, write_unit
+from linkner_ray.stages.chain import Chain, require_finite, units_of, write_unit
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from tests.crawl import config_of, files_of, overrides, text_of, write_crawl, write_parquet
 from tests.fakes import ScriptedBackend
+from tests.spanner import tiny
 from tests.spanner.tiny import LABELS, model
 
 LLM = ["llm.backend=openai", "llm.model=m", "llm.base_url=http://127.0.0.1:9/v1"]
@@ -137,6 +138,30 @@ def test_a_unit_that_lost_a_row_on_the_way_is_not_written(shard, tmp_path):
     with pytest.raises(ContractError, match="3 records in, 2 accounted for"):
         write([replace(first, num_records=3)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_document_that_the_model_has_no_number_for_is_quarantined_and_counted(tmp_path):
+    texts = ["Berlin and Paris", "Obama visited the World Bank", "", "London"]
+    write_parquet(tmp_path / "a.parquet", texts)
+    more = ["input.unit_documents=4", "llm.backend=none"]
+    [unit] = read(tmp_path / "a.parquet", *more)
+    chain = Chain.of(config(tmp_path / "a.parquet", *more), LABELS)
+    broken = RecognizeSpans(chain.recognize, tiny.without_a_number("Obama"))
+    for step in (chain.recognize_step(broken), chain.classify_step(None), chain.fuse_step()):
+        step(unit)
+    [result] = write([unit], tmp_path / "out")
+    check_counters(result.counts)
+    assert result.counts["documents_read"] == 4
+    assert result.counts["documents_quarantined"] == result.counts["quarantine_not_finite"] == 1
+    assert result.counts["characters_quarantined"] == len(texts[1])
+    assert result.counts["files_quarantined"] == 0
+    [row] = ds.dataset(tmp_path / "out" / "_quarantine").to_table().to_pylist()
+    assert (row["doc_id"], row["record"], row["num_chars"]) == ("p1", None, len(texts[1]))
+    assert ds.dataset(tmp_path / "out" / "entities").to_table()["doc_id"].to_pylist() == [
+        "p0", "p2", "p3",
+    ]  # fmt: skip
+    with pytest.raises(StartupError, match="for 1 documents, such as 'p1'"):
+        require_finite(unit)
 
 
 def moody(seed):

@@ -157,3 +157,14 @@ def test_documents_without_sentences_need_no_batch(model):
     stage = RecognizeSpans(CONFIG.model_copy(update={"batch_scope": "document"}), model)
     table = apply_stage(SplitSentences(SentencesConfig()), documents(["", " "]))
     assert apply_stage(stage, table)["candidates"].to_pylist() == [[], []]
+
+
+@pytest.mark.parametrize("scope", ["unit", "document"])
+def test_a_document_without_a_number_has_null_and_the_others_theirs(stage, scope):
+    config = CONFIG.model_copy(update={"batch_scope": scope})
+    broken = RecognizeSpans(config, tiny.without_a_number("Obama"))
+    table = documents([*TEXTS, "Paris"])
+    found = apply_stage(broken, table.slice(1))["candidates"].to_pylist()
+    assert found[3] is None
+    expected = rounded(apply_stage(stage, table.slice(1)))
+    assert [*found[:3], *found[4:]] == [*expected[:3], *expected[4:]]
