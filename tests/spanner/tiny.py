@@ -164,3 +164,22 @@ def sentences(count: int, *, longest: int = 20) -> list[list[str]]:
         return int(torch.randint(high, (1,), generator=generator))
 
     return [[words[draw(len(words))] for _ in range(1 + draw(longest))] for _ in range(count)]
+
+
+def fake_hub(folder: Path, monkeypatch) -> Path:
+    """A cache of the Hugging Face hub, offline, with two commits of a tiny BERT `some/encoder`.
+
+    Returns:
+        Its folder there; the main branch is at the first commit.
+    """
+    from huggingface_hub import constants
+
+    repository = folder / "models--some--encoder"
+    for letter in "ab":
+        save_bert(repository / "snapshots" / (letter * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(folder))
+    return repository
