@@ -42,8 +42,8 @@ def loaded(code, names):
     return set(json.loads(done.stderr.rpartition("LOADED")[2]))
 
 
-def command(*words):
-    return f"from linkner_ray.cli.app import main\nassert main({list(words)!r}) == 0"
+def command(*words, exit_code=0):
+    return f"from linkner_ray.cli.app import main\nassert main({list(words)!r}) == {exit_code}"
 
 
 def test_help_reads_no_config_class_and_loads_nothing_of_weight():
@@ -63,6 +63,16 @@ def test_a_plan_is_shown_without_model_library_ray_or_pictures(checkpoint, tmp_p
 def test_predict_loads_torch_and_neither_transformers_nor_what_scores(checkpoint):
     words = ("predict", str(checkpoint), "Peter met Angela Merkel in Berlin.")
     assert loaded(command(*words), SCORING | OF_TRANSFORMERS | MODEL) == {"torch"}
+
+
+def test_what_is_wrong_with_paths_is_told_without_model_library_or_ray(checkpoint, tmp_path):
+    train = (
+        *("train", "corpus.label_set=conll03", f"output.checkpoint={tmp_path}/checkpoint"),
+        *(f"output.storage={tmp_path}/storage", "corpus.train=nowhere", "corpus.dev=nowhere"),
+    )
+    wrong = [train, ("predict", "nowhere", "text"), ("calibrate", str(checkpoint), "nowhere")]
+    code = "\n".join(command(*words, exit_code=2) for words in wrong)
+    assert loaded(code, MODEL | SCORING | PICTURES) == set()
 
 
 def test_predict_with_another_encoder_works_without_pandas(tmp_path):

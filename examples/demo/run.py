@@ -28,7 +28,8 @@ from linkner_ray.labels import load_label_set
 from linkner_ray.reporting.preview_page import render_preview
 from linkner_ray.reporting.run_report import ReportScores
 from linkner_ray.runs.counters import VERDICTS, routed_share
-from linkner_ray.training import train
+from linkner_ray.training.job import train
+from linkner_ray.training.plan import plan_training
 
 SEED = 0
 LABEL_SET = "demo"
@@ -144,7 +145,7 @@ def _local_model(world: DemoWorld, encoder: str, cache: Path, clock: _Clock) -> 
     checkpoint = Path(config.output.checkpoint)
     if not (checkpoint / "config.json").exists():
         with clock.step("train", f"SpanNER on {encoder} with Ray Train (kept for later runs)"):
-            result = train(config)
+            result = train(plan_training(config))
             clock.progress(f"    dev F1 {result.best.f1:.4f} after epoch {result.best.epoch}")
     return str(checkpoint)
 

@@ -55,13 +55,16 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
     from linkner_ray.config.loading import load_config
 
     resolved = load_config(TrainConfig, config, overrides or [])
-    if dry_run:
-        _print_yaml(resolved.model_dump(mode="json"))
-        return
     set_up_logs(LoggingConfig())
-    from linkner_ray.training import train as run_training
+    from linkner_ray.training.plan import plan_training
 
-    print(run_training(resolved).summary())
+    plan = plan_training(resolved)
+    if dry_run:
+        _print_yaml(plan.config.model_dump(mode="json"))
+        return
+    from linkner_ray.training.job import train as run_training
+
+    print(run_training(plan).summary())
 
 
 @app.command(rich_help_panel=MODEL)
@@ -85,7 +88,7 @@ def calibrate(
 
     Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll
     """
-    from linkner_ray.training.dev_set import calibrate_checkpoint
+    from linkner_ray.training.calibrate import calibrate_checkpoint
 
     found = calibrate_checkpoint(checkpoint, dev, train=train_set)
     _print_yaml(
@@ -278,6 +281,9 @@ def predict(
 
     Example: linkner predict checkpoints/conll03 "Angela Merkel visited Paris." --near-misses
     """
+    from linkner_ray.spanner.checkpoint import local_checkpoint
+
+    local_checkpoint(checkpoint)  # a wrong path is told before torch is imported
     from linkner_ray.api import LinkNER
     from linkner_ray.cli.predict_text import predict_text, render, to_json, without_pandas
 

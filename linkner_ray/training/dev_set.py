@@ -1,33 +1,22 @@
 """A labelled set as a model sees it: its scores, and what it decides about the model."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from linkner_ray.config import RecognizeConfig
-from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.scores import Counts, score_entities
-from linkner_ray.spanner.calibration.dev_choices import LISTED_FLOOR, Dev, decide_on_dev
+from linkner_ray.spanner.calibration.dev_choices import LISTED_FLOOR, Dev
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import Thresholds, choose_thresholds
-from linkner_ray.spanner.checkpoint import (
-    MODEL_CARD,
-    check_publishable,
-    local_checkpoint,
-    publish_checkpoint,
-)
 from linkner_ray.spanner.decoding import NearMissRules
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from linkner_ray.spanner.span_table import SpanTable, choose_from_table, concatenate
-from linkner_ray.training.model_card import with_calibration
 
 Sentences = Sequence[LabelledSentence]
 
@@ -102,62 +91,6 @@ def join(shares: Sequence[DevShare], tokens: Sequence[Sequence[str]]) -> tuple[C
         gold=np.concatenate([share.gold for share in shares]),
         num_gold=sum(share.num_gold for share in shares),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibrated:
-    """What a labelled set decided about a checkpoint.
-
-    Attributes:
-        counts: Strict counts on the set.
-        calibration: Temperature, recalibration and near-miss rules.
-        thresholds: For routing.
-    """
-
-    counts: Counts
-    calibration: Calibration
-    thresholds: Thresholds
-
-
-def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None) -> Calibrated:
-    """Let a labelled set decide anew on temperature, recalibration, near-miss rules and thresholds.
-
-    The checkpoint is replaced by one that differs in these, in its self-check and its model card.
-
-    Args:
-        checkpoint: Folder that training wrote, local or with a scheme.
-        dev: Labelled set in the checkpoint's labels.
-        train: What the checkpoint was trained on; needed only if it does not know that itself, as
-            checkpoints of earlier releases.
-
-    Raises:
-        ConfigError: If there is no such checkpoint or file, or the checkpoint's folder holds
-            something else besides.
-        DataError: If a file is malformed, uses a label the checkpoint does not know, or is too
-            small to decide.
-        StartupError: If the checkpoint is incomplete or damaged.
-    """
-    folder = local_checkpoint(checkpoint)
-    check_publishable(checkpoint)
-    model = SpanNER.from_pretrained(str(folder))
-    sentences = read_corpus(dev, label_set=model.label_set).sentences
-    if train is not None:
-        model.novelty = novelty_of(read_corpus(train, label_set=model.label_set).sentences)
-    tokens = [one.tokens for one in sentences]
-    counts, seen = join([look_at(model, sentences)], tokens)
-    model.calibration = decide_on_dev(seen, classes=model.label_set.classes, novelty=model.novelty)
-    thresholds = thresholds_on(model, sentences)
-    with tempfile.TemporaryDirectory() as name:
-        staging = Path(name)
-        model.save_pretrained(staging)
-        record_self_check(model, choose_sentences(tokens)).write(staging)
-        thresholds.write(staging)
-        card = folder / MODEL_CARD
-        if card.is_file():
-            text = with_calibration(card.read_text(encoding="utf-8"), model.calibration)
-            (staging / MODEL_CARD).write_text(text, encoding="utf-8")
-        publish_checkpoint(staging, checkpoint)
-    return Calibrated(counts=counts, calibration=model.calibration, thresholds=thresholds)
 
 
 def thresholds_on(model: SpanNER, sentences: Sentences) -> Thresholds:

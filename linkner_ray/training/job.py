@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,12 +29,10 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from linkner_ray.config import TrainConfig
-from linkner_ray.corpora.corpus import read_corpus
-from linkner_ray.corpora.labelled import Corpus, unreachable_spans
+from linkner_ray.corpora.labelled import unreachable_spans
 from linkner_ray.corpora.tables import corpus_table
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.extract.ray_start import start_ray
-from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.logs import adopt
 from linkner_ray.runs.fingerprint import differences
 from linkner_ray.runs.folder import as_json, json_digest
@@ -45,7 +43,6 @@ from linkner_ray.spanner.checkpoint import (
     MODEL_CARD,
     OPTIONAL_FILES,
     SELF_CHECK_FILES,
-    check_publishable,
     publish_checkpoint,
     read_json,
 )
@@ -53,6 +50,7 @@ from linkner_ray.spanner.model import SpanNER
 from linkner_ray.storage import Folder
 from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.model_card import model_card
+from linkner_ray.training.plan import TrainingPlan
 from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 
@@ -65,36 +63,36 @@ _NO_CONTENT = ("_name_or_path", "transformers_version")
 """What an encoder's config says of the place it came from and of who wrote it."""
 
 
-def train(config: TrainConfig) -> TrainingResult:
+def train(plan: TrainingPlan) -> TrainingResult:
     """Train a SpanNER and publish the best epoch's checkpoint.
 
     Needs a running Ray, or starts one on this machine. A run that was cut short continues when it
     is started again: it is known by the content of corpora, label set and encoder and by the
     settings that decide the weights, so that another corpus under the same path is another run.
 
+    Args:
+        plan: From `plan_training`.
+
     Raises:
-        ConfigError: If encoder, label set, paths, batch size or workers do not fit together,
-            `output.checkpoint` holds something else than a checkpoint, or `output.run_name` is that
-            of a training of other content.
-        DataError: If a corpus is not readable or uses unknown labels.
+        ConfigError: If the encoder cannot be loaded, the cluster is too small, or `output.run_name`
+            is that of a training of other content.
         StartupError: If workers fail more often than `workers.max_failures`.
     """
-    check_publishable(config.output.checkpoint)
-    label_set = load_label_set(config.corpus.label_set)
-    train_corpus = _read(config.corpus.train, config, label_set)
-    dev_corpus = _read(config.corpus.dev, config, label_set)
-    encoder = _check(config, label_set, len(train_corpus.sentences))
+    plan = _with_dtype(plan)
+    config = plan.config
     content = {
         **config.model_dump(mode="json", include={"model", "training"}),
         "num_workers": config.workers.num_workers,
-        "label_set": label_set.digest,
-        "train": train_corpus.digest,
-        "dev": dev_corpus.digest,
+        "label_set": plan.label_set.digest,
+        "train": plan.train.digest,
+        "dev": plan.dev.digest,
     }
-    content["model"]["encoder"] = encoder
-    run_name = config.output.run_name or f"{label_set.name}-{json_digest(content)}"
+    content["model"]["encoder"] = _encoder_digest(plan)
+    run_name = config.output.run_name or f"{plan.label_set.name}-{json_digest(content)}"
     _claim(Folder.at(config.output.storage).below(run_name), run_name, content)
-    result = _fit(config, label_set, run_name, train_corpus, dev_corpus)
+    start_ray()
+    _check_cluster(config)
+    result = _fit(plan, run_name)
 
     if result.checkpoint is None or not result.best_checkpoints:
         raise StartupError(f"training '{run_name}' ended without a checkpoint; see the Ray logs")
@@ -110,19 +108,15 @@ def train(config: TrainConfig) -> TrainingResult:
             best=best,
             epochs=state.reports,
             calibration=calibration,
-            train_sentences=len(train_corpus.sentences),
-            dev_sentences=len(dev_corpus.sentences),
-            train_digest=train_corpus.digest,
-            dev_digest=dev_corpus.digest,
-            train_unreachable=unreachable_spans(train_corpus.sentences, config.model.max_width),
-            dev_unreachable=unreachable_spans(dev_corpus.sentences, config.model.max_width),
+            train_sentences=len(plan.train.sentences),
+            dev_sentences=len(plan.dev.sentences),
+            train_digest=plan.train.digest,
+            dev_digest=plan.dev.digest,
+            train_unreachable=unreachable_spans(plan.train.sentences, config.model.max_width),
+            dev_unreachable=unreachable_spans(plan.dev.sentences, config.model.max_width),
         )
-        _publish(Path(folder), finished, config=config, label_set=label_set, dev=dev_corpus)
+        _publish(Path(folder), finished, plan)
     return finished
-
-
-def _read(path: str, config: TrainConfig, label_set: LabelSet) -> Corpus:
-    return read_corpus(path, label_set=label_set, format=config.corpus.format)
 
 
 def _claim(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
@@ -149,52 +143,56 @@ def _claim(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
     run.write_whole(_CONTENT, as_json(content))
 
 
-def _check(config: TrainConfig, label_set: LabelSet, num_sentences: int) -> str:
-    """Find out before any worker starts what would stop all of them.
+def _with_dtype(plan: TrainingPlan) -> TrainingPlan:
+    """The plan with the number format that `training.dtype = auto` means, for all workers alike."""
+    training = plan.config.training
+    if training.dtype != "auto":
+        return plan
+    if plan.config.workers.gpus:  # of those that this process does not see, bfloat16 is expected
+        native = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+    else:
+        found = torch.cpu.get_capabilities()
+        native = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    told = training.model_copy(update={"dtype": "bfloat16" if native else "float32"})
+    return replace(plan, config=plan.config.model_copy(update={"training": told}))
 
-    Returns:
-        Digest of the encoder that training begins with.
+
+def _encoder_digest(plan: TrainingPlan) -> str:
+    """Name of the encoder's content: weights, config and tokenizer, wherever they came from.
+
+    Raises:
+        ConfigError: If it cannot be loaded, or its windows are too short.
     """
-    workers = config.workers.num_workers
-    if config.training.batch_size % workers:
-        raise ConfigError(
-            f"training.batch_size = {config.training.batch_size} cannot be shared evenly by "
-            f"workers.num_workers = {workers}; make it a multiple"
-        )
-    if num_sentences < workers:
-        raise DataError(
-            f"{config.corpus.train}: {num_sentences} sentences for {workers} workers; lower "
-            "workers.num_workers"
-        )
     adopt("transformers")
     # No bar for weights that are read from the disk; those of downloads have gone along.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()
+    config = plan.config
     with torch.random.fork_rng():
         torch.manual_seed(config.training.seed)  # as workers do, for weights that are not stored
-        model = SpanNER.from_encoder(config.model, label_set, loss=config.training.loss)
-    start_ray()
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for kind, each in (("CPU", config.workers.cpus), ("GPU", config.workers.gpus)):
-        if each * workers > total.get(kind, 0.0) + 1e-9:
-            raise ConfigError(
-                f"{workers} workers need {each * workers:g} {kind}s and the cluster has "
-                f"{total.get(kind, 0.0):g}; lower workers.num_workers or workers.{kind.lower()}s"
-            )
-    return _content_digest(model)
-
-
-def _content_digest(model: SpanNER) -> str:
-    """Name of an encoder's content: weights, config and tokenizer, wherever they came from."""
+        model = SpanNER.from_encoder(config.model, plan.label_set, loss=config.training.loss)
     digest = hashlib.blake2b(model.featurizer.subwords.tokenizer.to_str().encode(), digest_size=8)
     encoder = cast("PreTrainedModel", model.encoder)  # as `from_encoder` loads it
-    config = encoder.config.to_dict()
-    told = {name: value for name, value in config.items() if name not in _NO_CONTENT}
+    told = {k: value for k, value in encoder.config.to_dict().items() if k not in _NO_CONTENT}
     digest.update(json.dumps(told, sort_keys=True, default=str).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _check_cluster(config: TrainConfig) -> None:
+    """Check that the workers fit the cluster."""
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    num_workers = config.workers.num_workers
+    for kind, each in (("CPU", config.workers.cpus), ("GPU", config.workers.gpus)):
+        if each * num_workers > total.get(kind, 0.0) + 1e-9:
+            raise ConfigError(
+                f"{num_workers} workers need {each * num_workers:g} {kind}s and the cluster has "
+                f"{total.get(kind, 0.0):g}; lower workers.num_workers or workers.{kind.lower()}s"
+            )
 
 
 class _Trainer(ray.train.torch.TorchTrainer):
@@ -209,26 +207,21 @@ class _Trainer(ray.train.torch.TorchTrainer):
         return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
 
 
-def _fit(
-    config: TrainConfig,
-    label_set: LabelSet,
-    run_name: str,
-    train_corpus: Corpus,
-    dev_corpus: Corpus,
-) -> ray.train.Result:
+def _fit(plan: TrainingPlan, run_name: str) -> ray.train.Result:
     """Run the workers to the end."""
+    config = plan.config
     ray.data.DataContext.get_current().enable_progress_bars = False
-    table = corpus_table(train_corpus.sentences)
+    table = corpus_table(plan.train.sentences)
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
     storage_path, filesystem = _storage(config.output.storage)
     workers = config.workers
-    familiar = novelty_of(train_corpus.sentences)
+    familiar = novelty_of(plan.train.sentences)
     trainer = _Trainer(
         train_worker,
         train_loop_config={
             "config": config.model_dump(mode="json"),
-            "label_set": label_set.model_dump(mode="json"),
-            "dev": corpus_table(dev_corpus.sentences),
+            "label_set": plan.label_set.model_dump(mode="json"),
+            "dev": corpus_table(plan.dev.sentences),
             "num_sentences": table.num_rows,
             "novelty": {f.name: getattr(familiar, f.name) for f in fields(familiar)},
         },
@@ -267,14 +260,7 @@ def _storage(path: str) -> tuple[str, pa.fs.FileSystem | None]:
     return root, pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem))
 
 
-def _publish(
-    folder: Path,
-    result: TrainingResult,
-    *,
-    config: TrainConfig,
-    label_set: LabelSet,
-    dev: Corpus,
-) -> None:
+def _publish(folder: Path, result: TrainingResult, plan: TrainingPlan) -> None:
     """Copy what makes a checkpoint out of an epoch's folder; add thresholds and the model card."""
     counters: dict[str, float | str] = {
         "train sentences": result.train_sentences,
@@ -295,15 +281,15 @@ def _publish(
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target)
         card = model_card(
-            config,
-            label_set,
+            plan.config,
+            plan.label_set,
             calibration=result.calibration,
             best=asdict(result.best),
             counters=counters,
         )
         (Path(staging) / MODEL_CARD).write_text(card, encoding="utf-8")
         try:
-            thresholds_on(SpanNER.from_pretrained(staging), dev.sentences).write(Path(staging))
+            thresholds_on(SpanNER.from_pretrained(staging), plan.dev.sentences).write(Path(staging))
         except DataError as error:
-            logger.warning("%s: the checkpoint keeps no thresholds: %s", dev.path, error)
-        publish_checkpoint(Path(staging), config.output.checkpoint)
+            logger.warning("%s: the checkpoint keeps no thresholds: %s", plan.dev.path, error)
+        publish_checkpoint(Path(staging), plan.config.output.checkpoint)

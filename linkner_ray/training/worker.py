@@ -135,7 +135,6 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
     load_optimizer_tensors(optimizer, tensors)
     average = WeightAverage(model, decay=config.training.average_decay, averaged=averaged)
     average.model.novelty = NoveltyFeatures(**settings["novelty"])
-    dtype = config.training.dtype
     dev = table_sentences(settings["dev"])
     run = _Run(
         config=config,
@@ -152,17 +151,9 @@ def _start(settings: dict[str, Any]) -> tuple[_Run, TrainingState]:
         steps_per_epoch=_steps_per_epoch(
             settings["num_sentences"] // world, config.training.batch_size // world
         ),
-        uses_bfloat16=_has_bfloat16(model.device) if dtype == "auto" else dtype == "bfloat16",
+        uses_bfloat16=config.training.dtype == "bfloat16",
     )
     return run, state
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes bfloat16 natively; elsewhere it is emulated and slow."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _steps_per_epoch(num_sentences: int, batch_size: int) -> int:

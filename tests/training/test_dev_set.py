@@ -14,7 +14,8 @@ from linkner_ray.spanner.checkpoint import checkpoint_digest
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import load_recognizer
-from linkner_ray.training.dev_set import calibrate_checkpoint, join, look_at, novelty_of
+from linkner_ray.training.calibrate import calibrate_checkpoint
+from linkner_ray.training.dev_set import join, look_at, novelty_of
 from tests.spanner import tiny
 
 CORPUS = (

@@ -29,8 +29,9 @@ ray = pytest.importorskip("ray")
 from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
 from linkner_ray.spanner.self_check import SelfCheck, load_recognizer  # noqa: E402
-from linkner_ray.training import job, train  # noqa: E402
+from linkner_ray.training import job  # noqa: E402
 from linkner_ray.training.job import _publish  # noqa: E402
+from linkner_ray.training.plan import TrainingPlan, plan_training  # noqa: E402
 from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
 
 # Ray warns about its own internals.
@@ -92,6 +93,10 @@ def changed(config, **sections):
     for name, values in sections.items():
         tree[name].update(values)
     return TrainConfig.model_validate(tree)
+
+
+def train(config):
+    return job.train(plan_training(config))
 
 
 def assert_learned(result, config):
@@ -191,12 +196,13 @@ def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_p
         calibration=Calibration(), train_sentences=12, dev_sentences=4, train_unreachable=3,
         dev_unreachable=1, train_digest="0a", dev_digest="0b",
     )  # fmt: skip
-    publish = partial(_publish, tmp_path / "epoch", result, config=config, label_set=tiny.LABELS)
-    publish(dev=dev)
+    plan = TrainingPlan(config=config, label_set=tiny.LABELS, train=dev, dev=dev)
+    publish = partial(_publish, tmp_path / "epoch", result)
+    publish(plan)
     assert Thresholds.read(tmp_path / "checkpoint") is None
     assert "keeps no thresholds: thresholds need at least 100 predicted entities" in caplog.text
     large = replace(dev, sentences=dev.sentences * 20)
-    publish(dev=large)
+    publish(replace(plan, dev=large))
     kept = Thresholds.read(tmp_path / "checkpoint")
     assert "| train content | 0a |" in (tmp_path / "checkpoint" / "README.md").read_text()
     assert kept == thresholds_on(model, large.sentences)
@@ -208,7 +214,7 @@ def runs(monkeypatch):
     """Names of the runs that would be trained; nothing is."""
     names = []
 
-    def fit(_config, _label_set, run_name, *_corpora):
+    def fit(_plan, run_name):
         names.append(run_name)
         raise StartupError("not here")
 
@@ -296,8 +302,57 @@ def test_fewer_sentences_than_workers_is_bad_data(config):
 
 
 def test_an_encoder_that_is_not_there_is_a_wrong_config(config, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be loaded"):
-        train(changed(config, model={"encoder": str(tmp_path)}))
+    with pytest.raises(ConfigError, match=r"has no config\.json .* found dev\.json"):
+        plan_training(changed(config, model={"encoder": str(tmp_path)}))
+
+
+def test_a_run_is_pinned_to_what_its_names_stand_for_at_the_start(
+    config, tmp_path, monkeypatch, runs
+):
+    hub = tiny.fake_hub(tmp_path / "hub", monkeypatch)
+    unnamed = changed(config, model={"encoder": "some/encoder"}, output={"run_name": None})
+    assert plan_training(unnamed).config.model.encoder == "some/encoder@" + "a" * 40
+    begin(unnamed)
+    save_other_encoder(hub / "snapshots" / ("b" * 40))
+    (hub / "refs" / "main").write_text("b" * 40)
+    begin(unnamed)
+    begin(changed(unnamed, model={"encoder": "some/encoder@" + "a" * 40}))
+    assert runs[0] == runs[2] != runs[1]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpu", "seen", "expected"),
+    [
+        (0.0, {"avx512_bf16": True}, None, "bfloat16"),
+        (0.0, {"avx512_bf16": False}, True, "float32"),
+        (1.0, {}, None, "bfloat16"),  # the GPUs are on other machines
+        (1.0, {"amx_bf16": True}, False, "float32"),
+    ],
+)
+def test_the_number_format_is_decided_once_and_told_to_all_workers(
+    config, monkeypatch, gpus, cpu, seen, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: seen is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: seen)
+    plan = plan_training(changed(config, workers={"gpus": gpus}, training={"dtype": "auto"}))
+    assert job._with_dtype(plan).config.training.dtype == expected
+    told = plan_training(changed(config, training={"dtype": "float32"}))
+    assert job._with_dtype(told) is told
+
+
+def test_machines_of_two_number_formats_do_not_go_on_with_each_others_run(
+    config, monkeypatch, runs
+):
+    config = changed(config, training={"dtype": "auto"})
+    for native in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda x=native: {"amx_bf16": x})
+        begin(changed(config, output={"run_name": None}))
+        if native:
+            begin(config)
+    assert runs[0] != runs[2]
+    with pytest.raises(ConfigError, match=r"training.dtype was 'bfloat16', is 'float32'"):
+        train(config)
 
 
 def test_the_state_of_a_run_is_written_and_read(tmp_path):
