@@ -260,8 +260,11 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     from linkner_ray.extract.ray_start import start_ray
 
     start_ray()
-    print(summary_table(run_evaluation(resolved).results))
+    evaluation = run_evaluation(resolved)
+    print(summary_table(evaluation.results))
     print(f"\nwritten to {resolved.output.path}")
+    if evaluation.problems:
+        raise ErrorLimitError("\n".join(evaluation.problems))
 
 
 @app.command(rich_help_panel=LOOK)

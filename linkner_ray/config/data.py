@@ -61,7 +61,14 @@ class OutputConfig(Config):
     silent for as long, another machine may take the output over."""
 
 
-class ErrorsConfig(Config):
+class AnswerErrorsConfig(Config):
+    """What an evaluation puts up with."""
+
+    max_failed_answers_share: float = Field(0.05, ge=0, le=1)
+    """Share of LLM questions without a readable answer; over it the run finishes and exits 3."""
+
+
+class ErrorsConfig(AnswerErrorsConfig):
     """What a run puts up with."""
 
     max_share: float = Field(0.01, ge=0, le=1)
@@ -69,9 +76,6 @@ class ErrorsConfig(Config):
 
     max_failed_files: int = Field(0, ge=0)
     """Shards that may be unreadable, or not to their end; over it the run finishes and exits 3."""
-
-    max_failed_answers_share: float = Field(0.05, ge=0, le=1)
-    """Share of LLM questions that may fail; over it the run finishes and exits 3."""
 
     raw_chars: int = Field(200, ge=0)
     """Characters of a bad value kept in quarantine."""

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from linkner_ray.config.base import Config
 from linkner_ray.config.data import (
+    AnswerErrorsConfig,
     ErrorsConfig,
     InputConfig,
     LoggingConfig,
@@ -176,6 +177,7 @@ class EvaluateConfig(Config):
     cache: CacheConfig = CacheConfig()
     fusion: FusionConfig = FusionConfig()
     study: StudyConfig = StudyConfig()
+    errors: AnswerErrorsConfig = AnswerErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     unit_sentences: int = Field(512, ge=1)
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -30,6 +31,7 @@ from linkner_ray.evaluation.report import Ood, describe_evaluation
 from linkner_ray.evaluation.set_result import Judged, LabelledSet, SetResult, judge_set
 from linkner_ray.extract.pipeline import run_documents
 from linkner_ray.labels import LabelSet, load_label_map
+from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
 from linkner_ray.spanner.calibration.named_threshold import with_threshold
@@ -56,6 +58,7 @@ class Evaluation:
         ood: What tells each set but the first from that, by set and estimate.
         seconds: Of each stage, summed over units and passes, and `all` on the wall.
         notes: Sentences for the reader.
+        problems: Limits of `errors` that were passed.
         threshold_for: What the config named its threshold by; None where it gave the number.
     """
 
@@ -63,6 +66,7 @@ class Evaluation:
     ood: Ood
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
+    problems: tuple[str, ...]
     threshold_for: str | None
 
 
@@ -126,6 +130,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         ood=_ood([loaded.name for loaded in sets], unsure),
         seconds={**staged.seconds, "all": time.perf_counter() - started},
         notes=(*notes, *said),
+        problems=_problems(staged.answered, config.errors.max_failed_answers_share),
         threshold_for=threshold_for,
     )
     _write(output, config, evaluation, pages, checkpoint.label_set)
@@ -264,6 +269,22 @@ def _dev_thresholds(
     return chosen, [f"What dev chose asks {percent} % of dev's candidates."]
 
 
+def _problems(answered: Sequence[pa.Table], limit: float) -> tuple[str, ...]:
+    """What is said of missing answers, over all sets."""
+    verdicts = Counter(
+        answer["verdict"]
+        for table in answered
+        for answer in table["answers"].combine_chunks().flatten().drop_null().to_pylist()
+    )
+    problem = answers_problem(
+        verdicts.total(),
+        failed=verdicts["failed"],
+        unreadable=verdicts["unreadable"],
+        limit=limit,
+    )
+    return (problem,) if problem else ()
+
+
 def _judge(
     loaded: LabelledSet,
     judged: Judged,
@@ -334,6 +355,7 @@ def _write(
         "threshold_for": evaluation.threshold_for,
         "seconds": dict(evaluation.seconds),
         "notes": list(evaluation.notes),
+        "problems": list(evaluation.problems),
         "sets": [result.as_dict() for result in results],
         "ood": {
             name: {estimate: asdict(one) for estimate, one in found.items()}
@@ -342,5 +364,6 @@ def _write(
     }
     output.write_whole(_METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
     output.write_whole("errors.html", render_errors(pages, label_set.ids).encode())
-    report = describe_evaluation(results, ood, evaluation.notes)
+    notes = [*(f"**{problem}.**" for problem in evaluation.problems), *evaluation.notes]
+    report = describe_evaluation(results, ood, notes)
     output.write_whole("report.md", report.encode("utf-8", errors="backslashreplace"))

@@ -53,7 +53,7 @@ under boundaries is a recall: the share of its gold entities whose boundaries we
 they were called."""
 
 
-def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
+def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: Sequence[str] = ()) -> str:
     """A report as Markdown, beside its pictures.
 
     Args:

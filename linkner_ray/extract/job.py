@@ -17,9 +17,11 @@ from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.counters import (
     NO_COSTS,
     add_counts,
+    answers_problem,
     check_counters,
     num_asked,
     num_failed,
+    num_unreadable,
 )
 from linkner_ray.runs.failures import remove_leftovers
 from linkner_ray.runs.folder import RunFolder, UnitResult, json_digest
@@ -270,11 +272,10 @@ def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:
             f"{files} files could not be read to their end, over errors.max_failed_files = "
             f"{limits.max_failed_files}; see `linkner failures list`"
         )
-    asked, failed = num_asked(totals), num_failed(totals)
-    if failed > limits.max_failed_answers_share * asked:
-        problems.append(
-            f"{failed} of {asked} spans that were asked about got no answer, over "
-            f"errors.max_failed_answers_share = {limits.max_failed_answers_share:g}; their local "
-            "labels stand"
-        )
-    return tuple(problems)
+    answers = answers_problem(
+        num_asked(totals),
+        failed=num_failed(totals),
+        unreadable=num_unreadable(totals),
+        limit=limits.max_failed_answers_share,
+    )
+    return (*problems, *([answers] if answers else []))

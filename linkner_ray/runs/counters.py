@@ -145,8 +145,28 @@ def num_asked(totals: Mapping[str, int]) -> int:
 
 def num_failed(totals: Mapping[str, int]) -> int:
     """Candidates that were asked about and got no answer."""
-    audits = sum(n for name, n in totals.items() if name.startswith(audit_counter("failed", "")))
-    return totals["verdict_failed"] + audits
+    return _num_of("failed", totals)
+
+
+def num_unreadable(totals: Mapping[str, int]) -> int:
+    """Candidates whose answer names none of the options."""
+    return _num_of("unreadable", totals)
+
+
+def _num_of(verdict: str, totals: Mapping[str, int]) -> int:
+    audits = sum(n for name, n in totals.items() if name.startswith(audit_counter(verdict, "")))
+    return totals[f"verdict_{verdict}"] + audits
+
+
+def answers_problem(asked: int, *, failed: int, unreadable: int, limit: float) -> str | None:
+    """What to say where more answers are missing than `errors.max_failed_answers_share` allows."""
+    if failed + unreadable <= limit * asked:
+        return None
+    return (
+        f"{failed:,} of {asked:,} spans that were asked about got no answer and {unreadable:,} an "
+        f"unreadable one, over errors.max_failed_answers_share = {limit:g}; their local labels "
+        "stand"
+    )
 
 
 def check_counters(totals: Mapping[str, int]) -> None:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from linkner_ray.cli import main
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError, DataError
@@ -16,6 +17,7 @@ from linkner_ray.evaluation import job as benchmark
 from linkner_ray.evaluation.flips import Flips
 from linkner_ray.evaluation.job import evaluate
 from linkner_ray.evaluation.report import summary_table
+from linkner_ray.extract import ray_start
 from linkner_ray.storage import Folder
 from tests.crawl import write_checkpoint, write_thresholds
 from tests.endpoint_server import Server, completion
@@ -247,14 +249,43 @@ def test_a_recorded_llm_needs_no_engine_and_what_it_lacks_is_counted(tmp_path):
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in recorded))
     replay = ["llm.backend=replay", f"llm.replay_path={tmp_path / 'r.jsonl'}"]
     settings = [*replay, "routing.threshold=0", "resources.llm_gpus=1", *EVERY_SPAN]
-    [result] = evaluate(config_of(tmp_path, SENTENCES, *settings)).results
+    evaluation = evaluate(config_of(tmp_path, SENTENCES, *settings))
+    [result] = evaluation.results
     first, second = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet").to_pylist()
     assert result.verdicts["failed"] == second["routes"].count("llm") > 0
     assert sum(result.verdicts.values()) == result.num_routed
     linked = [(entity["text"], entity["label"], entity["source"]) for entity in first["entities"]]
     # Nothing was asked in this run: the words are the recorded LLM's.
     assert linked == [("Peter Blackburn", "PER", "cache"), ("Microsoft", "ORG", "cache")]
-    assert f"{result.verdicts['failed']} failed" in (tmp_path / "out" / "report.md").read_text()
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert f"{result.verdicts['failed']} failed" in page
+    [problem] = evaluation.problems
+    assert problem.startswith(f"{result.verdicts['failed']} of {result.num_routed} spans")
+    assert problem in page
+    allowed = evaluate(
+        config_of(tmp_path, SENTENCES, *settings, "errors.max_failed_answers_share=1")
+    )
+    assert allowed.problems == ()
+
+
+def test_unreadable_answers_count_against_the_limit_and_the_command_exits_3(
+    tmp_path, refuser, monkeypatch, capsys
+):
+    # The words of a model that thinks aloud are none of the options.
+    refuser.reply = lambda *_: (200, completion("<think>", {"<think>": 1.0}))
+    monkeypatch.setattr(ray_start, "start_ray", lambda: None)
+    config = config_of(
+        tmp_path, SENTENCES, "llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge",
+        "routing.threshold=0",
+    )  # fmt: skip
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert main(["evaluate", "--config", str(tmp_path / "config.yaml")]) == 3
+    said = capsys.readouterr()
+    [result] = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]
+    unreadable, asked = result["verdicts"]["unreadable"], result["num_routed"]
+    assert unreadable == asked > 0
+    assert f"0 of {asked} spans that were asked about got no answer and {asked} an" in said.err
+    assert "| mine |" in said.out
 
 
 @pytest.mark.parametrize("content", [{"report.md": b"mine"}, {"metrics.json": b"{}"}])

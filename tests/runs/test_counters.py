@@ -12,6 +12,7 @@ from linkner_ray.runs.counters import (
     count_unit,
     num_asked,
     num_failed,
+    num_unreadable,
     routed_share,
 )
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE, STAGE_COLUMNS
@@ -155,7 +156,7 @@ def test_every_route_is_counted_and_audits_stand_apart():
     }
     assert {name: counts[name] for name in expected} == expected
     check_counters(counts)
-    assert (num_asked(counts), num_failed(counts)) == (4, 2)
+    assert (num_asked(counts), num_failed(counts), num_unreadable(counts)) == (4, 2, 0)
 
 
 def test_an_entity_kept_against_the_llm_is_not_one_it_dropped():
