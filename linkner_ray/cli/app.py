@@ -6,13 +6,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
 from linkner_ray.cli import cache, compare, failures, labels, nightly, preview, verify
+from linkner_ray.cli.files import check_writable, write_json, write_text
 from linkner_ray.errors import ConfigError, ErrorLimitError, LinknerError
 from linkner_ray.logs import TEXT_FORMAT, say_last, set_up_logs
 
@@ -195,26 +195,24 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     Example: linkner estimate --config jobs/configs/extract.yaml input.paths=[crawl/]
     --documents 500
     """
+    check_writable(json_file)
     from linkner_ray.config import ExtractConfig
     from linkner_ray.config.loading import load_config
     from linkner_ray.extract.plan import plan_extraction
+
+    plan = plan_extraction(load_config(ExtractConfig, config, overrides or []))
     from linkner_ray.nightly.estimate import SampleSettings, estimate_run, known_answers
     from linkner_ray.nightly.estimate_report import describe_estimate
 
-    resolved = load_config(ExtractConfig, config, overrides or [])
     settings = SampleSettings(
         documents=documents, requests_per_s=requests_per_s, measure_llm=measure_llm
     )
     if threshold:
         settings = dataclasses.replace(settings, thresholds=tuple(threshold))
-    planned = plan_extraction(resolved)
-    resolved = planned.config
-    is_known = known_answers(resolved, planned.label_set)
-    estimate = estimate_run(planned, settings, is_known=is_known)
-    print(describe_estimate(estimate, resolved))
-    if json_file is not None:
-        content = json.dumps(dataclasses.asdict(estimate), indent=2)
-        Path(json_file).write_text(content + "\n", encoding="utf-8")
+    is_known = known_answers(plan.config, plan.label_set)
+    estimate = estimate_run(plan, settings, is_known=is_known)
+    print(describe_estimate(estimate, plan.config))
+    write_json(json_file, dataclasses.asdict(estimate))
 
 
 @app.command(rich_help_panel=MODEL)
@@ -251,16 +249,19 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     options += [f"sets={json.dumps(sets)}"] if sets else []
     options += [f"output.path={json.dumps(output)}"] if output else []
     resolved = load_config(EvaluateConfig, config, [*options, *(overrides or [])])
-    if dry_run:
-        _print_yaml(resolved.model_dump(mode="json"))
-        return
     set_up_logs(LoggingConfig())
+    from linkner_ray.evaluation.plan import plan_evaluation
+
+    plan = plan_evaluation(resolved)
+    if dry_run:
+        _print_yaml(plan.config.model_dump(mode="json"))
+        return
     from linkner_ray.evaluation.job import evaluate as run_evaluation
     from linkner_ray.evaluation.report import summary_table
     from linkner_ray.extract.ray_start import start_ray
 
     start_ray()
-    evaluation = run_evaluation(resolved)
+    evaluation = run_evaluation(plan)
     print(summary_table(evaluation.results))
     print(f"\nwritten to {resolved.output.path}")
     if evaluation.problems:
@@ -333,15 +334,14 @@ def diff(
 
     Example: linkner diff nights/monday nights/tuesday --html diff.html
     """
+    check_writable(html, json_file)
     from linkner_ray.nightly.diff import compare_runs
     from linkner_ray.nightly.diff_page import describe_diff, render_diff
 
     found = compare_runs(before, after)
     print(describe_diff(found))
-    if html is not None:
-        Path(html).write_text(render_diff(found), encoding="utf-8", errors="backslashreplace")
-    if json_file is not None:
-        Path(json_file).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+    write_text(html, render_diff(found) if html else "")
+    write_json(json_file, found.as_json())
 
 
 @app.command(rich_help_panel=RUN)

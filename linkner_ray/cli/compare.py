@@ -1,10 +1,10 @@
 """`linkner compare`: which of two evaluations is better, and whether that may be chance."""
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from linkner_ray.cli.files import check_writable, write_json
 
 
 def compare(
@@ -16,10 +16,9 @@ def compare(
 
     Example: linkner compare scores/monday scores/tuesday --json difference.json
     """
+    check_writable(json_file)
     from linkner_ray.evaluation.comparison import compare_evaluations, describe_comparison
 
     found = compare_evaluations(first, second)
     typer.echo(describe_comparison(found))
-    if json_file is not None:
-        content = json.dumps(found.as_dict(), indent=2) + "\n"
-        Path(json_file).write_text(content, encoding="utf-8")
+    write_json(json_file, found.as_dict())

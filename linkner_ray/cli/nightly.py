@@ -32,19 +32,22 @@ def nightly(
 
     resolved = load_config(NightlyConfig, config, overrides or [])
     set_up_logs(resolved.logging)
-    from linkner_ray.extract.progress_views import progress_view
+    from linkner_ray.extract.plan import plan_extraction
+
+    plan = plan_extraction(resolved.extraction())
     from linkner_ray.nightly.night import describe_start, run_night
-    from linkner_ray.runs.shutdown import exit_on_sigterm
 
     if dry_run:
-        from linkner_ray.extract.plan import plan_extraction
         from linkner_ray.extract.report import describe_plan
 
-        typer.echo(describe_plan(plan_extraction(resolved.extraction())))
+        typer.echo(describe_plan(plan))
         typer.echo(describe_start(resolved))
         return
+    from linkner_ray.extract.progress_views import progress_view
+    from linkner_ray.runs.shutdown import exit_on_sigterm
+
     with exit_on_sigterm() as shutdown, progress_view(typer.echo) as view:
-        result = run_night(resolved, say=view.say, show=view, shutdown=shutdown)
+        result = run_night(resolved, plan=plan, say=view.say, show=view, shutdown=shutdown)
     name = result.record["night"]
     if result.did_nothing:
         typer.echo(f"nothing to do: night {name} has ended, see {result.output}/night.md")

@@ -1,9 +1,10 @@
 """`linkner preview`: look at a few pages of an input before anything is run."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from linkner_ray.cli.files import check_writable, write_text
 
 _UNUSED_OUTPUT = "output.path=unused"
 """A config of extraction must have one, and a preview writes none."""
@@ -27,6 +28,7 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     Example: linkner preview input.paths=[crawl/] recognize.checkpoint=checkpoints/mine --pages 20
     """
+    check_writable(html)
     from linkner_ray.config import ExtractConfig
     from linkner_ray.config.loading import load_config
 
@@ -39,6 +41,6 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
     found = preview_input(
         resolved, pages=pages, seed=seed, ask=llm and resolved.llm.backend != "none"
     )
-    Path(html).write_text(found.html, encoding="utf-8", errors="backslashreplace")
+    write_text(html, found.html)
     asked = f", {found.questions} questions" if llm else ""
     typer.echo(f"{found.pages} pages with {found.entities} entities{asked}: {html}")

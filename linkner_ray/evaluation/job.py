@@ -9,12 +9,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from linkner_ray.config import EvaluateConfig, EvaluateSet, RoutingConfig, Uncertainty
-from linkner_ray.corpora.corpus import read_corpus
-from linkner_ray.corpora.labelled import unreachable_spans
-from linkner_ray.corpora.mapping import map_labels
+from linkner_ray.config import EvaluateConfig, RoutingConfig, Uncertainty
 from linkner_ray.corpora.tables import corpus_documents
-from linkner_ray.errors import ConfigError, ContractError
+from linkner_ray.errors import ContractError
 from linkner_ray.evaluation.candidates import predicted_uncertainty
 from linkner_ray.evaluation.curves import (
     FloatArray,
@@ -25,28 +22,22 @@ from linkner_ray.evaluation.curves import (
 )
 from linkner_ray.evaluation.detection import OodDetection, detect_ood
 from linkner_ray.evaluation.error_page import SetErrors, find_errors, render_errors
+from linkner_ray.evaluation.plan import FORMAT, METRICS, EvaluationPlan, LabelledSet
 from linkner_ray.evaluation.plots import evaluation_pictures
 from linkner_ray.evaluation.recorded import extraction_f1
 from linkner_ray.evaluation.report import Ood, describe_evaluation
-from linkner_ray.evaluation.set_result import Judged, LabelledSet, SetResult, judge_set
+from linkner_ray.evaluation.set_result import Judged, SetResult, judge_set
 from linkner_ray.extract.pipeline import run_documents
-from linkner_ray.labels import LabelSet, load_label_map
+from linkner_ray.labels import LabelSet
 from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
-from linkner_ray.spanner.calibration.named_threshold import with_threshold
 from linkner_ray.spanner.calibration.thresholds import Thresholds
-from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
+from linkner_ray.spanner.checkpoint import CheckpointParts
 from linkner_ray.spanner.estimates import missing_estimates
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.storage import Folder
-
-_METRICS = "metrics.json"
-_FORMAT = "linkner-evaluation"
-"""How `metrics.json` says that the folder is an evaluation's."""
-
-_WRITTEN_NAMES = frozenset({_METRICS, "report.md", "errors.html", "plots", "predictions"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,27 +71,15 @@ class _Staged:
     seconds: Mapping[str, float]
 
 
-def evaluate(config: EvaluateConfig) -> Evaluation:
+def evaluate(plan: EvaluationPlan) -> Evaluation:
     """Score a checkpoint, with or without an LLM, on labelled sets.
 
     Gold stays here: the stages get documents with sentences and nothing else. Writes
     `metrics.json`, `report.md`, `errors.html`, `plots/` as PNG and SVG, and the predictions of each
     set to `output.path`. The first set counts as like training; each other one is held against it.
-
-    Raises:
-        ConfigError: If there is no checkpoint, a label map leads elsewhere than to its labels, or
-            the output holds something else than an evaluation.
-        DataError: If a set is malformed, or has a label the checkpoint does not know.
     """
+    config, checkpoint, sets = plan.config, plan.checkpoint, plan.sets
     output = Folder.at(config.output.path)
-    _check_output(output, config.output.path)
-    if not config.recognize.checkpoint:
-        raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
-    threshold_for = config.routing.threshold_for
-    config = with_threshold(config)
-    checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
-    config.routing.check_labels(checkpoint.label_set.ids)
-    sets = [_load(entry, checkpoint) for entry in config.sets]
     units = [_units(loaded, config.unit_sentences) for loaded in sets]
     started = time.perf_counter()
     chain = Chain.of(config, checkpoint.label_set)
@@ -108,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     dev_thresholds, said = _dev_thresholds(config, checkpoint)
     staged = _run([unit for own in units for unit in own], chain, config, estimates)
     results, pages, unsure = [], [], []
-    output.write_whole(_METRICS, json.dumps({"format": _FORMAT}).encode())  # ours from now on
+    output.write_whole(METRICS, json.dumps({"format": FORMAT}).encode())  # ours from now on
     first = 0
     for loaded, own in zip(sets, units, strict=True):
         rows = slice(first, first + len(own))
@@ -131,53 +110,10 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         seconds={**staged.seconds, "all": time.perf_counter() - started},
         notes=(*notes, *said),
         problems=_problems(staged.answered, config.errors.max_failed_answers_share),
-        threshold_for=threshold_for,
+        threshold_for=plan.threshold_for,
     )
     _write(output, config, evaluation, pages, checkpoint.label_set)
     return evaluation
-
-
-def _check_output(output: Folder, url: str) -> None:
-    """Check that nothing is overwritten but an earlier evaluation; nothing is written.
-
-    Raises:
-        ConfigError: If the folder holds files under names of an evaluation that are of none.
-    """
-    found = sorted(_WRITTEN_NAMES.intersection(output.entries()))
-    mark = f'"format": "{_FORMAT}"'.encode()
-    if found and not (_METRICS in found and mark in output.read_bytes(_METRICS)):
-        raise ConfigError(
-            f"output.path = {url}: holds {', '.join(found)}, and no {_METRICS} says that an "
-            "evaluation wrote them; choose another folder, or move them away"
-        )
-
-
-def _load(entry: EvaluateSet, checkpoint: CheckpointParts) -> LabelledSet:
-    renamed: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    if entry.label_map is None:
-        corpus = read_corpus(entry.path, format=entry.format, label_set=checkpoint.label_set)
-    else:
-        label_map = load_label_map(entry.label_map)
-        known = checkpoint.label_set.ids
-        if unknown := sorted({t for t in label_map.targets.values() if t} - set(known)):
-            raise ConfigError(
-                f"set '{entry.name}': label map {label_map.name} leads to {unknown}, labels of the "
-                f"checkpoint are {list(known)}"
-            )
-        source = read_corpus(entry.path, format=entry.format, label_set=label_map.source)
-        mapped = map_labels(source, label_map)
-        corpus, dropped = mapped.corpus, dict(mapped.dropped)
-        renamed = {f"{old} -> {new}": count for (old, new), count in mapped.renamed.items()}
-    _, gold = corpus_documents(corpus.sentences, ids_prefix=entry.name)
-    return LabelledSet(
-        name=entry.name,
-        sentences=corpus.sentences,
-        gold=[[(one.start, one.end, one.label) for one in row] for row in gold],
-        num_unreachable=unreachable_spans(corpus.sentences, checkpoint.model.max_width),
-        renamed=renamed,
-        dropped=dropped,
-    )
 
 
 def _units(loaded: LabelledSet, size: int) -> list[pa.Table]:
@@ -350,7 +286,7 @@ def _write(
     for name, content in evaluation_pictures(results).items():
         output.write_whole(f"plots/{name}", content)
     metrics = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "config": config.model_dump(mode="json"),
         "threshold_for": evaluation.threshold_for,
         "seconds": dict(evaluation.seconds),
@@ -362,7 +298,7 @@ def _write(
             for name, found in ood.items()
         },
     }
-    output.write_whole(_METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    output.write_whole(METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
     output.write_whole("errors.html", render_errors(pages, label_set.ids).encode())
     notes = [*(f"**{problem}.**" for problem in evaluation.problems), *evaluation.notes]
     report = describe_evaluation(results, ood, notes)

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, StudyConfig
-from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.scores import Counts, Entity, Scores, score_entities
 from linkner_ray.evaluation.bootstrap import Interval
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
@@ -21,6 +20,7 @@ from linkner_ray.evaluation.flips import (
     flips_as_dict,
 )
 from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
+from linkner_ray.evaluation.plan import LabelledSet
 from linkner_ray.evaluation.slices import (
     SentenceTokens,
     SourceScore,
@@ -35,27 +35,6 @@ from linkner_ray.runs.counters import VERDICTS, count_costs
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 
 Bounds = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledSet:
-    """A labelled set, its gold apart from what the stages get.
-
-    Attributes:
-        name: What its files are called.
-        sentences: As they were read, in the checkpoint's labels.
-        gold: Entities of each sentence as characters of its text.
-        num_unreachable: Gold entities wider than the model's maximum; they count as missed.
-        renamed: Entities by "label -> label here", where a label map was used.
-        dropped: Entities by label that the map takes out of gold.
-    """
-
-    name: str
-    sentences: Sequence[LabelledSentence]
-    gold: Sequence[Sequence[Entity]]
-    num_unreachable: int
-    renamed: Mapping[str, int]
-    dropped: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.forms import usual_symbols
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.model_identity import known_content
+from linkner_ray.llm.model_identity import check_replay_source, known_content
 from linkner_ray.llm.prompts import PromptBuilder
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.folder import UnitResult, json_digest
@@ -85,6 +85,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         exclude={"routing": {"threshold_for"}},
     )  # fmt: skip
     config.routing.check_labels(label_set.ids)
+    check_replay_source(config.llm, config.cache)
     fingerprint: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "demonstrations": corpus_digest(config.llm),

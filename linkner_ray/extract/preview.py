@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkner_ray.api import LinkNER
 from linkner_ray.config import ExtractConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.readers.sampling import draw_sample
-from linkner_ray.reporting.preview_page import render_preview
 from linkner_ray.schemas import ASKED_ROUTES
+from linkner_ray.spanner.checkpoint import local_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +43,7 @@ def preview_input(
     """
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
+    local_checkpoint(config.recognize.checkpoint)
     sources = list(list_sources(config.input))
     check_first_source(sources[0], config.input)
     samples = draw_sample(sources, config.input, documents=pages, seed=seed)
@@ -53,6 +53,8 @@ def preview_input(
             f"no documents in the {len(samples)} shards that were looked into, such as "
             f"{sources[0].path}"
         )
+    from linkner_ray.api import LinkNER  # once all paths are known to be right
+
     with LinkNER.from_pretrained(
         config.recognize.checkpoint,
         llm=config.llm if ask else None,
@@ -68,6 +70,8 @@ def preview_input(
         row["num_routed"] = row["routes"].count("llm")
     asked = pc.is_in(pc.list_flatten(table["routes"]), pa.array(ASKED_ROUTES))
     num_entities = sum(len(row["entities"]) for row in rows)
+    from linkner_ray.reporting.preview_page import render_preview
+
     html = render_preview(
         rows,
         linkner.label_set.ids,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from linkner_ray.config import LlmConfig
+from linkner_ray.config import CacheConfig, LlmConfig
 from linkner_ray.errors import ConfigError
+from linkner_ray.llm.cache.files import CacheFolder
 from linkner_ray.storage import read_file
 
 _WHOLE_BYTES = 8 * 2**20
@@ -40,6 +41,20 @@ def model_revision(config: LlmConfig) -> str | None:
     if config.dtype == "auto":
         return revision
     return f"{revision or ''}:{config.dtype}"
+
+
+def check_replay_source(llm: LlmConfig, cache: CacheConfig) -> None:
+    """Check that what a replay takes its answers from is there.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if llm.backend != "replay":
+        return
+    if llm.replay_path:
+        read_recording(llm.replay_path)
+    elif not CacheFolder(str(cache.path)).list().names:
+        raise ConfigError(f"cache.path = {cache.path}: there are no answers here to replay")
 
 
 def known_content(config: LlmConfig) -> str | None:

@@ -102,6 +102,7 @@ class _Night:
 def run_night(
     config: NightlyConfig,
     *,
+    plan: Plan | None = None,
     say: Say = logger.info,
     show: Show | None = None,
     shutdown: Shutdown | None = None,
@@ -110,6 +111,7 @@ def run_night(
 
     Args:
         config: The night, its extraction and its bounds.
+        plan: Of the extraction, if it is known already.
         say: Called with a line for each step.
         show: Shown how far extraction is every few seconds; default: `say` is told as a line.
         shutdown: Told how to end when SIGTERM comes; given by a main thread only.
@@ -122,7 +124,7 @@ def run_night(
     """
     night = _Night(
         config=config,
-        plan=plan_extraction(config.extraction()),
+        plan=plan or plan_extraction(config.extraction()),
         nights=Folder.at(config.output.path),
         say=say,
         show=show,

@@ -9,6 +9,7 @@ from benchmarks import seeds
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.job import evaluate
+from linkner_ray.evaluation.plan import plan_evaluation
 
 
 @pytest.mark.soak
@@ -17,17 +18,16 @@ from linkner_ray.evaluation.job import evaluate
 @pytest.mark.usefixtures("two_cpus")
 def test_means_and_ranges(arguments, tmp_path, capsys):
     given = dict(zip(arguments[::2], arguments[1::2], strict=True))
-    evaluate(
-        EvaluateConfig.model_validate(
-            {
-                "sets": [{"name": name, "path": given["--set"]} for name in ("test", "again")],
-                "recognize": {"checkpoint": given["--checkpoint"]},
-                "llm": {"backend": "replay", "model": "x", "replay_path": given["--replay"]},
-                "study": {"shares": [0, 0.5, 1], "resamples": 100, "estimates": ["entropy"]},
-                "output": {"path": str(tmp_path / "one")},
-            }
-        )
+    config = EvaluateConfig.model_validate(
+        {
+            "sets": [{"name": name, "path": given["--set"]} for name in ("test", "again")],
+            "recognize": {"checkpoint": given["--checkpoint"]},
+            "llm": {"backend": "replay", "model": "x", "replay_path": given["--replay"]},
+            "study": {"shares": [0, 0.5, 1], "resamples": 100, "estimates": ["entropy"]},
+            "output": {"path": str(tmp_path / "one")},
+        }
     )
+    evaluate(plan_evaluation(config))
     metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
     other = copy.deepcopy(metrics)
     other["config"]["recognize"]["checkpoint"] = "elsewhere"

@@ -13,9 +13,9 @@ from linkner_ray.cli import main
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.evaluation import job as benchmark
+from linkner_ray.evaluation import job
 from linkner_ray.evaluation.flips import Flips
-from linkner_ray.evaluation.job import evaluate
+from linkner_ray.evaluation.plan import plan_evaluation
 from linkner_ray.evaluation.report import summary_table
 from linkner_ray.extract import ray_start
 from linkner_ray.storage import Folder
@@ -42,7 +42,7 @@ EVERY_SPAN = [
 @pytest.fixture(autouse=True)
 def without_ray(request, monkeypatch):
     if request.node.get_closest_marker("ray") is None:
-        monkeypatch.setattr(benchmark, "run_documents", documents_here)
+        monkeypatch.setattr(job, "run_documents", documents_here)
 
 
 @pytest.fixture
@@ -52,6 +52,10 @@ def refuser():
     server.reply = lambda *_: (200, completion("D", {"D": 0.9, "A": 0.1}))
     yield server
     server.close()
+
+
+def evaluate(config):
+    return job.evaluate(plan_evaluation(config))
 
 
 def config_of(tmp_path, corpus, *more):
