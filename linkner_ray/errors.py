@@ -59,3 +59,9 @@ class BackendError(LinknerError):
 
 class LockLostError(LinknerError):
     """Another run took over the output while this one was silent; it stops before it finishes."""
+
+
+class StoreError(LinknerError):
+    """A disk or an object store fails or refuses; says nothing about the files in it."""
+
+    exit_code = 4

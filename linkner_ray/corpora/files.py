@@ -2,9 +2,11 @@
 
 import zlib
 
-import fsspec
+from fsspec.compression import compr
+from fsspec.utils import infer_compression
 
 from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.storage import open_file
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -18,9 +20,12 @@ def read_bytes(path: str) -> bytes:
     Raises:
         ConfigError: If there is no such file, or no such kind of address.
         DataError: If the file is there but cannot be read.
+        StoreError: If its store fails.
     """
     try:
-        with fsspec.open(path, "rb", compression="infer") as stream:
+        with open_file(path) as file:
+            compression = infer_compression(path)
+            stream = file if compression is None else compr[compression](file, mode="rb")
             content: bytes = stream.read()
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such corpus file") from error

@@ -24,7 +24,7 @@ def read_latest(nights: Folder) -> date | None:
     Raises:
         ConfigError: If it names no date.
     """
-    nights.filesystem.invalidate_cache()
+    nights.forget_listings()
     if not nights.exists(LATEST):
         return None
     name = nights.read_bytes(LATEST).decode(errors="replace").strip()
@@ -52,7 +52,7 @@ def move_latest(nights: Folder, night: date) -> bool:
 
 def read_record(output: Folder) -> dict[str, Any] | None:
     """What a night said of itself at its end; None if it has not come so far."""
-    output.filesystem.invalidate_cache()
+    output.forget_listings()
     if not output.exists(RECORD):
         return None
     record: dict[str, Any] = json.loads(output.read_bytes(RECORD))

@@ -14,7 +14,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from linkner_ray.errors import ConfigError, ContractError, DataError
+from linkner_ray.errors import ConfigError, ContractError, DataError, StoreError
 from linkner_ray.fault_injection import fault_point
 from linkner_ray.runs.fingerprint import differences
 from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileEntry, list_files, written_files
@@ -179,7 +179,7 @@ class RunFolder:
         """Abort multipart uploads of part files that a killed writer began."""
         try:
             aborted = sum(self.folder.abort_uploads(below, _is_part_file) for below in FOLDERS)
-        except PermissionError as error:
+        except StoreError as error:
             logger.warning("%s: cannot look for stale multipart uploads: %s", self.url, error)
             return
         if aborted:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from linkner_ray.errors import ConfigError, LockLostError
+from linkner_ray.errors import ConfigError, LockLostError, StoreError
 from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -237,7 +237,7 @@ class OutputLock:
     def _let_go(self) -> None:
         try:
             self._remove_own()
-        except OSError as error:  # what the run wrote is no worse for it
+        except (OSError, StoreError) as error:  # what the run wrote is no worse for it
             logger.warning("%s: its lock stays, and the next run has to wait: %s", self._url, error)
 
     def _remove_own(self) -> None:

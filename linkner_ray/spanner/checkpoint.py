@@ -175,7 +175,7 @@ def local_checkpoint(path: str) -> Path:
         ConfigError: If there is no such folder.
     """
     folder = Folder.at(path)
-    if not path or not folder.filesystem.isdir(folder.root):
+    if not path or not folder.is_folder():
         raise ConfigError(
             f"checkpoint '{path}': no such folder; train one with jobs/train.py or correct the path"
         )
@@ -260,7 +260,7 @@ def check_publishable(path: str) -> None:
             names what was found.
     """
     folder = Folder.at(path)
-    if folder.filesystem.isfile(folder.root):
+    if folder.is_file():
         raise ConfigError(f"output.checkpoint = {path}: is a file; name a folder")
     found = folder.entries()
     if found and not _carries_mark(folder, found):
@@ -329,7 +329,7 @@ def publish_checkpoint(folder: Path, path: str) -> None:
             target.remove(name)
     for name in names:
         if name != CONFIG:
-            target.filesystem.put_file(str(folder / name), target.path(name))
+            target.upload(folder / name, name)
     target.write_whole(CONFIG, (folder / CONFIG).read_bytes())
 
 
@@ -360,7 +360,7 @@ def _download(folder: Folder, path: str) -> Path:
     try:
         for name in versions:
             (staging / name).parent.mkdir(exist_ok=True)
-            folder.filesystem.get_file(folder.path(name), str(staging / name))
+            folder.download(name, staging / name)
         if _is_unfinished(staging) or _versions(folder) != versions:
             raise StartupError(
                 f"{path}: is being published, or its publication was cut off; wait for it, or "
@@ -377,10 +377,8 @@ def _download(folder: Folder, path: str) -> Path:
 
 def _versions(folder: Folder) -> dict[str, str]:
     """Which files a checkpoint has on a store, each with what tells its versions apart."""
-    folder.filesystem.invalidate_cache()
-    return {
-        name: folder.filesystem.ukey(folder.path(name)) for name in ALL_FILES if folder.exists(name)
-    }
+    folder.forget_listings()
+    return {name: folder.version(name) for name in ALL_FILES if folder.exists(name)}
 
 
 def _is_unfinished(folder: Path) -> bool:

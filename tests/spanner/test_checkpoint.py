@@ -5,7 +5,7 @@ import shutil
 import fsspec
 import pytest
 
-from linkner_ray.errors import ConfigError, StartupError
+from linkner_ray.errors import ConfigError, StartupError, StoreError
 from linkner_ray.spanner.checkpoint import (
     checkpoint_digest,
     local_checkpoint,
@@ -177,10 +177,10 @@ def test_a_publication_that_was_cut_off_is_no_checkpoint_and_can_be_repeated(fol
     filesystem = Folder.at(url).filesystem
 
     def put_file(*_):
-        raise OSError("connection lost")
+        raise PermissionError("the token has expired")
 
     monkeypatch.setattr(filesystem, "put_file", put_file)
-    with pytest.raises(OSError, match="connection lost"):
+    with pytest.raises(StoreError, match="the token has expired"):
         publish_checkpoint(folder, url)
     with pytest.raises(StartupError, match="its publication was cut off"):
         SpanNER.from_pretrained(url)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkner_ray.errors import BackendError, DataError
+from linkner_ray.errors import BackendError, DataError, StoreError
 from linkner_ray.llm.cache.answer_index import AnswerIndex
 from linkner_ray.llm.cache.files import CacheFolder, Entry, OtherVersionError, entries_table
 from linkner_ray.llm.prompts import Answer
@@ -81,7 +81,7 @@ class AnswerCache:
                 batch, self._waiting = self._waiting, []
             try:
                 self._write(batch)
-            except OSError as error:
+            except (OSError, StoreError) as error:
                 with self._waiting_lock:  # other threads' answers must not seem to be kept
                     self._waiting = batch + self._waiting
                 raise BackendError(

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from linkner_ray.errors import DataError
+from linkner_ray.errors import DataError, StoreError
 from linkner_ray.llm.prompts import Answer, Verdict
 from linkner_ray.storage import Folder
 
@@ -114,7 +114,7 @@ class CacheFolder:
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
-        return int(self.folder.filesystem.size(self.folder.path(name)))
+        return self.folder.size(name)
 
     def read(self, name: str) -> pa.Table:
         """Read a file and check it.
@@ -143,7 +143,7 @@ class CacheFolder:
             self.folder.move(name, f"{SET_ASIDE}/{name}")
         except FileNotFoundError:  # another process was quicker
             return True
-        except OSError:
+        except (OSError, StoreError):
             return False
         return True
 

@@ -6,14 +6,18 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from linkner_ray.fault_injection import fault_point
+from linkner_ray.storage.faults import ask_store, open_store_file
+
+T = TypeVar("T")
 
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.linkner-[0-9a-f]{32}")
 """How `Folder` names a file that is not whole yet; the name says whose it is."""
@@ -50,36 +54,90 @@ class Folder:
         return Folder(self.filesystem, self.path(name))
 
     def exists(self, name: str) -> bool:
-        """Whether a file is there."""
-        return bool(self.filesystem.exists(self.path(name)))
+        """Whether a file is there, or a folder."""
+        return self._type(name) is not None
+
+    def is_folder(self, name: str = "") -> bool:
+        """Whether there is a folder of that name; default: this one."""
+        return self._type(name) == "directory"
+
+    def is_file(self, name: str = "") -> bool:
+        """Whether there is a file of that name; default: in place of this folder."""
+        return self._type(name) == "file"
+
+    def _type(self, name: str) -> str | None:
+        # `exists` and `isdir` of fsspec also say no when a store fails.
+        path = self.path(name) if name else self.root
+        try:
+            return str(self._ask(lambda: self.filesystem.info(path), path)["type"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _ask(self, operation: Callable[[], T], path: str) -> T:
+        return ask_store(operation, path, filesystem=self.filesystem, is_ours=True)
 
     def names(self, below: str, pattern: str = "*") -> list[str]:
         """Names of the files in a sub-folder that match a pattern, sorted.
 
         Hidden names, such as those of writes that never ended, are left out.
         """
-        folder = self.path(below)
-        self.filesystem.invalidate_cache(folder)
-        if not self.filesystem.exists(folder):
-            return []
-        names = (PurePosixPath(path).name for path in self.filesystem.ls(folder, detail=False))
+        names = (PurePosixPath(path).name for path in self._list(self.path(below)))
         return sorted(n for n in names if PurePosixPath(n).match(pattern) and not n.startswith("."))
 
     def entries(self) -> list[str]:
         """Names of everything that lies directly in the folder, hidden or not, sorted."""
-        self.filesystem.invalidate_cache(self.root)
-        if not self.filesystem.exists(self.root):
-            return []
-        paths = self.filesystem.ls(self.root, detail=False)
+        paths = self._list(self.root)
         return sorted(PurePosixPath(path).name for path in paths if path.rstrip("/") != self.root)
 
-    def read_bytes(self, name: str) -> bytes:
-        """Whole content of a file."""
-        return bytes(self.filesystem.cat_file(self.path(name)))
+    def _list(self, path: str) -> list[str]:
+        """Paths in a folder; none where there is no such folder."""
+        self.forget_listings()
+        try:
+            found = self._ask(lambda: self.filesystem.ls(path, detail=False), path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [str(name) for name in found]
 
-    def open(self, name: str) -> Any:  # noqa: ANN401 - fsspec declares no common file type
+    def forget_listings(self) -> None:
+        """Forget what this process knows of a store, since others write to it."""
+        self.filesystem.invalidate_cache()
+
+    def size(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+        """
+        path = self.path(name)
+        return int(self._ask(lambda: self.filesystem.size(path), path))
+
+    def read_bytes(self, name: str) -> bytes:
+        """Whole content of a file.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+        """
+        path = self.path(name)
+        return bytes(self._ask(lambda: self.filesystem.cat_file(path), path))
+
+    def version(self, name: str) -> str:
+        """What tells a file from earlier ones of its name."""
+        path = self.path(name)
+        return str(self._ask(lambda: self.filesystem.ukey(path), path))
+
+    def upload(self, local: Path, name: str) -> None:
+        """Copy a local file into the folder."""
+        path = self.path(name)
+        self._ask(lambda: self.filesystem.put_file(str(local), path), path)
+
+    def download(self, name: str, local: Path) -> None:
+        """Copy a file of the folder to this machine."""
+        path = self.path(name)
+        self._ask(lambda: self.filesystem.get_file(path, str(local)), path)
+
+    def open(self, name: str) -> IO[bytes]:
         """Open a file for reading, with seeking."""
-        return self.filesystem.open(self.path(name), "rb")
+        return open_store_file(self.filesystem, self.path(name), is_ours=True)
 
     def write_whole(self, name: str, content: bytes) -> None:
         """Write a file so that a reader sees all of it or none.
@@ -87,18 +145,21 @@ class Folder:
         A file system gets a hidden file that is synced and renamed; an object store gets one PUT.
         Writing the same name again replaces the file.
         """
+        path = self.path(name)
         if not self.is_local:
-            self.filesystem.pipe_file(self.path(name), content, **self._one_put())
+            put = partial(self.filesystem.pipe_file, path, content, **self._one_put())
+            self._ask(put, path)
             return
-        hidden = self._write_hidden(name, content)
+        hidden = self._ask(lambda: self._write_hidden(name, content), path)
         fault_point("rename")
-        hidden.replace(self.path(name))
+        self._ask(lambda: hidden.replace(path), path)
 
     def create_whole(self, name: str, content: bytes) -> bool:
         """Write a file as `write_whole` does, unless there is one of that name.
 
         Of several writers of one name exactly one succeeds: a file system links the hidden file to
-        the name, an object store gets one PUT on condition.
+        the name, an object store gets one PUT on condition. On a store a name that holds this very
+        content counts as written: a PUT may succeed though its reply is lost.
 
         Returns:
             Whether the file was written; False if the name was taken.
@@ -106,22 +167,29 @@ class Folder:
         Raises:
             OSError: If it cannot be written, for instance because a file system has no hard links.
         """
+        path = self.path(name)
         if self.is_local:
-            hidden = self._write_hidden(name, content)
+            hidden = self._ask(lambda: self._write_hidden(name, content), path)
             try:
-                os.link(hidden, self.path(name))
+                os.link(hidden, path)
             except FileExistsError:
                 return False
             finally:
                 hidden.unlink()
             return True
+        return self._ask(lambda: self._create(name, content), path)
+
+    def _create(self, name: str, content: bytes) -> bool:
+        put = partial(self.filesystem.pipe_file, self.path(name), content, mode="create")
         try:
-            self.filesystem.pipe_file(self.path(name), content, mode="create", **self._one_put())
+            put(**self._one_put())
         except OSError:  # stores differ in what they call a name that is taken
-            self.filesystem.invalidate_cache()
-            if not self.exists(name):
-                raise
-            return False
+            self.forget_listings()
+            try:
+                return bytes(self.filesystem.cat_file(self.path(name))) == content
+            except FileNotFoundError:
+                pass
+            raise
         return True
 
     def move(self, name: str, new_name: str) -> None:
@@ -130,14 +198,16 @@ class Folder:
         Raises:
             OSError: If that is not possible.
         """
+        path, new_path = self.path(name), self.path(new_name)
         if self.is_local:
-            Path(self.path(new_name)).parent.mkdir(parents=True, exist_ok=True)
-        self.filesystem.mv(self.path(name), self.path(new_name))
+            Path(new_path).parent.mkdir(parents=True, exist_ok=True)
+        self._ask(lambda: self.filesystem.mv(path, new_path), path)
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is gone already counts as removed."""
+        path = self.path(name)
         with suppress(FileNotFoundError):
-            self.filesystem.rm_file(self.path(name))
+            self._ask(lambda: self.filesystem.rm_file(path), path)
 
     def remove_hidden(self, below: str, *, up_to: str | None = None) -> int:
         """Remove what writes that never ended left in a sub-folder of a file system.
@@ -181,13 +251,15 @@ class Folder:
         marker: dict[str, str] = {}
         aborted = 0
         while True:
-            page = self.filesystem.call_s3("list_multipart_uploads", **place, **marker)
+            look = partial(self.filesystem.call_s3, "list_multipart_uploads", **place, **marker)
+            page = self._ask(look, prefix)
             for upload in page.get("Uploads", []):
                 if not is_ours(upload["Key"].removeprefix(prefix)):
                     continue
                 name = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                abort = partial(self.filesystem.call_s3, "abort_multipart_upload", Bucket=bucket)
                 with suppress(FileNotFoundError):  # completed or aborted just now
-                    self.filesystem.call_s3("abort_multipart_upload", Bucket=bucket, **name)
+                    self._ask(partial(abort, **name), upload["Key"])
                     aborted += 1
             if not page.get("IsTruncated"):
                 return aborted
@@ -221,7 +293,23 @@ def read_file(url: str) -> bytes:
     """Whole content of one file, local or with a scheme.
 
     Raises:
-        OSError: If it cannot be read.
+        StoreError: If the store fails.
+        OSError: If there is no such file, or it cannot be read.
     """
     filesystem, path = url_to_fs(url)
-    return bytes(filesystem.cat_file(path))
+    return bytes(ask_store(lambda: filesystem.cat_file(path), path, filesystem=filesystem))
+
+
+def open_file(url: str, *, cache: str | None = None) -> IO[bytes]:
+    """Open one file for reading, local or with a scheme; later reads raise the same errors.
+
+    Args:
+        url: Path or URL.
+        cache: How fsspec reads ahead on a store: "none", "readahead", ...; default: its own way.
+
+    Raises:
+        StoreError: If the store fails; worth starting the run again later.
+        OSError: If it is about the file: missing, a folder, not readable on a local disk.
+    """
+    filesystem, path = url_to_fs(url)
+    return open_store_file(filesystem, path, cache=cache)
