@@ -1,9 +1,11 @@
 """What a start loads, each in an interpreter of its own."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,40 @@ def command(*words, exit_code=0):
 def test_help_reads_no_config_class_and_loads_nothing_of_weight():
     heavy = MODEL | SCORING | PICTURES | {"pydantic", "pyarrow", "numpy", "fsspec"}
     assert loaded(command("--help"), heavy) == set()
+
+
+WITHOUT_NAME = """
+import os, pathlib, pwd
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+for name in ("HOME", "LNAME", "LOGNAME", "USER", "USERNAME"):
+    os.environ.pop(name, None)
+from linkner_ray.llm.backends.cores import Cores
+from linkner_ray.runs.lock import _this_process
+Cores(), _this_process(1.0)
+"""
+
+
+def test_a_user_id_without_name_and_home_can_start():
+    # As under OpenShift or `runAsUser`; modules of Ray Train call Path.home when imported.
+    code = f"{WITHOUT_NAME}\n{command('--help')}\npathlib.Path.home()"
+    assert loaded(code, {"getpass", "torch"}) == set()
+
+
+OF_THE_USER = {"cwd", "expanduser", "getcwd", "gettempdir", "getuid", "getuser", "home", "mkdir"}
+
+
+def test_no_module_asks_for_user_or_folders_when_it_is_imported():
+    asked = []
+    for path in (Path(__file__).parent.parent / "linkner_ray").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            calls = (n.func for n in ast.walk(node) if isinstance(n, ast.Call))
+            names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
+            asked += [f"{path.name}: {name}" for name in names & OF_THE_USER]
+    assert asked == []
 
 
 def test_a_plan_is_shown_without_model_library_ray_or_pictures(checkpoint, tmp_path):

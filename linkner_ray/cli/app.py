@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -361,6 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         not start; 143 stopped by SIGTERM; 1 anything else.
     """
     logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
+    _give_home()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         _refuse_old_names(words)
@@ -371,6 +374,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # how typer ends a command and a wrong flag
         return stop.code if isinstance(stop.code, int) else 0
     return 0
+
+
+def _give_home() -> None:
+    """Let `~` mean something to Ray Train and vLLM under a user id without name and home."""
+    if "HOME" not in os.environ:
+        try:
+            Path.home()
+        except RuntimeError:
+            os.environ["HOME"] = tempfile.gettempdir()
 
 
 _WITH_OLD_NAMES = ("calibrate", "estimate", "ledger", "plan", "predict")

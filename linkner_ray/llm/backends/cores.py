@@ -6,7 +6,6 @@ core in common, be they of one run or of two.
 """
 
 import fcntl
-import getpass
 import logging
 import os
 import tempfile
@@ -16,9 +15,6 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-FOLDER = Path(tempfile.gettempdir()) / f"linkner-cores-{getpass.getuser()}"
-"""Where the locks of a user on this machine are."""
-
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
@@ -26,14 +22,15 @@ _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 class Cores:
     """Cores that a process holds; nobody else's until it lets go of them or ends."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         """Hold none yet.
 
         Args:
-            folder: Where the locks of this machine are.
+            folder: Where the locks of this machine are; default: one of this user, who need not
+                have a name, in the folder for temporary files.
         """
         self.held: tuple[int, ...] = ()
-        self._folder = folder
+        self._folder = folder or Path(tempfile.gettempdir()) / f"linkner-cores-{os.getuid()}"
         self._files: list[int] = []
 
     def claim(self, count: int) -> tuple[int, ...]:
