@@ -21,6 +21,7 @@ _NO_VETO = "strategies are override and product"
 _FOUR_ESTIMATES = "estimates are confidence, entropy, mc_dropout and evidential"
 
 REMOVED: Mapping[str, str] = {
+    "demo": "the demo is a part of the repository: clone it and type `make demo` there",
     "calibrate --alpha": _NO_PROMISE,
     "calibrate --delta": _NO_PROMISE,
     "calibrate --uncertainty": _NO_PROMISE,
@@ -35,7 +36,7 @@ REMOVED: Mapping[str, str] = {
     "estimate --cluster": "docs/sizing.md says how many encoders and engines a run needs",
     "estimate --documents-per-s": "docs/sizing.md says how many encoders and engines a run needs",
 }
-"""By `key`, `key=value` or `command --option`."""
+"""By `key`, `key=value`, `command` or `command --option`."""
 
 
 def old_word(words: Sequence[str]) -> str | None:
@@ -47,6 +48,8 @@ def old_word(words: Sequence[str]) -> str | None:
     command = words[0] if words else ""
     if command in RENAMED_COMMANDS:
         return f"linkner {command}: is called `linkner {RENAMED_COMMANDS[command]}` now"
+    if command in REMOVED:
+        return f"linkner {command}: was removed; {REMOVED[command]}"
     for word in words[1:]:
         option = word.partition("=")[0]
         old = f"{command} {option}"

@@ -144,11 +144,11 @@ def run_night(
         return _run_alone(night, lock, is_done=done, shutdown=shutdown)
 
 
-def describe_start(config: NightlyConfig) -> str:
+def describe_start(config: NightlyConfig, plan: Plan) -> str:
     """What a night would build on, before anything starts; nothing is written."""
     night = _Night(
         config=config,
-        plan=plan_extraction(config.extraction()),
+        plan=plan,
         nights=Folder.at(config.output.path),
         say=logger.info,
     )

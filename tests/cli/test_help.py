@@ -12,8 +12,8 @@ from typer.main import get_command
 
 from linkner_ray.cli.app import app, main
 from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig, TrainConfig
-from linkner_ray.config.loading import _keys
 from linkner_ray.config.old_names import REMOVED
+from linkner_ray.config.validation import known_keys
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -76,12 +76,12 @@ def test_keys_in_an_example_exist(name):
     takes_overrides = any(parameter.name == "overrides" for parameter in command.params)
     assert takes_overrides == (name in CONFIGS)
     if takes_overrides:
-        known = dict(_keys(CONFIGS[name]))
+        known = set(known_keys(CONFIGS[name]))
         for words in examples_of(command):
             given = command.make_context(name, words[1 + len(name.split()) :]).params
             keys = [word.partition("=")[0] for word in given["overrides"] or ()]
             assert keys or "--config" in words or "--checkpoint" in words
-            assert set(keys) <= set(known)
+            assert set(keys) <= known
 
 
 def in_a_shell(code, **environment):
@@ -131,9 +131,18 @@ def test_a_shell_completes_commands_and_options(typed, expected):
     assert done.stderr.strip() == "[]"
 
 
-def test_the_demo_says_where_it_is(capsys):
-    assert main(["demo"]) == 0
-    assert "`make demo`" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (["extrct"], "Did you mean 'extract'?"),
+        (["failures", "lst"], "Did you mean 'list'?"),
+        (["extract", "--confg", "x"], "--config"),
+        (["extract", "routing.treshold=0.3"], "did you mean 'routing.threshold'?"),
+    ],
+)
+def test_a_wrong_word_is_told_with_the_nearest(words, nearest, capsys):
+    assert main(words) == 2
+    assert nearest in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
@@ -143,6 +152,7 @@ def test_the_demo_says_where_it_is(capsys):
             ["estimate", "input.paths=[a]", "--cluster=cpus=4"],
             "--cluster was removed; docs/sizing.md",
         ),
+        (["demo"], "type `make demo` there"),
         (["calibrate", "c", "dev", "--alpha", "0.1"], 'threshold_for = "asked=5%" or "risk=2%"'),
     ],
 )

@@ -1,5 +1,7 @@
 """Names of earlier releases: the error gives the new one."""
 
+import re
+
 import pytest
 
 from linkner_ray.cli import main
@@ -36,5 +38,5 @@ def test_an_old_command_or_option_exits_2_with_its_new_name(old, new, capsys):
 
 
 def test_the_command_looks_up_every_first_word_with_an_old_name():
-    old = [*RENAMED_COMMANDS, *(name for name in REMOVED if " --" in name)]
+    old = [*RENAMED_COMMANDS, *(name for name in REMOVED if not re.search(r"[.=]", name))]
     assert {name.split()[0] for name in old} == set(_WITH_OLD_NAMES)

@@ -1,0 +1,131 @@
+"""Commands that look: at texts, at an input, at a run, at two runs."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from linkner_ray.cli.files import check_writable, write_json, write_text
+from linkner_ray.cli.options import Checkpoint, ConfigFile, JsonFile, Overrides
+from linkner_ray.errors import DataError
+
+_UNUSED_OUTPUT = "output.path=unused"
+"""A config of extraction must have one, and a preview writes none."""
+
+
+def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    html: Annotated[str, typer.Option(help="File for the page.")] = "preview.html",
+    pages: Annotated[int, typer.Option(min=1, help="Pages to show.")] = 20,
+    seed: Annotated[int, typer.Option(help="Another one shows other pages.")] = 0,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="Start the config's LLM and ask it, too.")
+    ] = False,
+) -> None:
+    """Show some pages of an input with their entities, as HTML, without Ray and without an output.
+
+    Example: linkner preview input.paths=[crawl/] recognize.checkpoint=checkpoints/mine --pages 20
+    """
+    check_writable(html)
+    from linkner_ray.config import ExtractConfig
+    from linkner_ray.config.loading import load_config
+
+    given = list(overrides or [])
+    if not llm and config is None:
+        given = ["llm.backend=none", *given]
+    resolved = load_config(ExtractConfig, config, [_UNUSED_OUTPUT, *given])
+    from linkner_ray.extract.preview import preview_input
+
+    found = preview_input(
+        resolved, pages=pages, seed=seed, ask=llm and resolved.llm.backend != "none"
+    )
+    write_text(html, found.html)
+    asked = f", {found.questions} questions" if llm else ""
+    print(f"{found.pages} pages with {found.entities} entities{asked}: {html}")
+
+
+def predict(
+    checkpoint: Checkpoint,
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT", help="Texts; - reads one from standard input.")
+    ],
+    near_misses: Annotated[
+        bool, typer.Option("--near-misses", help="List near misses too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+) -> None:
+    """Find the entities of a few texts with a checkpoint, without Ray and without an LLM.
+
+    Example: linkner predict checkpoints/conll03 "Angela Merkel visited Paris." --near-misses
+    """
+    from linkner_ray.spanner.checkpoint import local_checkpoint
+
+    local_checkpoint(checkpoint)  # a wrong path is told before torch is imported
+    from linkner_ray.api import LinkNER
+    from linkner_ray.cli.predict_text import predict_text, render, to_json, without_pandas
+
+    linkner = LinkNER.from_pretrained(checkpoint)
+    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    with without_pandas():
+        for index, text in enumerate(texts):
+            raw = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+            prediction = predict_text(linkner, raw.decode("utf-8", errors="replace"))
+            if as_json:
+                print(to_json(prediction, near_misses=near_misses))
+                continue
+            if index:
+                print()
+            print(
+                render(prediction, linkner.label_set.ids, near_misses=near_misses, colored=colored)
+            )
+
+
+def show(
+    output: Annotated[str, typer.Argument(help="Folder of a run.")],
+    doc: Annotated[str, typer.Option("--doc", help="Document id.")],
+) -> None:
+    """Show a document of a run: its entities, and what the LLM was asked and said.
+
+    Example: linkner show demo-output --doc page-00017
+    """
+    from linkner_ray.extract.show import show_document
+
+    print(show_document(output, doc))
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="Folder of the earlier run.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Folder of the later run.")],
+    html: Annotated[str | None, typer.Option(help="File for a page with 50 examples.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Say which entities two runs do not have alike, by label and source.
+
+    It counts apart those whose text changed, and lists the steps that the runs decide differently.
+
+    Example: linkner diff nights/monday nights/tuesday --html diff.html
+    """
+    check_writable(html, json_file)
+    from linkner_ray.nightly.diff import compare_runs
+    from linkner_ray.nightly.diff_page import describe_diff, render_diff
+
+    found = compare_runs(before, after)
+    print(describe_diff(found))
+    write_text(html, render_diff(found) if html else "")
+    write_json(json_file, found.as_json())
+
+
+def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Read every file of a finished run and compare it with the manifest.
+
+    Example: linkner verify s3://bucket/entities/2026-01-01
+    """
+    from linkner_ray.runs.manifest import verify_output
+    from linkner_ray.storage import Folder
+
+    num_files, faults = verify_output(Folder.at(output))
+    if faults:
+        raise DataError("\n".join([f"{output} is not what its manifest says:", *faults]))
+    print(f"{output}: {num_files} files are as the manifest lists them")

@@ -1,0 +1,114 @@
+"""Commands about a model: train it, calibrate it, score it."""
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from linkner_ray.cli.options import Checkpoint, ConfigFile, DryRun, Overrides, print_yaml
+from linkner_ray.errors import ErrorLimitError
+from linkner_ray.logs import set_up_logs
+
+
+def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False) -> None:
+    """Fine-tune SpanNER on a labelled corpus with Ray Train.
+
+    Example: linkner train --config jobs/configs/train_conll03.yaml training.epochs=3
+    """
+    from linkner_ray.config import LoggingConfig, TrainConfig
+    from linkner_ray.config.loading import load_config
+
+    resolved = load_config(TrainConfig, config, overrides or [])
+    set_up_logs(LoggingConfig())
+    from linkner_ray.training.plan import plan_training
+
+    plan = plan_training(resolved)
+    if dry_run:
+        print_yaml(plan.config.model_dump(mode="json"))
+        return
+    from linkner_ray.training.job import train as run_training
+
+    print(run_training(plan).summary())
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    dev: Annotated[str, typer.Argument(metavar="DEV", help="Labelled set in its labels.")],
+    train_set: Annotated[
+        str | None,
+        typer.Option(
+            "--train", help="What it was trained on; for a checkpoint that does not know."
+        ),
+    ] = None,
+) -> None:
+    """Let a labelled set decide anew on temperature, recalibration and near misses of a checkpoint.
+
+    Training does this on its own dev set. The checkpoint is replaced; its weights stay. Beside
+    these it keeps thresholds that `routing.threshold_for` names: for a share asked and for an error
+    left.
+
+    Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll
+    """
+    from linkner_ray.training.calibrate import calibrate_checkpoint
+
+    found = calibrate_checkpoint(checkpoint, dev, train=train_set)
+    print_yaml(
+        {
+            "f1": found.counts.f1,
+            **dataclasses.asdict(found.calibration),
+            "thresholds": dataclasses.asdict(found.thresholds),
+        }
+    )
+
+
+def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Folder that training wrote; recognize.checkpoint.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=PATH[:FORMAT[:LABEL_MAP]]",
+            help="Labelled set; repeatable. The first counts as like training.",
+        ),
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="Folder for the report.")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Score a checkpoint, alone and with an LLM, on labelled sets.
+
+    Example: linkner evaluate --config jobs/configs/evaluate_conll03.yaml llm.backend=none
+
+    Example: linkner evaluate --checkpoint checkpoints/conll03 --set test=test.conll
+    --set wnut=wnut17.conll:conll:wnut17_to_conll03 --output scores
+    """
+    from linkner_ray.config import EvaluateConfig, LoggingConfig
+    from linkner_ray.config.loading import load_config
+
+    # Without a config there is nobody to ask until an override says who.
+    options = [] if config else ["llm.backend=none"]
+    options += [f"recognize.checkpoint={json.dumps(checkpoint)}"] if checkpoint else []
+    options += [f"sets={json.dumps(sets)}"] if sets else []
+    options += [f"output.path={json.dumps(output)}"] if output else []
+    resolved = load_config(EvaluateConfig, config, [*options, *(overrides or [])])
+    set_up_logs(LoggingConfig())
+    from linkner_ray.evaluation.plan import plan_evaluation
+
+    plan = plan_evaluation(resolved)
+    if dry_run:
+        print_yaml(plan.config.model_dump(mode="json"))
+        return
+    from linkner_ray.evaluation.job import evaluate as run_evaluation
+    from linkner_ray.evaluation.report import summary_table
+    from linkner_ray.extract.ray_start import start_ray
+
+    start_ray()
+    evaluation = run_evaluation(plan)
+    print(summary_table(evaluation.results))
+    print(f"\nwritten to {resolved.output.path}")
+    if evaluation.problems:
+        raise ErrorLimitError("\n".join(evaluation.problems))

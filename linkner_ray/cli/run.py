@@ -1,0 +1,181 @@
+"""Commands that run: estimate what it takes, extract, extract a night."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linkner_ray.cli.files import check_writable, write_json
+from linkner_ray.cli.options import ConfigFile, DryRun, JsonFile, Overrides
+from linkner_ray.errors import ConfigError, DriftError, ErrorLimitError
+from linkner_ray.logs import set_up_logs
+
+if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
+    from linkner_ray.extract.plan import Plan
+    from linkner_ray.runs.previous import PreviousRun
+
+
+def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    incremental: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREVIOUS",
+            help="Finished run with candidates/; what it knows of a text is reused.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what was reused, and why the rest was not.")
+    ] = False,
+    trust_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-code", help="With --incremental: reuse what other code or libraries found."
+        ),
+    ] = False,
+) -> None:
+    """Extract entities from shards of documents into Parquet.
+
+    Example: linkner extract --config jobs/configs/extract.yaml input.paths=[crawl/] output.path=out
+    """
+    if incremental is None and (explain or trust_code):
+        raise ConfigError(
+            f"{'--explain' if explain else '--trust-code'} is about what --incremental PREVIOUS "
+            "reuses; give both"
+        )
+    from linkner_ray.config import ExtractConfig
+    from linkner_ray.config.loading import load_config
+
+    resolved = load_config(ExtractConfig, config, overrides or [])
+    set_up_logs(resolved.logging)
+    from linkner_ray.extract.plan import plan_extraction
+    from linkner_ray.extract.report import describe_plan
+
+    plan = plan_extraction(resolved)
+    if dry_run:
+        print(describe_plan(plan))
+    previous = None
+    if incremental is not None:
+        from linkner_ray.extract.reuse_report import describe_previous
+        from linkner_ray.runs.previous import open_previous
+
+        previous = open_previous(
+            incremental, plan.fingerprint, output=resolved.output.path, trust_code=trust_code
+        )
+        print(describe_previous(previous))
+    if not dry_run:
+        _extract(plan, previous, explain=explain)
+
+
+def _extract(plan: "Plan", previous: "PreviousRun | None", *, explain: bool) -> None:
+    """Run a plan, and tell what came of it."""
+    from linkner_ray.extract.job import extract as run_extraction
+    from linkner_ray.extract.progress_views import progress_view
+    from linkner_ray.extract.ray_start import start_ray
+    from linkner_ray.extract.report import summarise, write_run_report
+    from linkner_ray.extract.reuse_report import explain_shards
+    from linkner_ray.runs.shutdown import exit_on_sigterm
+
+    start_ray()
+    with exit_on_sigterm() as shutdown, progress_view(print) as view:
+        result = run_extraction(
+            plan, previous=previous, progress=view.say, show=view, shutdown=shutdown
+        )
+    if result.has_finished:
+        write_run_report(plan, result)
+    if explain:
+        print(explain_shards(result, [source.path for source in plan.sources]))
+    print(summarise(plan, result))
+    if result.problems:
+        raise ErrorLimitError("\n".join(result.problems))
+
+
+def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    documents: Annotated[int, typer.Option(min=1, help="Documents to look at.")] = 200,
+    threshold: Annotated[
+        list[float] | None, typer.Option(min=0, max=1, help="Threshold to compare; repeatable.")
+    ] = None,
+    requests_per_s: Annotated[
+        float | None, typer.Option(min=1e-6, help="What one engine answers in a second.")
+    ] = None,
+    measure_llm: Annotated[
+        bool, typer.Option("--measure-llm", help="Start the LLM and measure that.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Say what a run would find, ask and take, from a sample of its input and without Ray.
+
+    Example: linkner estimate --config jobs/configs/extract.yaml input.paths=[crawl/]
+    --documents 500
+    """
+    check_writable(json_file)
+    from linkner_ray.config import ExtractConfig
+    from linkner_ray.config.loading import load_config
+    from linkner_ray.extract.plan import plan_extraction
+
+    plan = plan_extraction(load_config(ExtractConfig, config, overrides or []))
+    from linkner_ray.nightly.estimate import SampleSettings, estimate_run, known_answers
+    from linkner_ray.nightly.estimate_report import describe_estimate
+
+    settings = SampleSettings(
+        documents=documents, requests_per_s=requests_per_s, measure_llm=measure_llm
+    )
+    if threshold:
+        settings = dataclasses.replace(settings, thresholds=tuple(threshold))
+    is_known = known_answers(plan.config, plan.label_set)
+    estimate = estimate_run(plan, settings, is_known=is_known)
+    print(describe_estimate(estimate, plan.config))
+    write_json(json_file, dataclasses.asdict(estimate))
+
+
+def nightly(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Extract a night on top of the last one, and publish it if it is sound.
+
+    Runs the self-check, estimates, extracts, verifies, compares with the night that `latest` in
+    output.path names, and moves `latest`. A night whose drift is an alert is kept but not
+    published (exit code 3). The same command goes on where it stopped.
+
+    Example: linkner nightly --config jobs/configs/nightly.yaml night.name=2026-11-23
+    """
+    from linkner_ray.config import NightlyConfig
+    from linkner_ray.config.loading import load_config
+
+    resolved = load_config(NightlyConfig, config, overrides or [])
+    set_up_logs(resolved.logging)
+    from linkner_ray.extract.plan import plan_extraction
+
+    plan = plan_extraction(resolved.extraction())
+    from linkner_ray.nightly.night import describe_start, run_night
+
+    if dry_run:
+        from linkner_ray.extract.report import describe_plan
+
+        print(describe_plan(plan))
+        print(describe_start(resolved, plan))
+        return
+    from linkner_ray.extract.progress_views import progress_view
+    from linkner_ray.runs.shutdown import exit_on_sigterm
+
+    with exit_on_sigterm() as shutdown, progress_view(print) as view:
+        result = run_night(resolved, plan=plan, say=view.say, show=view, shutdown=shutdown)
+    name = result.record["night"]
+    if result.did_nothing:
+        print(f"nothing to do: night {name} has ended, see {result.output}/night.md")
+        return
+    print(f"night {name}: {result.output}/night.md")
+    if result.problems:
+        raise ErrorLimitError("\n".join([*result.problems, "latest stays where it was"]))
+    if result.alerts:
+        raise DriftError(
+            f"{'; '.join(result.alerts)}; latest stays where it was. See {result.output}/night.md; "
+            "if the night is right, the same command with night.accept_drift=true publishes it"
+        )
+    print(f"latest names {name}" if result.has_moved else "latest stays: it names a later night")
