@@ -2,8 +2,21 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+Step = Literal["documents", "sentences", "encoder", "calibration", "routing", "llm", "fusion"]
+"""What a key may decide, in the order of the pipeline; `documents` is how documents are read, cut
+into units and kept, and no step over a given text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decides:
+    """Mark of a key that decides another step than its section, or none."""
+
+    step: Step | None
 
 
 class Config(BaseModel):
@@ -11,7 +24,38 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    decides: ClassVar[Step | None] = None
+    """Step whose result a key of the section changes, unless the key is marked by `Decides`; None:
+    no byte of an output depends on it."""
+
     def digest(self) -> str:
         """Name of the content: changes with any value."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+    @classmethod
+    def steps_by_key(cls) -> dict[str, Step]:
+        """Dotted name of each key that decides a step, with the step."""
+        found: dict[str, Step] = {}
+        for name, field in cls.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Config):
+                found |= {f"{name}.{key}": step for key, step in kind.steps_by_key().items()}
+                continue
+            marks = [mark.step for mark in field.metadata if isinstance(mark, Decides)]
+            step = marks[0] if marks else cls.decides
+            if step is not None:
+                found[name] = step
+        return found
+
+    def deciding(self) -> dict[str, Any]:
+        """Values of the keys that decide a step, as a tree of sections."""
+        values = self.model_dump(mode="json")
+        tree: dict[str, Any] = {}
+        for dotted in self.steps_by_key():
+            *sections, key = dotted.split(".")
+            branch, value = tree, values
+            for section in sections:
+                branch, value = branch.setdefault(section, {}), value[section]
+            branch[key] = value[key]
+        return tree

@@ -1,19 +1,21 @@
 """What is read, and what is written where."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from linkner_ray.config.base import Config
+from linkner_ray.config.base import Config, Decides, Step
 
 
 class InputConfig(Config):
     """Where documents come from."""
 
-    paths: tuple[str, ...] = Field(min_length=1)
+    decides: ClassVar[Step | None] = "documents"
+
+    paths: Annotated[tuple[str, ...], Decides(None)] = Field(min_length=1)
     """Files, folders or globs, local or with a scheme such as s3://; a folder is searched."""
 
-    format: Literal["auto", "parquet", "jsonl", "wet", "warc"] = "auto"
+    format: Annotated[Literal["auto", "parquet", "jsonl", "wet", "warc"], Decides(None)] = "auto"
     """Format of every shard; auto goes by the file name."""
 
     text_column: str = "text"
@@ -37,6 +39,8 @@ class InputConfig(Config):
 class SentencesConfig(Config):
     """How text becomes sentences and tokens."""
 
+    decides: ClassVar[Step | None] = "sentences"
+
     segmenter: Literal["blingfire", "lines"] = "blingfire"
     """Applied inside each line; `lines` takes every line as one sentence."""
 
@@ -47,7 +51,9 @@ class SentencesConfig(Config):
 class OutputConfig(Config):
     """What is written, and where."""
 
-    path: str
+    decides: ClassVar[Step | None] = "documents"
+
+    path: Annotated[str, Decides(None)]
     """Folder or prefix of the run, local or with a scheme."""
 
     keep_text: bool = False
@@ -56,7 +62,7 @@ class OutputConfig(Config):
     keep_candidates: bool = False
     """Write `candidates/`: sentences, candidates, routes and answers, for `linkner show`."""
 
-    lock_timeout_s: float = Field(60.0, gt=0)
+    lock_timeout_s: Annotated[float, Decides(None)] = Field(60.0, gt=0)
     """The run holds its output alone and shows six times in this many seconds that it lives; once
     silent for as long, another machine may take the output over."""
 
@@ -77,7 +83,7 @@ class ErrorsConfig(AnswerErrorsConfig):
     max_failed_files: int = Field(0, ge=0)
     """Shards that may be unreadable, or not to their end; over it the run finishes and exits 3."""
 
-    raw_chars: int = Field(200, ge=0)
+    raw_chars: Annotated[int, Decides("documents")] = Field(200, ge=0)
     """Characters of a bad value kept in quarantine."""
 
 

@@ -1,21 +1,23 @@
 """The LLM: its backends, what it is shown, what is kept of its answers and how they count."""
 
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from linkner_ray.config.base import Config
+from linkner_ray.config.base import Config, Decides, Step
 
 
 class DemonstrationsConfig(Config):
     """Solved questions that the LLM is shown before the one it is asked."""
+
+    decides: ClassVar[Step | None] = "llm"
 
     kind: Literal["none", "random", "nearest"] = "none"
     """random: some of every class, non-entity among them, the same for the whole run (the paper's,
     which had none of non-entity). nearest: those from the sentences most like the one asked about.
     A sentence that contains the one asked about is never shown."""
 
-    corpus: str = ""
+    corpus: Annotated[str, Decides(None)] = ""
     """Labelled corpus, such as the one the checkpoint was trained on; it uses the checkpoint's
     labels. Every node reads it."""
 
@@ -44,6 +46,8 @@ class DemonstrationsConfig(Config):
 class LlmConfig(Config):
     """The model that classifies uncertain spans."""
 
+    decides: ClassVar[Step | None] = "llm"
+
     backend: Literal["vllm", "openai", "replay", "none"] = "vllm"
     """vllm: engine inside an actor; openai: any OpenAI-compatible endpoint; replay: earlier answers
     alone, out of the answer cache or `replay_path`; none: local only."""
@@ -55,14 +59,14 @@ class LlmConfig(Config):
     """Version of the model. Behind an endpoint it is a word of your own: change it when the model
     there changes, or an answer cache answers for the old one."""
 
-    replay_path: str | None = None
+    replay_path: Annotated[str | None, Decides(None)] = None
     """What an LLM once extracted from whole sentences, as JSONL, local or with a scheme; backend
     replay only."""
 
-    base_url: str | None = None
+    base_url: Annotated[str | None, Decides(None)] = None
     """Endpoint, such as http://host:8000/v1; backend openai only."""
 
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: Annotated[str, Decides(None)] = "OPENAI_API_KEY"
     """Environment variable that holds the key; never logged."""
 
     context_sentences: int = Field(0, ge=0)
@@ -91,36 +95,36 @@ class LlmConfig(Config):
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = Field(None, ge=64)
-    max_num_seqs: int = Field(64, ge=1)
-    max_in_flight: int = Field(256, ge=1)
+    max_num_seqs: Annotated[int, Decides(None)] = Field(64, ge=1)
+    max_in_flight: Annotated[int, Decides(None)] = Field(256, ge=1)
     """Requests under way at once in one actor; an engine is given at most twice `max_num_seqs`."""
 
-    tensor_parallel_size: int = Field(1, ge=1)
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    tensor_parallel_size: Annotated[int, Decides(None)] = Field(1, ge=1)
+    gpu_memory_utilization: Annotated[float, Decides(None)] = Field(0.9, gt=0, le=1)
     """Share of each GPU's memory that one engine takes; at most `resources.llm_gpus` where engines
     share a GPU."""
 
-    kv_cache_bytes: int = Field(256 * 2**20, ge=2**20)
+    kv_cache_bytes: Annotated[int, Decides(None)] = Field(256 * 2**20, ge=2**20)
     """Size of the KV cache on machines without a GPU."""
 
-    prefix_caching: bool = True
+    prefix_caching: Annotated[bool, Decides(None)] = True
     """Whether the engine keeps what prompts begin with in common instead of computing it anew."""
 
-    enforce_eager: bool = False
-    num_threads: int = Field(1, ge=1)
+    enforce_eager: Annotated[bool, Decides(None)] = False
+    num_threads: Annotated[int, Decides(None)] = Field(1, ge=1)
     """CPU threads of one engine on machines without a GPU."""
 
-    request_timeout_s: float = Field(120.0, gt=0)
+    request_timeout_s: Annotated[float, Decides(None)] = Field(120.0, gt=0)
     """Seconds that an LLM may take for a request; they begin when the requests sent before it are
     answered. An LLM that answers nothing for as long counts as hung."""
 
-    max_retries: int = Field(5, ge=0)
+    max_retries: Annotated[int, Decides(None)] = Field(5, ge=0)
     """Further tries of an endpoint request after 429, 5xx or a lost connection."""
 
-    max_engine_rebuilds: int = Field(3, ge=0)
+    max_engine_rebuilds: Annotated[int, Decides(None)] = Field(3, ge=0)
     """How often one actor may rebuild a dead engine before the run stops."""
 
-    max_span_crashes: int = Field(2, ge=1)
+    max_span_crashes: Annotated[int, Decides(None)] = Field(2, ge=1)
     """Engine deaths after which a span in flight is given up as failed."""
 
     @model_validator(mode="after")
@@ -174,6 +178,8 @@ def check_replay(llm: LlmConfig, cache: CacheConfig) -> None:
 
 class FusionConfig(Config):
     """How local and LLM answers become entities."""
+
+    decides: ClassVar[Step | None] = "fusion"
 
     strategy: Literal["override", "product"] = "override"
     """override: the LLM's label (the paper's); product: the class of the highest weighted product

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from linkner_ray.config.base import Config
+from linkner_ray.config.base import Config, Decides, Step
 from linkner_ray.config.budget import parse_budget
 from linkner_ray.errors import ConfigError
 
@@ -32,23 +32,25 @@ def parse_threshold_name(name: str) -> tuple[str, int]:
 class RecognizeConfig(Config):
     """The local model at work."""
 
-    checkpoint: str = ""
+    decides: ClassVar[Step | None] = "encoder"
+
+    checkpoint: Annotated[str, Decides(None)] = ""
     """Folder written by training, local or with a scheme."""
 
-    uncertainty: Uncertainty = "confidence"
+    uncertainty: Annotated[Uncertainty, Decides("calibration")] = "confidence"
     """Which estimate decides the routing."""
 
-    near_miss_floor: float | None = Field(None, ge=0, le=1)
+    near_miss_floor: Annotated[float | None, Decides("calibration")] = Field(None, ge=0, le=1)
     """Entity probability from which a span that lost becomes a near miss. Of this and the
     two below, what is not set is what the checkpoint's dev set chose."""
 
-    max_near_misses: int | None = Field(None, ge=0)
+    max_near_misses: Annotated[int | None, Decides("calibration")] = Field(None, ge=0)
     """Near misses for each sentence, the most probable first; 0 for predicted only."""
 
-    certain_confidence: float | None = Field(None, ge=0, le=1)
+    certain_confidence: Annotated[float | None, Decides("calibration")] = Field(None, ge=0, le=1)
     """A near miss may overlap a predicted entity only below this confidence."""
 
-    batch_tokens: int = Field(1024, ge=64)
+    batch_tokens: Annotated[int, Decides(None)] = Field(1024, ge=64)
     """Padded subwords in one forward pass. On CPU 1,024 took 0.69 of the time of 4,096 (see
     EXPERIMENTS.md); a GPU wants tens of thousands."""
 
@@ -57,12 +59,12 @@ class RecognizeConfig(Config):
     `document` they depend on the document alone, and an incremental run gives the bytes of a full
     one, at the price of smaller batches."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Decides(None)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: float32 on CPU, bfloat16 on GPU. On a CPU with avx512_bf16, bfloat16 read 1.7 times as
     many words a second, and F1 on CoNLL03 dev moved by 0.02 points (`benchmarks/recognize.py`)."""
 
-    num_threads: int = Field(0, ge=0)
+    num_threads: Annotated[int, Decides(None)] = Field(0, ge=0)
     """CPU threads of one encoder actor; 0 leaves it to torch."""
 
     dropout_samples: int = Field(8, ge=2)
@@ -78,10 +80,12 @@ class RecognizeConfig(Config):
 class RoutingConfig(Config):
     """Which candidates go to the LLM."""
 
+    decides: ClassVar[Step | None] = "routing"
+
     threshold: float = Field(0.1, ge=0, le=1)
     """Uncertainty from which a candidate goes to the LLM; 0 sends every one, up to a budget."""
 
-    threshold_for: str | None = None
+    threshold_for: Annotated[str | None, Decides(None)] = None
     """Instead of a number, one that dev chose and the checkpoint keeps: "asked=5%", which asks that
     share of dev's candidates; "risk=2%", which leaves that share of wrong ones among dev's labels
     that stay local."""

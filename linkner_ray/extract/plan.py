@@ -57,33 +57,6 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     label_set = read_parts(local_checkpoint(config.recognize.checkpoint)).label_set
     sources = tuple(list_sources(config.input))
     check_first_source(sources[0], config.input)
-    deciding = config.model_dump(
-        mode="json",
-        include={
-            "input": {
-                "text_column", "id_column", "url_column", "lang_column",
-                "unit_documents", "unit_chars", "max_document_chars",
-            },
-            "sentences": True,
-            "recognize": {
-                "uncertainty", "near_miss_floor", "max_near_misses", "certain_confidence",
-                "dropout_samples", "dropout_scope", "dtype", "batch_scope", "seed",
-            },
-            "routing": True,
-            "llm": {
-                **dict.fromkeys((
-                    "backend", "model", "revision", "context_sentences", "max_context_chars",
-                    "dtype", "max_model_len", "option_order", "num_option_orders", "seed",
-                    "answer_form",
-                ), True),
-                "demonstrations": {"kind", "format", "per_class", "count", "encoder"},
-            },
-            "fusion": True,
-            "output": {"keep_text", "keep_candidates"},
-            "errors": {"raw_chars"},
-        },
-        exclude={"routing": {"threshold_for"}},
-    )  # fmt: skip
     config.routing.check_labels(label_set.ids)
     check_replay_source(config.llm, config.cache)
     fingerprint: dict[str, Any] = {
@@ -96,7 +69,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         "labels": list(label_set.ids),
         "label_set": label_set.digest,
         "llm": known_content(config.llm),
-        "config": deciding,
+        "config": config.deciding(),
     }
     if config.routing.max_calls is not None:
         # What a unit may ask depends on all shards, so shards that come later are another plan.

