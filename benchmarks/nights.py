@@ -99,7 +99,7 @@ def read_pages(path: str) -> list[pa.Table]:
     return [
         unit.documents
         for source in list_sources(config)
-        for unit in read_units(source, config=config, errors_raw_chars=0, is_done=lambda _: False)
+        for unit in read_units(source, config=config, errors_raw_chars=0, done={})
     ]
 
 

@@ -13,7 +13,17 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "linkner_ray"
 
 LAYERS = (
-    ("errors", "labels", "schemas", "spans", "storage", "logs", "fault_injection", "config"),
+    (
+        "errors",
+        "labels",
+        "schemas",
+        "spans",
+        "unread",
+        "storage",
+        "logs",
+        "fault_injection",
+        "config",
+    ),
     ("corpora", "spanner", "llm", "runs"),
     ("readers",),
     ("stages", "reporting"),

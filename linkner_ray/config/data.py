@@ -30,7 +30,7 @@ class InputConfig(Config):
     """Documents in a unit of work, which becomes one output file."""
 
     unit_chars: int = Field(16_000_000, ge=1)
-    """Characters after which a unit of a stream format is closed early."""
+    """Bytes of text after which a unit is closed early; never less than its characters."""
 
     max_document_chars: int = Field(5_000_000, ge=1)
     """Longer documents are quarantined, not cut."""

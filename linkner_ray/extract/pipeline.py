@@ -5,7 +5,7 @@ reading tasks, encoder actors, LLM actors and writing tasks.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -36,7 +36,7 @@ ONE_ROW_BLOCKS = 1
 """Block size in bytes that makes each unit a block of its own, so that units spread and stream."""
 
 _SHARD_ROW = pa.schema(
-    [("source", pa.string()), ("done", pa.list_(pa.int64())), ("quota", pa.string())]
+    [("source", pa.string()), ("done", pa.map_(pa.int64(), pa.int64())), ("quota", pa.string())]
 )
 
 
@@ -45,7 +45,7 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
     *,
     plan_digest: str,
     label_set: LabelSet,
-    todo: Sequence[tuple[Source, list[int]]],
+    todo: Sequence[tuple[Source, Mapping[int, int]]],
     sources: Sequence[Source],
     previous: PreviousRun | None = None,
 ) -> Iterator[UnitResult]:
@@ -55,7 +55,7 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
         config: The resolved config.
         plan_digest: Digest of what decides the output.
         label_set: Label set of the checkpoint.
-        todo: Shards, each with the first records of its units that are done.
+        todo: Shards, each with its units that are done: their records by their first one.
         sources: All shards of the plan; a budget in calls is divided among them by size.
         previous: Run from which what is known of a text is reused.
 
@@ -86,7 +86,7 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
 
 
 def shard_rows(
-    chain: Chain, todo: Sequence[tuple[Source, list[int]]], sources: Sequence[Source]
+    chain: Chain, todo: Sequence[tuple[Source, Mapping[int, int]]], sources: Sequence[Source]
 ) -> pa.Table:
     """What reading tasks are told, a row a shard; arguments as in `run_extraction`."""
     quotas = chain.quotas([source.size for source in sources])
@@ -94,7 +94,7 @@ def shard_rows(
     rows = [
         {
             "source": json.dumps(asdict(source)),
-            "done": done,
+            "done": list(done.items()),
             "quota": quota and json.dumps(asdict(quota)),
         }
         for source, done in todo
@@ -124,7 +124,7 @@ def read_shards(
             Source(**json.loads(row["source"])),
             config,
             plan_digest=plan_digest,
-            done=frozenset(row["done"]),
+            done=dict(row["done"]),
             quota=None if row["quota"] is None else Quota(**json.loads(row["quota"])),
             reuse=reuse,
         ):

@@ -94,8 +94,8 @@ def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
 
 def remaining(
     plan: Plan, done: Sequence[UnitResult], output: str
-) -> list[tuple[Source, list[int]]]:
-    """Shards with work left, each with the first records of its finished units."""
+) -> list[tuple[Source, dict[int, int]]]:
+    """Shards with work left, each with its finished units: their records by their first one."""
     finished: dict[str, list[UnitResult]] = {}
     for unit_result in done:
         finished.setdefault(unit_result.source_digest, []).append(unit_result)
@@ -103,7 +103,8 @@ def remaining(
     for source in plan.sources:
         unit_results = finished.pop(source.digest(plan.digest), [])
         if not _covers_shard(unit_results):
-            todo.append((source, sorted(unit_result.first_record for unit_result in unit_results)))
+            done_units = {result.first_record: result.num_records for result in unit_results}
+            todo.append((source, done_units))
     if finished:
         gone = sorted({unit_results[0].source for unit_results in finished.values()})
         raise ConfigError(

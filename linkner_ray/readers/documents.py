@@ -99,7 +99,7 @@ def check_documents(
         kept.column_names.index("doc_id"), "doc_id", _named(kept["doc_id"], records, checks.path)
     )
     documents = documents.select(schemas.DOCUMENTS.names).cast(schemas.DOCUMENTS)
-    return CheckedDocuments(documents, sorted(rows, key=_record_of), Counter(skipped.values()))
+    return CheckedDocuments(documents, sorted(rows, key=record_of), Counter(skipped.values()))
 
 
 def _find_no_language(table: pa.Table) -> dict[int, str]:
@@ -108,7 +108,8 @@ def _find_no_language(table: pa.Table) -> dict[int, str]:
     return {row: reason for row, reason in reasons if reason is not None}
 
 
-def _record_of(row: QuarantineRow) -> int:
+def record_of(row: QuarantineRow) -> int:
+    """Place of a row in its shard, by which rows are sorted."""
     return -1 if row.record is None else row.record
 
 
@@ -208,12 +209,14 @@ def _reject_null_and_long(
 
 
 def _named(doc_ids: pa.ChunkedArray, records: Sequence[int], path: str) -> pa.ChunkedArray:
-    if doc_ids.null_count == 0:
-        return doc_ids
+    """Ids, with `path:record` for those that are null or empty."""
     import pyarrow.compute as pc
 
+    given = pc.fill_null(pc.not_equal(doc_ids, ""), fill_value=False)
+    if pc.all(given).as_py():
+        return doc_ids
     names = pa.array((f"{path}:{record}" for record in records), pa.string(), size=len(records))
-    return pc.coalesce(doc_ids, names)
+    return pc.if_else(given, doc_ids, names)
 
 
 def quarantine_table(rows: Sequence[QuarantineRow], path: str) -> pa.Table:

@@ -3,9 +3,13 @@
 import functools
 import io
 import json
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from linkner_ray.config import InputConfig
+from linkner_ray.readers.sources import partition_columns
 from linkner_ray.readers.streams import ShardStream, StreamRecord, UnitCollector
 
 _PASS_BYTES = 1 << 20
@@ -64,16 +68,19 @@ def _collect(unit: UnitCollector, *, line: bytes, byte_offset: int, config: Inpu
         unit.skip("blank_line")
         return
     try:
-        row = json.loads(line.decode("utf-8-sig" if byte_offset == 0 else "utf-8"))
+        row, twice = _load(line.decode("utf-8-sig" if byte_offset == 0 else "utf-8"))
     except UnicodeDecodeError as error:
         reason, detail = "invalid_utf8", f"{error.reason} at byte {error.start} of the line"
     except (ValueError, RecursionError) as error:
         reason, detail = "bad_json", str(error)
     else:
         reason, detail = _text_problem(row, config.text_column)
+        if not reason:
+            reason, detail = _other_problem(row, twice, config)
     if reason:
         unit.quarantine(reason=reason, detail=detail, byte_offset=byte_offset, raw=line)
         return
+    row = {**partition_columns(unit.checks.path, config), **row}
     unit.add_document(
         doc_id=_field(row, config.id_column),
         url=_field(row, config.url_column),
@@ -81,6 +88,23 @@ def _collect(unit: UnitCollector, *, line: bytes, byte_offset: int, config: Inpu
         text=row[config.text_column],
         byte_offset=byte_offset,
     )
+
+
+def _load(text: str) -> tuple[Any, list[str]]:
+    """Value of a line, and the keys that its object has more than once.
+
+    NaN and Infinity, which are no JSON but what Python writes for a missing number, are null.
+    """
+    twice: list[str] = []
+
+    def to_dict(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        row = dict(pairs)
+        # Called for the objects inside first, so what stays is of the outermost one.
+        counts = Counter(key for key, _ in pairs) if len(row) < len(pairs) else {}
+        twice[:] = [key for key, count in counts.items() if count > 1]
+        return row
+
+    return json.loads(text, object_pairs_hook=to_dict, parse_constant=lambda _: None), twice
 
 
 def _text_problem(row: object, text_column: str) -> tuple[str, str]:
@@ -97,6 +121,28 @@ def _text_problem(row: object, text_column: str) -> tuple[str, str]:
     return "", ""
 
 
-def _field(row: dict[str, object], column: str | None) -> str | None:
+def _other_problem(
+    row: Mapping[str, object], twice: Sequence[str], config: InputConfig
+) -> tuple[str, str]:
+    """Reason and detail why what a line says of its text cannot be trusted, as above."""
+    others = {
+        config.id_column: "id_column",
+        config.url_column: "url_column",
+        config.lang_column: "lang_column",
+    }
+    for key in twice:
+        if key == config.text_column or key in others:
+            return "bad_json", f"key '{key}' is given twice"
+    for column, name in others.items():
+        if column is not None and isinstance(row.get(column), bool | list | dict):
+            found = type(row[column]).__name__
+            detail = f"'{column}' is {found}, expected a string or a number; set input.{name}"
+            return "wrong_type", detail
+    return "", ""
+
+
+def _field(row: Mapping[str, object], column: str | None) -> str | None:
     value = None if column is None else row.get(column)
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # such as 1e999
+    return value if value is None or isinstance(value, str) else str(value)

@@ -5,6 +5,8 @@ A model would find entities in both, and an LLM would be paid to look at them.
 
 import re
 
+from linkner_ray.unread import SPACED
+
 _DAMAGED = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufffd]")
 """Replacement characters, and control characters that are no blanks."""
 
@@ -12,7 +14,7 @@ _MAX_DAMAGED = 3
 _MAX_DAMAGED_SHARE = 0.08
 """German whose umlauts were lost has 0.02; binary has 0.1 as windows-1252 and 0.5 as UTF-8."""
 
-_BLOB = re.compile("[!-~\u00a1-\u0dff\uac00-\ud7a3]{60,}")
+_BLOB = re.compile(f"(?<![{SPACED}])[{SPACED}]{{60,}}")
 """A run without a blank in scripts that put one between words. Base64 in a mail has lines of 64 or
 76 characters; words in these scripts, and most addresses of pages, are shorter than the bound."""
 

@@ -1,9 +1,9 @@
-"""Parquet: a unit is a run of row groups, or a slice of a large one."""
+"""Parquet: a unit is a run of row groups, or a slice of a large one, or a part of these by size."""
 
 import contextlib
-import difflib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -18,14 +18,17 @@ from linkner_ray.readers.documents import (
     QuarantineRow,
     check_documents,
     quarantine_table,
+    record_of,
     whole_shard_unit,
 )
+from linkner_ray.readers.parquet_schema import as_documents, find_schema_fault, wanted_columns
 from linkner_ray.runs.units import UnitDocuments
 
-_MAX_ARRAY_BYTES = 2**31 - 1
-"""Bytes that 32-bit offsets can reach."""
+_MOST_ROWS_AT_ONCE = 64
+"""Rows that are decoded together; a row may be a page of several MB."""
 
 _BEGIN_BYTES = 1 << 12
+_NO_ROWS = pa.table({name: pa.array([], pa.string()) for name in schemas.DOCUMENTS.names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ class GroupSlice:
 def plan_row_ranges(
     row_group_rows: Sequence[int], unit_documents: int
 ) -> list[tuple[GroupSlice, ...]]:
-    """Divide the rows of a shard into units.
+    """Divide the rows of a shard into units, by their number alone.
 
     Args:
         row_group_rows: Rows of each row group.
@@ -72,57 +75,6 @@ def plan_row_ranges(
     return units
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaFault:
-    """Why no row of a file can be read."""
-
-    reason: str
-    detail: str
-
-
-def find_schema_fault(schema: pa.Schema, config: InputConfig) -> SchemaFault | None:
-    """Compare the columns of a file with those that config names.
-
-    Only the text column must be there. Ids may be integers; all others are strings.
-    """
-    column = config.text_column
-    if column not in schema.names:
-        close = difflib.get_close_matches(column, schema.names, 1)
-        nearest = f"; nearest is '{close[0]}'" if close else ""
-        detail = f"no column '{column}', found {schema.names}{nearest}; set input.text_column"
-        return SchemaFault("missing_column", detail)
-    if not _is_text(schema.field(column).type):
-        return _wrong_type(schema, "text_column", column)
-    optional = {"url_column": config.url_column, "lang_column": config.lang_column}
-    for key, name in {"id_column": config.id_column, **optional}.items():
-        if name is None or name not in schema.names:
-            continue
-        kind = schema.field(name).type
-        if not _is_text(kind) and not (key == "id_column" and pa.types.is_integer(kind)):
-            return _wrong_type(schema, key, name)
-    return None
-
-
-def _wrong_type(schema: pa.Schema, key: str, column: str) -> SchemaFault:
-    strings = [field.name for field in schema if _is_text(field.type)]
-    found = schema.field(column).type
-    detail = f"column '{column}' has type {found}, columns of strings: {strings}; set input.{key}"
-    return SchemaFault("wrong_type", detail)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    """Whether a column can be read as strings; one that is null throughout has no other type."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    checks = (
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_string_view,
-        pa.types.is_null,
-    )
-    return any(check(kind) for check in checks)
-
-
 @contextlib.contextmanager
 def open_parquet(file: IO[bytes] | str) -> Iterator[pq.ParquetFile]:
     """Open a file by its footer.
@@ -146,20 +98,24 @@ def read_parquet(
     config: InputConfig,
     *,
     checks: Checks,
-    is_done: Callable[[int], bool],
+    done: Mapping[int, int],
 ) -> Iterator[UnitDocuments]:
-    """Units of a file; row groups of which every unit is done are not read."""
+    """Units of a file; row groups of which every unit is done are not read.
+
+    Units are planned by the rows of the footer. A planned unit ends early, and another begins, when
+    it holds `unit_chars` bytes of text, which only reading it tells.
+    """
     try:
         with open_parquet(file) as parquet:
             fault = find_schema_fault(parquet.schema_arrow, config)
             if fault is None:
-                yield from _read_units(parquet, config, checks=checks, is_done=is_done)
+                yield from _read_units(parquet, config, checks=checks, done=done)
                 return
             reason = fault.reason
             detail = f"{fault.detail} ({parquet.metadata.num_rows} rows)"
     except DataError as error:
         reason, detail = "unreadable_file", str(error)
-    if not is_done(0):
+    if 0 not in done:
         begin = _begin(file) if reason == "unreadable_file" else b""
         yield whole_shard_unit(checks, reason=reason, detail=detail, begin=begin)
 
@@ -172,39 +128,43 @@ def _begin(file: IO[bytes] | str) -> bytes:
     return file.read(_BEGIN_BYTES)
 
 
+_Piece = tuple[GroupSlice, pa.Table | DataError]
+"""Rows as columns of documents, or why they cannot be read."""
+
+
 def _read_units(
-    parquet: pq.ParquetFile,
-    config: InputConfig,
-    *,
-    checks: Checks,
-    is_done: Callable[[int], bool],
+    parquet: pq.ParquetFile, config: InputConfig, *, checks: Checks, done: Mapping[int, int]
 ) -> Iterator[UnitDocuments]:
-    num_rows_of = row_group_rows(parquet.metadata)
-    units = plan_row_ranges(num_rows_of, config.unit_documents)
-    wanted = [not is_done(parts[0].first_row if parts else 0) for parts in units]
+    units = plan_row_ranges(row_group_rows(parquet.metadata), config.unit_documents)
+    wanted = [not _is_done(parts, done) for parts in units]
     read_until = {  # row group -> the last unit that needs it
         part.group: index for index, parts in enumerate(units) if wanted[index] for part in parts
     }
-    columns = _columns(parquet.schema_arrow, config)
-    slices: Iterator[pa.Table | DataError] = iter(())
-    group = -1
+    rows = _Rows(parquet, config, path=checks.path)
     for index, parts in enumerate(units):
-        pieces = []
-        for part in parts:
-            if index > read_until.get(part.group, -1):
-                continue
-            if part.group != group:
-                group = part.group
-                size = min(config.unit_documents, num_rows_of[group])
-                slices = _slices(parquet, group, columns, num_rows=num_rows_of[group], size=size)
-            pieces.append((part, next(slices)))
-        if wanted[index]:
-            is_last = index == len(units) - 1
-            offsets = {part.group: _byte_offset(parquet.metadata, part.group) for part in parts}
-            unit = _build_unit(pieces, config, checks=checks, is_last=is_last, offsets=offsets)
-            first, num_rows = unit.first_record, max(sum(num_rows_of), 1)
-            ends = 1.0 if is_last else (first + unit.num_records) / num_rows
-            yield replace(unit, begins=first / num_rows, ends=ends)
+        needed = (part for part in parts if index <= read_until.get(part.group, -1))
+        pieces = itertools.chain.from_iterable(map(rows.take, needed))
+        if not wanted[index]:
+            deque(pieces, maxlen=0)  # passed over
+            continue
+        for unit_pieces, is_rest in _divide(pieces, config.unit_chars):
+            is_last = is_rest and index == len(units) - 1
+            if _first_row(unit_pieces) not in done:
+                yield _build_unit(unit_pieces, parquet.metadata, checks=checks, is_last=is_last)
+
+
+def _first_row(pieces: Sequence[_Piece]) -> int:
+    return pieces[0][0].first_row if pieces else 0
+
+
+def _is_done(parts: Sequence[GroupSlice], done: Mapping[int, int]) -> bool:
+    """Whether finished units cover a planned unit, which may have become several."""
+    if not parts:
+        return 0 in done
+    row, end = parts[0].first_row, parts[-1].first_row + parts[-1].num_rows
+    while row < end and done.get(row):
+        row += done[row]
+    return row >= end
 
 
 def row_group_rows(metadata: pq.FileMetaData) -> list[int]:
@@ -219,121 +179,121 @@ def row_group_rows(metadata: pq.FileMetaData) -> list[int]:
     return rows
 
 
+class _Rows:
+    """Rows of a file from front to back, a few at a time."""
+
+    def __init__(self, parquet: pq.ParquetFile, config: InputConfig, *, path: str) -> None:
+        self._parquet = parquet
+        self._config = config
+        self._path = path
+        self._columns = wanted_columns(parquet.schema_arrow, config)
+        self._group = -1
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._pending: pa.Table | DataError = _NO_ROWS
+
+    def take(self, part: GroupSlice) -> Iterator[_Piece]:
+        """Rows that follow those taken before; from a fault of a row group on, the fault."""
+        if part.group != self._group:
+            self._group, self._pending = part.group, _NO_ROWS
+            self._batches = self._parquet.iter_batches(
+                batch_size=self._rows_at_once(), row_groups=[part.group], columns=self._columns
+            )
+        row, end = part.first_row, part.first_row + part.num_rows
+        while row < end:
+            while not isinstance(self._pending, DataError) and not self._pending.num_rows:
+                self._pending = self._next_rows()
+            if isinstance(self._pending, DataError):
+                yield replace(part, first_row=row, num_rows=end - row), self._pending
+                return
+            taken = self._pending.slice(0, end - row)
+            self._pending = self._pending.slice(end - row)
+            yield replace(part, first_row=row, num_rows=taken.num_rows), taken
+            row += taken.num_rows
+
+    def _next_rows(self) -> pa.Table | DataError:
+        try:
+            batch = next(self._batches, None)
+            if batch is None:
+                return DataError("the row group has fewer rows than the footer says")
+            return as_documents(pa.table(batch), self._config, path=self._path)
+        except (ConnectionError, TimeoutError):
+            raise
+        except (pa.ArrowException, OSError) as error:
+            return DataError(str(error))
+
+    def _rows_at_once(self) -> int:
+        """As many as make a unit by the mean size of a text, which a dictionary may hide."""
+        group = self._parquet.metadata.row_group(self._group)
+        columns = map(group.column, range(group.num_columns))
+        name = self._config.text_column
+        size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == name)
+        most = self._config.unit_chars * group.num_rows // max(size, 1)
+        return min(max(most, 1), _MOST_ROWS_AT_ONCE)
+
+
+def _divide(pieces: Iterable[_Piece], max_bytes: int) -> Iterator[tuple[list[_Piece], bool]]:
+    """Rows of a planned unit in parts, and whether a part is the last; cut as a stream is."""
+    import pyarrow.compute as pc  # here, since a plan imports this module and computes nothing
+
+    taken: list[_Piece] = []
+    num_bytes = 0
+    for part, rows in pieces:
+        if isinstance(rows, DataError):
+            taken.append((part, rows))
+            continue
+        begin = 0
+        for row, size in enumerate(pc.fill_null(pc.binary_length(rows["text"]), 0).to_pylist()):
+            if num_bytes >= max_bytes:
+                yield [*taken, *_cut(part, rows, begin, row)], False
+                taken, begin, num_bytes = [], row, 0
+            num_bytes += size
+        taken += _cut(part, rows, begin, rows.num_rows)
+    yield taken, True
+
+
+def _cut(part: GroupSlice, rows: pa.Table, begin: int, end: int) -> list[_Piece]:
+    if begin == end:
+        return []
+    slice_ = replace(part, first_row=part.first_row + begin, num_rows=end - begin)
+    return [(slice_, rows.slice(begin, end - begin))]
+
+
+def _build_unit(
+    pieces: Sequence[_Piece], metadata: pq.FileMetaData, *, checks: Checks, is_last: bool
+) -> UnitDocuments:
+    tables = [_NO_ROWS]
+    records: list[int] = []
+    lost: list[QuarantineRow] = []
+    for part, rows in pieces:
+        of_part = range(part.first_row, part.first_row + part.num_rows)
+        if isinstance(rows, DataError):
+            offset = _byte_offset(metadata, part.group)
+            detail = f"row group {part.group}: {rows}"
+            lost += (
+                QuarantineRow(record, offset, None, "corrupt_row_group", detail, None, 0)
+                for record in of_part
+            )
+        else:
+            tables.append(rows)
+            records += of_part
+    checked = check_documents(pa.concat_tables(tables), records, checks=checks, byte_offsets=None)
+    first, count = _first_row(pieces), sum(part.num_rows for part, _ in pieces)
+    quarantined = sorted([*lost, *checked.quarantined], key=record_of)
+    num_rows = max(metadata.num_rows, 1)
+    return UnitDocuments(
+        first_record=first,
+        num_records=count,
+        documents=checked.documents,
+        quarantine=quarantine_table(quarantined, checks.path),
+        skipped=dict(checked.skipped),
+        is_last=is_last,
+        begins=first / num_rows,
+        ends=1.0 if is_last else (first + count) / num_rows,
+    )
+
+
 def _byte_offset(metadata: pq.FileMetaData, group: int) -> int | None:
     """Where the pages of a row group begin in the file; None if the footer says nothing usable."""
     columns = metadata.row_group(group)
     pages = [columns.column(index).data_page_offset for index in range(columns.num_columns)]
     return min((offset for offset in pages if offset > 0), default=None)
-
-
-def _columns(schema: pa.Schema, config: InputConfig) -> list[str]:
-    wanted = {config.text_column, config.id_column, config.url_column, config.lang_column}
-    return [name for name in schema.names if name in wanted]
-
-
-def _slices(
-    parquet: pq.ParquetFile, group: int, columns: list[str], *, num_rows: int, size: int
-) -> Iterator[pa.Table | DataError]:
-    """A row group in slices of `size` rows; from a fault on, the fault for each slice."""
-    batches = parquet.iter_batches(batch_size=size, row_groups=[group], columns=columns)
-    pending: list[pa.RecordBatch] = []
-    num_pending = num_given = 0
-    fault: DataError | None = None
-    while num_given < num_rows:
-        wanted = min(size, num_rows - num_given)
-        while fault is None and num_pending < wanted:
-            batch = _next_batch(batches)
-            if isinstance(batch, DataError):
-                fault = batch
-            else:
-                pending.append(batch)
-                num_pending += batch.num_rows
-        num_given += wanted
-        if fault is not None:
-            yield fault
-            continue
-        table = pa.Table.from_batches(pending)
-        yield table.slice(0, wanted)
-        pending = table.slice(wanted).to_batches()
-        num_pending -= wanted
-
-
-def _next_batch(batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | DataError:
-    try:
-        batch = next(batches, None)
-    except (ConnectionError, TimeoutError):
-        raise
-    except (pa.ArrowException, OSError) as error:
-        return DataError(str(error))
-    if batch is None:
-        return DataError("the row group has fewer rows than the footer says")
-    return batch
-
-
-def _build_unit(
-    pieces: Sequence[tuple[GroupSlice, pa.Table | DataError]],
-    config: InputConfig,
-    *,
-    checks: Checks,
-    is_last: bool,
-    offsets: Mapping[int, int | None],
-) -> UnitDocuments:
-    tables = [schemas.DOCUMENTS.empty_table()]
-    rows: list[QuarantineRow] = []
-    skipped: Counter[str] = Counter()
-    for part, piece in pieces:
-        records = range(part.first_row, part.first_row + part.num_rows)
-        if isinstance(piece, DataError):
-            detail = f"row group {part.group}: {piece}"
-            rows += (
-                QuarantineRow(
-                    record, offsets[part.group], None, "corrupt_row_group", detail, None, 0
-                )
-                for record in records
-            )
-            continue
-        renamed = _as_documents(piece, config)
-        checked = check_documents(renamed, records, checks=checks, byte_offsets=None)
-        tables.append(checked.documents)
-        rows += checked.quarantined
-        skipped += checked.skipped
-    return UnitDocuments(
-        first_record=pieces[0][0].first_row if pieces else 0,
-        num_records=sum(part.num_rows for part, _ in pieces),
-        documents=pa.concat_tables(tables),
-        quarantine=quarantine_table(rows, checks.path),
-        skipped=dict(skipped),
-        is_last=is_last,
-    )
-
-
-def _as_documents(table: pa.Table, config: InputConfig) -> pa.Table:
-    """Columns by the names of `schemas.DOCUMENTS`, as strings; what is not there is null."""
-    names = {
-        "doc_id": config.id_column,
-        "url": config.url_column,
-        "lang": config.lang_column,
-        "text": config.text_column,
-    }
-    columns = [
-        _as_string(table[name])
-        if name in table.column_names
-        else pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
-        for name in names.values()
-    ]
-    return pa.table(columns, names=list(names))
-
-
-def _as_string(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    chunks = [piece for chunk in column.chunks for piece in _addressable(chunk)]
-    return pa.chunked_array([chunk.cast(pa.string()) for chunk in chunks], pa.string())
-
-
-def _addressable(array: pa.Array) -> Iterator[pa.Array]:
-    """Halves of halves of an array until each fits 32-bit offsets."""
-    if array.nbytes <= _MAX_ARRAY_BYTES or len(array) < 2:
-        yield array
-        return
-    middle = len(array) // 2
-    yield from _addressable(array.slice(0, middle))
-    yield from _addressable(array.slice(middle))

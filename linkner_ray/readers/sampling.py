@@ -64,15 +64,8 @@ def _draw_from(
     beginning need not be like the rest.
     """
     ranges = unit_ranges(source, config)
-    chosen = None if ranges is None else _choose_units(ranges, wanted=wanted, rng=rng)
-    units = list(
-        read_units(
-            source,
-            config=config,
-            errors_raw_chars=0,
-            is_done=lambda first: chosen is not None and first not in chosen,
-        )
-    )
+    done = {} if ranges is None else _unwanted_units(ranges, wanted=wanted, rng=rng)
+    units = list(read_units(source, config=config, errors_raw_chars=0, done=done))
     num_read = sum(unit.num_records for unit in units)
     num_records = num_read if ranges is None else sum(count for _, count in ranges)
     table = pa.concat_tables([DOCUMENTS.empty_table(), *(unit.documents for unit in units)])
@@ -84,14 +77,13 @@ def _draw_from(
     return table.take(pa.array(places, pa.int64())), stands_for
 
 
-def _choose_units(
+def _unwanted_units(
     ranges: Sequence[tuple[int, int]], *, wanted: int, rng: random.Random
-) -> frozenset[int]:
-    """First records of randomly drawn units that hold as many records as wanted."""
-    chosen, num_records = [], 0
+) -> dict[int, int]:
+    """Units that are left when randomly drawn ones hold as many records as wanted."""
+    unwanted, num_records = {}, 0
     for first, count in rng.sample(list(ranges), len(ranges)):
         if num_records >= wanted:
-            break
-        chosen.append(first)
+            unwanted[first] = count
         num_records += count
-    return frozenset(chosen)
+    return unwanted

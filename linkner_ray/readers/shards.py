@@ -1,6 +1,6 @@
 """Reading a shard, whatever its format."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO
 
 import fsspec
@@ -11,12 +11,12 @@ from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.readers.documents import Checks, whole_shard_unit
 from linkner_ray.readers.jsonl import read_jsonl
 from linkner_ray.readers.parquet import (
-    find_schema_fault,
     open_parquet,
     plan_row_ranges,
     read_parquet,
     row_group_rows,
 )
+from linkner_ray.readers.parquet_schema import find_schema_fault
 from linkner_ray.readers.streams import ShardStream, group_records
 from linkner_ray.readers.warc import read_warc
 from linkner_ray.runs.units import Source, UnitDocuments
@@ -27,7 +27,7 @@ def read_units(
     *,
     config: InputConfig,
     errors_raw_chars: int,
-    is_done: Callable[[int], bool],
+    done: Mapping[int, int],
 ) -> Iterator[UnitDocuments]:
     """Units of a shard in order, without those that are done.
 
@@ -38,7 +38,7 @@ def read_units(
         source: The shard.
         config: Columns to read and limits of units and documents.
         errors_raw_chars: Characters of a bad value kept in quarantine.
-        is_done: Whether the unit that begins with this record is not wanted.
+        done: Units that are not wanted: their number of records by their first one.
 
     Raises:
         OSError: If the store cannot be reached; nothing is quarantined for that.
@@ -51,13 +51,13 @@ def read_units(
     try:
         file = _open(source)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        if not is_done(0):
+        if 0 not in done:
             detail = f"cannot be opened: {error}"
             yield whole_shard_unit(checks, reason="unreadable_file", detail=detail)
         return
     if source.format == "parquet":
         with file:
-            yield from read_parquet(file, config, checks=checks, is_done=is_done)
+            yield from read_parquet(file, config, checks=checks, done=done)
         return
     with ShardStream(file, source.path) as stream:
         read = read_jsonl if source.format == "jsonl" else read_warc
@@ -66,7 +66,7 @@ def read_units(
             records,
             config=config,
             checks=checks,
-            is_done=is_done,
+            is_done=done.__contains__,
             progress=lambda: min(stream.position / max(source.size, 1), 1.0),
         )
 
@@ -93,7 +93,7 @@ def check_first_source(source: Source, config: InputConfig) -> None:
 def unit_ranges(source: Source, config: InputConfig) -> list[tuple[int, int]] | None:
     """First record and number of records of each unit of a Parquet shard, from its footer.
 
-    None where only reading the shard tells.
+    None where only reading the shard tells. One with more than `unit_chars` becomes several.
     """
     if source.format != "parquet":
         return None
@@ -109,7 +109,7 @@ def unit_ranges(source: Source, config: InputConfig) -> list[tuple[int, int]] | 
 
 
 def count_units(source: Source, config: InputConfig) -> int | None:
-    """Units of a Parquet shard, from its footer; None where only reading the shard tells."""
+    """Least units of a Parquet shard, from its footer; None where only reading the shard tells."""
     ranges = unit_ranges(source, config)
     return None if ranges is None else len(ranges)
 

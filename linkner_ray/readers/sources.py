@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -22,6 +23,7 @@ _FORMATS: tuple[tuple[re.Pattern[str], ShardFormat], ...] = (
 _WILDCARD = re.compile(r"[*?\[]")
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "mtime", "created")
 _NUM_NEIGHBOURS = 5
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 def list_sources(config: InputConfig) -> list[Source]:
@@ -106,6 +108,19 @@ def _format_of(path: str, config: InputConfig) -> ShardFormat:
         f"{path}: the name does not tell the format; set input.format, or name the shards with a "
         f"glob such as {PurePosixPath(path).parent.name or '.'}/*.parquet"
     )
+
+
+def partition_columns(path: str, config: InputConfig) -> dict[str | None, str | None]:
+    """Values of columns that are in the names of folders, as in `lang=de/part-0.parquet`.
+
+    Only of the columns of url and language: an id is of one document.
+    """
+    found: dict[str | None, str | None] = {}
+    for folder in path.split("/")[:-1]:
+        name, _, value = folder.partition("=")
+        if value and unquote(name) in (config.url_column, config.lang_column):
+            found[unquote(name)] = None if value == _NULL_PARTITION else unquote(value)
+    return found
 
 
 def _version(name: str, found: Mapping[str, Any], *, is_local: bool) -> str:

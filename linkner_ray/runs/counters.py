@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import NON_ENTITY
+from linkner_ray.unread import count_unread
 
 UNCERTAINTY_BINS = 20
 """Bins of equal width over [0, 1]; 1 itself falls into the last."""
@@ -190,7 +191,9 @@ def _sums(totals: Mapping[str, int]) -> list[tuple[str, list[str]]]:
     """Names of totals, each with the names of its parts."""
     sources = [source_counter(source) for source in SOURCES]
     labels = [n for n in totals if n.startswith(label_counter("")) and n not in sources]
-    characters = [f"characters_{part}" for part in ("in_sentences", "between_sentences")]
+    characters = [
+        f"characters_{part}" for part in ("in_sentences", "between_sentences", "in_blobs")
+    ]
     return [
         ("documents_read", [f"documents_{end}" for end in ("entities", "empty", "quarantined")]),
         ("characters_total", [*characters, "characters_quarantined"]),
@@ -229,7 +232,7 @@ def count_files(quarantine: pa.Table) -> int:
 
 
 def _count_characters(table: pa.Table, *, quarantine: pa.Table) -> dict[str, int]:
-    """Characters by where they went; of those outside all sentences only the blank are counted.
+    """Characters by where they went; outside sentences blank, invisible and those of blobs count.
 
     A character that should stand in a sentence and does not is thus in no part of the total.
     """
@@ -237,26 +240,21 @@ def _count_characters(table: pa.Table, *, quarantine: pa.Table) -> dict[str, int
     texts = table["text"].to_pylist()
     starts, ends = _fields(table["sentences"], ("start", "end"))
     bounds = zip(starts, ends, strict=True)
-    blank = 0
+    blank = in_blobs = 0
     for text, count in zip(texts, _lengths(table["sentences"]), strict=True):
-        position = 0
-        for start, end in islice(bounds, count):
-            blank += _count_blank(text[position:start])
-            position = end
-        blank += _count_blank(text[position:])
+        unread = count_unread(text, list(islice(bounds, count)))
+        blank += unread[0]
+        in_blobs += unread[1]
     tokens = pc.struct_field(pc.list_flatten(table["sentences"]), "tokens")
     return {
         "characters_total": sum(map(len, texts)) + lost,
         "characters_in_sentences": sum(ends) - sum(starts),
         "characters_between_sentences": blank,
+        "characters_in_blobs": in_blobs,
         "characters_quarantined": lost,
         "sentences": len(starts),
         "tokens": sum(_lengths(tokens)),
     }
-
-
-def _count_blank(text: str) -> int:
-    return len(text) if text.isspace() else sum(map(str.isspace, text))
 
 
 def _count_candidates(table: pa.Table) -> dict[str, int]:

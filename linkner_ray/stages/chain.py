@@ -11,7 +11,7 @@ take the same steps without the first or the last.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 
@@ -225,7 +225,7 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
     config: ExtractConfig,
     *,
     plan_digest: str,
-    done: frozenset[int],
+    done: Mapping[int, int],
     quota: Quota | None,
     reuse: ReuseDocuments | None = None,
 ) -> Iterator[Unit]:
@@ -235,7 +235,7 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
         source: The shard.
         config: Of the run.
         plan_digest: Digest of what decides the output.
-        done: First records of finished units, which are left out.
+        done: Finished units, which are left out: their records by their first one.
         quota: The shard's part of a budget in calls; None if the run has no such budget.
         reuse: Takes what an earlier run knows of a text.
     """
@@ -246,7 +246,7 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
         source,
         config=config.input,
         errors_raw_chars=config.errors.raw_chars,
-        is_done=done.__contains__,
+        done=done,
     ):
         unit = Unit(
             name=unit_name(digest, read.first_record),

@@ -13,6 +13,7 @@ import pyarrow as pa
 from linkner_ray.config import SentencesConfig
 from linkner_ray.schemas import SENTENCE, STAGE_COLUMNS, TOKEN, make_lists, offsets_of
 from linkner_ray.stages.words import Positions, find_words
+from linkner_ray.unread import find_blobs
 
 Segmenter = Callable[[str], list[tuple[int, int]]]
 """Half-open spans of the sentences of one line in code points; none if it cannot tell.
@@ -25,7 +26,7 @@ _CELL_BORDER = re.compile(r"\t|  |\s{3}|(?<!\S)\|(?!\S)")
 
 
 class SplitSentences:
-    """`text` -> `sentences`: every visible character stands in exactly one token.
+    """`text` -> `sentences`: every visible character stands in one token, but for those of blobs.
 
     A line or a table cell ends a sentence; the segmenter only says where in a line a new one
     begins, and a sentence reaches from its first token to its last. Whatever a segmenter answers,
@@ -51,7 +52,12 @@ class SplitSentences:
 
     def _split(self, text: str) -> "_Sentences":
         token_starts, token_ends = find_words(text, max_token_chars=self._max_token_chars)
-        cuts = np.array(self._cuts(text), dtype=np.int32)
+        cuts = self._cuts(text)
+        for start, end in find_blobs(text):
+            read = (token_starts < start) | (token_ends > end)
+            token_starts, token_ends = token_starts[read], token_ends[read]
+            cuts += (start, end)
+        cuts = np.unique(np.array(cuts, dtype=np.int32))
         # Tokens that begin before each cut; two equal counts enclose a stretch without tokens.
         bounds = np.unique(np.searchsorted(token_starts, cuts, side="left"))
         return _Sentences(

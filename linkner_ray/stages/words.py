@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from icu4py.breakers import CharacterBreaker, WordBreaker
 
+from linkner_ray.unread import FILLERS, JOINERS, invisible
+
 Positions = npt.NDArray[np.int32]
 _Ranges = tuple[tuple[int, int], ...]
 
@@ -34,18 +36,6 @@ _SINGLE: _Ranges = (
 Han is among them though ICU has a dictionary: Chinese corpora are labelled by character, and no
 border of a name can be missed.
 """
-
-_FILLERS: _Ranges = (
-    (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164),
-    (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
-)  # fmt: skip
-"""Invisible characters that Unicode counts among letters and marks."""
-
-_JOINERS = "\u00ad\u200c\u200d"
-"""Soft hyphen and the zero-width joiners, which stand inside words."""
-
-_VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
-"""Signs around Arabic and Syriac numbers, of the category of invisible characters."""
 
 _KATAKANA = re.compile("[\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f]+")
 _SMALL_KANA = frozenset(
@@ -210,11 +200,10 @@ class _Classes(NamedTuple):
 
 
 def _classes() -> _Classes:
-    singles, by_dictionary, fillers = map(_points, (_SINGLE, _DICTIONARY, _FILLERS))
-    inner = fillers | set(map(ord, _JOINERS))
+    singles, by_dictionary, fillers = map(_points, (_SINGLE, _DICTIONARY, FILLERS))
+    inner = fillers | set(map(ord, JOINERS))
     marks = set(map(ord, _SECOND_HALVES))
     letters: set[int] = set()
-    invisible = set(inner)
     for point in chain(range(0x20000), range(0xE0000, 0xE1000)):  # no letter or mark elsewhere
         character = chr(point)
         category = unicodedata.category(character)
@@ -222,15 +211,13 @@ def _classes() -> _Classes:
             marks.add(point)
         elif character.isalnum() and point not in marks:
             letters.add(point)
-        elif category in ("Cc", "Cf") and character not in _VISIBLE_FORMATS:
-            invisible.add(point)
     return _Classes(
         word=_ranges(inner | marks | (letters - singles - by_dictionary)),
         mark=_ranges(marks),
         single=_ranges(singles - marks),
         dictionary=_ranges(by_dictionary & letters),
         inner=_ranges(inner),
-        invisible=_ranges(invisible),
+        invisible=_ranges(map(ord, invisible())),
     )
 
 

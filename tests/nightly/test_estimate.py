@@ -50,9 +50,7 @@ def run_steps(plan, **routing):
     """The same input as a run sends it through the stages, a table a shard."""
     tables = []
     for source in plan.sources:
-        units = read_units(
-            source, config=plan.config.input, errors_raw_chars=9, is_done=lambda _: False
-        )
+        units = read_units(source, config=plan.config.input, errors_raw_chars=9, done={})
         table = pa.concat_tables([unit.documents for unit in units])
         backend = ScriptedBackend(LABELS, lambda _: "PER")
         for stage in (

@@ -32,12 +32,12 @@ class Shard:
 def read():
     """Read a file whole; every record is accounted for and the units follow each other."""
 
-    def read(path, shard_format, *, is_done=lambda _: False, raw_chars=40, **config):
+    def read(path, shard_format, *, done=(), raw_chars=40, **config):
         size = path.stat().st_size if path.is_file() else 0
         source = Source(path=str(path), format=shard_format, size=size, version="1")
         settings = InputConfig(paths=(str(path),), **config)
         units = list(
-            read_units(source, config=settings, errors_raw_chars=raw_chars, is_done=is_done)
+            read_units(source, config=settings, errors_raw_chars=raw_chars, done=dict(done))
         )
         skipped = {}
         for unit in units:

@@ -71,6 +71,41 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, read):
     assert read(write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "ok"}'), "jsonl").texts == ["ok"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ('"doc_id": NaN, "url": NaN, "lang": -Infinity', ("PATH:0", None, None)),
+        ('"doc_id": "", "url": null', ("PATH:0", None, None)),
+        ('"doc_id": 1e999, "url": 5', ("PATH:0", "5", None)),
+        ('"doc_id": 17, "lang": "de"', ("17", None, "de")),
+        ('"doc_id": 2.0, "other": {"doc_id": 1, "doc_id": 2}', ("2.0", None, None)),
+        ('"doc_id": true', "'doc_id' is bool, expected a string or a number; set input.id_column"),
+        ('"lang": ["de"]', "'lang' is list, expected a string or a number; set input.lang_column"),
+        ('"doc_id": "a", "other": 1, "doc_id": "c"', "key 'doc_id' is given twice"),
+        ('"text": "second"', "key 'text' is given twice"),
+    ],
+)
+def test_values_that_are_no_plain_strings(tmp_path, read, fields, expected):
+    path = write(tmp_path / "a.jsonl", '{"text": "Ada", ' + fields + "}\n")
+    shard = read(path, "jsonl")
+    if isinstance(expected, str):
+        assert [row["detail"] for row in shard.quarantine] == [expected]
+        return
+    [row] = shard.documents
+    assert (row["doc_id"].replace(str(path), "PATH"), row["url"], row["lang"]) == expected
+
+
+def test_what_is_not_in_a_line_may_be_in_the_name_of_its_folder(tmp_path, read):
+    folder = tmp_path / "lang=pt%2DBR" / "doc_id=7"
+    folder.mkdir(parents=True)
+    path = write(folder / "a.jsonl", '{"text": "a"}\n{"text": "b", "lang": null}\n')
+    found = read(path, "jsonl").documents
+    assert [(row["lang"], row["doc_id"]) for row in found] == [
+        ("pt-BR", f"{path}:0"),
+        (None, f"{path}:1"),
+    ]
+
+
 def test_an_enormous_line_is_passed_over(tmp_path, read):
     path = write(tmp_path / "a.jsonl", '{"text": "' + "x" * 4_000_000 + '"}\n{"text": "ok"}\n')
     shard = read(path, "jsonl", max_document_chars=10)
@@ -136,12 +171,12 @@ def test_what_is_done_moves_no_boundary(
     source = Source(path=str(path), format="jsonl", size=0, version="1")
     config = InputConfig(paths=("x",), unit_documents=unit_documents, unit_chars=unit_chars)
 
-    def units(is_done):
-        return list(read_units(source, config=config, errors_raw_chars=9, is_done=is_done))
+    def units(done):
+        return list(read_units(source, config=config, errors_raw_chars=9, done=done))
 
-    whole = units(lambda _: False)
+    whole = units({})
     firsts = [unit.first_record for unit in whole]
     ends = [unit.first_record + unit.num_records for unit in whole]
     assert firsts == [0, *ends[:-1]]
     assert [unit.is_last for unit in whole] == [False] * (len(whole) - 1) + [True]
-    assert units(done.__contains__) == [u for u in whole if u.first_record not in done]
+    assert units(dict.fromkeys(done, 1)) == [u for u in whole if u.first_record not in done]

@@ -16,8 +16,8 @@ NUM_DOCUMENTS = 2 * len(KINDS)
 FILES_EACH = -(-NUM_FILES // len(PACKINGS))
 
 REASONS = {
-    "bad_json", "corrupt_row_group", "corrupt_stream", "excessive_markup", "invalid_unicode",
-    "invalid_utf8",
+    "bad_json", "corrupt_row_group", "corrupt_stream", "duplicate_column", "excessive_markup",
+    "invalid_unicode", "invalid_utf8",
     "malformed_http", "malformed_record", "missing_column", "missing_text", "not_an_object",
     "null_text", "too_long", "truncated_record", "unreadable_file", "unsupported_arc", "wrong_type",
 }  # fmt: skip

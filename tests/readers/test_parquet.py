@@ -1,3 +1,6 @@
+from collections import deque
+from itertools import accumulate
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -6,8 +9,8 @@ from hypothesis import strategies as st
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.readers import check_first_source, read_units
-from linkner_ray.readers.parquet import plan_row_ranges
+from linkner_ray.readers import check_first_source, count_units, read_units
+from linkner_ray.readers.parquet import _Rows, plan_row_ranges
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE
 
@@ -39,7 +42,12 @@ def test_small_row_groups_share_a_unit_and_a_large_one_is_sliced():
 
 
 def write(path, columns, **options):
-    pq.write_table(pa.table(columns), path, **options)
+    if isinstance(columns, list):
+        names, columns = zip(*columns, strict=True)
+        table = pa.Table.from_arrays([pa.array(column) for column in columns], names=names)
+    else:
+        table = pa.table(columns)
+    pq.write_table(table, path, **options)
     return path
 
 
@@ -59,22 +67,65 @@ def test_units_follow_row_groups(tmp_path, read):
     assert all(u.quarantine.schema.equals(QUARANTINE) for u in shard.units)
 
 
-@settings(max_examples=30)
-@given(done=st.sets(st.sampled_from([0, 3, 6, 9, 10, 13]), max_size=6))
-def test_what_is_done_is_left_out_and_moves_no_boundary(tmp_path_factory, done):
+@settings(max_examples=60)
+@given(
+    sizes=st.lists(st.integers(0, 30), max_size=20),
+    row_group_size=st.integers(1, 25),
+    unit_documents=st.integers(1, 9),
+    unit_chars=st.sampled_from([1, 25, 60, 10_000]),
+    data=st.data(),
+)
+def test_units_depend_on_the_shard_alone(
+    tmp_path_factory, sizes, row_group_size, unit_documents, unit_chars, data
+):
     path = tmp_path_factory.mktemp("p") / "a.parquet"
-    write(path, numbered(14), row_group_size=10)
+    write(
+        path,
+        {"text": pa.array(["x" * n for n in sizes], pa.string())},
+        row_group_size=row_group_size,
+    )
     source = Source(path=str(path), format="parquet", size=0, version="1")
-    config = InputConfig(paths=(str(path),), unit_documents=3)
-    units = read_units(source, config=config, errors_raw_chars=9, is_done=done.__contains__)
-    found = {u.first_record: u.documents["text"].to_pylist() for u in units}
-    starts, ends = [0, 3, 6, 9, 10, 13], [3, 6, 9, 10, 13, 14]
-    expected = {
-        a: [f"text {i}" for i in range(a, b)]
-        for a, b in zip(starts, ends, strict=True)
-        if a not in done
-    }
-    assert found == expected
+    config = InputConfig(paths=("x",), unit_documents=unit_documents, unit_chars=unit_chars)
+
+    def units(done):
+        return list(read_units(source, config=config, errors_raw_chars=9, done=done))
+
+    whole = units({})
+    firsts = [unit.first_record for unit in whole]
+    assert firsts == [0, *accumulate(unit.num_records for unit in whole)][:-1]
+    assert [unit.is_last for unit in whole] == [False] * (len(whole) - 1) + [True]
+    assert [row for unit in whole for row in unit.documents["text"].to_pylist()] == [
+        "x" * n for n in sizes
+    ]
+    for unit in whole:
+        assert unit.num_records <= unit_documents
+        *before_last, _ = sizes[unit.first_record :][: unit.num_records] or [0]
+        assert sum(before_last) < unit_chars
+    assert len(whole) >= count_units(source, config)
+    done = data.draw(st.sets(st.sampled_from(range(len(whole)))))
+    kept = [unit for index, unit in enumerate(whole) if index not in done]
+    assert units({whole[i].first_record: whole[i].num_records for i in done}) == kept
+
+
+@pytest.mark.parametrize("varies", [True, False], ids=["plain", "dictionary"])
+def test_pages_of_megabytes_make_units_of_few(tmp_path, read, varies):
+    texts = [f"{'page ' * 40_000}{i * varies}" for i in range(40)]  # 0.2 MB each
+    path = write(tmp_path / "a.parquet", {"text": texts}, compression="zstd")
+    shard = read(path, "parquet", unit_chars=600_000)
+    assert [unit.num_records for unit in shard.units] == [3] * 13 + [1]
+    assert shard.texts == texts
+
+
+def test_units_that_are_done_are_not_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.parquet", numbered(20), row_group_size=5)
+    read = []
+    monkeypatch.setattr(_Rows, "take", lambda _, part: read.append(part.first_row) or ())
+    source = Source(path=str(path), format="parquet", size=0, version="1")
+    config = InputConfig(paths=("x",), unit_documents=5)
+    # The first is done in two parts, of the third the second part is missing
+    done = {0: 3, 3: 2, 5: 5, 10: 3}
+    deque(read_units(source, config=config, errors_raw_chars=9, done=done), maxlen=0)
+    assert read == [10, 15]
 
 
 def test_an_empty_shard_is_one_unit_without_records(tmp_path, read):
@@ -135,6 +186,12 @@ def test_other_column_names_are_read(tmp_path, read):
         ({"txt": ["a"]}, "missing_column", "nearest is 'txt'; set input.text_column"),
         ({"text": [1], "body": ["a"]}, "wrong_type", r"int64, columns of strings: \['body'\]"),
         ({"text": ["a"], "url": [[1]]}, "wrong_type", r"'url' has type list.*set input.url_column"),
+        ([("text", ["a"]), ("text", ["b"])], "duplicate_column", "'text' is there 2 times; rename"),
+        (
+            [("text", ["a"]), ("url", ["b"]), ("url", ["c"])],
+            "duplicate_column",
+            "'url' is there 2 times; rename all but one, or set input.url_column",
+        ),
     ],
 )
 def test_columns_that_do_not_fit(tmp_path, read, columns, reason, detail):
@@ -146,13 +203,36 @@ def test_columns_that_do_not_fit(tmp_path, read, columns, reason, detail):
         check_first_source(source, InputConfig(paths=(str(path),)))
 
 
+def test_columns_that_are_not_read_may_have_one_name(tmp_path, read):
+    path = write(tmp_path / "a.parquet", [("x", [1]), ("text", ["a"]), ("x", ["b"])])
+    assert read(path, "parquet").texts == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "columns", "lang"),
+    [
+        ("lang=de", {"text": ["a"]}, "de"),
+        ("year=2024/lang=zh%2DHans/doc_id=5", {"text": ["a"]}, "zh-Hans"),
+        ("lang=__HIVE_DEFAULT_PARTITION__", {"text": ["a"]}, None),
+        ("lang=de", {"text": ["a"], "lang": ["fr"]}, "fr"),
+        ("language=de", {"text": ["a"]}, None),
+        ("lang=", {"text": ["a"]}, None),
+    ],
+)
+def test_a_column_may_be_in_the_name_of_a_folder(tmp_path, read, folder, columns, lang):
+    (tmp_path / folder).mkdir(parents=True)
+    path = write(tmp_path / folder / "part-0.parquet", columns)
+    [row] = read(path, "parquet").documents
+    assert (row["lang"], row["doc_id"]) == (lang, f"{path}:0")
+
+
 @pytest.mark.parametrize("content", [b"", b"no parquet at all", None], ids=["empty", "text", "cut"])
 def test_an_unreadable_file_is_one_quarantined_unit(tmp_path, read, content):
     path = write(tmp_path / "a.parquet", numbered(5))
     path.write_bytes(path.read_bytes()[:-20] if content is None else content)
     shard = read(path, "parquet")
     assert shard.reasons == [(None, "unreadable_file")]
-    assert read(path, "parquet", is_done=lambda _: True).units == []
+    assert read(path, "parquet", done={0: 5}).units == []
     source = Source(path=str(path), format="parquet", size=0, version="1")
     check_first_source(source, InputConfig(paths=(str(path),)))
 

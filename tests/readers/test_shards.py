@@ -29,7 +29,7 @@ def test_every_format_is_read_from_a_url(memory_folder):
     units = [
         unit
         for source in sources
-        for unit in read_units(source, config=config, errors_raw_chars=9, is_done=lambda _: False)
+        for unit in read_units(source, config=config, errors_raw_chars=9, done={})
     ]
     texts = [text for unit in units for text in unit.documents["text"].to_pylist()]
     assert texts == ["parquet", "jsonl", "wet"]
@@ -39,25 +39,25 @@ def test_units_cover_their_shard_without_gap_whatever_is_done(tmp_path):
     config = InputConfig(paths=(str(write_crawl(tmp_path / "crawl")),), unit_documents=2)
     for source in list_sources(config):
 
-        def read(is_done, source=source):
-            units = read_units(source, config=config, errors_raw_chars=9, is_done=is_done)
+        def read(done, source=source):
+            units = read_units(source, config=config, errors_raw_chars=9, done=done)
             return {unit.first_record: (unit.begins, unit.ends) for unit in units}
 
-        whole = read(lambda _: False)
+        whole = read({})
         ranges = list(whole.values())
         assert len(ranges) > 1
         assert (ranges[0][0], ranges[-1][1]) == (0.0, 1.0)
         assert all(left[1] == right[0] for left, right in pairwise(ranges))
         assert all(begins <= ends for begins, ends in ranges)
         odd = list(whole)[1::2]
-        assert read(odd.__contains__) == {n: r for n, r in whole.items() if n not in odd}
+        assert read(dict.fromkeys(odd, 2)) == {n: r for n, r in whole.items() if n not in odd}
 
 
 def test_rows_of_parquet_are_exact_shares_of_their_shard(tmp_path):
     write_parquet(tmp_path / "a.parquet", ["a"] * 8, group=4)
     config = InputConfig(paths=(str(tmp_path),), unit_documents=2)
     [source] = list_sources(config)
-    units = read_units(source, config=config, errors_raw_chars=9, is_done=lambda _: False)
+    units = read_units(source, config=config, errors_raw_chars=9, done={})
     assert [(unit.begins, unit.ends) for unit in units] == [
         (0.0, 0.25),
         (0.25, 0.5),

@@ -11,6 +11,7 @@ from linkner_ray.config import SentencesConfig
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.split_sentences import BlingfireSegmenter, SplitSentences
+from linkner_ray.unread import count_unread
 from tests.stages.test_words import INVISIBLE, texts
 
 
@@ -115,6 +116,17 @@ def test_a_line_end_ends_a_sentence(stage, end):
 
 def test_a_nul_neither_hides_nor_ends_text(stage):
     assert sentence_texts(stage, "A\0b came. He left.") == ["A\0b came.", "He left."]
+
+
+@pytest.mark.parametrize("letter", ["Q", "\u0436", "\ud55c"])
+def test_a_blob_is_in_no_sentence_and_what_stands_around_it_is(stage, letter):
+    text = f"Ada met Bob. Then {letter * 5_000} Ada left."
+    assert sentence_texts(stage, text) == ["Ada met Bob.", "Then", "Ada left."]
+    assert count_unread(text, [(s["start"], s["end"]) for s in sentences_of(stage, text)]) == (
+        3,
+        5_000,
+    )
+    assert sentence_texts(stage, f"\U0001d54f{letter * 5_000}\U0001d54f")[0][0] == "\U0001d54f"
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n", "\t\u00a0\u3000\r\n", "\ufeff\n\u200b \x10"])
