@@ -14,14 +14,7 @@ PACKAGE = ROOT / "linkner_ray"
 
 LAYERS = (
     (
-        "errors",
-        "labels",
-        "schemas",
-        "spans",
-        "unread",
-        "storage",
-        "logs",
-        "fault_injection",
+        "errors", "labels", "schemas", "spans", "unread", "storage", "logs", "fault_injection",
         "config",
     ),
     ("corpora", "spanner", "llm", "runs"),
@@ -30,7 +23,7 @@ LAYERS = (
     ("api", "extract", "training", "evaluation"),
     ("nightly",),
     ("cli",),
-)
+)  # fmt: skip
 """Rooms and single modules. Each imports from lower layers, and from what stands before it in its
 own layer; the words of the domain, layer 0, may import each other."""
 

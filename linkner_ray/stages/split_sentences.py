@@ -57,9 +57,8 @@ class SplitSentences:
             read = (token_starts < start) | (token_ends > end)
             token_starts, token_ends = token_starts[read], token_ends[read]
             cuts += (start, end)
-        cuts = np.unique(np.array(cuts, dtype=np.int32))
         # Tokens that begin before each cut; two equal counts enclose a stretch without tokens.
-        bounds = np.unique(np.searchsorted(token_starts, cuts, side="left"))
+        bounds = np.unique(np.searchsorted(token_starts, np.unique(cuts), side="left"))
         return _Sentences(
             starts=token_starts[bounds[:-1]],
             ends=token_ends[bounds[1:] - 1],
