@@ -26,13 +26,8 @@ from linkner_ray.config import FusionConfig, RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
-from linkner_ray.evaluation.curves import (
-    Judge,
-    answered_by_gold,
-    curve,
-    entity_triples,
-    routed_from,
-)
+from linkner_ray.evaluation.curves import answered_by_gold, curve, routed_from
+from linkner_ray.evaluation.judge import Judge, entity_triples
 from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.spanner.model import SpanNER

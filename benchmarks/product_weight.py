@@ -23,14 +23,9 @@ from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ContractError
-from linkner_ray.evaluation.curves import (
-    Gold,
-    entity_triples,
-    routed_from,
-    thresholds_for,
-    uncertainties,
-)
-from linkner_ray.evaluation.flips import fit_product
+from linkner_ray.evaluation.curves import routed_from, thresholds_for, uncertainties
+from linkner_ray.evaluation.fusion_weight import fit_product
+from linkner_ray.evaluation.judge import Gold, entity_triples
 from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.stages.contract import apply_stage

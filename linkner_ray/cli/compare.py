@@ -17,8 +17,9 @@ def compare(
     Example: linkner compare scores/monday scores/tuesday --json difference.json
     """
     check_writable(json_file)
+    from linkner_ray.evaluation.as_json import as_json
     from linkner_ray.evaluation.comparison import compare_evaluations, describe_comparison
 
     found = compare_evaluations(first, second)
     typer.echo(describe_comparison(found))
-    write_json(json_file, found.as_dict())
+    write_json(json_file, as_json(found))

@@ -5,7 +5,7 @@ are made on the way. What is divided by zero is 0.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,24 +112,35 @@ def score_entities(
             f"gold has {len(gold)} documents and predicted {len(predicted)}; both need one "
             "collection for each document, empty where there are no entities"
         )
+    return Scores(counts_by(gold, predicted, lambda _, entity: entity[2]))
+
+
+def counts_by(
+    gold: Sequence[Collection[Entity]],
+    predicted: Sequence[Collection[Entity]],
+    name: Callable[[int, Entity], str],
+) -> dict[str, Counts]:
+    """Strict counts of the entities of each name, in alphabetical order.
+
+    Args:
+        gold: Gold entities of each document.
+        predicted: Predicted entities of the same documents.
+        name: Of an entity and the number of its document.
+    """
     found: Counter[str] = Counter()
     invented: Counter[str] = Counter()
     missed: Counter[str] = Counter()
-    for gold_document, predicted_document in zip(gold, predicted, strict=True):
-        gold_entities, predicted_entities = _distinct(gold_document), _distinct(predicted_document)
-        found.update(_labels(gold_entities & predicted_entities))
-        invented.update(_labels(predicted_entities - gold_entities))
-        missed.update(_labels(gold_entities - predicted_entities))
-    return Scores(
-        {
-            label: Counts(
-                true_positives=found[label],
-                false_positives=invented[label],
-                false_negatives=missed[label],
-            )
-            for label in sorted({*found, *invented, *missed})
-        }
-    )
+    for document, (golden, ours) in enumerate(zip(gold, predicted, strict=True)):
+        truth, here = _distinct(golden), _distinct(ours)
+        found.update(name(document, entity) for entity in truth & here)
+        invented.update(name(document, entity) for entity in here - truth)
+        missed.update(name(document, entity) for entity in truth - here)
+    return {
+        one: Counts(
+            true_positives=found[one], false_positives=invented[one], false_negatives=missed[one]
+        )
+        for one in sorted({*found, *invented, *missed})
+    }
 
 
 def document_counts(
@@ -150,10 +161,6 @@ def document_counts(
 
 def _distinct(entities: Collection[Entity]) -> set[Entity]:
     return {(start, end, label) for start, end, label in entities}
-
-
-def _labels(entities: Iterable[Entity]) -> list[str]:
-    return [label for _, _, label in entities]
 
 
 def _ratio(numerator: int, denominator: int) -> float:

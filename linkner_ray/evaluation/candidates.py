@@ -19,6 +19,8 @@ from linkner_ray.spanner.calibration.reliability import (
 Gold = Sequence[Sequence[tuple[int, int, str]]]
 """Start, end and label of each entity, document by document."""
 
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 
 CURVE_POINTS = 200
 """Places at which a curve is kept."""
@@ -26,22 +28,19 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelFigures:
-    """Predicted candidates of one label.
-
-    Attributes:
-        ece: Expected calibration error, bins of equal mass.
-        brier: Brier score.
-        detection: How well uncertainty tells wrong ones from right ones.
-    """
+    """Predicted candidates of one label."""
 
     ece: float
+    """Expected calibration error, bins of equal mass."""
+
     brier: float
     detection: ErrorDetection
+    """How well uncertainty tells wrong ones from right ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateFigures:
-    """Figures of the candidates of one labelled set.
+class CandidateFigures(LabelFigures):
+    """Figures of the candidates of one labelled set; calibration is of the predicted ones.
 
     Right is a predicted candidate whose boundaries and label are those of a gold entity.
 
@@ -50,10 +49,7 @@ class CandidateFigures:
         num_near_misses: Candidates that lost, and are candidates all the same.
         candidate_recall: Share of gold entities whose boundaries a candidate has, in [0, 1].
         candidate_recall_predicted: The same with predicted candidates only.
-        ece: Expected calibration error of predicted candidates, bins of equal mass.
-        brier: Brier score of the same.
-        detection: How well uncertainty tells wrong predicted candidates from right ones.
-        bins: Reliability diagram of the predicted candidates.
+        bins: Reliability diagram.
         by_label: Calibration and detection by predicted label.
         risk_coverage: Coverage and risk, each at up to `CURVE_POINTS` places.
     """
@@ -62,9 +58,6 @@ class CandidateFigures:
     num_near_misses: int
     candidate_recall: float
     candidate_recall_predicted: float
-    ece: float
-    brier: float
-    detection: ErrorDetection
     bins: tuple[ReliabilityBin, ...]
     by_label: Mapping[str, LabelFigures]
     risk_coverage: tuple[tuple[float, float], ...]
@@ -82,52 +75,41 @@ def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigure
         candidates: Column `candidates` of the stages, a row a document.
         gold: Of the same documents, all of it.
     """
-    label_of = [{(start, end): label for start, end, label in one} for one in gold]
-    reached: set[tuple[int, int, int]] = set()
-    reached_predicted = 0
-    label_of_row: list[str] = []
-    confidence: list[float] = []
-    uncertainty: list[float] = []
-    correct: list[bool] = []
-    num_near_misses = 0
-    for row, (found, labels) in enumerate(zip(candidates.to_pylist(), label_of, strict=True)):
-        for one in found:
-            place = (one["start"], one["end"])
-            if place in labels:
-                reached.add((row, *place))
-            if one["kind"] == "near_miss":
-                num_near_misses += 1
-                continue
-            reached_predicted += place in labels
-            label_of_row.append(one["label"])
-            confidence.append(max(one["label_probs"][1:]))
-            uncertainty.append(one["uncertainty"])
-            correct.append(labels.get(place) == one["label"])
-    stated, right = np.array(confidence), np.array(correct, dtype=np.bool_)
-    unsure = np.array(uncertainty, dtype=np.float64)
-    predicted = np.array(label_of_row, dtype=object)
-    num_gold = max(1, sum(map(len, label_of)))
+    lists = candidates.combine_chunks()
+    flat = lists.flatten()
+    label_of = {(r, e[0], e[1]): e[2] for r, row in enumerate(gold) for e in row}
+    documents = pc.list_parent_indices(lists).to_pylist()
+    starts, ends = (pc.struct_field(flat, name).to_pylist() for name in ("start", "end"))
+    places = list(zip(documents, starts, ends, strict=True))
+    labels = pc.struct_field(flat, "label").to_pylist()
+    is_predicted = _predicted(flat)
+    rows = np.flatnonzero(is_predicted)
+    right = np.array([label_of.get(places[row]) == labels[row] for row in rows], dtype=np.bool_)
+    confidence = [max(probs[1:]) for probs in pc.struct_field(flat, "label_probs").to_pylist()]
+    stated = np.array(confidence, dtype=np.float64)[rows]
+    unsure = _uncertainty(flat)[rows]
+    predicted = np.array(labels, dtype=object)[rows]
+    num_gold = max(1, len(label_of))
+    whole = _label_figures(stated, unsure, right)
     return CandidateFigures(
-        num_predicted=len(right),
-        num_near_misses=num_near_misses,
-        candidate_recall=len(reached) / num_gold,
-        candidate_recall_predicted=reached_predicted / num_gold,
-        ece=expected_calibration_error(stated, right),
-        brier=brier_score(stated, right),
-        detection=detect_errors(unsure, right),
+        num_predicted=len(rows),
+        num_near_misses=len(places) - len(rows),
+        candidate_recall=len(label_of.keys() & set(places)) / num_gold,
+        candidate_recall_predicted=sum(places[row] in label_of for row in rows) / num_gold,
+        ece=whole.ece,
+        brier=whole.brier,
+        detection=whole.detection,
         bins=tuple(reliability_bins(stated, right)),
         by_label={
-            label: _label_figures(stated[rows], unsure[rows], right[rows])
-            for label in sorted(set(label_of_row))
-            for rows in [predicted == label]
+            label: _label_figures(stated[own], unsure[own], right[own])
+            for label in sorted(set(predicted))
+            for own in [predicted == label]
         },
         risk_coverage=_sample_curve(*risk_coverage(unsure, right)),
     )
 
 
-def _label_figures(
-    stated: NDArray[np.float64], unsure: NDArray[np.float64], right: NDArray[np.bool_]
-) -> LabelFigures:
+def _label_figures(stated: FloatArray, unsure: FloatArray, right: BoolArray) -> LabelFigures:
     return LabelFigures(
         ece=expected_calibration_error(stated, right),
         brier=brier_score(stated, right),
@@ -135,9 +117,7 @@ def _label_figures(
     )
 
 
-def _sample_curve(
-    coverage: NDArray[np.float64], risk: NDArray[np.float64]
-) -> tuple[tuple[float, float], ...]:
+def _sample_curve(coverage: FloatArray, risk: FloatArray) -> tuple[tuple[float, float], ...]:
     """A curve at no more than `CURVE_POINTS` places, its last one among them."""
     if not len(coverage):
         return ()
@@ -145,9 +125,17 @@ def _sample_curve(
     return tuple(zip(coverage[places].tolist(), risk[places].tolist(), strict=True))
 
 
-def predicted_uncertainty(candidates: pa.ChunkedArray) -> NDArray[np.float64]:
+def predicted_uncertainty(candidates: pa.ChunkedArray) -> FloatArray:
     """Uncertainty of every predicted candidate, document after document. Shape (N,)."""
     flat = candidates.combine_chunks().flatten()
-    is_predicted = pc.equal(pc.struct_field(flat, "kind"), "predicted")
-    values = pc.struct_field(flat, "uncertainty").filter(is_predicted)
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return _uncertainty(flat)[_predicted(flat)]
+
+
+def _predicted(flat: pa.StructArray) -> BoolArray:
+    kinds = pc.equal(pc.struct_field(flat, "kind"), "predicted")
+    return np.asarray(kinds.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def _uncertainty(flat: pa.StructArray) -> FloatArray:
+    values = pc.struct_field(flat, "uncertainty").to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float64)

@@ -1,8 +1,7 @@
 """Two evaluations of the same labelled sets, held against each other."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,13 +58,6 @@ class Comparison:
     differences: tuple[Difference, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON has it; each gain says whether it is inside its interval."""
-        tree = asdict(self)
-        for one, as_dict in zip(self.differences, tree["differences"], strict=True):
-            as_dict["gain"]["is_inside"] = one.gain.is_inside
-        return tree
 
 
 def compare_evaluations(first: str, second: str) -> Comparison:

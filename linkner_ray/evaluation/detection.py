@@ -1,9 +1,8 @@
 """Whether uncertainty finds errors, and text of another kind.
 
 Where several have the same uncertainty, what is given is the mean over all their orders, so no
-figure depends on the order of the input.
-
-Letters: N predicted entities.
+figure depends on the order of the input. Uncertainty has any scale, higher is less sure; `correct`
+says whether boundaries and label are right. Both have shape (N,): N predicted entities.
 """
 
 from dataclasses import dataclass
@@ -24,13 +23,7 @@ FOUND_PERCENT = 95
 class ErrorDetection:
     """How well an uncertainty tells wrong entities, the positives, from right ones.
 
-    Attributes:
-        num_entities: Entities it was measured on.
-        num_errors: Wrong ones among them.
-        auroc: As `reliability.error_auroc`.
-        aupr: As `error_aupr`.
-        aurc: As `aurc`.
-        excess_aurc: As `excess_aurc`.
+    The figures are those of the functions of this module; None where they are undefined.
     """
 
     num_entities: int
@@ -43,14 +36,7 @@ class ErrorDetection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OodDetection:
-    """How well an uncertainty tells out-of-distribution entities, the positives, from others.
-
-    Attributes:
-        num_in: Entities of the set that is like training.
-        num_out: Entities of the other.
-        auroc: Chance that one of the other set is more uncertain, ties counted half.
-        fpr_at_95: As `false_positive_rate_at_95`.
-    """
+    """How well an uncertainty tells entities of another set, the positives, from those `in` one."""
 
     num_in: int
     num_out: int
@@ -59,12 +45,7 @@ class OodDetection:
 
 
 def detect_errors(uncertainty: FloatArray, correct: BoolArray) -> ErrorDetection:
-    """All figures of error detection.
-
-    Args:
-        uncertainty: Any scale; higher is less sure. Shape (N,).
-        correct: Whether boundaries and label are right. Shape (N,).
-    """
+    """All figures of error detection."""
     return ErrorDetection(
         num_entities=len(correct),
         num_errors=int((~correct).sum()),
@@ -76,11 +57,11 @@ def detect_errors(uncertainty: FloatArray, correct: BoolArray) -> ErrorDetection
 
 
 def detect_ood(inside: FloatArray, outside: FloatArray) -> OodDetection:
-    """All figures of OOD detection between two sets.
+    """All figures of OOD detection.
 
     Args:
-        inside: Uncertainty of the entities of a set like training. Any shape (N,).
-        outside: Of those of another genre or source. Any shape (N,).
+        inside: Uncertainty of the entities of a set that is like training.
+        outside: Of those of another genre or source.
     """
     return OodDetection(
         num_in=len(inside),
@@ -95,13 +76,7 @@ def detect_ood(inside: FloatArray, outside: FloatArray) -> OodDetection:
 
 
 def error_aupr(uncertainty: FloatArray, correct: BoolArray) -> float | None:
-    """Area under precision over recall of finding errors, as average precision.
-
-    Positive are the errors. A useless uncertainty reaches the share of errors, not 0.5.
-
-    Args:
-        uncertainty: Any scale; higher is less sure. Shape (N,).
-        correct: Shape (N,).
+    """Average precision of finding errors; a useless uncertainty reaches the share of errors.
 
     Returns:
         In (0, 1]; None where all or none are right.
@@ -115,10 +90,6 @@ def error_aupr(uncertainty: FloatArray, correct: BoolArray) -> float | None:
 
 def risk_coverage(uncertainty: FloatArray, correct: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Share of errors among the k surest entities, for k from 1 to N.
-
-    Args:
-        uncertainty: Any scale; higher is less sure. Shape (N,).
-        correct: Shape (N,).
 
     Returns:
         Coverage k / N, ascending, and risk, each in [0, 1]. Shape (N,) each.
@@ -141,10 +112,6 @@ def risk_coverage(uncertainty: FloatArray, correct: BoolArray) -> tuple[FloatArr
 def aurc(uncertainty: FloatArray, correct: BoolArray) -> float | None:
     """Area under the risk-coverage curve: mean risk over all coverages k / N.
 
-    Args:
-        uncertainty: Any scale; higher is less sure. Shape (N,).
-        correct: Shape (N,).
-
     Returns:
         In [0, 1], 0 is best and only reached without errors; None for no entities.
 
@@ -157,10 +124,6 @@ def aurc(uncertainty: FloatArray, correct: BoolArray) -> float | None:
 
 def excess_aurc(uncertainty: FloatArray, correct: BoolArray) -> float | None:
     """AURC beyond that of an oracle which is less sure of every error than of anything right.
-
-    Args:
-        uncertainty: Any scale; higher is less sure. Shape (N,).
-        correct: Shape (N,).
 
     Returns:
         In [0, 1], 0 is best; None for no entities.
@@ -178,10 +141,6 @@ def false_positive_rate_at_95(inside: FloatArray, outside: FloatArray) -> float 
 
     Positive is OOD. The threshold is the highest uncertainty that at least 95 % of the OOD set
     reach; what is exactly there counts as found in both sets.
-
-    Args:
-        inside: Uncertainty of the entities of a set like training. Any shape (N,).
-        outside: Of those of the OOD set. Any shape (N,).
 
     Returns:
         In [0, 1], 0 is best, 0.95 for an uncertainty that says nothing; None if a set is empty.

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from linkner_ray.corpora.scores import Entity, labels_by_place
+from linkner_ray.evaluation.flips import decisions
 from linkner_ray.evaluation.matching import boundary_errors
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.reporting.html_page import html_template
@@ -53,26 +54,20 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetErrors:
-    """What went wrong on one set.
+    """What went wrong on one set; wrong and spoilt ones the surest first.
 
     Attributes:
         name: Of the set.
         confusion: Of the output by (gold label, label here).
-        num_boundary: Entities of the output that overlap one of gold in other boundaries.
-        boundary: The first of them.
-        num_wrong: Entities of the output that are not gold.
-        surest: Those of the lowest uncertainty, the surest first.
-        num_spoilt: Candidates that the LLM turned from right to wrong.
-        spoilt: The surest of them.
+        boundary: Entities of the output that overlap one of gold in other boundaries.
+        wrong: Entities of the output that are not gold.
+        spoilt: Candidates that the LLM turned from right to wrong.
     """
 
     name: str
     confusion: Mapping[tuple[str, str], int]
-    num_boundary: int
     boundary: Sequence[Example]
-    num_wrong: int
-    surest: Sequence[Example]
-    num_spoilt: int
+    wrong: Sequence[Example]
     spoilt: Sequence[Example]
 
 
@@ -86,31 +81,31 @@ def find_errors(
         predictions: Rows of `schemas.PREDICTIONS`.
         confusion: Of the output.
     """
+    rows = predictions.to_pylist()
+    gold = [[(one["start"], one["end"], one["label"]) for one in row["gold"]] for row in rows]
     boundary: list[Example] = []
     wrong: list[Example] = []
-    spoilt: list[Example] = []
-    for row in predictions.to_pylist():
-        gold = [(one["start"], one["end"], one["label"]) for one in row["gold"]]
-        labels = labels_by_place(gold)
-        boundary += _boundary(row, gold)
+    for row, golden in zip(rows, gold, strict=True):
+        labels = labels_by_place(golden)
+        boundary += _boundary(row, golden)
         wrong += [
             _example(row, entity, gold=_named(labels.get(_place(entity))))
             for entity in row["entities"]
             if entity["label"] not in labels.get(_place(entity), ())
         ]
-        spoilt += _spoilt(row, labels)
+    spoilt = [
+        _example(
+            rows[one.document],
+            {**one.candidate, "label": _named(one.after), "source": "llm"},
+            gold=_named(one.truth),
+            note=f"local: {one.local}",
+        )
+        for one in decisions(predictions, gold)
+        if one.was_right and not one.is_right
+    ]
     wrong.sort(key=_by_certainty)
     spoilt.sort(key=_by_certainty)
-    return SetErrors(
-        name=name,
-        confusion=confusion,
-        num_boundary=len(boundary),
-        boundary=boundary[:NUM_LISTED],
-        num_wrong=len(wrong),
-        surest=wrong[:NUM_LISTED],
-        num_spoilt=len(spoilt),
-        spoilt=spoilt[:NUM_LISTED],
-    )
+    return SetErrors(name=name, confusion=confusion, boundary=boundary, wrong=wrong, spoilt=spoilt)
 
 
 def render_errors(sets: Sequence[SetErrors], labels: Sequence[str]) -> str:
@@ -121,7 +116,7 @@ def render_errors(sets: Sequence[SetErrors], labels: Sequence[str]) -> str:
         labels: Label ids in the order of their set.
     """
     return html_template("errors.html.j2").render(
-        sets=sets, classes=(*labels, NON_ENTITY), non_entity=NON_ENTITY
+        sets=sets, classes=(*labels, NON_ENTITY), non_entity=NON_ENTITY, listed=NUM_LISTED
     )
 
 
@@ -137,21 +132,6 @@ def _boundary(row: Mapping[str, Any], gold: Collection[Entity]) -> list[Example]
         )
         for golden, found in boundary_errors(gold, list(ours))
     ]
-
-
-def _spoilt(row: Mapping[str, Any], labels: Mapping[tuple[int, int], set[str]]) -> list[Example]:
-    """Candidates that were right locally, and are no longer after asking."""
-    final = labels_by_place([(one["start"], one["end"], one["label"]) for one in row["entities"]])
-    found = []
-    for candidate, route in zip(row["candidates"], row["routes"], strict=True):
-        place = _place(candidate)
-        truth = labels.get(place, {NON_ENTITY})
-        local = candidate["label"] if candidate["kind"] == "predicted" else NON_ENTITY
-        after = final.get(place, {NON_ENTITY})
-        if route == "llm" and local in truth and not after <= truth:
-            example = {**candidate, "label": _named(after), "source": "llm"}
-            found.append(_example(row, example, gold=_named(truth), note=f"local: {local}"))
-    return found
 
 
 def _example(

@@ -7,26 +7,22 @@ count twice: the wrong span was dropped and the right one found.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig
 from linkner_ray.corpora.scores import Entity, labels_by_place
-from linkner_ray.evaluation.fusion_weight import fit_product_weight
 from linkner_ray.labels import NON_ENTITY
-from linkner_ray.reporting.tables import markdown_table, markdown_text
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.fuse_entities import FuseEntities, choice_probs
+from linkner_ray.stages.fuse_entities import FuseEntities
 
 Z_95 = 1.959964
 """Normal quantile of a two-sided interval of 95 %."""
-
-READABLE = ("label", "non_entity")
-"""Verdicts that name a class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +59,6 @@ class Flips:
         """Interval of 95 % around `net_per_1000`, for spans that are drawn one by one."""
         low, high = net_interval(self.wrong_to_right, self.right_to_wrong, self.asked)
         return 1000 * low, 1000 * high
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProductFit:
-    """What gold says of fusion by product, over routed spans whose answer names a class."""
-
-    num_spans: int
-    weight: float
-    """Likeliest `fusion.weight`."""
-
-    reliability: float
-    """Share of answers that name gold's class; likeliest `fusion.reliability` of choices."""
 
 
 def net_interval(ups: int, downs: int, total: int, *, z: float = Z_95) -> tuple[float, float]:
@@ -118,36 +102,71 @@ def _length(one: float, other: float, correlation: float) -> float:
     return math.sqrt(max(one**2 + other**2 - 2 * correlation * one * other, 0.0))
 
 
-def count_flips(
+class Decision(NamedTuple):
+    """A candidate before and after asking, and what gold has there."""
+
+    document: int
+    candidate: Mapping[str, Any]
+    local: str
+    after: set[str]
+    truth: set[str]
+
+    @property
+    def was_right(self) -> bool:
+        """Whether the local decision is gold's."""
+        return self.local in self.truth
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the final one is."""
+        return self.after <= self.truth
+
+
+def decisions(
     table: pa.Table, gold: Sequence[Collection[Entity]], *, route: str = "llm"
-) -> dict[str, Flips]:
-    """Flips among the candidates of a route, by their local label, in alphabetical order.
+) -> Iterator[Decision]:
+    """The candidates of a route.
 
     Args:
         table: Documents after the last stage.
         gold: Gold entities of each document.
         route: Which candidates to look at.
     """
-    found: dict[str, Flips] = {}
     columns = (table[name].to_pylist() for name in ("candidates", "routes", "entities"))
-    for candidates, routes, entities, golden in zip(*columns, gold, strict=True):
+    for document, (candidates, routes, entities, golden) in enumerate(
+        zip(*columns, gold, strict=True)
+    ):
         right = labels_by_place(golden)
         final = labels_by_place((e["start"], e["end"], e["label"]) for e in entities)
         for candidate, taken in zip(candidates, routes, strict=True):
-            if taken != route:
-                continue
-            place = (candidate["start"], candidate["end"])
-            truth = right.get(place, {NON_ENTITY})
-            local = candidate["label"] if candidate["kind"] == "predicted" else NON_ENTITY
-            flip = _flip(was_right=local in truth, is_right=final.get(place, {NON_ENTITY}) <= truth)
-            found[candidate["label"]] = found.get(candidate["label"], Flips()) + flip
-    return dict(sorted(found.items()))
+            if taken == route:
+                place = (candidate["start"], candidate["end"])
+                yield Decision(
+                    document=document,
+                    candidate=candidate,
+                    local=candidate["label"] if candidate["kind"] == "predicted" else NON_ENTITY,
+                    after=final.get(place, {NON_ENTITY}),
+                    truth=right.get(place, {NON_ENTITY}),
+                )
 
 
-def _flip(*, was_right: bool, is_right: bool) -> Flips:
-    if was_right:
-        return Flips(stayed_right=1) if is_right else Flips(right_to_wrong=1)
-    return Flips(wrong_to_right=1) if is_right else Flips(stayed_wrong=1)
+def count_flips(
+    table: pa.Table, gold: Sequence[Collection[Entity]], *, route: str = "llm"
+) -> dict[str, Flips]:
+    """Flips among the candidates of a route, by their local label, in alphabetical order."""
+    counts = Counter(
+        (one.candidate["label"], one.was_right, one.is_right)
+        for one in decisions(table, gold, route=route)
+    )
+    return {
+        label: Flips(
+            wrong_to_right=counts[label, False, True],
+            right_to_wrong=counts[label, True, False],
+            stayed_right=counts[label, True, True],
+            stayed_wrong=counts[label, False, False],
+        )
+        for label in sorted({label for label, _, _ in counts})
+    }
 
 
 def as_if_routed(table: pa.Table, fusion: FusionConfig, classes: Sequence[str]) -> pa.Table:
@@ -168,111 +187,6 @@ def as_if_routed(table: pa.Table, fusion: FusionConfig, classes: Sequence[str]) 
     return fused.drop_columns(["routes"]).append_column("routes", table["routes"])
 
 
-def fit_product(
-    table: pa.Table,
-    gold: Sequence[Collection[Entity]],
-    classes: Sequence[str],
-    *,
-    reliability: float,
-) -> ProductFit | None:
-    """Fit the weight of a product on routed candidates; None if no answer could be read.
-
-    Args:
-        table: Documents with candidates, routes and answers.
-        gold: Gold entities of each document.
-        classes: `LabelSet.classes`.
-        reliability: Of answers without probabilities.
-    """
-    local, theirs, truth, chosen = [], [], [], []
-    columns = (table[name].to_pylist() for name in ("candidates", "routes", "answers"))
-    for candidates, routes, answers, golden in zip(*columns, gold, strict=True):
-        right = {(start, end): classes.index(label) for start, end, label in golden}
-        for candidate, route, answer in zip(candidates, routes, answers, strict=True):
-            if route != "llm" or answer["verdict"] not in READABLE:
-                continue
-            choice = classes.index(answer["label"] or NON_ENTITY)
-            bare = choice_probs(choice, len(classes), reliability)
-            local.append(candidate["label_probs"])
-            theirs.append(answer["probs"] or bare)
-            truth.append(right.get((candidate["start"], candidate["end"]), 0))
-            chosen.append(choice)
-    if not truth:
-        return None
-    weight = fit_product_weight(np.array(local), np.array(theirs), np.array(truth))
-    agreed = float(np.mean(np.array(truth) == np.array(chosen)))
-    return ProductFit(num_spans=len(truth), weight=weight, reliability=agreed)
-
-
-def harmful_labels(flips: Mapping[str, Flips]) -> list[str]:
-    """Labels that asking makes worse beyond doubt: their whole interval lies below zero."""
-    return [label for label, found in flips.items() if found.interval[1] < 0]
-
-
-def costly_labels(flips: Mapping[str, Flips]) -> list[str]:
-    """Labels whose net benefit is below zero, whether beyond doubt or not."""
-    return [label for label, found in flips.items() if found.net_per_1000 < 0]
-
-
-def asking_advice(routed: Mapping[str, Flips], audited: Mapping[str, Flips]) -> list[str]:
-    """What the net benefit of each label says is to be done, as paragraphs of a report.
-
-    Args:
-        routed: Flips of the candidates that were asked about, by local label.
-        audited: The same of certain candidates, as if their answers had counted.
-    """
-    costly, harmful = costly_labels(routed), harmful_labels(routed)
-    lines = []
-    for label in costly:
-        found = routed[label]
-        low, high = found.interval
-        doubt = "beyond doubt" if label in harmful else "which may be chance: the interval holds 0"
-        lines.append(
-            f"Asking about {label} puts more wrong than right, {found.net_per_1000:+.0f} for each "
-            f"1,000 asked ({low:+.0f} to {high:+.0f}), {doubt}. "
-            f"`routing.never_ask: [{label}]` switches it off."
-        )
-    if routed and not costly:
-        lines.append("No label loses by being asked about; `routing.never_ask` can stay empty.")
-    losing = harmful_labels(audited)
-    if losing:
-        lines.append(
-            f"Asking about certain spans of {', '.join(losing)} too would do harm beyond doubt: do "
-            "not lower `routing.threshold` for the sake of these."
-        )
-    return lines
-
-
-def flips_table(flips: Mapping[str, Flips]) -> str:
-    """Flips as a Markdown table: a row for each label, then all."""
-    rows = []
-    for name, found in (
-        *((markdown_text(label), one) for label, one in flips.items()),
-        ("**all**", sum(flips.values(), Flips())),
-    ):
-        low, high = found.interval
-        rows.append(
-            {
-                "label": name,
-                "asked": f"{found.asked:,}",
-                "wrong to right": f"{found.wrong_to_right:,}",
-                "right to wrong": f"{found.right_to_wrong:,}",
-                "stayed right": f"{found.stayed_right:,}",
-                "stayed wrong": f"{found.stayed_wrong:,}",
-                "net per 1,000 asked": f"{found.net_per_1000:+.0f}",
-                "95 % interval": f"{low:+.0f} to {high:+.0f}",
-            }
-        )
-    return markdown_table(rows)
-
-
-def flips_as_dict(flips: Mapping[str, Flips]) -> dict[str, dict[str, object]]:
-    """Flips as JSON values, by label and for "all"."""
-    return {
-        label: {
-            **asdict(found),
-            "asked": found.asked,
-            "net_per_1000": found.net_per_1000,
-            "interval": list(found.interval),
-        }
-        for label, found in (*flips.items(), ("all", sum(flips.values(), Flips())))
-    }
+def with_total(flips: Mapping[str, Flips]) -> dict[str, Flips]:
+    """Flips by label, and of "all"."""
+    return {**flips, "all": sum(flips.values(), Flips())}

@@ -3,14 +3,70 @@
 Letters: N spans, C classes with non-entity first.
 """
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from linkner_ray.stages.fuse_entities import PROB_FLOOR
+from linkner_ray.corpora.scores import Entity
+from linkner_ray.labels import NON_ENTITY
+from linkner_ray.stages.fuse_entities import PROB_FLOOR, choice_probs
 
 FloatArray = NDArray[np.float64]
+
+READABLE = ("label", "non_entity")
+"""Verdicts that name a class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductFit:
+    """What gold says of fusion by product, over routed spans whose answer names a class."""
+
+    num_spans: int
+    weight: float
+    """Likeliest `fusion.weight`."""
+
+    reliability: float
+    """Share of answers that name gold's class; likeliest `fusion.reliability` of choices."""
+
+
+def fit_product(
+    table: pa.Table,
+    gold: Sequence[Collection[Entity]],
+    classes: Sequence[str],
+    *,
+    reliability: float,
+) -> ProductFit | None:
+    """Fit the weight of a product on routed candidates; None if no answer could be read.
+
+    Args:
+        table: Documents with candidates, routes and answers.
+        gold: Gold entities of each document.
+        classes: `LabelSet.classes`.
+        reliability: Of answers without probabilities.
+    """
+    local, theirs, truth, chosen = [], [], [], []
+    columns = (table[name].to_pylist() for name in ("candidates", "routes", "answers"))
+    for candidates, routes, answers, golden in zip(*columns, gold, strict=True):
+        right = {(start, end): classes.index(label) for start, end, label in golden}
+        for candidate, route, answer in zip(candidates, routes, answers, strict=True):
+            if route != "llm" or answer["verdict"] not in READABLE:
+                continue
+            choice = classes.index(answer["label"] or NON_ENTITY)
+            bare = choice_probs(choice, len(classes), reliability)
+            local.append(candidate["label_probs"])
+            theirs.append(answer["probs"] or bare)
+            truth.append(right.get((candidate["start"], candidate["end"]), 0))
+            chosen.append(choice)
+    if not truth:
+        return None
+    weight = fit_product_weight(np.array(local), np.array(theirs), np.array(truth))
+    agreed = float(np.mean(np.array(truth) == np.array(chosen)))
+    return ProductFit(num_spans=len(truth), weight=weight, reliability=agreed)
 
 
 def fit_product_weight(

@@ -4,30 +4,26 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from linkner_ray.config import EvaluateConfig, RoutingConfig, Uncertainty
+from linkner_ray.config import EvaluateConfig, Uncertainty
 from linkner_ray.corpora.tables import corpus_documents
-from linkner_ray.errors import ContractError
+from linkner_ray.evaluation.as_json import as_json
 from linkner_ray.evaluation.candidates import predicted_uncertainty
-from linkner_ray.evaluation.curves import (
-    FloatArray,
-    answers_of_routes,
-    read_off,
-    uncertainties,
-    with_uncertainty,
-)
+from linkner_ray.evaluation.curves import with_uncertainty
 from linkner_ray.evaluation.detection import OodDetection, detect_ood
 from linkner_ray.evaluation.error_page import SetErrors, find_errors, render_errors
+from linkner_ray.evaluation.flips import with_total
+from linkner_ray.evaluation.judge import FloatArray
 from linkner_ray.evaluation.plan import FORMAT, METRICS, EvaluationPlan, LabelledSet
 from linkner_ray.evaluation.plots import evaluation_pictures
 from linkner_ray.evaluation.recorded import extraction_f1
 from linkner_ray.evaluation.report import Ood, describe_evaluation
 from linkner_ray.evaluation.set_result import Judged, SetResult, judge_set
-from linkner_ray.extract.pipeline import run_documents
+from linkner_ray.evaluation.staged import run_stages
 from linkner_ray.labels import LabelSet
 from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
@@ -36,7 +32,6 @@ from linkner_ray.spanner.calibration.thresholds import Thresholds
 from linkner_ray.spanner.checkpoint import CheckpointParts
 from linkner_ray.spanner.estimates import missing_estimates
 from linkner_ray.stages.chain import Chain
-from linkner_ray.stages.contract import apply_stage
 from linkner_ray.storage import Folder
 
 
@@ -61,16 +56,6 @@ class Evaluation:
     threshold_for: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Staged:
-    """The units of all sets after the stages, each list in their order."""
-
-    linked: Sequence[pa.Table]
-    answered: Sequence[pa.Table]
-    estimates: Mapping[str, Sequence[FloatArray]]
-    seconds: Mapping[str, float]
-
-
 def evaluate(plan: EvaluationPlan) -> Evaluation:
     """Score a checkpoint, with or without an LLM, on labelled sets.
 
@@ -85,7 +70,7 @@ def evaluate(plan: EvaluationPlan) -> Evaluation:
     chain = Chain.of(config, checkpoint.label_set)
     estimates, notes = _estimates(config, checkpoint)
     dev_thresholds, said = _dev_thresholds(config, checkpoint)
-    staged = _run([unit for own in units for unit in own], chain, config, estimates)
+    staged = run_stages([unit for own in units for unit in own], chain, config, estimates)
     results, pages, unsure = [], [], []
     output.write_whole(METRICS, json.dumps({"format": FORMAT}).encode())  # ours from now on
     first = 0
@@ -130,64 +115,6 @@ def _estimates(
     missing = missing_estimates(loss=checkpoint.loss, dropout=checkpoint.model.dropout)
     notes = [f"The estimate {n} is left out: {missing[n]}." for n in wanted if n in missing]
     return [name for name in wanted if name not in missing], notes
-
-
-def _run(
-    units: Sequence[pa.Table],
-    chain: Chain,
-    config: EvaluateConfig,
-    estimates: Sequence[Uncertainty],
-) -> _Staged:
-    """Send documents through the stages, and again for an estimate that needs a pass of its own."""
-    asking = chain
-    if config.study.ask_all and chain.has_llm:
-        asking = replace(chain, routing=RoutingConfig(threshold=0.0))
-    run = run_documents(units, asking, config.resources)
-    linked = run.tables if asking is chain else _as_configured(run.tables, chain)
-    uncertainty: dict[str, list[FloatArray]] = {
-        config.recognize.uncertainty: [uncertainties(table) for table in run.tables]
-    }
-    seconds = dict(run.seconds)
-    classes = chain.label_set.classes
-    for name in estimates:
-        found = [read_off(table, name, classes) for table in run.tables]
-        known = [values for values in found if values is not None]
-        if len(known) == len(found):
-            uncertainty[name] = known
-            continue
-        recognize = config.recognize.model_copy(update={"uncertainty": name})
-        alone = replace(chain, recognize=recognize, has_llm=False)
-        other = run_documents(units, alone, config.resources)
-        for ours, theirs in zip(run.tables, other.tables, strict=True):
-            _check_same_spans(ours, theirs, name)
-        uncertainty[name] = [uncertainties(table) for table in other.tables]
-        for stage, spent in other.seconds.items():
-            seconds[stage] = seconds.get(stage, 0.0) + spent
-    return _Staged(linked=linked, answered=run.tables, estimates=uncertainty, seconds=seconds)
-
-
-def _as_configured(answered: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
-    """What the run as configured makes of candidates that all have answers."""
-    bare = [table.drop_columns(["routes", "entities"]) for table in answered]
-    linked = []
-    for unit in chain.units_at_hand(bare):
-        unit.apply(chain.route(unit.max_asked))
-        routed = answers_of_routes(unit.documents)
-        if routed is None:
-            raise ContractError("evaluate: every candidate was asked about, and one has no answer")
-        linked.append(apply_stage(chain.fuse(), routed))
-    return linked
-
-
-def _check_same_spans(ours: pa.Table, theirs: pa.Table, estimate: str) -> None:
-    """An estimate of uncertainty has no say in what is a candidate."""
-    names = ("start", "end", "kind")
-    first, second = (
-        [[tuple(c[n] for n in names) for c in row] for row in table["candidates"].to_pylist()]
-        for table in (ours, theirs)
-    )
-    if first != second:
-        raise ContractError(f"evaluate: candidates under the estimate {estimate} are others")
 
 
 def _dev_thresholds(
@@ -240,7 +167,7 @@ def _judge(
     if config.llm.replay_path is None:
         return result
     alone = extraction_f1(config.llm.replay_path, loaded.sentences)
-    return replace(result, study=replace(result.study, llm_extraction=alone))
+    return replace(result, study=replace(result.study, llm_extraction_f1=alone))
 
 
 def _predictions(loaded: LabelledSet, judged: Judged) -> pa.Table:
@@ -289,17 +216,17 @@ def _write(
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
         "threshold_for": evaluation.threshold_for,
-        "seconds": dict(evaluation.seconds),
-        "notes": list(evaluation.notes),
-        "problems": list(evaluation.problems),
-        "sets": [result.as_dict() for result in results],
-        "ood": {
-            name: {estimate: asdict(one) for estimate, one in found.items()}
-            for name, found in ood.items()
-        },
+        "seconds": evaluation.seconds,
+        "notes": evaluation.notes,
+        "problems": evaluation.problems,
+        "sets": [
+            replace(one, routed=with_total(one.routed), audited=with_total(one.audited))
+            for one in results
+        ],
+        "ood": ood,
     }
-    output.write_whole(METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    output.write_whole(METRICS, (json.dumps(as_json(metrics), indent=2) + "\n").encode())
     output.write_whole("errors.html", render_errors(pages, label_set.ids).encode())
-    notes = [*(f"**{problem}.**" for problem in evaluation.problems), *evaluation.notes]
+    notes = (*(f"**{problem}.**" for problem in evaluation.problems), *evaluation.notes)
     report = describe_evaluation(results, ood, notes)
     output.write_whole("report.md", report.encode("utf-8", errors="backslashreplace"))

@@ -146,8 +146,8 @@ def draw_study(study: Study, *, name: str) -> Figure:
         label = "any spans" if who == LLM else "any spans, oracle"
         points = sorted(found.items())
         _line(axes, points, colour=RANDOM_COLOUR, label=label, marker=marker, style="--")
-    if study.llm_extraction is not None:
-        axes.axhline(study.llm_extraction, color="black", linestyle=":", label="LLM alone")
+    if study.llm_extraction_f1 is not None:
+        axes.axhline(study.llm_extraction_f1, color="black", linestyle=":", label="LLM alone")
     _share_axes(axes)
     return finish(figure, axes, f"What asking gains on {name} (by {own})")
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 from linkner_ray.corpora.scores import Counts
+from linkner_ray.evaluation.asking_report import (
+    ASKING_LEGEND,
+    asking_section,
+    asking_table,
+    beside_curves,
+)
 from linkner_ray.evaluation.bootstrap import Interval
-from linkner_ray.evaluation.curves import Point
 from linkner_ray.evaluation.detection import OodDetection
-from linkner_ray.evaluation.flips import asking_advice, flips_table
 from linkner_ray.evaluation.matching import KINDS
 from linkner_ray.evaluation.set_result import SetResult, SystemScores
-from linkner_ray.evaluation.study import LLM, SystemCurve
 from linkner_ray.reporting.tables import Row, markdown_table, markdown_text, scores_table
 
 Ood = Mapping[str, Mapping[str, OodDetection]]
@@ -19,12 +22,6 @@ _GAIN_LEGEND = """\
 F1 with the interval of 95 % in which it lies, and linked less local F1 with its own: bootstrap over
 sentences, paired for the difference. A difference whose interval holds 0 may be chance. Too wide
 are gold entities longer than any span the model looks at; they count as missed."""
-
-_ASKING_LEGEND = """\
-Strict F1 where a share of the set's candidates is put to the LLM, the most uncertain first; no gold
-chooses them. In brackets, points gained over the local model, `~` where that may be chance. The
-oracle answers by gold and is the bound from above; a random router asks as many candidates, but
-any (mean over orders). What dev chose is a threshold fixed before this set was seen."""
 
 _CANDIDATES_LEGEND = """\
 Candidate recall is the share of gold entities whose boundaries a candidate has, and so what an LLM
@@ -53,7 +50,7 @@ under boundaries is a recall: the share of its gold entities whose boundaries we
 they were called."""
 
 
-def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: Sequence[str] = ()) -> str:
+def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
     """A report as Markdown, beside its pictures.
 
     Args:
@@ -64,9 +61,9 @@ def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: Sequence[
     parts = ["# Evaluation", "", summary_table(results), "", _GAIN_LEGEND, ""]
     parts += [line for note in notes for line in (note, "")]
     parts += ["![F1 of each set](plots/f1.png)", ""]
-    parts += ["## What asking gains", "", _ASKING_LEGEND, ""]
+    parts += ["## What asking gains", "", ASKING_LEGEND, ""]
     for result in results:
-        parts += [f"### {result.name}", "", asking_table(result), "", *_beside_curves(result)]
+        parts += [f"### {result.name}", "", asking_table(result), "", *beside_curves(result)]
         parts += [f"![{result.name}](plots/asking-{result.name}.png)", ""]
     parts += ["## Candidates of the local model", "", _CANDIDATES_LEGEND, ""]
     parts += [candidates_table(results), "", _DETECTION_LEGEND, "", detection_table(results), ""]
@@ -96,24 +93,6 @@ def summary_table(results: Sequence[SetResult]) -> str:
             for result in results
         ]
     )
-
-
-def asking_table(result: SetResult) -> str:
-    """A row for each system: F1 at each share, and at the threshold that dev chose."""
-    study = result.study
-    shares = sorted({share for one in study.systems for share in one.points})
-    has_dev = any(one.at_dev is not None for one in study.systems)
-    rows: list[Row] = []
-    for one in study.systems:
-        cells = {f"{share:.0%}": _point(one.points.get(share)) for share in shares}
-        rows.append({"system": one.name, **cells, **_dev_cells(one, has_dev=has_dev)})
-    for who, found in study.random.items():
-        name = "random router" if who == LLM else "random router, oracle"
-        cells = {f"{s:.0%}": f"{found[s]:.4f}" if s in found else "-" for s in shares}
-        rows.append(
-            {"system": name, **cells, **({"dev chose": "", "asked": ""} if has_dev else {})}
-        )
-    return markdown_table(rows)
 
 
 def candidates_table(results: Sequence[SetResult]) -> str:
@@ -172,20 +151,6 @@ def ood_table(ood: Ood) -> str:
     )
 
 
-def _beside_curves(result: SetResult) -> list[str]:
-    """What the LLM does alone, as paragraphs."""
-    study, lines = result.study, []
-    if study.llm_alone is not None:
-        lines += [f"Every candidate decided by the LLM alone: F1 {study.llm_alone:.4f}.", ""]
-    if study.llm_extraction is not None:
-        lines += [
-            f"What the LLM extracted from the sentences without a local model: F1 "
-            f"{study.llm_extraction:.4f}.",
-            "",
-        ]
-    return lines
-
-
 def _set_section(result: SetResult) -> list[str]:
     """All about one set."""
     name = markdown_text(result.name)
@@ -200,7 +165,7 @@ def _set_section(result: SetResult) -> list[str]:
     parts += [f"![reliability](plots/reliability-{result.name}.png)", ""]
     parts += [f"![risk and coverage](plots/risk-coverage-{result.name}.png)", ""]
     if result.num_routed:
-        parts += _asking(result)
+        parts += asking_section(result)
     return parts
 
 
@@ -210,40 +175,6 @@ def _mapped(result: SetResult) -> list[str]:
     renamed = ", ".join(f"{name} {count:,}" for name, count in result.renamed.items())
     dropped = ", ".join(f"{name} {count:,}" for name, count in result.dropped.items()) or "none"
     return [f"Labels were mapped: {renamed}. Dropped from gold: {dropped}.", ""]
-
-
-def _asking(result: SetResult) -> list[str]:
-    """What asking did, as lines of the report."""
-    cost = result.cost
-    verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
-    lines = [
-        f"### {markdown_text(result.name)}: asking",
-        "",
-        f"{cost.num_questions:,} questions, of them {cost.num_asked:,} asked now and "
-        f"{cost.num_from_cache:,} from the cache; {cost.prompt_tokens:,} prompt tokens. Verdicts "
-        f"on {result.num_routed:,} routed candidates: {verdicts}.",
-        "",
-    ]
-    for title, flips in (("asked", result.routed), ("audited", result.audited)):
-        if flips:
-            lines += [f"#### {markdown_text(result.name)}: {title}", "", flips_table(flips), ""]
-    lines += [
-        "Candidates by local label, before and after; audited ones as if their answers had "
-        "counted. A span is right if gold has it with these boundaries and this label, or has "
-        "nothing there and neither have we.",
-        "",
-    ]
-    for paragraph in asking_advice(result.routed, result.audited):
-        lines += [paragraph, ""]
-    if result.product:
-        fit = result.product
-        lines += [
-            f"Fitted on these {fit.num_spans:,} answers: `fusion.weight={fit.weight:.3f}`; the LLM "
-            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`). "
-            "Both come from this set's gold and are for other sets: scored here, they flatter.",
-            "",
-        ]
-    return lines
 
 
 def _match_table(systems: Mapping[str, SystemScores]) -> str:
@@ -318,23 +249,6 @@ def _counts_cells(counts: Counts) -> Row:
         "gold": f"{counts.support:,}",
         "predicted": f"{counts.num_predicted:,}",
     }
-
-
-def _dev_cells(system: SystemCurve, *, has_dev: bool) -> Row:
-    if not has_dev:
-        return {}
-    point = system.at_dev
-    asked = "-" if point is None else f"{point.asked_share:.1%}"
-    return {"dev chose": _point(point), "asked": asked}
-
-
-def _point(point: Point | None) -> str:
-    if point is None:
-        return "-"
-    if not point.num_asked:
-        return f"{point.f1:.4f}"
-    mark = "~" if point.gain.is_inside else ""
-    return f"{point.f1:.4f} ({100 * point.gain.difference:+.2f}{mark})"
 
 
 def _f1(scores: SystemScores) -> str:

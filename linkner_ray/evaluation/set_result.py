@@ -1,24 +1,19 @@
 """What an evaluation says of one labelled set."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, StudyConfig
-from linkner_ray.corpora.scores import Counts, Entity, Scores, score_entities
+from linkner_ray.corpora.scores import Counts, Entity, MacroAverage, Scores, score_entities
 from linkner_ray.evaluation.bootstrap import Interval
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
-from linkner_ray.evaluation.curves import FloatArray, Judge, entity_triples, with_uncertainty
+from linkner_ray.evaluation.curves import with_uncertainty
 from linkner_ray.evaluation.detection import ErrorDetection
-from linkner_ray.evaluation.flips import (
-    Flips,
-    ProductFit,
-    as_if_routed,
-    count_flips,
-    fit_product,
-    flips_as_dict,
-)
+from linkner_ray.evaluation.flips import Flips, as_if_routed, count_flips
+from linkner_ray.evaluation.fusion_weight import ProductFit, fit_product
+from linkner_ray.evaluation.judge import FloatArray, Judge, entity_triples
 from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
 from linkner_ray.evaluation.plan import LabelledSet
 from linkner_ray.evaluation.slices import (
@@ -62,6 +57,7 @@ class SystemScores:
 
     Attributes:
         strict: By label.
+        macro: Means over labels.
         interval: Bounds of 95 % of strict micro F1, bootstrap over sentences.
         matches: By kind of match, as `matching.KINDS`.
         matches_by_label: The same by label.
@@ -71,6 +67,7 @@ class SystemScores:
     """
 
     strict: Scores
+    macro: MacroAverage
     interval: Bounds
     matches: Mapping[str, MatchScore]
     matches_by_label: Mapping[str, Mapping[str, MatchScore]]
@@ -82,25 +79,6 @@ class SystemScores:
     def micro(self) -> Counts:
         """All labels together."""
         return self.strict.micro
-
-    def as_dict(self) -> dict[str, object]:
-        """As JSON values."""
-        return {
-            "strict": {
-                label: _counts_as_dict(counts)
-                for label, counts in (("all", self.micro), *self.strict.by_label.items())
-            },
-            "macro": asdict(self.strict.macro),
-            "interval": list(self.interval),
-            "matches": {kind: _match_as_dict(one) for kind, one in self.matches.items()},
-            "matches_by_label": {
-                label: {kind: _match_as_dict(one) for kind, one in kinds.items()}
-                for label, kinds in self.matches_by_label.items()
-            },
-            "seen": {name: _counts_as_dict(one) for name, one in self.seen.items()},
-            "lengths": {name: _counts_as_dict(one) for name, one in self.lengths.items()},
-            "confusion": [[*pair, count] for pair, count in sorted(self.confusion.items())],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,35 +131,6 @@ class SetResult:
     def routed_share(self) -> float:
         """Routed candidates as a share of all, in [0, 1]."""
         return self.num_routed / max(1, self.num_candidates)
-
-    def as_dict(self) -> dict[str, object]:
-        """As JSON values."""
-        counts = {
-            name: getattr(self, name)
-            for name in ("num_sentences", "num_gold", "num_unreachable", "num_candidates")
-        }
-        return {
-            "name": self.name,
-            **counts,
-            "num_routed": self.num_routed,
-            "renamed": dict(self.renamed),
-            "dropped": dict(self.dropped),
-            "candidates": asdict(self.candidates),
-            "detections": {name: asdict(one) for name, one in self.detections.items()},
-            "verdicts": dict(self.verdicts),
-            "local": self.local.as_dict(),
-            "linked": self.linked.as_dict(),
-            "sources": {
-                name: {**asdict(one), "precision": one.precision}
-                for name, one in self.sources.items()
-            },
-            "gain": asdict(self.gain),
-            "cost": asdict(self.cost),
-            "study": self.study.as_dict(),
-            "routed": flips_as_dict(self.routed),
-            "audited": flips_as_dict(self.audited),
-            "product": None if self.product is None else asdict(self.product),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,8 +227,10 @@ def _system_scores(
     judge: Judge,
     novelty: NoveltyFeatures | None,
 ) -> SystemScores:
+    strict = score_entities(gold, found)
     return SystemScores(
-        strict=score_entities(gold, found),
+        strict=strict,
+        macro=strict.macro,
         interval=judge.interval(found),
         matches=match_scores(gold, found),
         matches_by_label=matches_by_label(gold, found),
@@ -298,13 +249,3 @@ def _count_verdicts(table: pa.Table) -> dict[str, int]:
         if route == "llm"
     ]
     return {verdict: found.count(verdict) for verdict in VERDICTS}
-
-
-def _counts_as_dict(counts: Counts) -> dict[str, float]:
-    ratios = {name: getattr(counts, name) for name in ("precision", "recall", "f1")}
-    return {**asdict(counts), **ratios}
-
-
-def _match_as_dict(score: MatchScore) -> dict[str, float]:
-    ratios = {name: getattr(score, name) for name in ("precision", "recall", "f1")}
-    return {**asdict(score), **ratios}

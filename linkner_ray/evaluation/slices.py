@@ -1,13 +1,15 @@
 """Scores by what an entity is like: seen in training or not, how long it is, who decided it."""
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pyarrow as pa
 
 from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.corpora.scores import Counts, Entity, labels_by_place
+from linkner_ray.corpora.scores import Counts, Entity, counts_by, labels_by_place
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 
 LONGEST = 5
@@ -43,22 +45,16 @@ class SentenceTokens:
     """
 
     def __init__(self, sentences: Sequence[LabelledSentence]) -> None:
-        """Lay the tokens out as `corpora.tables.corpus_documents` does."""
+        """Lay the tokens out as `corpora.tables.corpus_documents` does, a blank between two."""
         self._tokens = [one.tokens for one in sentences]
-        self._first: list[dict[int, int]] = []
-        self._after: list[dict[int, int]] = []
-        for sentence in sentences:
-            start, first, after = 0, {}, {}
-            for index, token in enumerate(sentence.tokens):
-                first[start] = index
-                after[start + len(token)] = index + 1
-                start += len(token) + 1
-            self._first.append(first)
-            self._after.append(after)
+        self._starts = [
+            list(accumulate((len(token) + 1 for token in one.tokens), initial=0))
+            for one in sentences
+        ]
 
     def of(self, document: int, entity: Entity) -> tuple[str, ...]:
         """The tokens of an entity, whose boundaries are those of tokens."""
-        first, after = self._first[document][entity[0]], self._after[document][entity[1]]
+        first, after = (bisect_left(self._starts[document], place) for place in entity[:2])
         return self._tokens[document][first:after]
 
 
@@ -76,8 +72,9 @@ def by_length(
         length = len(tokens.of(document, entity))
         return f"{LONGEST}+" if length >= LONGEST else str(length)
 
+    counts = counts_by(gold, predicted, name)
     names = [*map(str, range(1, LONGEST)), f"{LONGEST}+"]
-    return _sliced(gold, predicted, name, names)
+    return {one: counts.get(one, Counts()) for one in names}
 
 
 def by_novelty(
@@ -100,7 +97,8 @@ def by_novelty(
         place: SEEN[2 if unseen else 1 if elsewhere else 0]
         for place, (unseen, elsewhere, _) in zip(places, features, strict=True)
     }
-    return _sliced(gold, predicted, lambda document, entity: seen[document, entity], SEEN)
+    counts = counts_by(gold, predicted, lambda document, entity: seen[document, entity])
+    return {one: counts.get(one, Counts()) for one in SEEN}
 
 
 def by_source(
@@ -153,25 +151,3 @@ def confusion(
             missing += [none] * (length - len(missing))
             counts.update(zip(missing, wrong, strict=True))
     return dict(counts)
-
-
-def _sliced(
-    gold: Sequence[Collection[Entity]],
-    predicted: Sequence[Collection[Entity]],
-    name: Callable[[int, Entity], str],
-    names: Sequence[str],
-) -> dict[str, Counts]:
-    found: Counter[str] = Counter()
-    invented: Counter[str] = Counter()
-    missed: Counter[str] = Counter()
-    for document, (golden, ours) in enumerate(zip(gold, predicted, strict=True)):
-        truth, seen = set(golden), set(ours)
-        found.update(name(document, entity) for entity in truth & seen)
-        invented.update(name(document, entity) for entity in seen - truth)
-        missed.update(name(document, entity) for entity in truth - seen)
-    return {
-        one: Counts(
-            true_positives=found[one], false_positives=invented[one], false_negatives=missed[one]
-        )
-        for one in names
-    }

@@ -1,22 +1,19 @@
 """Local model, LLM and both, over estimates, fusions and shares asked, for one labelled set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from linkner_ray.config import FusionConfig, StudyConfig
 from linkner_ray.evaluation.curves import (
-    FloatArray,
-    Gold,
-    Judge,
-    Point,
     answered_by_gold,
     curve,
     random_curve,
     thresholds_for,
     with_uncertainty,
 )
+from linkner_ray.evaluation.judge import FloatArray, Gold, Judge, Point
 from linkner_ray.stages.fuse_entities import FuseEntities
 
 LLM, ORACLE = "llm", "oracle"
@@ -57,33 +54,14 @@ class Study:
     Attributes:
         systems: The run's own estimate first.
         random: Mean F1 of random routers by share, for each of `LLM` and `ORACLE` that answers.
-        llm_alone: F1 where the LLM decides every candidate; None where not all were asked.
-        llm_extraction: F1 of what a recorded LLM extracted from whole sentences; None without one.
+        llm_alone_f1: F1 where the LLM decides every candidate; None where not all were asked.
+        llm_extraction_f1: F1 of what a recorded LLM extracted from the sentences; or None.
     """
 
     systems: tuple[SystemCurve, ...]
     random: Mapping[str, Mapping[float, float]]
-    llm_alone: float | None
-    llm_extraction: float | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        """As JSON values."""
-        return {
-            "systems": [
-                {
-                    **{name: getattr(one, name) for name in ("answers", "strategy", "estimate")},
-                    "points": {f"{share:g}": _point_as_dict(p) for share, p in one.points.items()},
-                    "at_dev": None if one.at_dev is None else _point_as_dict(one.at_dev),
-                }
-                for one in self.systems
-            ],
-            "random": {
-                who: {f"{share:g}": f1 for share, f1 in found.items()}
-                for who, found in self.random.items()
-            },
-            "llm_alone_f1": self.llm_alone,
-            "llm_extraction_f1": self.llm_extraction,
-        }
+    llm_alone_f1: float | None
+    llm_extraction_f1: float | None = None
 
 
 def study_set(  # noqa: PLR0913 - a set in its parts
@@ -144,9 +122,5 @@ def study_set(  # noqa: PLR0913 - a set in its parts
             who: random_curve(table, config.shares, fuse, judge, routers=config.random_routers)
             for who, (table, fuse) in tables.items()
         },
-        llm_alone=everything[1.0].f1 if everything else None,
+        llm_alone_f1=everything[1.0].f1 if everything else None,
     )
-
-
-def _point_as_dict(point: Point) -> dict[str, object]:
-    return {**asdict(point), "gain_per_1000": point.gain_per_1000}

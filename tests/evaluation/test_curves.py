@@ -8,10 +8,8 @@ from linkner_ray.config import FusionConfig, RecognizeConfig, StudyConfig
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.evaluation.curves import (
-    Judge,
     answered_by_gold,
     curve,
-    entity_triples,
     read_off,
     routed_from,
     shuffled,
@@ -19,6 +17,7 @@ from linkner_ray.evaluation.curves import (
     uncertainties,
     with_uncertainty,
 )
+from linkner_ray.evaluation.judge import Judge, entity_triples
 from linkner_ray.evaluation.study import LLM, ORACLE, study_set
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
@@ -211,7 +210,7 @@ def test_every_estimate_strategy_and_bound():
     assert by_name[LLM, "override", "entropy"].at_dev is None
     # Entropy asks first about Ada, whom the LLM drops; confidence about Cyd, whom it finds.
     assert ours.points[0.25].f1 > by_name[LLM, "override", "entropy"].points[0.25].f1
-    assert found.llm_alone == ours.points[1.0].f1
+    assert found.llm_alone_f1 == ours.points[1.0].f1
     assert by_name[ORACLE, "override", "entropy"].points[1.0].f1 == 1
     assert found.random.keys() == {LLM, ORACLE}
     for who in (LLM, ORACLE):
@@ -224,7 +223,7 @@ def test_without_answers_only_the_oracle_speaks():
     found = study(silent)
     assert {one.answers for one in found.systems} == {ORACLE}
     assert found.random.keys() == {ORACLE}
-    assert found.llm_alone is None
+    assert found.llm_alone_f1 is None
 
 
 @pytest.mark.parametrize("name", ["confidence", "entropy"])

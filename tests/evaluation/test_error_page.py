@@ -65,7 +65,7 @@ def test_each_kind_of_error():
         ("d0", 22, 30, "gold: New York City")
     ]
     # All entities that gold does not have, the surest first.
-    assert [(e.uncertainty, e.ours, e.gold) for e in found.surest] == [
+    assert [(e.uncertainty, e.ours, e.gold) for e in found.wrong] == [
         (float(pa.scalar(u, pa.float32()).as_py()), ours, gold)
         for u, ours, gold in [
             (0.1, "LOC", "O"),
@@ -78,14 +78,16 @@ def test_each_kind_of_error():
     assert [(e.doc_id, e.start, e.ours, e.gold, e.note) for e in found.spoilt] == [
         ("d1", 0, "LOC", "PER", "local: PER")
     ]
-    assert (found.num_boundary, found.num_wrong, found.num_spoilt) == (1, 4, 1)
+    assert [len(kind) for kind in (found.boundary, found.wrong, found.spoilt)] == [1, 4, 1]
 
 
 def test_a_page_lists_some_and_says_of_how_many():
     many = [row(f"d{n}", [], [entity(0, 3, "PER", 0.5)]) for n in range(NUM_LISTED + 7)]
     found = find_errors("set", predictions(*many), {("O", "PER"): NUM_LISTED + 7})
-    assert (len(found.surest), found.num_wrong) == (NUM_LISTED, NUM_LISTED + 7)
-    assert f"{NUM_LISTED} of {NUM_LISTED + 7}." in render_errors([found], ["PER"])
+    assert len(found.wrong) == NUM_LISTED + 7
+    page = render_errors([found], ["PER"])
+    assert f"{NUM_LISTED} of {NUM_LISTED + 7}." in page
+    assert page.count("<article>") == NUM_LISTED
 
 
 def test_a_page_is_no_markup_of_the_text_and_names_the_class_of_no_entity():

@@ -7,18 +7,15 @@ import pyarrow as pa
 import pytest
 
 from linkner_ray.config import FusionConfig
-from linkner_ray.evaluation.flips import (
-    Flips,
-    as_if_routed,
+from linkner_ray.evaluation.as_json import as_json
+from linkner_ray.evaluation.asking_report import (
     asking_advice,
     costly_labels,
-    count_flips,
-    fit_product,
-    flips_as_dict,
     flips_table,
     harmful_labels,
-    net_interval,
 )
+from linkner_ray.evaluation.flips import Flips, as_if_routed, count_flips, net_interval, with_total
+from linkner_ray.evaluation.fusion_weight import fit_product
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.fuse_entities import FuseEntities
 
@@ -158,7 +155,7 @@ def test_the_table_and_the_facts_have_every_label_and_all():
     flips = {"PER": Flips(wrong_to_right=2, stayed_right=2), "ORG": Flips(stayed_wrong=4)}
     assert "| **all** | 8 | 2 | 0 | 2 | 4 | +250 |" in flips_table(flips)
     assert "| PER | 4 | 2 | 0 | 2 | 0 | +500 |" in flips_table(flips)
-    metrics = flips_as_dict(flips)
+    metrics = as_json(with_total(flips))
     assert metrics["all"]["net_per_1000"] == 250.0
     assert metrics["ORG"]["stayed_wrong"] == metrics["ORG"]["asked"] == 4
 

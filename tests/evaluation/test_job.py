@@ -13,7 +13,7 @@ from linkner_ray.cli import main
 from linkner_ray.config import EvaluateConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.evaluation import job
+from linkner_ray.evaluation import job, staged
 from linkner_ray.evaluation.flips import Flips
 from linkner_ray.evaluation.plan import plan_evaluation
 from linkner_ray.evaluation.report import summary_table
@@ -42,7 +42,7 @@ EVERY_SPAN = [
 @pytest.fixture(autouse=True)
 def without_ray(request, monkeypatch):
     if request.node.get_closest_marker("ray") is None:
-        monkeypatch.setattr(job, "run_documents", documents_here)
+        monkeypatch.setattr(staged, "run_documents", documents_here)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_all_candidates_can_be_asked_and_the_run_stays_as_configured(tmp_path, r
     for one in systems.values():
         assert list(one.points) == [0.0, 0.5, 1.0]
         assert one.points[0.0].f1 == after.local.micro.f1
-    assert after.study.llm_alone == systems["llm", "override", "entropy"].points[1.0].f1 == 0
+    assert after.study.llm_alone_f1 == systems["llm", "override", "entropy"].points[1.0].f1 == 0
     assert systems["oracle", "override", "confidence"].points[1.0].precision == 1
     assert list(after.detections) == ["confidence", "entropy"]
     assert "evidential is left out" in (tmp_path / "out" / "report.md").read_text()

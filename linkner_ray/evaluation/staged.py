@@ -1,0 +1,82 @@
+"""Labelled sets through the stages of a run: as configured, with every answer, by each estimate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from linkner_ray.config import EvaluateConfig, RoutingConfig, Uncertainty
+from linkner_ray.errors import ContractError
+from linkner_ray.evaluation.curves import answers_of_routes, read_off, uncertainties
+from linkner_ray.evaluation.judge import FloatArray
+from linkner_ray.extract.pipeline import run_documents
+from linkner_ray.stages.chain import Chain
+from linkner_ray.stages.contract import apply_stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """The units of all sets after the stages, each list in their order."""
+
+    linked: Sequence[pa.Table]
+    answered: Sequence[pa.Table]
+    estimates: Mapping[str, Sequence[FloatArray]]
+    seconds: Mapping[str, float]
+
+
+def run_stages(
+    units: Sequence[pa.Table],
+    chain: Chain,
+    config: EvaluateConfig,
+    estimates: Sequence[Uncertainty],
+) -> Staged:
+    """Send documents through the stages, and again for an estimate that needs a pass of its own."""
+    asking = chain
+    if config.study.ask_all and chain.has_llm:
+        asking = replace(chain, routing=RoutingConfig(threshold=0.0))
+    run = run_documents(units, asking, config.resources)
+    linked = run.tables if asking is chain else _as_configured(run.tables, chain)
+    uncertainty: dict[str, list[FloatArray]] = {
+        config.recognize.uncertainty: [uncertainties(table) for table in run.tables]
+    }
+    seconds = dict(run.seconds)
+    classes = chain.label_set.classes
+    for name in estimates:
+        found = [read_off(table, name, classes) for table in run.tables]
+        known = [values for values in found if values is not None]
+        if len(known) == len(found):
+            uncertainty[name] = known
+            continue
+        recognize = config.recognize.model_copy(update={"uncertainty": name})
+        alone = replace(chain, recognize=recognize, has_llm=False)
+        other = run_documents(units, alone, config.resources)
+        for ours, theirs in zip(run.tables, other.tables, strict=True):
+            _check_same_spans(ours, theirs, name)
+        uncertainty[name] = [uncertainties(table) for table in other.tables]
+        for stage, spent in other.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+    return Staged(linked=linked, answered=run.tables, estimates=uncertainty, seconds=seconds)
+
+
+def _as_configured(answered: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
+    """What the run as configured makes of candidates that all have answers."""
+    bare = [table.drop_columns(["routes", "entities"]) for table in answered]
+    linked = []
+    for unit in chain.units_at_hand(bare):
+        unit.apply(chain.route(unit.max_asked))
+        routed = answers_of_routes(unit.documents)
+        if routed is None:
+            raise ContractError("evaluate: every candidate was asked about, and one has no answer")
+        linked.append(apply_stage(chain.fuse(), routed))
+    return linked
+
+
+def _check_same_spans(ours: pa.Table, theirs: pa.Table, estimate: str) -> None:
+    """An estimate of uncertainty has no say in what is a candidate."""
+    names = ("start", "end", "kind")
+    first, second = (
+        [[tuple(c[n] for n in names) for c in row] for row in table["candidates"].to_pylist()]
+        for table in (ours, theirs)
+    )
+    if first != second:
+        raise ContractError(f"evaluate: candidates under the estimate {estimate} are others")
