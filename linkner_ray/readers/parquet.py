@@ -81,12 +81,9 @@ def open_parquet(file: IO[bytes] | str) -> Iterator[pq.ParquetFile]:
 
     Raises:
         DataError: If it is no Parquet file or its footer is damaged.
-        ConnectionError, TimeoutError: If its store cannot be reached; worth another try.
     """
     try:
         parquet = pq.ParquetFile(file, pre_buffer=True)
-    except (ConnectionError, TimeoutError):
-        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names may be damaged
         raise DataError(str(error)) from error
     with parquet:
@@ -216,8 +213,6 @@ class _Rows:
             if batch is None:
                 return DataError("the row group has fewer rows than the footer says")
             return as_documents(pa.table(batch), self._config, path=self._path)
-        except (ConnectionError, TimeoutError):
-            raise
         except (pa.ArrowException, OSError) as error:
             return DataError(str(error))
 

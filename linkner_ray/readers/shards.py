@@ -3,9 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import IO
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.readers.documents import Checks, whole_shard_unit
@@ -20,6 +17,7 @@ from linkner_ray.readers.parquet_schema import find_schema_fault
 from linkner_ray.readers.streams import ShardStream, group_records
 from linkner_ray.readers.warc import read_warc
 from linkner_ray.runs.units import Source, UnitDocuments
+from linkner_ray.storage import open_file
 
 
 def read_units(
@@ -41,7 +39,7 @@ def read_units(
         done: Units that are not wanted: their number of records by their first one.
 
     Raises:
-        OSError: If the store cannot be reached; nothing is quarantined for that.
+        StoreError: If the store fails; nothing is quarantined for that.
     """
     checks = Checks(
         path=source.path,
@@ -50,7 +48,7 @@ def read_units(
     )
     try:
         file = _open(source)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except OSError as error:
         if 0 not in done:
             detail = f"cannot be opened: {error}"
             yield whole_shard_unit(checks, reason="unreadable_file", detail=detail)
@@ -84,7 +82,7 @@ def check_first_source(source: Source, config: InputConfig) -> None:
     try:
         with _open(source) as file, open_parquet(file) as parquet:
             fault = find_schema_fault(parquet.schema_arrow, config)
-    except (DataError, FileNotFoundError, PermissionError):
+    except (DataError, OSError):
         return
     if fault is not None:
         raise ConfigError(f"{source.path}: {fault.detail}")
@@ -100,7 +98,7 @@ def unit_ranges(source: Source, config: InputConfig) -> list[tuple[int, int]] | 
     try:
         with _open(source) as file, open_parquet(file) as parquet:
             rows = row_group_rows(parquet.metadata)
-    except (DataError, FileNotFoundError, PermissionError):
+    except (DataError, OSError):
         return None
     return [
         (parts[0].first_row if parts else 0, sum(part.num_rows for part in parts))
@@ -115,9 +113,5 @@ def count_units(source: Source, config: InputConfig) -> int | None:
 
 
 def _open(source: Source) -> IO[bytes]:
-    filesystem, inner = fsspec.core.url_to_fs(source.path)
-    if isinstance(filesystem, LocalFileSystem):
-        return filesystem.open(inner, "rb")
     # Arrow asks for whole column chunks and streams read ahead by themselves in large blocks.
-    cache = "none" if source.format == "parquet" else "readahead"
-    return filesystem.open(inner, "rb", cache_type=cache)
+    return open_file(source.path, cache="none" if source.format == "parquet" else "readahead")

@@ -13,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.runs.units import ShardFormat, Source
+from linkner_ray.storage import ask_store
 
 _FORMATS: tuple[tuple[re.Pattern[str], ShardFormat], ...] = (
     (re.compile(r".*\.parquet", re.IGNORECASE), "parquet"),
@@ -35,6 +36,7 @@ def list_sources(config: InputConfig) -> list[Source]:
     Raises:
         ConfigError: If a path matches nothing, cannot be listed, or names a file of unknown
             format while `input.format` is auto.
+        StoreError: If the store of a path fails.
     """
     sources: dict[str, Source] = {}
     for path in config.paths:
@@ -48,13 +50,18 @@ def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
         filesystem, root = fsspec.core.url_to_fs(path)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"input path '{path}': {error}") from error
-    filesystem.invalidate_cache()
+
+    def find() -> dict[str, Mapping[str, Any]]:
+        filesystem.invalidate_cache()
+        return _find(filesystem, root)
+
     try:
-        files = _find(filesystem, root)
+        files = ask_store(find, path, filesystem=filesystem)
     except OSError as error:
         raise ConfigError(f"input path '{path}' cannot be listed: {error}") from error
     if not files:
-        raise ConfigError(f"input path '{path}' matches nothing; {_neighbours(filesystem, root)}")
+        near = ask_store(lambda: _neighbours(filesystem, root), path, filesystem=filesystem)
+        raise ConfigError(f"input path '{path}' matches nothing; {near}")
     is_local = isinstance(filesystem, LocalFileSystem)
     for name, found in files.items():
         full_name = name if is_local else filesystem.unstrip_protocol(name)

@@ -75,7 +75,7 @@ class ShardStream(io.RawIOBase):
         if not self._piece:
             try:
                 self._piece = memoryview(next(self._pieces, b""))
-            except DataError as error:
+            except (DataError, OSError) as error:  # of a store it would be a StoreError
                 self.failure = str(error)
         count = min(len(buffer), len(self._piece))
         buffer[:count] = self._piece[:count]

@@ -6,9 +6,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.config import InputConfig
+from linkner_ray.errors import StoreError
 from linkner_ray.readers import check_first_source, list_sources, read_units
 from tests.crawl import write_crawl, write_parquet
+from tests.failing_store import s3_error, store
+from tests.hostile import _parquet
 from tests.readers.conftest import gzip_members, warc_record
+
+__all__ = ["store"]
 
 
 @pytest.fixture
@@ -33,6 +38,45 @@ def test_every_format_is_read_from_a_url(memory_folder):
     ]
     texts = [text for unit in units for text in unit.documents["text"].to_pylist()]
     assert texts == ["parquet", "jsonl", "wet"]
+
+
+SHARDS = {
+    "parquet": _parquet({str(i): f"text {i}" for i in range(40)}),
+    "jsonl": b"".join(b'{"text": "text %d"}\n' % i for i in range(40)),
+    "wet": b"".join(warc_record("conversion", b"text %d" % i) for i in range(40)),
+    "warc": gzip_members(*(warc_record("conversion", b"text %d" % i) for i in range(40))),
+}
+
+
+@pytest.mark.parametrize("kind", SHARDS)
+def test_a_store_that_fails_costs_no_document_and_stops_the_run(store, kind):
+    path = f"scripted:///in/a.{kind}"
+    store().pipe_file(f"/in/a.{kind}", SHARDS[kind])
+    config = InputConfig(paths=(path,), unit_documents=10)
+
+    def read():
+        sources = list_sources(config)
+        check_first_source(sources[0], config)
+        return list(read_units(sources[0], config=config, errors_raw_chars=9, done={}))
+
+    store.asked.clear()
+    whole = read()
+    num_asked = len(store.asked)
+    assert sum(unit.documents.num_rows for unit in whole) == 40
+    for place in range(num_asked):
+        store.script[:] = [None] * place + [s3_error("SlowDown")] * 2
+        assert read() == whole
+        store.script[:] = [None] * place + [s3_error("InternalError")] * 99
+        with pytest.raises(StoreError, match="the store fails"):
+            read()
+        store.script[:] = [None] * place + [s3_error("ExpiredToken")]
+        with pytest.raises(StoreError, match="the store refuses"):
+            read()
+
+
+def test_a_local_file_that_cannot_be_opened_is_quarantined(tmp_path, read):
+    (tmp_path / "a.jsonl").mkdir()
+    assert read(tmp_path / "a.jsonl", "jsonl").reasons == [(None, "unreadable_file")]
 
 
 def test_units_cover_their_shard_without_gap_whatever_is_done(tmp_path):
