@@ -15,7 +15,8 @@ import numpy as np
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.runs.fingerprint import changed_steps
-from linkner_ray.runs.finished import FinishedRun, PartCache, read_part
+from linkner_ray.runs.finished import FinishedRun, read_part
+from linkner_ray.runs.part_cache import PartCache
 from linkner_ray.runs.row_index import Place, RowIndex, name_words
 from linkner_ray.storage import Folder
 
@@ -197,7 +198,7 @@ class _Comparison:
                 self._match(row["doc_id"], candidates, is_matched)
                 for row, candidates in zip(rows, found, strict=True)
             ]
-            # By file of the earlier run, so that each is read once.
+            # By file of the earlier run: neighbours are in memory.
             for number in sorted(range(len(rows)), key=lambda n: places[n] or Place(-1, n)):
                 place = places[number]
                 if place is None:

@@ -1,7 +1,6 @@
 """A finished run, as a later one or a reader finds it."""
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,32 +101,3 @@ def read_part(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
             return pq.ParquetFile(stream).read(columns=list(columns))
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise DataError(f"{folder.path(name)} is missing or damaged: {error}") from error
-
-
-class PartCache:
-    """The part files of a run that were read last, so that neighbours are read once."""
-
-    def __init__(self, url: str, *, size: int) -> None:
-        """Remember nothing yet.
-
-        Args:
-            url: Folder of the run.
-            size: Files that are remembered.
-        """
-        self._folder = Folder.at(url)
-        self._size = size
-        self._tables: OrderedDict[tuple[str, ...], pa.Table] = OrderedDict()
-
-    def table(self, name: str, columns: Sequence[str]) -> pa.Table:
-        """Some columns of a part file.
-
-        Raises:
-            DataError: If it is not there or damaged.
-        """
-        key = (name, *columns)
-        if key not in self._tables:
-            self._tables[key] = read_part(self._folder, name, columns)
-        self._tables.move_to_end(key)
-        while len(self._tables) > self._size:
-            self._tables.popitem(last=False)
-        return self._tables[key]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkner_ray.runs.finished import PartCache
+from linkner_ray.runs.part_cache import PartCache
 from linkner_ray.runs.previous import NEW_TEXT, REDONE_PREFIX, REUSED, PreviousRun
 from linkner_ray.runs.row_index import Place, document_digest
 from linkner_ray.schemas import STAGE_COLUMNS, list_offsets, make_lists, offsets_of
