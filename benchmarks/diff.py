@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.measure import markdown_table, write_json
+from benchmarks.measure import write_json
 from linkner_ray.nightly.diff import Diff, _Comparison
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.runs import finished, part_cache
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.row_index import document_digest
