@@ -30,8 +30,8 @@ class DemonstrationsConfig(Config):
     """Demonstrations for each question; kind nearest only."""
 
     encoder: str = "all-MiniLM-L6-v2"
-    """Hugging Face id or folder of the encoder that says which sentences are alike; kind nearest
-    only. It reads the corpus once in each LLM actor, on CPU."""
+    """Says which sentences are alike, named as `model.encoder` of a training; kind nearest only. It
+    reads the corpus once in each LLM actor, on CPU."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -94,6 +94,9 @@ class LlmConfig(Config):
     demonstrations: DemonstrationsConfig = DemonstrationsConfig()
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: float16 for weights that are stored so, else bfloat16, the same on every node; a GPU
+    older than Ampere has no bfloat16 and wants to be told float16."""
+
     max_model_len: int | None = Field(None, ge=64)
     max_num_seqs: Annotated[int, Decides(None)] = Field(64, ge=1)
     max_in_flight: Annotated[int, Decides(None)] = Field(256, ge=1)

@@ -10,9 +10,9 @@ from linkner_ray.corpora.mapping import map_labels
 from linkner_ray.corpora.scores import Entity
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError
+from linkner_ray.extract.plan import resolve_models
 from linkner_ray.labels import load_label_map
 from linkner_ray.llm.model_identity import check_replay_source
-from linkner_ray.spanner.calibration.named_threshold import with_threshold
 from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
 from linkner_ray.stages.demonstration_source import corpus_digest
 from linkner_ray.storage import Folder
@@ -74,7 +74,7 @@ def plan_evaluation(config: EvaluateConfig) -> EvaluationPlan:
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
     threshold_for = config.routing.threshold_for
-    config = with_threshold(config)
+    config = resolve_models(config)
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
     config.routing.check_labels(checkpoint.label_set.ids)
     check_replay_source(config.llm, config.cache)

@@ -10,13 +10,18 @@ from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.forms import usual_symbols
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.model_identity import check_replay_source, known_content
+from linkner_ray.llm.model_identity import (
+    check_replay_source,
+    engine_dtype,
+    known_content,
+    with_known_revision,
+)
 from linkner_ray.llm.prompts import PromptBuilder
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.folder import UnitResult, json_digest
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
-from linkner_ray.spanner.calibration.named_threshold import with_threshold
+from linkner_ray.spanner.calibration.named_threshold import JobConfig, with_threshold
 from linkner_ray.spanner.checkpoint import (
     calibration_digest,
     checkpoint_digest,
@@ -24,6 +29,7 @@ from linkner_ray.spanner.checkpoint import (
     local_checkpoint,
     read_parts,
 )
+from linkner_ray.spanner.pretrained import pin_encoder
 from linkner_ray.stages.demonstration_source import corpus_digest, fixed_demonstrations
 
 
@@ -44,6 +50,25 @@ class Plan:
         return json_digest(self.fingerprint)
 
 
+def resolve_models(config: JobConfig) -> JobConfig:
+    """The config with what its names and `auto` stand for now, which all workers are told.
+
+    That is a threshold by name, the encoder's number format, and commits of models of the Hugging
+    Face hub.
+
+    Raises:
+        ConfigError: If there is no such threshold or model.
+    """
+    config = with_threshold(config)
+    recognize = config.recognize.with_dtype(config.resources.encoder_gpus)
+    llm = with_known_revision(config.llm)
+    if llm.backend != "none" and llm.demonstrations.kind == "nearest":
+        encoder = pin_encoder(llm.demonstrations.encoder)
+        demonstrations = llm.demonstrations.model_copy(update={"encoder": encoder})
+        llm = llm.model_copy(update={"demonstrations": demonstrations})
+    return config.model_copy(update={"recognize": recognize, "llm": llm})
+
+
 def plan_extraction(config: ExtractConfig) -> Plan:
     """List the shards and fix what decides the output.
 
@@ -53,10 +78,12 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     """
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
-    config = with_threshold(config)
+    config = resolve_models(config)
     label_set = read_parts(local_checkpoint(config.recognize.checkpoint)).label_set
     sources = tuple(list_sources(config.input))
     check_first_source(sources[0], config.input)
+    deciding = config.deciding()
+    deciding["llm"]["dtype"] = engine_dtype(config.llm)
     config.routing.check_labels(label_set.ids)
     check_replay_source(config.llm, config.cache)
     fingerprint: dict[str, Any] = {
@@ -69,7 +96,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         "labels": list(label_set.ids),
         "label_set": label_set.digest,
         "llm": known_content(config.llm),
-        "config": config.deciding(),
+        "config": deciding,
     }
     if config.routing.max_calls is not None:
         # What a unit may ask depends on all shards, so shards that come later are another plan.

@@ -5,7 +5,6 @@ can change while the name stays. Every request therefore carries a revision that
 """
 
 import hashlib
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from linkner_ray.config import CacheConfig, LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.llm.cache.files import CacheFolder
+from linkner_ray.spanner.pretrained import hub_snapshot, is_commit, is_hub_id, read_model_config
 from linkner_ray.storage import read_file
 
 _WHOLE_BYTES = 8 * 2**20
@@ -26,8 +26,8 @@ def model_revision(config: LlmConfig) -> str | None:
 
     Covered: the content of a local model folder, tokenizer and chat template included (weights by
     samples, so a change of a few numbers between two samples goes unseen); the commit of a model of
-    the hub, once it has been downloaded; the dtype, where the config names one; a recorded file to
-    the byte. Of an endpoint, and of a model that an engine reads from an object store, only what
+    the hub; the dtype, where the config names one (`auto` follows from the model); a recorded file
+    to the byte. Of an endpoint, and of a model that an engine reads from an object store, only what
     `llm.revision` says, which is therefore to be changed with the model behind it.
 
     Not covered, since they move probabilities by rounding alone: the kind of GPU or CPU, the
@@ -37,7 +37,7 @@ def model_revision(config: LlmConfig) -> str | None:
         return config.revision
     if config.replay_path:
         return known_content(config)
-    revision = known_content(config) or _hub_commit(config) or config.revision
+    revision = known_content(config) or _named_commit(config) or config.revision
     if config.dtype == "auto":
         return revision
     return f"{revision or ''}:{config.dtype}"
@@ -78,18 +78,46 @@ def with_known_revision(config: LlmConfig) -> LlmConfig:
 
     An engine may start hours after the first request was named, and the branch of the hub that the
     name stands for may have moved on by then. Only the model's small `config.json` is fetched.
-    """
-    from huggingface_hub import hf_hub_download
 
-    if config.backend != "vllm" or Path(config.model).is_dir():
+    Raises:
+        ConfigError: If neither the hub nor this machine's cache of it knows what an engine is to
+            load.
+    """
+    if config.backend not in {"vllm", "replay"} or not is_hub_id(config.model):
         return config
-    # What cannot be fetched here has no known commit; the engine says what is wrong with it.
-    with suppress(OSError, ValueError):
-        hf_hub_download(config.model, "config.json", revision=config.revision)
-    commit = _hub_commit(config)
-    return (
-        config.model_copy(update={"revision": commit.removeprefix("commit-")}) if commit else config
-    )
+    if is_commit(config.revision):
+        return config
+    if config.backend == "vllm":
+        snapshot = hub_snapshot(config.model, config.revision)
+        if snapshot is None:
+            at = "" if config.revision is None else f" at revision '{config.revision}'"
+            raise ConfigError(
+                f"llm.model = {config.model}{at}: is no folder here, and neither the Hugging Face "
+                "hub nor this machine's cache of it says which commit that is; correct the name, "
+                "connect to the hub, or set llm.revision to a whole commit"
+            )
+        return config.model_copy(update={"revision": snapshot.name})
+    commit = _hub_commit(config)  # a replay loads no model and asks no hub
+    return config.model_copy(update={"revision": commit}) if commit else config
+
+
+def engine_dtype(config: LlmConfig) -> str:
+    """What an engine computes in: a word of the config and the model, not of the machine.
+
+    With `llm.dtype = auto` that is float16 for weights stored so and bfloat16 for all others, as
+    vLLM has it on machines that know both. It stays `auto` for a model that cannot be seen here.
+    """
+    if config.dtype != "auto" or config.backend != "vllm":
+        return config.dtype
+    folder: Path | None = Path(config.model)
+    if is_hub_id(config.model):
+        folder = hub_snapshot(config.model, config.revision)
+    tree = None if folder is None else read_model_config(folder)
+    if tree is None:
+        return "auto"
+    tree = {**tree, **tree.get("text_config", {})}
+    stored = tree.get("dtype") or tree.get("torch_dtype")
+    return "float16" if stored == "float16" else "bfloat16"
 
 
 def read_recording(path: str) -> bytes:
@@ -132,13 +160,20 @@ def _sample(path: Path) -> bytes:
         return b"".join(pieces)
 
 
+def _named_commit(config: LlmConfig) -> str | None:
+    commit = _hub_commit(config)
+    return None if commit is None else f"commit-{commit}"
+
+
 def _hub_commit(config: LlmConfig) -> str | None:
-    """Commit of the files that lie in this machine's cache for a model of the hub."""
+    """Commit of a model of the hub: the revision, or what this machine's cache says it is."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    if is_commit(config.revision) and is_hub_id(config.model):
+        return config.revision
     try:
         found = try_to_load_from_cache(config.model, "config.json", revision=config.revision)
     except HFValidationError:  # a name that the hub cannot have, such as that of a lost folder
         return None
-    return f"commit-{Path(found).parent.name}" if isinstance(found, str) else None
+    return Path(found).parent.name if isinstance(found, str) else None

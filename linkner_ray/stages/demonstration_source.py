@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,9 @@ from linkner_ray.llm.demonstrations import (
     NearestDemonstrations,
     RandomDemonstrations,
 )
+from linkner_ray.llm.model_identity import folder_digest
 from linkner_ray.llm.prompts import Demonstration
+from linkner_ray.spanner.pretrained import resolve_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,15 +85,21 @@ def fixed_demonstrations(config: LlmConfig, label_set: LabelSet) -> tuple[Demons
 
 
 def corpus_digest(config: LlmConfig) -> str | None:
-    """Name of the content of the corpus; None where there is none.
+    """Name of the content of the corpus, and of the encoder where one chooses; None for neither.
 
     Raises:
         ConfigError: If it cannot be read.
     """
-    if config.demonstrations.kind == "none":
+    settings = config.demonstrations
+    if settings.kind == "none":
         return None
-    content = read_bytes(config.demonstrations.corpus)
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+    digest = hashlib.blake2b(read_bytes(settings.corpus), digest_size=8)
+    if settings.kind == "nearest":
+        source, revision = resolve_encoder(settings.encoder)
+        is_folder = Path(source).is_dir()
+        encoder = folder_digest(Path(source)) if is_folder else f"{source}@{revision}"
+        digest.update(encoder.encode())
+    return digest.hexdigest()
 
 
 class SentenceEmbedder:

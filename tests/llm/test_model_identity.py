@@ -4,7 +4,13 @@ import shutil
 import pytest
 
 from linkner_ray.config import LlmConfig
-from linkner_ray.llm.model_identity import folder_digest, model_revision, with_known_revision
+from linkner_ray.errors import ConfigError
+from linkner_ray.llm.model_identity import (
+    engine_dtype,
+    folder_digest,
+    model_revision,
+    with_known_revision,
+)
 
 
 @pytest.fixture
@@ -102,8 +108,38 @@ def test_an_engine_loads_the_commit_that_requests_are_named_by(tmp_path, monkeyp
     assert pinned.revision == "a" * 40
     assert model_revision(named) == "commit-" + "b" * 40
     assert model_revision(pinned) == "commit-" + "a" * 40
-    assert with_known_revision(config("other/llm", revision="v2")).revision == "v2"
+    assert with_known_revision(pinned) is pinned
+    with pytest.raises(ConfigError, match=r"other/llm at revision 'v2': is no folder here"):
+        with_known_revision(config("other/llm", revision="v2"))
+    commit = "c" * 40  # needs nobody to be asked, and has the same name where it is not cached
+    assert with_known_revision(config("other/llm", revision=commit)).revision == commit
+    assert model_revision(config("other/llm", revision=commit)) == f"commit-{commit}"
+    replay = {"backend": "replay", "model": "some/llm"}
+    assert with_known_revision(LlmConfig(**replay)).revision == "b" * 40
+    unknown = LlmConfig(**{**replay, "model": "other/llm"})
+    assert with_known_revision(unknown) is unknown
 
 
 def test_a_local_folder_has_no_revision_to_load(model):
     assert with_known_revision(config(model, revision="mine")).revision == "mine"
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ('{"dtype": "float16"}', "float16"),
+        ('{"torch_dtype": "float16"}', "float16"),
+        ('{"text_config": {"dtype": "float16"}}', "float16"),
+        ('{"dtype": "bfloat16"}', "bfloat16"),
+        ('{"dtype": "float32"}', "bfloat16"),
+        ("{}", "bfloat16"),
+    ],
+)
+def test_the_number_format_of_an_engine_follows_from_the_model_alone(model, stored, expected):
+    (model / "config.json").write_text(stored)
+    assert engine_dtype(config(model)) == expected
+    assert engine_dtype(config(model, dtype="float32")) == "float32"
+
+
+def test_of_a_model_that_only_the_engine_sees_it_chooses_the_number_format():
+    assert engine_dtype(config("s3://models/llm")) == "auto"

@@ -13,6 +13,7 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import StartupError
 from linkner_ray.llm.backends.cores import Cores, started_on
 from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
+from linkner_ray.llm.model_identity import engine_dtype
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine
@@ -179,7 +180,7 @@ def engine_arguments(
     return {
         "model": config.model,
         "revision": config.revision,
-        "dtype": config.dtype,
+        "dtype": engine_dtype(config),
         "max_num_seqs": config.max_num_seqs,
         "tensor_parallel_size": config.tensor_parallel_size,
         "enforce_eager": config.enforce_eager,

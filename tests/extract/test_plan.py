@@ -1,0 +1,90 @@
+"""What names and `auto` stand for is decided before a plan is named; no Ray is started."""
+
+import pytest
+
+from linkner_ray.config import ExtractConfig
+from linkner_ray.config.loading import load_config
+from linkner_ray.errors import ConfigError
+from linkner_ray.extract.plan import plan_extraction
+from tests.crawl import write_checkpoint, write_parquet
+from tests.spanner import tiny
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    write_checkpoint(folder / "checkpoint")
+    write_parquet(folder / "a.parquet", ["Ada met Bo ."])
+    (folder / "train.conll").write_text("Ada B-PER\nleft O\nBonn B-LOC\n")
+    return folder
+
+
+@pytest.fixture
+def plan_of(folder):
+    def plan_of(*overrides):
+        given = (
+            *(f"input.paths=[{folder / 'a.parquet'}]", f"output.path={folder / 'out'}"),
+            *(f"recognize.checkpoint={folder / 'checkpoint'}", *overrides),
+        )
+        return plan_extraction(load_config(ExtractConfig, None, list(given)))
+
+    return plan_of
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    return tiny.fake_hub(tmp_path / "hub", monkeypatch)
+
+
+def move_branch(hub):
+    (hub / "refs" / "main").write_text(NEW)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], "float32"),
+        (["resources.encoder_gpus=0.5"], "bfloat16"),
+        (["recognize.device=cuda"], "bfloat16"),
+        (["recognize.device=cpu", "resources.encoder_gpus=1"], "float32"),
+        (["recognize.dtype=float32", "resources.encoder_gpus=1"], "float32"),
+    ],
+)
+def test_the_number_format_of_encoders_is_a_fact_of_the_plan(plan_of, overrides, expected):
+    plan = plan_of("llm.backend=none", *overrides)
+    assert plan.fingerprint["config"]["recognize"]["dtype"] == expected
+    assert plan.config.recognize.dtype == expected  # what workers are told
+
+
+def test_a_plan_names_the_commit_of_its_llm_and_its_number_format(plan_of, hub):
+    plan = plan_of("llm.model=some/encoder")
+    found = plan.fingerprint["config"]["llm"]
+    assert (found["revision"], found["dtype"]) == (OLD, "bfloat16")
+    assert plan.config.llm.revision == OLD
+    move_branch(hub)
+    assert plan_of("llm.model=some/encoder").digest != plan.digest
+    assert plan_of("llm.model=some/encoder", f"llm.revision={OLD}").digest == plan.digest
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_llm_that_nobody_knows_is_refused_before_anything_starts(plan_of):
+    with pytest.raises(ConfigError, match=r"set llm\.revision to a whole commit"):
+        plan_of("llm.model=other/llm")
+
+
+def test_a_plan_names_what_chooses_demonstrations_by_content(plan_of, hub, folder):
+    nearest = (
+        *("llm.model=/elsewhere/llm", "llm.demonstrations.kind=nearest"),
+        f"llm.demonstrations.corpus={folder / 'train.conll'}",
+    )
+    pinned = plan_of(*nearest, "llm.demonstrations.encoder=some/encoder")
+    assert pinned.config.llm.demonstrations.encoder == f"some/encoder@{OLD}"
+    move_branch(hub)
+    assert plan_of(*nearest, "llm.demonstrations.encoder=some/encoder").digest != pinned.digest
+    local = (*nearest, f"llm.demonstrations.encoder={hub / 'snapshots' / OLD}")
+    before = plan_of(*local).digest
+    weights = hub / "snapshots" / OLD / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert plan_of(*local).digest != before
