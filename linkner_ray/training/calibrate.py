@@ -62,7 +62,11 @@ def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None)
 
     from linkner_ray.spanner.calibration.dev_choices import decide_on_dev
     from linkner_ray.spanner.model import SpanNER
-    from linkner_ray.spanner.self_check import choose_sentences, record_self_check
+    from linkner_ray.spanner.self_check import (
+        choose_sentences,
+        measure_bfloat16,
+        record_self_check,
+    )
     from linkner_ray.training.dev_set import join, look_at, novelty_of, thresholds_on
 
     model = SpanNER.from_pretrained(str(folder))
@@ -75,7 +79,8 @@ def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
         model.save_pretrained(staging)
-        record_self_check(model, choose_sentences(tokens)).write(staging)
+        self_check = record_self_check(model, choose_sentences(tokens))
+        measure_bfloat16(self_check, model).write(staging)
         thresholds.write(staging)
         card = folder / MODEL_CARD
         if card.is_file():

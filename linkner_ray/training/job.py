@@ -47,6 +47,7 @@ from linkner_ray.spanner.checkpoint import (
     read_json,
 )
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.self_check import SelfCheck, measure_bfloat16
 from linkner_ray.storage import Folder
 from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.model_card import model_card
@@ -288,8 +289,12 @@ def _publish(folder: Path, result: TrainingResult, plan: TrainingPlan) -> None:
             counters=counters,
         )
         (Path(staging) / MODEL_CARD).write_text(card, encoding="utf-8")
+        model = SpanNER.from_pretrained(staging)
         try:
-            thresholds_on(SpanNER.from_pretrained(staging), plan.dev.sentences).write(Path(staging))
+            thresholds_on(model, plan.dev.sentences).write(Path(staging))
         except DataError as error:
             logger.warning("%s: the checkpoint keeps no thresholds: %s", plan.dev.path, error)
+        self_check = SelfCheck.read(Path(staging))
+        if self_check is not None:
+            measure_bfloat16(self_check, model).write(Path(staging))
         publish_checkpoint(Path(staging), plan.config.output.checkpoint)

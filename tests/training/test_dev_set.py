@@ -13,7 +13,7 @@ from linkner_ray.spanner.calibration.thresholds import THRESHOLDS, Thresholds
 from linkner_ray.spanner.checkpoint import checkpoint_digest
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.self_check import load_recognizer
+from linkner_ray.spanner.self_check import SelfCheck, load_recognizer
 from linkner_ray.training.calibrate import calibrate_checkpoint
 from linkner_ray.training.dev_set import join, look_at, novelty_of
 from tests.spanner import tiny
@@ -61,6 +61,7 @@ def test_a_checkpoint_is_calibrated_in_place(checkpoint, corpus):
     assert f"Temperature {found.temperature:.3f}" in card
     assert card.endswith("## Limits\n\nx\n")
     load_recognizer(RecognizeConfig(checkpoint=str(checkpoint)))  # its self-check is of now
+    assert SelfCheck.read(checkpoint).bfloat16_distance > 0
 
 
 def test_thresholds_ask_the_share_of_dev_that_they_name(checkpoint, corpus):

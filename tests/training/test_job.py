@@ -28,7 +28,7 @@ ray = pytest.importorskip("ray")
 
 from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
-from linkner_ray.spanner.self_check import SelfCheck, load_recognizer  # noqa: E402
+from linkner_ray.spanner.self_check import SelfCheck, load_recognizer, record_self_check  # noqa: E402
 from linkner_ray.training import job  # noqa: E402
 from linkner_ray.training.job import _publish  # noqa: E402
 from linkner_ray.training.plan import TrainingPlan, plan_training  # noqa: E402
@@ -190,6 +190,7 @@ def test_more_workers_than_the_cluster_has_cpus_is_a_wrong_config(config):
 def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_path, caplog):
     model = tiny.model(max_width=4)
     model.save_pretrained(tmp_path / "epoch")
+    record_self_check(model, [tiny.LINES[0].split()]).write(tmp_path / "epoch")
     dev = read_corpus(config.corpus.dev, label_set=tiny.LABELS)
     result = TrainingResult(
         checkpoint=config.output.checkpoint, run_name="tiny", best=REPORT, epochs=(REPORT,),
@@ -200,6 +201,7 @@ def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_p
     publish = partial(_publish, tmp_path / "epoch", result)
     publish(plan)
     assert Thresholds.read(tmp_path / "checkpoint") is None
+    assert SelfCheck.read(tmp_path / "checkpoint").bfloat16_distance > 0
     assert "keeps no thresholds: thresholds need at least 100 predicted entities" in caplog.text
     large = replace(dev, sentences=dev.sentences * 20)
     publish(replace(plan, dev=large))
