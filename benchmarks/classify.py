@@ -2,10 +2,10 @@
 
     python -m benchmarks.classify --sizes big,small --requests 100 --threads 2 --json numbers.json
 
-The same questions go through `vllm.LLM.generate`, our stage, `ray.data.llm` and one-at-a-time
-`generate` of transformers, each in a process of its own and one after the other, in an order that
-turns from round to round. Every pass begins with an empty prefix cache. Answers are compared before
-a figure is printed. With a big model the engine is the work, with a small one the overhead shows.
+The same questions go through `vllm.LLM.generate`, our stage and `ray.data.llm`, each in a process
+of its own and one after the other, in an order that turns from round to round. Every pass begins
+with an empty prefix cache. Answers are compared before a figure is printed. With a big model the
+engine is the work, with a small one the overhead shows.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmarks.classify_numbers import (
     report,
     speeds,
 )
-from benchmarks.classify_work import Pass, Probs, Work, read_result
+from benchmarks.classify_work import Pass, Probs, Work, read, write
 from benchmarks.measure import load_average, write_json
 from benchmarks.questions import (
     SIZES,
@@ -36,9 +36,6 @@ from benchmarks.questions import (
 )
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import StartupError
-
-SHORT = ("raw_vllm_uncached", "stage_uncached", "transformers")
-"""Slow ways, which are given the first `--short-requests` questions only."""
 
 TIE = {"float32": 1e-3, "bfloat16": 0.05}
 """Gap between the probabilities of two labels below which the order of sums decides."""
@@ -52,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser.add_argument("--data", help="corpus whose gold spans are asked; default: demo pages")
     parser.add_argument("--label-set", help="of the corpus; default: conll03")
     parser.add_argument("--requests", type=int, default=400, help="distinct questions, about")
-    parser.add_argument("--short-requests", type=int, default=48, help="for the slow ways")
     parser.add_argument("--rounds", type=int, default=1, help="each starts every engine anew")
     parser.add_argument("--passes", type=int, default=3, help="timed passes in a round")
     parser.add_argument("--ways", type=_ways, default=WAYS, help="comma-separated")
@@ -144,33 +140,28 @@ def run(options: argparse.Namespace, folder: Path, *, size: str) -> Numbers:
 def _time_all(
     options: argparse.Namespace, folder: Path, questions: Questions, config: LlmConfig
 ) -> dict[str, Measured]:
-    few = questions.first(options.short_requests)
-    uncached = config.model_copy(update={"prefix_caching": False})
+    work = Work(
+        config=config,
+        label_set=questions.label_set,
+        documents=questions.documents,
+        prompts=[list(prompt) for prompt in questions.prompts],
+        symbol_ids=list(questions.symbol_ids),
+        passes=options.passes,
+    )
     found: dict[str, list[tuple[list[Pass], Probs]]] = {name: [] for name in options.ways}
     for turn in range(options.rounds):
         place = turn % len(options.ways)
         for way in options.ways[place:] + options.ways[:place]:
-            asked = few if way in SHORT else questions
-            work = Work(
-                config=uncached if way.endswith("_uncached") else config,
-                label_set=asked.label_set,
-                documents=asked.documents,
-                prompts=[list(prompt) for prompt in asked.prompts],
-                symbol_ids=list(asked.symbol_ids),
-                passes=options.passes,
-            )
-            name = way.removesuffix("_uncached")
-            found[way].append(in_own_process(name, work, folder, timeout_s=options.way_timeout))
-    measured = {}
-    for way, rounds in found.items():
-        asked = few if way in SHORT else questions
-        measured[way] = Measured(
+            found[way].append(in_own_process(way, work, folder, timeout_s=options.way_timeout))
+    return {
+        way: Measured(
             tuple(tuple(passes) for passes, _ in rounds),
-            num_requests=len(asked.prompts),
-            num_tokens=asked.num_tokens,
+            num_requests=len(questions.prompts),
+            num_tokens=questions.num_tokens,
             probs=rounds[-1][1],
         )
-    return measured
+        for way, rounds in found.items()
+    }
 
 
 def in_own_process(
@@ -181,7 +172,7 @@ def in_own_process(
     Raises:
         StartupError: If it fails or takes too long; what it wrote is part of the message.
     """
-    work.save(folder)
+    write(folder / "work", work)
     try:
         done = _run(way, work, folder, timeout_s)
     except subprocess.TimeoutExpired as error:
@@ -191,7 +182,7 @@ def in_own_process(
         ) from error
     if done.returncode:
         raise StartupError(f"{way} ended with {done.returncode}:\n{done.stdout[-4000:]}")
-    return read_result(folder)
+    return read(folder / "result")
 
 
 def _run(

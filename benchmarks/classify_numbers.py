@@ -17,13 +17,10 @@ WAYS = (
     "raw_vllm",
     "raw_vllm_processes",
     "stage",
-    "raw_vllm_uncached",
-    "stage_uncached",
     "stage_cache",
     "ray_data_llm",
-    "transformers",
 )
-"""What can be timed; `_uncached` is without prefix caching, `_cache` with all answers kept."""
+"""What can be timed; `_cache` with all answers kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +127,7 @@ def speeds(measured: Mapping[str, Measured]) -> Numbers:
             numbers[f"{kind}_ms_per_request_{way}"] = milliseconds
         busy = [p.busy / p.wall for p in passes if p.busy is not None]
         if busy:
-            suffix = way.removeprefix("stage")
-            numbers[f"engine_busy_share{suffix}"] = statistics.median(busy)
+            numbers["engine_busy_share"] = statistics.median(busy)
     numbers |= _ratios(measured)
     return numbers
 
@@ -151,10 +147,7 @@ def _ratios(measured: Mapping[str, Measured]) -> Numbers:
 
     return {
         "ratio_stage_to_raw_vllm": ratio("stage", "raw_vllm", "raw_vllm_processes"),
-        "ratio_stage_to_raw_vllm_uncached": ratio("stage_uncached", "raw_vllm_uncached"),
         "ratio_stage_to_ray_data_llm": ratio("stage", "ray_data_llm"),
-        "ratio_stage_to_transformers": ratio("stage", "transformers"),
-        "ratio_stage_to_stage_uncached": ratio("stage", "stage_uncached"),
         "ratio_stage_cache_to_stage": ratio("stage_cache", "stage"),
     }
 
@@ -185,8 +178,7 @@ def report(numbers: Mapping[str, Any]) -> str:
         f"{numbers['model']}: {numbers['requests']} requests, {numbers['prompt_tokens']:,} prompt "
         f"tokens, the first {numbers['shared_tokens']} of each the same, {numbers['threads']} "
         f"threads, {numbers['dtype']}, load {numbers['load_average_before']:.1f} to "
-        f"{numbers['load_average_after']:.1f}. A way with fewer requests answered the first of "
-        "them only; its requests/s would be those of all.",
+        f"{numbers['load_average_after']:.1f}",
         "",
         markdown_table(rows),
         "",

@@ -1,11 +1,8 @@
-"""Others that answer the questions of `benchmarks.classify`: Ray's processor and transformers."""
+"""Ray's own processor, which answers the questions of `benchmarks.classify`."""
 
 import json
 import os
 import time
-from collections.abc import Sequence
-
-import torch
 
 from benchmarks.classify_work import (
     Pass,
@@ -15,7 +12,6 @@ from benchmarks.classify_work import (
     engine_settings,
     in_order,
     sampling_settings,
-    timed,
 )
 
 RAY_BATCH_SIZE = 64
@@ -80,32 +76,3 @@ def ray_data_llm(work: Work) -> tuple[list[Pass], Probs]:
     wall = max(row["ended"] for row in found) - min(row["began"] for row in found)
     logprobs = [{int(k): v for k, v in json.loads(row["logprobs"]).items()} for row in found]
     return [Pass(wall)], [in_order(work, one) for one in logprobs]
-
-
-def transformers(work: Work) -> tuple[list[Pass], Probs]:
-    """`generate` of Hugging Face transformers, one prompt at a time, the same tokens allowed."""
-    from transformers import AutoModelForCausalLM
-
-    torch.set_num_threads(work.config.num_threads)
-    dtype = None if work.config.dtype == "auto" else getattr(torch, work.config.dtype)
-    model = AutoModelForCausalLM.from_pretrained(work.config.model, dtype=dtype).eval()
-
-    def ask(prompt: Sequence[int]) -> list[float]:
-        output = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=1,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-            pad_token_id=0,
-            prefix_allowed_tokens_fn=lambda *_: work.symbol_ids,
-        )
-        return output.logits[0][0, work.symbol_ids].float().softmax(dim=0).tolist()
-
-    ask(work.prompts[0])
-    passes = []
-    for _ in range(work.passes):
-        one, probs = timed(lambda: [ask(prompt) for prompt in work.prompts])
-        passes.append(one)
-    return passes, probs

@@ -2,8 +2,8 @@
 
     python -m benchmarks.classify_ways stage FOLDER
 
-An engine cannot share a process with another, nor two cores. What to do is in `FOLDER/work.json`
-and `FOLDER/documents.arrow`; what came of it is written to `FOLDER/result.json`.
+An engine cannot share a process with another, nor two cores. What to do is in `FOLDER/work`, and
+what came of it is written to `FOLDER/result`.
 """
 
 import argparse
@@ -14,16 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.classify_rivals import ray_data_llm, transformers
+from benchmarks.classify_rivals import ray_data_llm
 from benchmarks.classify_work import (
     Pass,
     Probs,
     Work,
     engine_settings,
     in_order,
+    read,
     sampling_settings,
     timed,
-    write_result,
+    write,
 )
 from linkner_ray.errors import StartupError
 from linkner_ray.llm.backends.cache_backend import CacheBackend
@@ -42,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("way", choices=WAYS)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
-    passes, probs = WAYS[options.way](Work.load(options.folder))
-    write_result(options.folder, passes, probs)
+    write(options.folder / "result", WAYS[options.way](read(options.folder / "work")))
 
 
 def raw_vllm(work: Work) -> tuple[list[Pass], Probs]:
@@ -172,7 +172,6 @@ WAYS: Mapping[str, Callable[[Work], tuple[list[Pass], Probs]]] = {
     "stage": stage,
     "stage_cache": stage_cache,
     "ray_data_llm": ray_data_llm,
-    "transformers": transformers,
 }
 
 

@@ -1,7 +1,7 @@
 """What every way of `benchmarks.classify` is given, how it is timed, and what it gives back."""
 
-import json
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,32 +36,6 @@ class Work:
     symbol_ids: list[int]
     passes: int
 
-    def save(self, folder: Path) -> None:
-        """Write the two files of a folder."""
-        content = {
-            "config": self.config.model_dump(mode="json"),
-            "label_set": self.label_set.model_dump(mode="json"),
-            "prompts": self.prompts,
-            "symbol_ids": self.symbol_ids,
-            "passes": self.passes,
-        }
-        (folder / "work.json").write_text(json.dumps(content), encoding="utf-8")
-        with pa.ipc.new_file(folder / "documents.arrow", self.documents.schema) as writer:
-            writer.write_table(self.documents)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Work":
-        """Read the two files of a folder."""
-        content = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-        with pa.ipc.open_file(folder / "documents.arrow") as reader:
-            documents = reader.read_all()
-        return cls(
-            config=LlmConfig.model_validate(content.pop("config")),
-            label_set=LabelSet.model_validate(content.pop("label_set")),
-            documents=documents,
-            **content,
-        )
-
 
 @dataclass(slots=True)
 class Pass:
@@ -84,19 +58,14 @@ Probs = list[list[float]]
 """Probability of each class in the order of `Work.symbol_ids`, for each question."""
 
 
-def write_result(folder: Path, passes: Sequence[Pass], probs: Probs) -> None:
-    """Write what came of a way."""
-    content = {
-        "passes": [[one.wall, one.own_cpu, one.engine_cpu, one.busy] for one in passes],
-        "probs": probs,
-    }
-    (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+def write(path: Path, value: object) -> None:
+    """Hand a value to another process."""
+    path.write_bytes(pickle.dumps(value))
 
 
-def read_result(folder: Path) -> tuple[list[Pass], Probs]:
-    """Read what `write_result` has written."""
-    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return [Pass(*one) for one in content["passes"]], content["probs"]
+def read(path: Path) -> Any:  # noqa: ANN401 - whatever was handed over
+    """What another process of this benchmark has written."""
+    return pickle.loads(path.read_bytes())  # noqa: S301 - our own
 
 
 def timed(work: Callable[[], Any]) -> tuple[Pass, Any]:

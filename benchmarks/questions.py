@@ -1,7 +1,7 @@
 """Questions for the benchmark of Classification, and random LLMs to put them to."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,25 +59,6 @@ class Questions:
     def num_tokens(self) -> int:
         """Tokens of all prompts."""
         return sum(len(prompt) for prompt in self.prompts)
-
-    def first(self, count: int) -> "Questions":
-        """The first distinct questions, their documents with all others routed past the LLM."""
-        symbols = AnswerSymbols(choose_symbols(len(self.symbol_ids)), self.symbol_ids)
-        recorder = _Recorder(symbols)
-        config = LlmConfig(backend="vllm", model="benchmark")
-        table = ClassifySpans(recorder, self.label_set, config=config)(self.documents)
-        wanted = {request.key for request in recorder.requests[:count]}
-        routes = [
-            ["llm" if answer["key"] in wanted else "local" for answer in row]
-            for row in table["answers"].to_pylist()
-        ]
-        column = pa.array(routes, type=STAGE_COLUMNS["routes"])
-        place = self.documents.schema.get_field_index("routes")
-        return replace(
-            self,
-            documents=self.documents.set_column(place, "routes", column),
-            prompts=self.prompts[:count],
-        )
 
 
 class _Recorder:

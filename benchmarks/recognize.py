@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from benchmarks.measure import (
     Timings,
@@ -24,24 +25,15 @@ from benchmarks.measure import (
     peak_memory_mib,
     write_json,
 )
-from benchmarks.rivals import (
-    bare_encoder,
-    batches_by_length,
-    token_pipeline,
-    with_concatenating_head,
-)
 from benchmarks.workload import Workload, add_arguments, has_bfloat16, load_workload
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
-from linkner_ray.errors import ContractError
 from linkner_ray.reporting.tables import markdown_table
-from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.features import Batch
+from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.windows import batches_under_budget
 from linkner_ray.stages.recognize_spans import RecognizeSpans
-
-PIPELINE_BATCH_SIZES = (8, 16, 32)
-HEAD_TOLERANCE = 1e-4
-"""Largest difference of a probability between the factorised and the concatenating head."""
 
 F1_TOLERANCE = 0.001
 """Largest difference of F1 between bfloat16 and float32: 0.1 points."""
@@ -76,17 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser.add_argument(
         "--batch-tokens", type=int, default=RecognizeConfig().batch_tokens, help="padded subwords"
     )
-    parser.add_argument(
-        "--compile", action="store_true", help="time a compiled encoder too; compiles for minutes"
-    )
     options = parser.parse_args(arguments)
     work = load_workload(options)
-    numbers = run(
-        work,
-        batch_tokens=options.batch_tokens,
-        rounds=options.rounds,
-        with_compiled=options.compile,
-    )
+    numbers = run(work, batch_tokens=options.batch_tokens, rounds=options.rounds)
     numbers["threads"] = options.threads
     print(_report(work, numbers))
     if options.json:
@@ -94,13 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     return numbers
 
 
-def run(work: Workload, *, batch_tokens: int, rounds: int, with_compiled: bool = False) -> Numbers:
-    """Compare the answers, then time all ways side by side.
-
-    Raises:
-        ContractError: If the factorised and the concatenating head, or the compiled and the plain
-            encoder, disagree.
-    """
+def run(work: Workload, *, batch_tokens: int, rounds: int) -> Numbers:
+    """Compare the answers, then time all ways side by side."""
     numbers: Numbers = {
         "sentences": len(work.sentences),
         "words": work.num_words,
@@ -112,14 +91,9 @@ def run(work: Workload, *, batch_tokens: int, rounds: int, with_compiled: bool =
     documents, gold = corpus_documents(work.sentences, ids_prefix="benchmark")
     sentences = [sentence.tokens for sentence in work.sentences]
     stage = RecognizeSpans(config, work.model)
-    plain = with_concatenating_head(work.model)
-    numbers["max_probability_difference_of_heads"] = _head_difference(
-        Recognizer(work.model, config), Recognizer(plain, config), sentences
-    )
     ways: dict[str, Callable[[], object]] = {
         "bare_encoder": bare_encoder(work.model, sentences, batch_tokens),
         "stage": partial(stage, documents),
-        "concatenating_head": partial(RecognizeSpans(config, plain), documents),
     }
     if has_bfloat16():
         half = RecognizeSpans(
@@ -129,23 +103,7 @@ def run(work: Workload, *, batch_tokens: int, rounds: int, with_compiled: bool =
         numbers |= _agreement_numbers(found)
         if found.holds:
             ways["stage_bfloat16"] = partial(half, documents)
-        if found.holds and with_compiled:
-            compiled = _with_compiled_encoder(half)
-            numbers["max_probability_difference_compiled_bfloat16"] = agreement(
-                half(documents), compiled(documents), None
-            ).max_score_difference
-            ways["stage_compiled_bfloat16"] = partial(compiled, documents)
-    if with_compiled:
-        compiled = _with_compiled_encoder(stage)
-        numbers["max_probability_difference_compiled"] = _head_difference(
-            stage.recognizer, compiled.recognizer, sentences
-        )
-        ways["stage_compiled"] = partial(compiled, documents)
     numbers["share_padding"] = _padding(work, batch_tokens)
-    pipeline = token_pipeline(work.model, sentences)
-    size = _best_batch_size(pipeline)
-    numbers["pipeline_batch_size"] = size
-    ways["pipeline"] = partial(pipeline, size)
     for name in ("bare_encoder", "stage"):
         ways[name]()
         numbers[f"peak_memory_mib_{name}"] = peak_memory_mib(ways[name])
@@ -156,20 +114,34 @@ def run(work: Workload, *, batch_tokens: int, rounds: int, with_compiled: bool =
     return numbers
 
 
-def _head_difference(
-    one: Recognizer, other: Recognizer, sentences: Sequence[Sequence[str]]
-) -> float:
-    """Largest difference of a probability over all spans of all sentences."""
-    left, right = one.spans(sentences, floor=0.0), other.spans(sentences, floor=0.0)
-    if not np.array_equal(left.start_token, right.start_token):
-        raise ContractError("the factorised and the concatenating head list different spans")
-    difference = float(np.abs(left.probs - right.probs).max(initial=0.0))
-    if difference > HEAD_TOLERANCE:
-        raise ContractError(
-            f"the factorised and the concatenating head differ by {difference:.2g} in a "
-            f"probability, more than {HEAD_TOLERANCE:g}; nothing is timed before they agree"
-        )
-    return difference
+def batches_by_length(
+    model: SpanNER, sentences: Sequence[Sequence[str]], batch_tokens: int
+) -> list[Batch]:
+    """The batches that the recognise stage makes of the sentences."""
+    windows = model.featurizer.windows(sentences)
+    lengths = [model.featurizer.length(window) for window in windows]
+    return [
+        model.featurizer.collate([windows[index] for index in indices])
+        for indices in batches_under_budget(lengths, batch_tokens)
+    ]
+
+
+def bare_encoder(
+    model: SpanNER, sentences: Sequence[Sequence[str]], batch_tokens: int
+) -> Callable[[], None]:
+    """The encoder's forward pass over batches that are made beforehand, and nothing else."""
+    encoder = model.encoder
+    batches = [
+        (batch.input_ids, batch.attention_mask)
+        for batch in batches_by_length(model, sentences, batch_tokens)
+    ]
+
+    def forward() -> None:
+        with torch.inference_mode():
+            for ids, mask in batches:
+                encoder(input_ids=ids, attention_mask=mask)
+
+    return forward
 
 
 def agreement(
@@ -214,13 +186,6 @@ def _agreement_numbers(agreement: Agreement) -> Numbers:
     }
 
 
-def _with_compiled_encoder(stage: RecognizeSpans) -> RecognizeSpans:
-    """A copy of a stage whose encoder is compiled for batches of any shape."""
-    twin = copy.deepcopy(stage)
-    twin.recognizer.model.encoder.compile(dynamic=True)
-    return twin
-
-
 def _padding(work: Workload, batch_tokens: int) -> float:
     """Share of the subwords an encoder reads that are padding: what packing could save."""
     sentences = [sentence.tokens for sentence in work.sentences]
@@ -228,23 +193,10 @@ def _padding(work: Workload, batch_tokens: int) -> float:
     return 1.0 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
 
 
-def _best_batch_size(pipeline: Callable[[int], object]) -> int:
-    """The batch size of which two passes, after one to warm up, hold the quickest."""
-    pipeline(PIPELINE_BATCH_SIZES[0])
-    timings = interleaved(
-        {str(size): partial(pipeline, size) for size in PIPELINE_BATCH_SIZES}, rounds=2
-    )
-    return min(PIPELINE_BATCH_SIZES, key=lambda size: timings[str(size)].best)
-
-
 WAYS = (
     "bare_encoder",
     "stage",
     "stage_bfloat16",
-    "stage_compiled",
-    "stage_compiled_bfloat16",
-    "pipeline",
-    "concatenating_head",
 )
 
 
@@ -257,12 +209,8 @@ def _speeds(timings: Mapping[str, Timings], num_words: int) -> Numbers:
         numbers[f"cpu_us_per_word_{name}"] = 1e6 * found.median_cpu / num_words if found else None
     stage, half = timings["stage"], timings.get("stage_bfloat16")
     bare = timings["bare_encoder"]
-    for name in ("bare_encoder", "pipeline", "concatenating_head"):
-        numbers[f"ratio_stage_to_{name}"] = paired_ratio(timings[name], stage)
+    numbers["ratio_stage_to_bare_encoder"] = paired_ratio(bare, stage)
     numbers["ratio_stage_bfloat16_to_bare_encoder"] = paired_ratio(bare, half) if half else None
-    for name in ("stage_compiled", "stage_compiled_bfloat16"):
-        found = timings.get(name)
-        numbers[f"ratio_{name}_to_bare_encoder"] = paired_ratio(bare, found) if found else None
     return numbers
 
 
@@ -352,7 +300,7 @@ def _report(work: Workload, numbers: Mapping[str, object]) -> str:
         markdown_table(rows),
         "",
     ]
-    shown = ("ratio_", "share_", "peak_", "max_", "bfloat16_", "f1_", "pipeline_")
+    shown = ("ratio_", "share_", "peak_", "bfloat16_", "f1_")
     for key, value in numbers.items():
         if key.startswith(shown) and value is not None:
             lines.append(
