@@ -1,7 +1,9 @@
 """Corpora in CoNLL columns: a token and a tag on each line, a blank line after each sentence."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import dropwhile
 from typing import Literal, NamedTuple
 
 from linkner_ray.corpora.files import decode_text
@@ -25,6 +27,9 @@ _EDGE = " \t\r"
 """What may trail a line; other white space can be a token."""
 
 _LONGEST_QUOTE = 80
+
+_TAG_LIKE = re.compile("[BIESLUO]([-_].*)?")
+"""A tag, or what was meant to be one."""
 
 
 class _Line(NamedTuple):
@@ -56,7 +61,8 @@ def parse_conll(
 
     The first column is the token, the last the tag. Columns are separated by tabs if the first line
     with a token has one, else by runs of spaces, and every line has as many as that line. Blank
-    lines, lines of white space and `-DOCSTART-` lines end a sentence.
+    lines, lines of white space and `-DOCSTART-` lines end a sentence. Lines before a sentence that
+    begin with `#`, as in CoNLL-U and MultiCoNER, are comments, unless they end in a tag.
 
     Args:
         content: The file, UTF-8.
@@ -70,6 +76,7 @@ def parse_conll(
             lacks.
     """
     blocks, num_document_markers = _sentence_lines(decode_text(content, path))
+    num_lines = sum(map(len, blocks))
     sentences = list(_tagged_sentences(blocks, path, label_set=label_set))
     if scheme is None:
         scheme = find_scheme([row.tag for row in rows] for rows in sentences)
@@ -84,6 +91,7 @@ def parse_conll(
         ),
         scheme=scheme,
         num_document_markers=num_document_markers,
+        num_comments=num_lines - sum(map(len, sentences)),
         opened_by_inside=sum(tags.opened_by_inside for tags in decoded),
         left_open=sum(tags.left_open for tags in decoded),
     )
@@ -105,20 +113,35 @@ def _sentence_lines(text: str) -> tuple[list[list[_Line]], int]:
 
 
 def _tagged_sentences(
-    blocks: Iterable[list[_Line]], path: str, *, label_set: LabelSet
+    blocks: Sequence[list[_Line]], path: str, *, label_set: LabelSet
 ) -> Iterator[list[_TaggedToken]]:
-    columns: _Columns | None = None
+    lines = [line for block in blocks for line in block]
+    if not lines:
+        return
+    first = next((line for line in lines if not line.text.startswith("#")), lines[0])
+    columns = _find_columns(first, path)
     known = frozenset(label_set.ids)
     for block in blocks:
-        columns = columns or _find_columns(block[0], path)
-        rows = [_read_line(line, path, columns=columns) for line in block]
+        tokens = dropwhile(partial(_is_comment, columns=columns), block)
+        rows = [_read_line(line, path, columns=columns) for line in tokens]
         for row in rows:
             if row.tag.label and row.tag.label not in known:
                 raise DataError(
                     f"{path}:{row.line}: label '{row.tag.label}' is not in label set "
                     f"'{label_set.name}'; known: {', '.join(label_set.ids)}"
                 )
-        yield rows
+        if rows:
+            yield rows
+
+
+def _is_comment(line: _Line, columns: _Columns) -> bool:
+    """Whether a line before a sentence is no token; a token `#` with a broken tag is one."""
+    if not line.text.startswith("#"):
+        return False
+    found = _split(line.text, separator=columns.separator)
+    if columns.separator == "tab" and found[0] == "#":
+        return False
+    return len(found) != columns.num_columns or not _TAG_LIKE.fullmatch(found[-1])
 
 
 def _find_columns(first: _Line, path: str) -> _Columns:

@@ -1,7 +1,10 @@
 """Corpus files as bytes and text: local or at any address fsspec knows."""
 
 import zlib
+from lzma import LZMAError
+from typing import IO
 
+import pyarrow as pa
 from fsspec.compression import compr
 from fsspec.utils import infer_compression
 
@@ -24,16 +27,24 @@ def read_bytes(path: str) -> bytes:
     """
     try:
         with open_file(path) as file:
-            compression = infer_compression(path)
-            stream = file if compression is None else compr[compression](file, mode="rb")
-            content: bytes = stream.read()
+            content = _decompressed(file, infer_compression(path)).read()
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such corpus file") from error
     except (ValueError, ImportError) as error:
         raise ConfigError(f"{path}: cannot be opened: {error}") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, LZMAError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     return content
+
+
+def _decompressed(file: IO[bytes], compression: str | None) -> IO[bytes]:
+    match compression:
+        case None:
+            return file
+        case "zstd":  # a stream of zstandard takes a torn file for a whole one
+            return pa.CompressedInputStream(file, "zstd")
+        case _:
+            return compr[compression](file, mode="rb")
 
 
 def decode_text(content: bytes, path: str) -> str:

@@ -66,6 +66,9 @@ class Corpus:
     num_document_markers: int = 0
     """`-DOCSTART-` lines or entries passed over."""
 
+    num_comments: int = 0
+    """Lines that begin with `#` passed over before sentences."""
+
     num_empty_entries: int = 0
     """Entries without a token passed over."""
 

@@ -91,6 +91,29 @@ def test_a_token_of_white_space_that_is_no_space_is_a_token():
         assert contents(parse(text)) == [(["\u00a0", "b"], [])]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# sent_id = 7\n# text = Rome O\nRome\tB-LOC\n\n# newpar\n\n#\tO\n#Ada\tB-PER\n",
+        "# id a1\tdomain=en\nRome _ _ B-LOC\n\n# id a2\tdomain=en\n# _ _ O\n#Ada _ _ B-PER\n",
+        "#begin document (nw/1)\nRome B-LOC\n\n#end document\n\n# O\n#Ada B-PER\n",
+        "# x = B-LOC\nRome B-LOC\n\n# two words\n# sent_id = 2\n# O\n#Ada B-PER\n",
+    ],
+    ids=["conllu", "multiconer", "ontonotes", "spaces"],
+)
+def test_comments_before_a_sentence_are_no_tokens_and_hash_signs_are(text):
+    corpus = parse(text)
+    assert contents(corpus) == [(["Rome"], [(0, 1, "LOC")]), (["#", "#Ada"], [(1, 2, "PER")])]
+    assert corpus.num_comments == text.count("\n") - text.count("\n\n") - 3
+
+
+def test_a_corpus_of_hash_signs_alone_is_read():
+    assert contents(parse("# O\n#1 B-ORG\n\n# O\n")) == [
+        (["#", "#1"], [(1, 2, "ORG")]),
+        (["#"], []),
+    ]
+
+
 def test_a_scheme_that_is_given_decides_what_is_irregular():
     text = "a I-PER\nb O\n"
     assert parse(text).opened_by_inside == 0
@@ -112,6 +135,9 @@ def test_a_scheme_that_is_given_decides_what_is_irregular():
         ("a\tO\n\tO\n", r"x\.conll:2: the token is empty"),
         ("a O\n\nb B_PER\n", r"x\.conll:3: tag 'B_PER' is neither O nor one of"),
         ("a E-PER\nb O\nc L-PER\n", r"x\.conll:3: tag 'L-PER' does not belong to scheme iobes"),
+        ("a O\n\n# B_PER\n", r"x\.conll:3: tag 'B_PER' is neither"),
+        ("a\tO\n\n#\tO\tO\n", r"x\.conll:3: expected 2 columns separated by tab, .* found 3"),
+        ("a O\n# comment inside\n", r"x\.conll:2: expected 2 columns .* found 3"),
         (b"a O\nZ\xfcrich O\n", r"x\.conll:2: byte 0xfc is not UTF-8"),
     ],
 )
