@@ -21,19 +21,22 @@ import pyarrow as pa
 import torch
 
 from benchmarks.measure import write_json
-from benchmarks.recorded import with_replay
-from linkner_ray.config import FusionConfig, RecognizeConfig
+from linkner_ray.config import FusionConfig, LlmConfig, RecognizeConfig, RoutingConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
 from linkner_ray.evaluation.curves import answered_by_gold, curve, routed_from
 from linkner_ray.evaluation.judge import Judge, entity_triples
+from linkner_ray.labels import LabelSet
+from linkner_ray.llm.backends import start_backend
 from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.route_spans import RouteSpans
 
 Numbers = dict[str, object]
 
@@ -116,6 +119,16 @@ def candidates_by_rule(
         )
         for rule, rows in zip(RULES, (predicted, found, leaked), strict=True)
     }
+
+
+def with_replay(candidates: pa.Table, path: str, label_set: LabelSet) -> pa.Table:
+    """Every candidate put to the recorded LLM."""
+    config = LlmConfig(
+        backend="replay", model="recorded", replay_path=path, max_context_chars=10_000
+    )
+    backend = start_backend(config, label_set)
+    routed = apply_stage(RouteSpans(RoutingConfig(threshold=0.0)), candidates)
+    return apply_stage(ClassifySpans(backend, label_set, config=config), routed)
 
 
 def _candidate(entity: GoldEntity, probs: Sequence[float], model: SpanNER) -> dict[str, object]:

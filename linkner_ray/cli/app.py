@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from linkner_ray.cli import cache, compare, failures, labels, look, model, run
+from linkner_ray.cli import cache, failures, labels, look, model, run
 from linkner_ray.errors import ConfigError, LinknerError
 from linkner_ray.logs import TEXT_FORMAT, say_last
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 for panel, commands in (
-    (MODEL, (model.train, model.calibrate, model.evaluate, compare.compare)),
+    (MODEL, (model.train, model.calibrate, model.evaluate, model.compare)),
     (RUN, (run.estimate, run.extract, run.nightly)),
     (LOOK, (look.preview, look.predict, look.show, look.diff)),
     (KEEP, (look.verify,)),

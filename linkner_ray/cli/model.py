@@ -1,4 +1,4 @@
-"""Commands about a model: train it, calibrate it, score it."""
+"""Commands about a model: train it, calibrate it, score it, compare two scores."""
 
 import dataclasses
 import json
@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from linkner_ray.cli.options import Checkpoint, ConfigFile, DryRun, Overrides, print_yaml
+from linkner_ray.cli.files import check_writable, write_json
+from linkner_ray.cli.options import (
+    Checkpoint,
+    ConfigFile,
+    DryRun,
+    JsonFile,
+    Overrides,
+    print_yaml,
+)
 from linkner_ray.errors import ErrorLimitError
 from linkner_ray.logs import set_up_logs
 
@@ -112,3 +120,21 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     print(f"\nwritten to {resolved.output.path}")
     if evaluation.problems:
         raise ErrorLimitError("\n".join(evaluation.problems))
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="Folder of an evaluation.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Folder of another.")],
+    json_file: JsonFile = None,
+) -> None:
+    """Say by how much evaluation B is better than A on the sets of both, with intervals.
+
+    Example: linkner compare scores/monday scores/tuesday --json difference.json
+    """
+    check_writable(json_file)
+    from linkner_ray.evaluation.as_json import as_json
+    from linkner_ray.evaluation.comparison import compare_evaluations, describe_comparison
+
+    found = compare_evaluations(first, second)
+    print(describe_comparison(found))
+    write_json(json_file, as_json(found))
