@@ -13,7 +13,9 @@ from linkner_ray.readers.markup import find_excess
 
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _PLAIN = "text/plain"
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
+_CHARSET = re.compile(r"charset\s*+=\s*+[\"']?+\s*+([^\s\"';,]+)", re.IGNORECASE)
+
+_MAX_CODINGS_BYTES = 1_000
 
 _OF_PARSERS = (OSError, LookupError, RuntimeError, TypeError, ValueError)
 """What the parsers of records, HTTP and HTML may raise about bytes they cannot read; a page must
@@ -124,8 +126,8 @@ def _codings(headers: HeaderMap) -> list[str]:
     """Codings by name, the one that was applied last first: transfer before content."""
     codings: list[str] = []
     for name in (b"Transfer-Encoding", b"Content-Encoding"):
-        value = b",".join(headers.get_bytes_multiple(name)).decode("latin-1")
-        codings += reversed(value.split(","))
+        value = b",".join(headers.get_bytes_multiple(name))[:_MAX_CODINGS_BYTES]
+        codings += reversed(value.decode("latin-1").split(","))
     return codings
 
 

@@ -54,6 +54,21 @@ def test_codings_are_undone_in_the_order_of_their_headers():
     assert response(body, "text/html", *headers).text.split() == ["page"]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("content_type", "header"),
+    [
+        ("text/html; charset=" + " " * 20_000, b"A: b"),
+        ("text/html; " + "charset " * 2_000, b"A: b"),
+        ("text/html", b"Content-Encoding: " + b"gzip," * 4_000),
+        ("text/html", b"Transfer-Encoding: chunked\r\nContent-Encoding: " + b"," * 20_000),
+    ],
+)
+def test_long_headers_take_no_time(content_type, header):
+    found = response(b"<p>page</p>", content_type, header, max_bytes=10**7)
+    assert found.text.split() == ["page"]
+
+
 def test_a_page_of_hostile_markup_is_a_fault():
     found = response(b"<ul><li>x" * 5_000, max_bytes=10**6)
     assert (found.reason, found.is_fault) == ("excessive_markup", True)
