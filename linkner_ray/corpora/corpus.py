@@ -1,5 +1,6 @@
 """Reading a labelled corpus, whichever of the known formats it has."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,17 @@ from linkner_ray.corpora.labelled import Corpus, CorpusFormat, TagScheme
 from linkner_ray.corpora.spanner_json import parse_spanner_json
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import LabelSet
+
+logger = logging.getLogger(__name__)
+
+_NOTICED = (
+    ("num_document_markers", "document markers passed over"),
+    ("num_comments", "comment lines passed over"),
+    ("num_empty_entries", "entries without a token passed over"),
+    ("opened_by_inside", "entities opened by a tag for their inside"),
+    ("left_open", "entities without a tag for their last token"),
+)
+"""Counts of a corpus that say how it differs from its format."""
 
 _JSON_LIST = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*(\{|\]|$)")
 
@@ -50,6 +62,9 @@ def read_corpus(
         corpus = parse_conll(content, path, label_set=label_set, scheme=scheme)
     if not corpus.sentences:
         raise DataError(f"{path}: the corpus holds no sentence; format {found} was read")
+    noticed = [f"{count} {what}" for name, what in _NOTICED if (count := getattr(corpus, name))]
+    if noticed:
+        logger.info("%s: %s", path, ", ".join(noticed))
     return corpus
 
 

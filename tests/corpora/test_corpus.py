@@ -49,6 +49,17 @@ def test_a_format_that_is_given_is_not_guessed(data, conll03):
         read_corpus(data / "iobes.conll", label_set=conll03, format="spanner_json")
 
 
+def test_what_was_passed_over_is_told(tmp_path, conll03, caplog):
+    path = tmp_path / "a.conll"
+    path.write_text("-DOCSTART- O\n\n# id 1\nAda B-PER\nLee I-ORG\n")
+    with caplog.at_level("INFO", logger="linkner_ray"):
+        read_corpus(path, label_set=conll03)
+    assert caplog.messages == [
+        f"{path}: 1 document markers passed over, 1 comment lines passed over, 1 entities opened "
+        "by a tag for their inside"
+    ]
+
+
 def test_a_url_is_read_like_a_path(data, conll03):
     url = "memory://read_corpus/train.json"
     fsspec.filesystem("memory").pipe(url, (data / "spanner.json").read_bytes())
