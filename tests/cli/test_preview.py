@@ -1,57 +1,15 @@
 """`linkner preview`: pages of any input as HTML, and nothing else."""
 
-import json
-import subprocess
-import sys
-from html.parser import HTMLParser
-
 import pytest
 
 from linkner_ray.cli import main
-from linkner_ray.reporting.visible import make_visible
 from tests.crawl import text_of, write_checkpoint, write_crawl, write_parquet
 from tests.endpoint_server import Server, completion
-
-HOSTILE = (
-    "Angela Merkel <script>alert('x')</script> in Berlin \u202egnilreB \x1b[31m "
-    '"><img src=x onerror=alert(1)> &amp; Microsoft .'
-)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-class Page(HTMLParser):
-    """Tags and attributes of a page, its text, and of that the documents' own."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.attributes = [], []
-        self.text = self.shown = ""
-        self.open = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in {"meta", "input", "br", "link"}:
-            self.open.append((tag, dict(attrs).get("class", "")))
-
-    def handle_endtag(self, tag):
-        while self.open and self.open.pop()[0] != tag:
-            pass
-
-    def handle_data(self, data):
-        self.text += data
-        beside = {"sub", "span"} & {tag for tag, _ in self.open}
-        if ("div", "text") in self.open and not beside:
-            self.shown += data
-
-    @property
-    def documents(self):
-        return self.tags.count("article")
 
 
 def preview(*arguments):
@@ -68,12 +26,11 @@ def test_pages_of_every_format_are_shown_and_nothing_else_is_written(
     assert preview(f"input.paths=[{crawl}]", model, "--pages", 7, "--html", "look.html") == 0
     said = capsys.readouterr().out
     html = (tmp_path / "look.html").read_text()
-    page = Page(html)
-    assert page.documents == 7
+    assert html.count("<article>") == 7
     marked = html.count('tabindex="0"')  # of an entity, and of nothing else
     assert marked > 7
     assert f"7 pages with {marked} entities: look.html" in said
-    assert "7 pages of 4 shards" in page.text
+    assert "7 pages of 4 shards" in html
     assert sorted(crawl.rglob("*")) == before
     assert {path.name for path in tmp_path.iterdir()} == {"crawl", "look.html"}
 
@@ -91,25 +48,6 @@ def test_the_same_seed_shows_the_same_pages_and_another_others(checkpoint, tmp_p
         )  # fmt: skip
         pages.append(target.read_text())
     assert pages[0] == pages[1] != pages[2]
-
-
-def test_a_page_cannot_act_on_whoever_looks_at_it(checkpoint, tmp_path):
-    (tmp_path / "a.jsonl").write_text(
-        json.dumps({"doc_id": "<b>1</b>", "url": "javascript:alert(1)", "text": HOSTILE}) + "\n"
-    )
-    target = tmp_path / "look.html"
-    preview(
-        f"input.paths=[{tmp_path}/a.jsonl]", f"recognize.checkpoint={checkpoint}", "--html", target
-    )
-    html = target.read_text()
-    page = Page(html)
-    assert page.documents == 1
-    assert not {"script", "img", "b", "a"} & set(page.tags)
-    assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert "\u202e" not in html
-    assert "\x1b" not in html
-    assert page.shown.strip() == make_visible(HOSTILE)
-    assert "default-src 'none'" in html
 
 
 def test_the_llm_is_asked_only_if_that_is_said(checkpoint, tmp_path, capsys):
@@ -141,15 +79,3 @@ def test_an_input_without_documents_is_said_to_have_none(checkpoint, tmp_path, c
     assert preview(*arguments, "--html", tmp_path / "look.html") == 2
     assert "no documents in the 1 shards" in capsys.readouterr().err
     assert not (tmp_path / "look.html").exists()
-
-
-def test_ray_is_not_loaded(checkpoint, tmp_path):
-    write_parquet(tmp_path / "a.parquet", [text_of(1)])
-    code = (
-        "import sys; from linkner_ray.cli.app import main; "
-        f"main(['preview', 'input.paths=[{tmp_path}/a.parquet]', "
-        f"'recognize.checkpoint={checkpoint}', '--html', '{tmp_path}/look.html']); "
-        "print('ray' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"

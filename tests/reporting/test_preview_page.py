@@ -124,7 +124,8 @@ def test_the_page_allows_no_script_and_loads_nothing():
     html = render_preview([document("x")], LABELS)
     assert "default-src 'none'; style-src 'unsafe-inline'" in html
     names = {name for name, _ in Page(html).attributes}
-    assert not names & {"src", "onclick", "onerror"}
+    assert "src" not in names
+    assert not [name for name in names if name.startswith("on")]
 
 
 @settings(max_examples=40)
