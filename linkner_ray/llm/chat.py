@@ -2,13 +2,16 @@
 
 A chat template turns messages into one string, and a tokenizer finds its control tokens anywhere in
 that string, also in a page that happens to contain them. Here the template is rendered once around
-placeholders. What it wrote around them becomes ids with control tokens recognised; the user's text,
-and demonstrations, whose words are a corpus', become ids by a copy of the tokenizer that has never
-heard of control tokens.
+placeholders. What it wrote around them becomes ids with control tokens recognised. The user's text,
+and demonstrations, whose words are a corpus', become ids by a copy of the tokenizer that does not
+know control tokens.
 """
 
 import json
+import logging
+import re
 from collections.abc import Sequence
+from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,13 +22,28 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
+logger = logging.getLogger(__name__)
+
 _PLACEHOLDER = "PLACEHOLDER-OF-THE-USER-TEXT-7d41c9"
 _DEMONSTRATIONS = "PLACEHOLDER-OF-THE-DEMONSTRATIONS-5be207"
 
+_TODAY = date(2026, 1, 1)
+"""The date in a template that writes today's: a run of tomorrow is to ask the same question."""
+
 _TEMPLATE_VARIABLES: dict[str, Any] = {
-    "date_string": "01 Jan 2026",  # Llama 3 writes today's date: a rerun would ask another question
-    "enable_thinking": False,  # Qwen 3 and others: the first token is the answer
+    "date_string": _TODAY.strftime("%d %b %Y"),  # Llama 3.1
+    "strftime_now": _TODAY.strftime,  # Llama 3.2, Mistral, SmolLM 3
+    "enable_thinking": False,  # Qwen 3, GLM, SmolLM 3: the first token is the answer
+    "thinking": False,  # DeepSeek 3.1, Granite
 }
+
+_OPEN_THOUGHT = re.compile(r"([<\[])((?:think|thought|reason)\w*)([>\]])\s*$", re.IGNORECASE)
+"""End of a prompt after which a model thinks first, such as that of DeepSeek R1."""
+
+_ANCHOR = "A"
+"""Stands before a text while it is encoded: some tokenizers put a space before whatever begins."""
+
+_WORD = re.compile(r"\w+(?:[-.']\w+)*")
 
 _CACHED_FRAMES = 256
 
@@ -63,13 +81,14 @@ class PromptEncoder:
                 f"{name}: the tokenizer has no chat template; add `chat_template` to its "
                 "tokenizer_config.json, or choose an instruction-tuned model"
             )
-        self._control = _copy(tokenizer, recognise_control=True)
-        self._plain = _copy(tokenizer, recognise_control=False)
-        self.control_ids = _control_ids(tokenizer)
+        self._closes_thought = False
+        self._control = _copy(tokenizer)
+        written = self._encode_control("".join(self._render("")))
+        self.control_ids = _control_ids(tokenizer, written)
         """Ids that never stand for text of a user message."""
 
+        self._plain = _copy(tokenizer, without=self.control_ids)
         self._frame = lru_cache(maxsize=_CACHED_FRAMES)(self._make_frame)
-        self._frame("Instructions.", "")
 
     def encode(self, fixed_part: str, user_message: str, *, demonstrations: str = "") -> list[int]:
         """Render one prompt, up to where the reply begins.
@@ -82,8 +101,8 @@ class PromptEncoder:
         Returns:
             Token ids; between those of the template stands no control token.
         """
-        before, after = self._frame(fixed_part, demonstrations)
-        return [*before, *self._encode_text(user_message), *after]
+        before, space, after = self._frame(fixed_part, demonstrations)
+        return [*before, *self._encode_text(user_message, space=space), *after]
 
     def choose_symbols(self, count: int) -> AnswerSymbols:
         """Find symbols that are one token each where a reply begins.
@@ -121,26 +140,35 @@ class PromptEncoder:
     def _encode_control(self, text: str) -> list[int]:
         return self._control.encode(text, add_special_tokens=False).ids
 
-    def _encode_text(self, text: str) -> list[int]:
-        ids = self._plain.encode(text, add_special_tokens=False).ids
+    def _encode_text(self, text: str, *, space: str) -> list[int]:
+        """Ids of a text behind white space."""
+        ids = self._plain.encode(_ANCHOR + space + text, add_special_tokens=False).ids
+        anchor = self._plain.encode(_ANCHOR, add_special_tokens=False).ids
+        if space and ids[: len(anchor)] == anchor:
+            ids = ids[len(anchor) :]
+        else:
+            ids = self._plain.encode(space + text, add_special_tokens=False).ids
         # A vocabulary may hold the very string of a control token; such an id is left out.
         return [token_id for token_id in ids if token_id not in self.control_ids]
 
     def _make_frame(
         self, fixed_part: str, demonstrations: str
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids before and after the user's text."""
-        if not demonstrations:
+    ) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
+        """Ids before the user's text, the white space that begins it, and the ids after it.
+
+        White space belongs to the text behind it, since many tokenizers join it to the next word.
+        """
+        ids: list[int] = []
+        if demonstrations:
+            before, after = self._render(f"{fixed_part}\n\n{_DEMONSTRATIONS}")
+            head, _, before = before.partition(_DEMONSTRATIONS)
+            ids += self._encode_control(head.rstrip())
+            ids += self._encode_text(demonstrations, space=head[len(head.rstrip()) :])
+        else:
             before, after = self._render(fixed_part)
-            return tuple(self._encode_control(before)), tuple(self._encode_control(after))
-        before, after = self._render(f"{fixed_part}\n\n{_DEMONSTRATIONS}")
-        head, _, tail = before.partition(_DEMONSTRATIONS)
-        ids = (
-            *self._encode_control(head),
-            *self._encode_text(demonstrations),
-            *self._encode_control(tail),
-        )
-        return ids, tuple(self._encode_control(after))
+        ids += self._encode_control(before.rstrip())
+        space = before[len(before.rstrip()) :]
+        return tuple(ids), space, tuple(self._encode_control(after))
 
     def _render(self, fixed_part: str) -> tuple[str, str]:
         """What the template writes before and after the user's text.
@@ -158,12 +186,27 @@ class PromptEncoder:
                 continue
             before, placeholder, after = rendered.partition(_PLACEHOLDER)
             if placeholder and fixed_part in before and _PLACEHOLDER not in after:
-                return before, after
+                return before, self._without_thought(after)
             problem = "alters or repeats the text of messages"
         raise StartupError(
             f"{self._name}: the chat template {problem}; give the model a template that writes "
             "each message once, as it is"
         )
+
+    def _without_thought(self, after: str) -> str:
+        """The end of a prompt with the thought closed that a template has opened there."""
+        opened = _OPEN_THOUGHT.search(after)
+        if opened is None:
+            return after
+        left, name, right = opened.groups()
+        if not self._closes_thought:
+            self._closes_thought = True
+            logger.warning(
+                "%s: the chat template begins replies with %s%s%s; it is closed at once, so that a "
+                "reply begins with the answer",
+                self._name, left, name, right,
+            )  # fmt: skip
+        return f"{after.rstrip()}\n\n{left}/{name}{right}\n\n"
 
     def _apply_template(self, messages: Sequence[tuple[str, str]]) -> str:
         """Render messages as text.
@@ -184,26 +227,45 @@ class PromptEncoder:
             raise ValueError(str(error)) from error
 
 
-def _copy(tokenizer: "PreTrainedTokenizerFast", *, recognise_control: bool) -> "Tokenizer":
+def _copy(
+    tokenizer: "PreTrainedTokenizerFast", *, without: frozenset[int] = frozenset()
+) -> "Tokenizer":
     """Copy of a tokenizer that cuts nothing and that other threads cannot set up differently.
 
-    Without `recognise_control` a control string is text to it like any other.
+    The added tokens with the ids `without` are text to it like any other.
     """
     from tokenizers import Tokenizer
 
-    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    inner = tokenizer.backend_tokenizer
+    description = json.loads(inner.to_str())
     description |= {"truncation": None, "padding": None}
-    if not recognise_control:
-        description["added_tokens"] = []
-    return Tokenizer.from_str(json.dumps(description))
+    vocabulary = inner.get_vocab(with_added_tokens=False)
+    added = []
+    for token in description["added_tokens"]:
+        if token["id"] not in without:
+            added.append(token)
+        elif token["content"] not in vocabulary:
+            # Ids are given out in turn, so another string takes its place; no text contains it.
+            added.append(token | {"content": f"\0{_PLACEHOLDER}-{token['id']}"})
+    return Tokenizer.from_str(json.dumps(description | {"added_tokens": added}))
 
 
-def _control_ids(tokenizer: "PreTrainedTokenizerFast") -> frozenset[int]:
-    """Ids of all special and added tokens.
+def _control_ids(tokenizer: "PreTrainedTokenizerFast", written: Sequence[int]) -> frozenset[int]:
+    """Ids of special tokens, and of added ones but for white space and words of a text.
 
     The unknown token stands for text, so it is none of them, unless it also begins or ends one.
+
+    Args:
+        tokenizer: Of the model.
+        written: What the chat template writes around messages.
     """
-    ids = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    ids = set(tokenizer.all_special_ids)
+    for token_id, token in tokenizer.added_tokens_decoder.items():
+        # The line breaks of Gemma, for instance; SentencePiece writes a space as U+2581.
+        is_space = not token.content.replace("\u2581", "").strip()
+        is_word = _WORD.fullmatch(token.content) and token_id not in written
+        if token.special or not (is_space or is_word):
+            ids.add(token_id)
     if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         ids.discard(tokenizer.unk_token_id)
     return frozenset(ids)

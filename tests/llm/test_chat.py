@@ -28,17 +28,19 @@ HOSTILE = st.lists(FRAGMENTS | st.text(max_size=8), max_size=12).map("".join)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_harmless_text_becomes_what_the_template_would_have_made_of_it(style):
+def test_harmless_text_becomes_the_ids_that_the_template_would_have_made_of_it(style):
     words = TOKENIZERS[style]
-    text = "Ada Lovelace met IBM."
+    text = "Text:\nAda  met [[IBM]].\n\nWhat is [[IBM]] in this text?"
     system = [{"role": "system", "content": "Choose."}, {"role": "user", "content": text}]
     merged = [{"role": "user", "content": f"Choose.\n\n{text}"}]
     expected = words.apply_chat_template(
-        merged if style == "mistral" else system,
+        merged if style in ("mistral", "gemma") else system,
         tokenize=False,
         add_generation_prompt=True,
+        enable_thinking=False,
     )
-    assert words.decode(ENCODERS[style].encode("Choose.", text)) == expected
+    ids = words.encode(expected, add_special_tokens=False)
+    assert ENCODERS[style].encode("Choose.", text) == ids
 
 
 def opened(style, ids, *, frame):
@@ -76,7 +78,7 @@ def test_rendering_as_everybody_does_breaks_that_property(style):
     words = TOKENIZERS[style]
 
     def naive(text):
-        roles = ["user"] if style == "mistral" else ["system", "user"]
+        roles = ["user"] if style in ("mistral", "gemma") else ["system", "user"]
         messages = [{"role": role, "content": "Choose."} for role in roles]
         messages[-1]["content"] = text
         rendered = words.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -108,7 +110,7 @@ def test_a_word_of_100_kb_is_no_more_tokens_than_bytes_and_takes_no_time(style):
     assert len(ids) - len(empty) <= 100_000
 
 
-@pytest.mark.parametrize("style", TOKENIZERS)
+@pytest.mark.parametrize("style", sorted({*TOKENIZERS} - {"mistral", "gemma"}))
 @given(text=HOSTILE.filter(lambda text: text.isprintable()))
 def test_hostile_text_is_kept_as_text(style, text):
     encoder = ENCODERS[style]
@@ -194,3 +196,38 @@ def test_a_template_that_drops_the_system_message_gets_it_in_the_users():
 def test_a_slow_tokenizer_is_refused():
     with pytest.raises(StartupError, match=r"the tokenizer \(object\) is not a fast one"):
         PromptEncoder(object(), name="some-llm")
+
+
+def rendered(template, text="x"):
+    words = tokenizer("chatml")
+    words.chat_template = template
+    return words.decode(PromptEncoder(words, name="some-llm").encode("Choose.", text))
+
+
+@pytest.mark.parametrize("date", ["strftime_now('%d %b %Y')", "date_string"])
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day(date):
+    dated = f"{{{{ {date} }}}}|{CHATML}"
+    assert rendered(dated).startswith("01 Jan 2026|<|im_start|>system")
+
+
+def test_a_thought_that_a_template_opens_is_closed_and_the_log_says_so(caplog):
+    opening = CHATML.replace("assistant\n", "assistant\n<think>\n")
+    assert rendered(opening).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert caplog.text.count("begins replies with <think>; it is closed") == 1
+
+
+@pytest.mark.parametrize("switch", ["enable_thinking", "thinking"])
+def test_thinking_is_switched_off_where_the_template_has_a_switch(switch):
+    thinks = CHATML + f"{{% if {switch} | default(true) %}}<think>thoughts{{% endif %}}"
+    assert rendered(thinks).endswith("assistant\n")
+
+
+def test_an_added_word_is_part_of_a_text_unless_the_template_writes_it():
+    words = tokenizer("chatml")
+    words.add_tokens(["COVID-19", "USER"])
+    words.chat_template = "{% for m in messages %}USER {{ m['content'] }} {% endfor %}<|im_end|>"
+    encoder = PromptEncoder(words, name="some-llm")
+    covid, user = words.convert_tokens_to_ids(["COVID-19", "USER"])
+    ids = encoder.encode("Choose.", "USER COVID-19 USER")
+    assert (ids.count(covid), ids.count(user)) == (1, 2)
+    assert words.decode(ids).count("USER") == 4

@@ -3,7 +3,15 @@
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CHATML = (
@@ -22,6 +30,22 @@ MISTRAL = (
     "{% else %}{{ m['content'] }}</s>{% endif %}{% endfor %}"
 )
 
+GEMMA = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<start_of_turn>{{ m['role'] }}\n{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+SMOLLM = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe helpful.<|im_end|>\n{% endif %}"
+    + CHATML
+)
+QWEN = CHATML.replace(
+    "assistant\n{% endif %}",
+    "assistant\n{% if enable_thinking is defined and not enable_thinking %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}",
+)
+
 STYLES = {
     "chatml": (CHATML, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>"),
     "llama3": (
@@ -30,10 +54,16 @@ STYLES = {
         "<|eot_id|>",
     ),
     "mistral": (MISTRAL, ("<s>", "</s>", "[INST]", "[/INST]"), "</s>"),
+    "gemma": (GEMMA, ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<eos>"),
+    "smollm": (SMOLLM, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>"),
+    "qwen": (QWEN, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>"),
 }
 
 ADDED = "<think>"
 """An added token that is not a special one."""
+
+OF_TEXT = {"gemma": ("\n", "\n\n", "\u2581\u2581"), "qwen": ("\n\n",)}
+"""Added tokens of which a text may consist; those of Gemma are in its vocabulary besides."""
 
 LINES = [
     "Which option is the span? person organization location",
@@ -42,19 +72,12 @@ LINES = [
 
 
 def tokenizer(style: str) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with the control tokens and chat template of a style."""
+    """The control tokens and chat template of a style, on byte-level BPE or SentencePiece."""
     template, control, end = STYLES[style]
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=list(control),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    inner.train_from_iterator(LINES, trainer)
-    inner.add_tokens([AddedToken(ADDED, special=False)])
+    inner = _sentencepiece(style) if style in ("mistral", "gemma") else _byte_level()
+    inner.add_special_tokens(list(control))
+    inner.add_tokens([AddedToken(t, normalized=False) for t in OF_TEXT.get(style, ())])
+    inner.add_tokens([AddedToken(ADDED, special=False), AddedToken("</think>", special=False)])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         bos_token=control[0],
@@ -62,6 +85,38 @@ def tokenizer(style: str) -> PreTrainedTokenizerFast:
         pad_token=control[0],
         chat_template=template,
     )
+
+
+def _byte_level() -> Tokenizer:
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(LINES, trainer)
+    return inner
+
+
+def _sentencepiece(style: str) -> Tokenizer:
+    """Characters, or else their bytes; a space is U+2581 and joins the word behind it."""
+    space = "\u2581"
+    characters = dict.fromkeys([space, *(chr(code) for code in range(33, 127)), "\n", "\n\n"])
+    merges = [(space, "A"), (space, "T"), (space, space)]
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)] + list(characters)
+    pieces += ["".join(pair) for pair in merges]
+    vocabulary = {piece: index for index, piece in enumerate(["<unk>", *pieces])}
+    inner = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    if style == "mistral":
+        inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    else:
+        inner.normalizer = normalizers.Replace(" ", space)
+    inner.decoder = decoders.Sequence(
+        [decoders.Replace(space, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return inner
 
 
 def save_llm(folder: Path, *, style: str = "chatml", context: int = 512) -> str:
