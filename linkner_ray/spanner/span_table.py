@@ -17,7 +17,7 @@ from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.decoding import NearMissRules, ScoredSpan, choose_candidates
 
 UNCHOSEN = NearMissRules(floor=0.1, max_spans=3, certain_confidence=0.95)
-"""Rules of a checkpoint whose dev set chose none."""
+"""Rules for a checkpoint that has none."""
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -125,24 +125,19 @@ def near_miss_rules(config: RecognizeConfig, calibration: Calibration) -> NearMi
     )
 
 
-def choose_from_table(
+def choose_rows(
     spans: SpanTable, classes: Sequence[str], rules: NearMissRules
-) -> CandidateTable:
+) -> tuple[IntArray, NDArray[np.bool_]]:
     """Choose candidates sentence by sentence; a sentence without spans costs nothing.
 
     Args:
         spans: By sentence, as `Recognizer.spans` gives them.
         classes: Class names, non-entity first.
         rules: What makes a near miss.
+
+    Returns:
+        Row numbers of the candidates, and whether each is predicted.
     """
-    rows, predicted = choose_rows(spans, classes, rules)
-    return CandidateTable(spans=spans.take(rows), predicted=predicted)
-
-
-def choose_rows(
-    spans: SpanTable, classes: Sequence[str], rules: NearMissRules
-) -> tuple[IntArray, NDArray[np.bool_]]:
-    """The same as `choose_from_table`, as row numbers: which, and whether each is predicted."""
     entity = 1.0 - spans.probs[:, 0]
     best = spans.probs[:, 1:].max(axis=1, initial=0.0)
     columns = zip(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,11 @@ class SpecialIds:
     suffix: tuple[int, ...]
     pad: int
     fill: int
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Self:
+        """As `dataclasses.asdict` and JSON left them."""
+        return cls(**{**tree, "prefix": tuple(tree["prefix"]), "suffix": tuple(tree["suffix"])})
 
 
 class SubwordEncoder:

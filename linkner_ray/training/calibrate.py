@@ -11,13 +11,8 @@ from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.scores import Counts
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import Thresholds
-from linkner_ray.spanner.checkpoint import (
-    MODEL_CARD,
-    check_publishable,
-    local_checkpoint,
-    publish_checkpoint,
-    read_parts,
-)
+from linkner_ray.spanner.checkpoint import MODEL_CARD, local_checkpoint, read_parts
+from linkner_ray.spanner.publishing import check_publishable, publish_checkpoint
 from linkner_ray.training.model_card import with_calibration
 
 

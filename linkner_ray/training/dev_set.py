@@ -13,10 +13,10 @@ from linkner_ray.spanner.calibration.dev_choices import LISTED_FLOOR, Dev
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import Thresholds, choose_thresholds
-from linkner_ray.spanner.decoding import NearMissRules
+from linkner_ray.spanner.decoding import PREDICTED_ONLY
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.span_table import SpanTable, choose_from_table, concatenate
+from linkner_ray.spanner.span_table import SpanTable, choose_rows, concatenate
 
 Sentences = Sequence[LabelledSentence]
 
@@ -54,9 +54,7 @@ def look_at(model: SpanNER, sentences: Sentences) -> DevShare:
     recognizer = Recognizer(model, RecognizeConfig(device=model.device.type, dtype="float32"))
     spans = recognizer.spans([sentence.tokens for sentence in sentences], floor=LISTED_FLOOR)
     classes = model.label_set.classes
-    predicted = choose_from_table(
-        spans, classes, NearMissRules(floor=1.0, max_spans=0, certain_confidence=1.0)
-    ).spans
+    predicted = spans.take(choose_rows(spans, classes, PREDICTED_ONLY)[0])
     entities: list[list[tuple[int, int, str]]] = [[] for _ in sentences]
     for index, start, end, label in _rows(predicted):
         entities[index].append((start, end, classes[label]))

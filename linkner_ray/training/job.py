@@ -43,10 +43,10 @@ from linkner_ray.spanner.checkpoint import (
     MODEL_CARD,
     OPTIONAL_FILES,
     SELF_CHECK_FILES,
-    publish_checkpoint,
     read_json,
 )
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.publishing import publish_checkpoint
 from linkner_ray.spanner.self_check import SelfCheck, measure_bfloat16
 from linkner_ray.storage import Folder
 from linkner_ray.training.dev_set import novelty_of, thresholds_on

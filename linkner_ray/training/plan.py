@@ -7,8 +7,8 @@ from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import Corpus
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import LabelSet, load_label_set
-from linkner_ray.spanner.checkpoint import check_publishable
 from linkner_ray.spanner.pretrained import pin_encoder
+from linkner_ray.spanner.publishing import check_publishable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,10 @@ from linkner_ray.spanner.checkpoint import (
     SELF_CHECK_TENSORS,
     checkpoint_digest,
     local_checkpoint,
-    publish_checkpoint,
 )
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.publishing import publish_checkpoint
 from linkner_ray.spanner.self_check import (
     NUM_SENTENCES,
     NUM_TOKENS,

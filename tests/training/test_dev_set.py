@@ -119,7 +119,7 @@ def test_the_command_shows_what_the_checkpoint_keeps(checkpoint, corpus, capsys)
     shown = yaml.safe_load(capsys.readouterr().out)["thresholds"]
     kept = Thresholds.read(checkpoint)
     assert shown["num_predicted"] == kept.num_predicted
-    assert shown["estimates"]["entropy"]["asked"]["5"] == kept.find("asked=5%", "entropy")
+    assert shown["estimates"]["entropy"]["asked"][5] == kept.find("asked=5%", "entropy")
 
 
 def test_too_small_a_set_is_refused(checkpoint, tmp_path):

@@ -19,7 +19,7 @@ from linkner_ray.spanner.calibration.temperature import (
     apply_temperature,
     fit_temperature,
 )
-from linkner_ray.spanner.decoding import NearMissRules
+from linkner_ray.spanner.decoding import PREDICTED_ONLY
 from linkner_ray.spanner.span_table import (
     SpanTable,
     choose_rows,
@@ -32,8 +32,8 @@ LISTED_FLOOR = 1e-4
 `near_misses.FLOORS` at a temperature of 2 comes from there."""
 
 FITTED_FLOOR = 0.05
-"""Entity probability from which a dev span counts in the temperature; the many below would decide
-it alone, and no one asks how sure the model is of those."""
+"""Entity probability from which a dev span counts in the temperature; the many below it would
+decide it alone."""
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -112,8 +112,7 @@ def _calibrated(dev: Dev, temperature: float) -> Dev:
 
 def _predicted(dev: Dev, classes: Sequence[str]) -> tuple[SpanTable, IntArray]:
     """The entities that flat decoding keeps, and their gold."""
-    predicted_only = NearMissRules(floor=1.0, max_spans=0, certain_confidence=1.0)
-    rows, _ = choose_rows(dev.spans, classes, predicted_only)
+    rows, _ = choose_rows(dev.spans, classes, PREDICTED_ONLY)
     return dev.spans.take(rows), dev.gold[rows]
 
 

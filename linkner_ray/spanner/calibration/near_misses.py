@@ -18,9 +18,8 @@ MOST_SPANS = (1, 2, 3, 4, 6)
 CERTAIN_CONFIDENCES = (0.9, 0.95, 0.98, 0.99, 0.995)
 
 MAX_EXTRA_SHARE = 0.4
-"""Near misses for each predicted entity of dev that are put up with; text unlike dev has
-more, up to twice as many on CoNLL-2003's OOV set. They cost a question only from the threshold of
-routing on."""
+"""Near misses for each predicted entity of dev at most; text unlike dev has more, up to twice as
+many on CoNLL-2003's OOV set. They cost a question only from the threshold of routing on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ def choose_near_miss_rules(
         gold: Class of each span; 0 where gold has no entity there. Shape (N,).
         num_gold: Gold entities of dev, also those no span can reach.
         classes: Class names, non-entity first.
-        max_extra_share: Near misses for each predicted one that are put up with.
+        max_extra_share: Near misses for each predicted one at most.
     """
     best: tuple[tuple[float, float], NearMissRules, Worth] | None = None
     for certain in CERTAIN_CONFIDENCES:

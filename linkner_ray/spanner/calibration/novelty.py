@@ -1,8 +1,8 @@
 """What a model met in training: a name it has never seen is wrong more often than it believes.
 
-A model is as sure of an unseen name that looks like one as of a seen one, so how often it is right
-cannot be read from its probabilities alone. Whether training held the surface form can: the forms
-of the training entities and the words of the training sentences are kept as digests.
+A model is as sure of an unseen name as of a seen one, so its probabilities alone do not say how
+often it is right. It helps to know whether training held the form: the forms of the training
+entities and the words of the training sentences are kept as digests.
 
 Letters: N spans, K digests, F features.
 """
@@ -66,14 +66,10 @@ class NoveltyFeatures:
     def features(
         self, spans: Sequence[Sequence[str]], labels: Sequence[str]
     ) -> NDArray[np.float64]:
-        """How strange spans are, in the order of `FEATURES`.
-
-        Args:
-            spans: Tokens of each.
-            labels: Label each is held against.
+        """How strange spans, given as tokens, are under labels.
 
         Returns:
-            Each in [0, 1]. Shape (N, F).
+            `FEATURES` in their order, each in [0, 1]. Shape (N, F).
         """
         forms = [_form(tokens) for tokens in spans]
         seen = _contains(self.forms, forms)

@@ -1,4 +1,4 @@
-"""How far each candidate's label is to be believed, once it is known what training held.
+"""How likely each candidate's label is right, given its probability and what training held.
 
 Letters: N candidates, C classes with non-entity first, F features of novelty.
 """
@@ -17,11 +17,10 @@ MIN_OF_EACH = 25
 """Right and wrong candidates of a kind that a fit needs; fewer leave probabilities as they are."""
 
 RIDGE = 1.0
-"""Weight of the prior that pulls every slope to its neutral value: a handful of labels that are
-rare on dev must not be believed or disbelieved for good."""
+"""Weight of the prior that pulls every slope to its neutral value, for labels that are rare on
+dev."""
 
 _LIMIT = 1e-6
-_NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +55,10 @@ class Recalibration:
         )
 
     def apply(self, probs: FloatArray, label: IntArray, strangeness: FloatArray) -> FloatArray:
-        """Probabilities in which each candidate's label has what it deserves.
+        """Probabilities in which each candidate's label has its recalibrated one.
 
-        What the label gains, all other classes lose in proportion. What it loses, the other labels
-        lose in proportion, and non-entity gains it all, so the label stays ahead of the others.
+        What the label gains, all other classes lose in proportion. If it loses, the other labels
+        lose in proportion too and non-entity gains it all, so the label stays ahead of the others.
 
         Args:
             probs: Calibrated, each row sums to 1. Shape (N, C).
@@ -104,16 +103,21 @@ def fit_recalibration(
     neutral[1] = 1.0
     prior = np.full(design.shape[1], RIDGE)
     prior[0] = 0.0  # the intercept is free
-    weights = neutral.copy()
-    for _ in range(_NEWTON_STEPS):
+
+    def slope(weights: FloatArray) -> FloatArray:
+        gap: FloatArray = design.T @ (_logistic(design @ weights) - right)
+        return gap + prior * (weights - neutral)
+
+    def curvature(weights: FloatArray) -> FloatArray:
         recalibrated = _logistic(design @ weights)
-        slope = design.T @ (recalibrated - right) + prior * (weights - neutral)
         spread = recalibrated * (1.0 - recalibrated)
-        curvature = (design * spread[:, None]).T @ design + np.diag(prior)
-        step = np.linalg.solve(curvature + 1e-9 * np.eye(len(weights)), slope)
-        weights -= step
-        if np.abs(step).max() < 1e-8:
-            break
+        matrix: FloatArray = (design * spread[:, None]).T @ design
+        return matrix + np.diag(prior)
+
+    # Not at the top: workers that only recognize need no SciPy.
+    from scipy.optimize import root
+
+    weights = root(slope, neutral, jac=curvature, tol=1e-10).x  # the loss is convex
     num_features = strangeness.shape[1]
     return Recalibration(
         intercept=float(weights[0]),

@@ -29,34 +29,28 @@ class ReliabilityBin(NamedTuple):
     accuracy: float
 
 
-def reliability_bins(
-    confidence: FloatArray, correct: BoolArray, *, num_bins: int = NUM_BINS
-) -> list[ReliabilityBin]:
-    """Sort entities by confidence and cut them into bins of equally many, but for rounding.
+def reliability_bins(confidence: FloatArray, correct: BoolArray) -> list[ReliabilityBin]:
+    """Sort entities by confidence and cut them into `NUM_BINS` of equally many, but for rounding.
 
     Args:
         confidence: In [0, 1]. Shape (N,).
         correct: Whether boundaries and label are right. Shape (N,).
-        num_bins: Bins; fewer where there are fewer entities.
     """
     if not len(confidence):
         return []
     order = np.argsort(confidence, kind="stable")
     return [
         ReliabilityBin(len(rows), float(confidence[rows].mean()), float(correct[rows].mean()))
-        for rows in np.array_split(order, min(num_bins, len(order)))
+        for rows in np.array_split(order, min(NUM_BINS, len(order)))
     ]
 
 
-def expected_calibration_error(
-    confidence: FloatArray, correct: BoolArray, *, num_bins: int = NUM_BINS
-) -> float:
+def expected_calibration_error(confidence: FloatArray, correct: BoolArray) -> float:
     """Mean gap between confidence and accuracy over bins of equal mass.
 
     Args:
         confidence: In [0, 1]. Shape (N,).
         correct: Shape (N,).
-        num_bins: Bins, of equally many entities but for rounding.
 
     Returns:
         In [0, 1]; 0 for no entities.
@@ -64,7 +58,7 @@ def expected_calibration_error(
     Reference:
         Naeini et al. (2015); bins of equal mass as in Nixon et al. (2019).
     """
-    bins = reliability_bins(confidence, correct, num_bins=num_bins)
+    bins = reliability_bins(confidence, correct)
     gaps = sum(abs(one.confidence - one.accuracy) * one.size for one in bins)
     return gaps / max(1, len(confidence))
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from linkner_ray.spanner.calibration import reliability
 from linkner_ray.spanner.calibration.reliability import (
     brier_score,
     error_auroc,
@@ -12,22 +13,30 @@ CONFIDENCE = np.array([0.9, 0.6, 0.9, 0.6])
 CORRECT = np.array([True, True, True, False])
 
 
-def test_calibration_error_of_known_bins():
+def set_bins(monkeypatch, count):
+    monkeypatch.setattr(reliability, "NUM_BINS", count)
+
+
+def test_calibration_error_of_known_bins(monkeypatch):
+    set_bins(monkeypatch, 2)
     # bins of two: |0.6 - 0.5| and |0.9 - 1.0|, mean 0.1
-    assert expected_calibration_error(CONFIDENCE, CORRECT, num_bins=2) == pytest.approx(0.1)
+    assert expected_calibration_error(CONFIDENCE, CORRECT) == pytest.approx(0.1)
     # one bin: |0.75 - 0.75|
-    assert expected_calibration_error(CONFIDENCE, CORRECT, num_bins=1) == pytest.approx(0.0)
+    set_bins(monkeypatch, 1)
+    assert expected_calibration_error(CONFIDENCE, CORRECT) == pytest.approx(0.0)
 
 
-def test_bins_are_of_equal_mass_and_ordered():
-    bins = reliability_bins(CONFIDENCE, CORRECT, num_bins=2)
+def test_bins_are_of_equal_mass_and_ordered(monkeypatch):
+    set_bins(monkeypatch, 2)
+    bins = reliability_bins(CONFIDENCE, CORRECT)
     assert [one.size for one in bins] == [2, 2]
     assert [one.confidence for one in bins] == pytest.approx([0.6, 0.9])
     assert [one.accuracy for one in bins] == pytest.approx([0.5, 1.0])
 
 
-def test_bins_that_cannot_be_equal_differ_by_one():
-    bins = reliability_bins(np.linspace(0, 1, 7), np.ones(7, dtype=bool), num_bins=3)
+def test_bins_that_cannot_be_equal_differ_by_one(monkeypatch):
+    set_bins(monkeypatch, 3)
+    bins = reliability_bins(np.linspace(0, 1, 7), np.ones(7, dtype=bool))
     assert [one.size for one in bins] == [3, 2, 2]
 
 
