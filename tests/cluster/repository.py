@@ -63,5 +63,5 @@ def copy_checkout(to: Path) -> list[str]:
     names = sorted(name for name in listed.split("\0") if name and (ROOT / name).is_file())
     for name in names:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, to / name)
+        shutil.copy2(ROOT / name, to / name)
     return names

@@ -1,0 +1,97 @@
+"""README.md: every command in it runs as printed, in its order."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+import s3fs
+
+from tests.cluster.repository import ROOT, copy_checkout
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+
+INTERPRETERS = {
+    "python": "python - <<'PYTHON'\n{}PYTHON\n",
+    "sql": "python -c 'import duckdb, sys; print(duckdb.sql(sys.stdin.read()))' <<\"SQL\"\n{}SQL\n",
+}
+
+# What a user of S3 has there already.
+UPLOAD = """python - <<'PYTHON'
+import fsspec
+s3 = fsspec.filesystem("s3")
+s3.put("$WORLD/crawl/", "s3://crawl/2026-11-23/", recursive=True)
+s3.put("checkpoints/mine/", "s3://models/spanner/", recursive=True)
+PYTHON
+"""
+
+
+def script() -> str:
+    """The blocks of README.md as one script of bash, but for `make test`, which runs this."""
+    parts = ["set -eux -o pipefail\n"]
+    for match in BLOCK.finditer(README):
+        language, block = match.groups()
+        line = README.count("\n", 0, match.start()) + 1
+        if language == "text":
+            continue
+        block = re.sub(r"^make test\b.*\n", "", block, flags=re.M)
+        if "s3://" in block:
+            parts.append(UPLOAD.replace("'PYTHON'", "PYTHON"))
+        parts.append(f": README.md:{line}\n" + INTERPRETERS.get(language, "{}").format(block))
+    return "\n".join(parts)
+
+
+def test_every_block_says_what_it_is():
+    languages = {match[1] for match in BLOCK.finditer(README)}
+    assert languages == {"bash", "python", "sql", "text"}
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Processes that were started with this folder in their environment, such as those of Ray."""
+    return [
+        process
+        for process in psutil.process_iter(["environ"])
+        if (process.info["environ"] or {}).get("RAY_TMPDIR") == str(folder)
+    ]
+
+
+@pytest.mark.soak
+@pytest.mark.ray
+@pytest.mark.vllm
+@pytest.mark.usefixtures("s3")
+def test_every_command_runs_as_printed(tmp_path):
+    if not list(Path(sys.prefix).glob(".installed-*")):
+        pytest.skip("README's commands want the environment that `make setup` makes")
+    checkout = tmp_path / "checkout"
+    # Ray's sockets want a short path.
+    ray_folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    copy_checkout(checkout)
+    (checkout / ".venv").symlink_to(sys.prefix)
+    files = s3fs.S3FileSystem()
+    for bucket in ("crawl", "models", "entities"):
+        files.mkdir(bucket)
+    environment = {**os.environ, "RAY_TMPDIR": str(ray_folder), "HF_HUB_OFFLINE": "1"}
+    for name in ("RAY_ADDRESS", "PYTHONPATH"):
+        environment.pop(name, None)
+    try:
+        with (tmp_path / "printed").open("w") as printed:
+            done = subprocess.run(
+                ["bash", "-c", script()],
+                cwd=checkout,
+                env=environment,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+    finally:
+        for process in processes_of(ray_folder):
+            process.send_signal(signal.SIGKILL)
+    text = (tmp_path / "printed").read_text()
+    assert done.returncode == 0, text[-4000:]
+    assert "Traceback" not in text
