@@ -109,12 +109,7 @@ def costly_labels(flips: Mapping[str, Flips]) -> list[str]:
 
 
 def asking_advice(routed: Mapping[str, Flips], audited: Mapping[str, Flips]) -> list[str]:
-    """What the net benefit of each label says is to be done, as paragraphs of a report.
-
-    Args:
-        routed: Flips of the candidates that were asked about, by local label.
-        audited: The same of certain candidates, as if their answers had counted.
-    """
+    """What the net benefit of each label says is to be done, as paragraphs of a report."""
     costly, harmful = costly_labels(routed), harmful_labels(routed)
     lines = []
     for label in costly:

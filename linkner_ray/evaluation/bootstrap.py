@@ -24,13 +24,7 @@ _ROWS_AT_ONCE = 2**24  # weights turned into floats at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A difference of two F1 scores, and where 95 % of the draws put it.
-
-    Attributes:
-        difference: F1 of the second less that of the first, in [-1, 1].
-        low: Lower bound.
-        high: Upper bound.
-    """
+    """F1 of a second system less that of a first, and where 95 % of the draws put it."""
 
     difference: float
     low: float
@@ -61,13 +55,10 @@ class Resampler:
             row[:] = np.bincount(drawn, minlength=num_documents)
 
     def f1(self, counts: IntArray) -> FloatArray:
-        """F1 of each draw.
+        """F1 of each draw. Shape (S,).
 
         Args:
             counts: True positives, false positives, false negatives of each document. Shape (D, 3).
-
-        Returns:
-            Shape (S,).
 
         Raises:
             ValueError: If `counts` is of other documents.
@@ -90,10 +81,6 @@ class Resampler:
 
     def difference(self, first: IntArray, second: IntArray) -> Interval:
         """By how much the second system is better than the first, on the same draws.
-
-        Args:
-            first: Counts of each document, as in `f1`. Shape (D, 3).
-            second: Of the same documents. Shape (D, 3).
 
         Reference:
             Efron and Tibshirani (1993), percentile bootstrap; paired as in Koehn (2004),

@@ -20,17 +20,7 @@ _FOLDER = "predictions"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """F1 of one system of both evaluations on one set.
-
-    Attributes:
-        set_name: Of the labelled set.
-        system: "local" or "linked".
-        label: Or "all".
-        num_gold: Gold entities of the label.
-        first: Strict F1 in the first evaluation.
-        second: In the second.
-        gain: The second less the first, bootstrap over documents, the same draws for both.
-    """
+    """Strict F1 of one system in both evaluations, on one set and for one label or "all"."""
 
     set_name: str
     system: str
@@ -39,19 +29,12 @@ class Difference:
     first: float
     second: float
     gain: Interval
+    """Bootstrap over documents, the same draws for both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What came of it.
-
-    Attributes:
-        first: Folder.
-        second: Folder.
-        differences: By set, system and label.
-        only_first: Sets that the second does not have.
-        only_second: Sets that the first does not have.
-    """
+    """Two folders, their differences by set, system and label, and the sets of only one."""
 
     first: str
     second: str

@@ -34,8 +34,6 @@ READ_OFF = ("confidence", "entropy")
 
 Name = TypeVar("Name", bound=Hashable)
 
-_ORACLE_KEY = "oracle"
-
 
 def uncertainties(table: pa.Table) -> FloatArray:
     """Uncertainty of every candidate, document after document. Shape (N,)."""
@@ -46,11 +44,6 @@ def uncertainties(table: pa.Table) -> FloatArray:
 
 def read_off(table: pa.Table, name: Uncertainty, classes: Sequence[str]) -> FloatArray | None:
     """Another estimate of the same candidates, from the probabilities that they carry.
-
-    Args:
-        table: With `candidates`.
-        name: The estimate.
-        classes: `LabelSet.classes`.
 
     Returns:
         As the stage would have given it, shape (N,), document after document; None for an estimate
@@ -82,15 +75,11 @@ def thresholds_for(uncertainty: FloatArray, shares: Iterable[float]) -> dict[flo
     A share that asks nobody has a threshold above 1, one that asks all has 0. Equal uncertainties
     are asked together, so a share may come out larger than wanted.
     """
-    ordered = np.sort(uncertainty)
-    found = {}
-    for share in shares:
-        count = round(share * len(ordered))
-        if share >= 1.0:
-            found[share] = 0.0
-        else:
-            found[share] = float(ordered[len(ordered) - count]) if count else np.inf
-    return found
+    falling = np.concatenate([[np.inf], np.sort(uncertainty)[::-1]])
+    return {
+        share: 0.0 if share >= 1.0 else float(falling[round(share * len(uncertainty))])
+        for share in shares
+    }
 
 
 def routed_from(answered: pa.Table, threshold: float) -> pa.Table | None:
@@ -159,14 +148,7 @@ def shuffled(table: pa.Table, seed: int) -> pa.Table:
 def curve(
     answered: pa.Table, thresholds: Mapping[Name, float], fuse: FuseEntities, judge: Judge
 ) -> dict[Name, Point]:
-    """Scores of one system at each threshold whose answers are all known.
-
-    Args:
-        answered: Candidates with what is known of their answers.
-        thresholds: By any name, such as the share that they ask.
-        fuse: The system's fusion.
-        judge: Of the set.
-    """
+    """Scores of one system at each threshold whose answers are all known, by its name."""
     routed = {}
     # From few asked to many, so that little changes from one to the next.
     for name, threshold in sorted(thresholds.items(), key=lambda item: -item[1]):
@@ -200,7 +182,7 @@ def _oracle_answer(label: str | None, place: str) -> dict[str, object]:
         "verdict": "non_entity" if label is None else "label",
         "label": label,
         "probs": None,
-        "key": f"{_ORACLE_KEY}:{place}",
+        "key": f"oracle:{place}",
         "source": "llm",
         "prompt_tokens": None,
     }

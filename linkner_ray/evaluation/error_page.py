@@ -31,7 +31,7 @@ class Example:
         end: Character after its last.
         ours: Label in the output; the non-entity class where it has none there.
         gold: Labels of gold on the same boundaries, or what it has instead.
-        uncertainty: Of the local model, in [0, 1]; None for a span that is no candidate.
+        uncertainty: Of the local model, in [0, 1].
         source: Whose word it is.
         note: Anything else, such as gold's boundaries.
     """
@@ -74,13 +74,7 @@ class SetErrors:
 def find_errors(
     name: str, predictions: pa.Table, confusion: Mapping[tuple[str, str], int]
 ) -> SetErrors:
-    """Collect the errors of one set.
-
-    Args:
-        name: Of the set.
-        predictions: Rows of `schemas.PREDICTIONS`.
-        confusion: Of the output.
-    """
+    """Collect the errors of one set from rows of `schemas.PREDICTIONS`."""
     rows = predictions.to_pylist()
     gold = [[(one["start"], one["end"], one["label"]) for one in row["gold"]] for row in rows]
     boundary: list[Example] = []
@@ -109,12 +103,7 @@ def find_errors(
 
 
 def render_errors(sets: Sequence[SetErrors], labels: Sequence[str]) -> str:
-    """Render the errors of all sets as one HTML page.
-
-    Args:
-        sets: In the order of the report.
-        labels: Label ids in the order of their set.
-    """
+    """Render the errors of all sets as one HTML page."""
     return html_template("errors.html.j2").render(
         sets=sets, classes=(*labels, NON_ENTITY), non_entity=NON_ENTITY, listed=NUM_LISTED
     )

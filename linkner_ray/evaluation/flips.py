@@ -9,7 +9,7 @@ count twice: the wrong span was dropped and the right one found.
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -37,10 +37,7 @@ class Flips:
     def __add__(self, other: "Flips") -> "Flips":
         """Both together."""
         return Flips(
-            wrong_to_right=self.wrong_to_right + other.wrong_to_right,
-            right_to_wrong=self.right_to_wrong + other.right_to_wrong,
-            stayed_right=self.stayed_right + other.stayed_right,
-            stayed_wrong=self.stayed_wrong + other.stayed_wrong,
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         )
 
     @property
@@ -170,13 +167,7 @@ def count_flips(
 
 
 def as_if_routed(table: pa.Table, fusion: FusionConfig, classes: Sequence[str]) -> pa.Table:
-    """Documents with the entities they would have if the answers to audits counted.
-
-    Args:
-        table: Documents after the last stage.
-        fusion: Of the run.
-        classes: `LabelSet.classes`.
-    """
+    """Documents with the entities they would have if the answers to audits counted."""
     counted = [
         ["llm" if route == "audit" else route for route in row]
         for row in table["routes"].to_pylist()

@@ -19,15 +19,11 @@ overlaps; partial: any overlap, which counts half unless the boundaries are righ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchScore:
-    """Predicted entities held against gold under one kind of match.
-
-    Attributes:
-        credit: Sum over pairs, 1 or 0.5 each.
-        num_gold: Gold entities.
-        num_predicted: Predicted entities.
-    """
+    """Predicted entities held against gold under one kind of match."""
 
     credit: float
+    """Sum over pairs, 1 or 0.5 each."""
+
     num_gold: int
     num_predicted: int
 
@@ -51,15 +47,7 @@ class MatchScore:
 def match_scores(
     gold: Sequence[Collection[Entity]], predicted: Sequence[Collection[Entity]]
 ) -> dict[str, MatchScore]:
-    """Score predicted entities under each of `KINDS`.
-
-    Args:
-        gold: Gold entities of each document.
-        predicted: Predicted ones of the same documents.
-
-    Returns:
-        By kind. `strict` equals `score_entities`.
-    """
+    """Score the entities of each document under each of `KINDS`; `strict` as `score_entities`."""
     pairs = [(set(g), set(p)) for g, p in zip(gold, predicted, strict=True)]
     num_gold = sum(len(g) for g, _ in pairs)
     num_predicted = sum(len(p) for _, p in pairs)

@@ -86,13 +86,7 @@ def draw_f1(results: Sequence[SetResult]) -> Figure:
 
 
 def draw_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> Figure:
-    """Share of right entities against what the model believed, in bins of equal mass.
-
-    Args:
-        bins: Of predicted entities.
-        name: Of the set, for the title.
-        ece: Expected calibration error of the same bins, in [0, 1].
-    """
+    """Share of right entities against what the model believed, in bins of equal mass."""
     figure, axes = new_figure(5.2)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="believed = right")
     confidence = [one.confidence for one in bins]

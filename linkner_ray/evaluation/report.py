@@ -51,13 +51,7 @@ they were called."""
 
 
 def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
-    """A report as Markdown, beside its pictures.
-
-    Args:
-        results: Of each set, in order.
-        ood: What tells each set but the first from that.
-        notes: Sentences for the reader, such as what was left out.
-    """
+    """A report as Markdown, beside its pictures; notes are sentences for the reader."""
     parts = ["# Evaluation", "", summary_table(results), "", _GAIN_LEGEND, ""]
     parts += [line for note in notes for line in (note, "")]
     parts += ["![F1 of each set](plots/f1.png)", ""]

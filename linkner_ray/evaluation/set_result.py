@@ -29,8 +29,6 @@ from linkner_ray.labels import NON_ENTITY
 from linkner_ray.runs.counters import VERDICTS, count_costs
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 
-Bounds = tuple[float, float]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -68,7 +66,7 @@ class SystemScores:
 
     strict: Scores
     macro: MacroAverage
-    interval: Bounds
+    interval: tuple[float, float]
     matches: Mapping[str, MatchScore]
     matches_by_label: Mapping[str, Mapping[str, MatchScore]]
     seen: Mapping[str, Counts]

@@ -21,12 +21,7 @@ SEEN = ("seen", "other label", "unseen")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceScore:
-    """Entities of one source in the output.
-
-    Attributes:
-        num_entities: How many.
-        num_right: Those with gold's boundaries and label.
-    """
+    """Entities of one source in the output; right are those with gold's boundaries and label."""
 
     num_entities: int
     num_right: int
@@ -107,10 +102,6 @@ def by_source(
     """Precision of the entities of each source: "local", "llm", "cache".
 
     Recall has no source: nobody decided what is missing.
-
-    Args:
-        entities: Column `entities`, a row a document.
-        gold: Of the same documents.
     """
     found: Counter[str] = Counter()
     right: Counter[str] = Counter()
@@ -128,12 +119,7 @@ def by_source(
 def confusion(
     gold: Sequence[Collection[Entity]], predicted: Sequence[Collection[Entity]], none: str
 ) -> dict[tuple[str, str], int]:
-    """How often gold's label and the predicted one stand on the same boundaries.
-
-    Args:
-        gold: Gold entities of each document.
-        predicted: Predicted ones of the same documents.
-        none: What stands for no entity with these boundaries.
+    """How often gold's label and the predicted one, or `none`, stand on the same boundaries.
 
     Returns:
         By (gold label, predicted label); the pair of two nones is left out.

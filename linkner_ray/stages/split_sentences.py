@@ -53,10 +53,12 @@ class SplitSentences:
     def _split(self, text: str) -> "_Sentences":
         token_starts, token_ends = find_words(text, max_token_chars=self._max_token_chars)
         cuts = self._cuts(text)
-        for start, end in find_blobs(text):
-            read = (token_starts < start) | (token_ends > end)
+        if blobs := find_blobs(text):
+            begins, ends = np.array(blobs, dtype=np.int32).T
+            blob = np.searchsorted(begins, token_starts, side="right") - 1  # the last before it
+            read = (blob < 0) | (token_ends > ends[blob])
             token_starts, token_ends = token_starts[read], token_ends[read]
-            cuts += (start, end)
+            cuts += (*begins, *ends)
         # Tokens that begin before each cut; two equal counts enclose a stretch without tokens.
         bounds = np.unique(np.searchsorted(token_starts, np.unique(cuts), side="left"))
         return _Sentences(
