@@ -12,7 +12,7 @@ from linkner_ray.config.budget import parse_budget
 from linkner_ray.errors import ConfigError
 
 Uncertainty = Literal["confidence", "entropy", "mc_dropout", "evidential"]
-"""Estimates of `spanner.uncertainty`."""
+"""Estimates of `spanner.estimates`."""
 
 _THRESHOLD_NAME = re.compile(r"(asked|risk)=(\d+)%")
 

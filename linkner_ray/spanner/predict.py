@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from linkner_ray.config import RecognizeConfig, Uncertainty
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner.dropout import sampled_dropout
-from linkner_ray.spanner.estimates import estimate, possible_estimates, recalibrated_estimate
+from linkner_ray.spanner.estimates import (
+    estimate,
+    mc_dropout,
+    possible_estimates,
+    recalibrated_estimate,
+)
 from linkner_ray.spanner.features import Batch
 from linkner_ray.spanner.head import ProjectedTokens
 from linkner_ray.spanner.model import SpanNER
@@ -27,7 +32,6 @@ from linkner_ray.spanner.span_table import (
     near_miss_rules,
     recalibrated_probs,
 )
-from linkner_ray.spanner.uncertainty import mc_dropout
 from linkner_ray.spanner.windows import Window, batches_under_budget
 
 POOL_TOKENS = 2**18

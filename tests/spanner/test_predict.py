@@ -8,8 +8,8 @@ from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner import predict
 from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.spanner.estimates import least_confidence, predictive_entropy
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.uncertainty import least_confidence, predictive_entropy
 from tests.spanner import tiny
 from tests.spanner.candidates import candidates_of
 
