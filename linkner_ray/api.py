@@ -30,10 +30,11 @@ from linkner_ray.config.validation import validate
 from linkner_ray.config.yaml_text import Written
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends import Backend, start_backend
+from linkner_ray.llm.backends import Backend
 from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.calibration.named_threshold import resolved_routing
-from linkner_ray.stages.chain import Chain, require_finite
+from linkner_ray.stages.chain import Chain
+from linkner_ray.stages.contract import Stage
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 
 _Part = TypeVar("_Part", bound=Config)
@@ -46,9 +47,9 @@ class FoundSpan:
     Attributes:
         start: First code point in the text.
         end: Code point after the last.
-        text: What stands there.
+        text: The characters between them.
         label: Its type; of a near miss the most probable one that is not non-entity.
-        score: Probability of the label, by whoever gave it.
+        score: Probability of the label, by the model that gave it.
         uncertainty: Of the local model, in [0, 1].
     """
 
@@ -65,9 +66,9 @@ class Entity(FoundSpan):
     """An entity of a text.
 
     Attributes:
-        source: Whose word it is: "local" or "llm".
-        local_label: What the local model called it; None for a near miss.
-        llm_label: What the LLM called it, "O" for non-entity; None if it was not asked or not read.
+        source: Model that decided: "local" or "llm".
+        local_label: The local model's label; None for a near miss.
+        llm_label: The LLM's label, "O" for non-entity; None without a readable answer.
     """
 
     source: str
@@ -82,45 +83,32 @@ class LinkNER:
     several threads at once.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a config
+    def __init__(
         self,
-        recognize: RecognizeSpans,
-        *,
-        routing: RoutingConfig,
-        llm: LlmConfig,
+        chain: Chain,
+        recognize: Stage,
         backend: Backend | None,
-        fusion: FusionConfig,
-        sentences: SentencesConfig,
+        *,
+        owns_backend: bool = False,
     ) -> None:
-        """Put stages together; `from_pretrained` is how one gets them.
+        """Put stages together; `from_pretrained` is the way to make one.
 
         Args:
+            chain: The stages.
             recognize: The local model.
-            routing: What goes to the LLM.
-            llm: How it is asked.
             backend: The LLM; None to do without.
-            fusion: How both become entities.
-            sentences: How texts are split.
+            owns_backend: Whether `close` ends the backend.
         """
-        self.label_set: LabelSet = recognize.label_set
+        self.label_set: LabelSet = chain.label_set
         """Of the checkpoint."""
-        self._owned: Backend | None = None
-        routing.check_labels(self.label_set.ids)
-        self._chain = Chain(
-            label_set=self.label_set,
-            recognize=recognize.recognizer.config,
-            llm=llm,
-            has_llm=backend is not None,
-            routing=routing,
-            fusion=fusion,
-            sentences=sentences,
-        )
+        self._chain = chain
         self._steps = (
-            self._chain.split_step(),
-            self._chain.recognize_step(recognize),
-            self._chain.classify_step(backend),
-            self._chain.fuse_step(),
+            chain.split_step(),
+            chain.recognize_step(recognize),
+            chain.classify_step(backend),
+            chain.fuse_step(),
         )
+        self._owned = backend if owns_backend else None
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 - the parts of a config
@@ -138,7 +126,7 @@ class LinkNER:
         """Load a checkpoint, and start an LLM if one is given.
 
         Args:
-            folder: That training wrote, local or with a scheme.
+            folder: Folder written by training, local or with a scheme.
             llm: None for the local model alone; the part `llm` of a config, which starts what it
                 names; or a backend that runs already, which stays the caller's to close.
             asked_as: With a backend that runs: model, context and demonstrations of its questions.
@@ -154,44 +142,36 @@ class LinkNER:
             StartupError: If the checkpoint is damaged or fails its self-check, or the LLM does not
                 start.
         """
-        routes = _part(RoutingConfig, routing, "routing")
-        if routes.max_calls is not None:
-            raise ConfigError(
-                f"routing.budget = '{routes.budget}' counts the calls of a run, and here is none; "
-                "give a share, such as '5%'"
-            )
-        recognizing = _part(RecognizeConfig, recognize or {"batch_scope": "document"}, "recognize")
-        fused = _part(FusionConfig, fusion, "fusion")
-        split = _part(SentencesConfig, sentences, "sentences")
-        settings, kept = _llm_part(llm, asked_as), _part(CacheConfig, cache, "cache")
-        recognizing = recognizing.model_copy(update={"checkpoint": folder})
-        routes = resolved_routing(routes, recognizing)
-        stage = RecognizeSpans(recognizing)
         given = llm if not isinstance(llm, (LlmConfig, Mapping)) else None
-        owned = None
+        settings, kept = _llm_part(llm, asked_as), _part(CacheConfig, cache, "cache")
         if given is not None and kept.path:
             raise ConfigError("cache.path is for an LLM that is started here, not for a backend")
-        if given is None and settings.backend != "none":
-            try:
-                check_replay(settings, kept)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
-            owned = start_backend(settings, stage.label_set, kept)
+        by_document = {"batch_scope": "document"}
+        recognizing = _part(RecognizeConfig, recognize or by_document, "recognize")
+        recognizing = recognizing.model_copy(update={"checkpoint": folder})
+        routes, fused = _routing_part(routing, recognizing), _part(FusionConfig, fusion, "fusion")
+        split = _part(SentencesConfig, sentences, "sentences")
+        stage = RecognizeSpans(recognizing)
+        routes.check_labels(stage.label_set.ids)
+        chain = Chain(
+            label_set=stage.label_set,
+            recognize=recognizing,
+            llm=settings,
+            has_llm=given is not None or settings.backend != "none",
+            routing=routes,
+            fusion=fused,
+            sentences=split,
+            cache=kept,
+        )
+        if given is not None:
+            return cls(chain, stage, given)
+        owned = _start_llm(chain)
         try:
-            linkner = cls(
-                stage,
-                routing=routes,
-                llm=settings,
-                backend=owned or given,
-                fusion=fused,
-                sentences=split,
-            )
+            return cls(chain, stage, owned, owns_backend=True)
         except BaseException:
             if owned is not None:
                 owned.close()
             raise
-        linkner._owned = owned
-        return linkner
 
     def predict(self, texts: Sequence[str]) -> list[list[Entity]]:
         """Entities of each text, by position; none overlap.
@@ -220,11 +200,11 @@ class LinkNER:
         [unit] = self._chain.units_at_hand([documents])
         for step in self._steps:
             step(unit)
-        require_finite(unit)
+        unit.require_finite()
         return unit.documents
 
     def close(self) -> None:
-        """End the engine that was started here; more than once does no harm."""
+        """End the engine that was started here; a second call does nothing."""
         owned, self._owned = self._owned, None
         if owned is not None:
             owned.close()
@@ -246,11 +226,32 @@ def _part(kind: type[_Part], given: _Part | Mapping[str, Any] | None, name: str)
     return validate(kind, Written(tree=tree), "LinkNER.from_pretrained", prefix=f"{name}.")
 
 
+def _routing_part(
+    given: RoutingConfig | Mapping[str, Any] | None, recognize: RecognizeConfig
+) -> RoutingConfig:
+    """Routing with its threshold as a number."""
+    routing = _part(RoutingConfig, given, "routing")
+    if routing.max_calls is not None:
+        raise ConfigError(
+            f"routing.budget = '{routing.budget}' counts the calls of a run, and here is none; "
+            "give a share, such as '5%'"
+        )
+    return resolved_routing(routing, recognize)
+
+
+def _start_llm(chain: Chain) -> Backend | None:
+    try:
+        check_replay(chain.llm, chain.cache)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return chain.start_llm()
+
+
 def _llm_part(
     llm: LlmConfig | Mapping[str, Any] | Backend | None,
     asked_as: LlmConfig | Mapping[str, Any] | None,
 ) -> LlmConfig:
-    """How the LLM is asked; without one, as nobody is."""
+    """How the LLM is asked; backend `none` without one."""
     if isinstance(llm, (LlmConfig, Mapping)):
         if asked_as is not None:
             raise ConfigError("asked_as is for a backend that runs; put it into llm")

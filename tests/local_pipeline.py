@@ -3,10 +3,12 @@
 import pytest
 
 from linkner_ray.extract import job as extraction
-from linkner_ray.extract.pipeline import StagedDocuments, read_shards, shard_rows
+from linkner_ray.extract.documents import StagedDocuments
+from linkner_ray.extract.pipeline import read_shards, shard_rows
 from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.extract.unit_rows import rows_of, units_in
-from linkner_ray.stages.chain import Chain, write_unit
+from linkner_ray.stages.chain import Chain
+from linkner_ray.stages.write_entities import write_unit
 from tests.crawl import config_of
 
 

@@ -32,7 +32,7 @@ PLACE = {room: (layer, i) for layer, rooms in enumerate(LAYERS) for i, room in e
 KNOWS_RAY = {"extract.metrics", "extract.pipeline", "extract.ray_start", "training"}
 """Modules, or rooms, that may import Ray."""
 
-SHARED_BY_STAGES = {"contract", "words"}
+SHARED_BY_STAGES = {"contract", "unit", "words"}
 """Modules of `stages/` that its other modules may import."""
 
 

@@ -9,7 +9,7 @@ from linkner_ray.config import EvaluateConfig, RoutingConfig, Uncertainty
 from linkner_ray.errors import ContractError
 from linkner_ray.evaluation.curves import answers_of_routes, read_off, uncertainties
 from linkner_ray.evaluation.judge import FloatArray
-from linkner_ray.extract.pipeline import run_documents
+from linkner_ray.extract.documents import run_documents
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import apply_stage
 

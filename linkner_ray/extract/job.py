@@ -1,14 +1,14 @@
-"""A run of extraction: plan it, go on where it stopped, finish it, report it."""
+"""A run of extraction: it goes on where an earlier one stopped, and ends with its manifest."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from linkner_ray.config import ErrorsConfig
-from linkner_ray.errors import ContractError, StartupError
+from linkner_ray.errors import ContractError
+from linkner_ray.extract.limits import check_finite, problems_of
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.extract.progress import Progress, Show, ShowLines
@@ -17,11 +17,7 @@ from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.counters import (
     NO_COSTS,
     add_counts,
-    answers_problem,
     check_counters,
-    num_asked,
-    num_failed,
-    num_unreadable,
 )
 from linkner_ray.runs.failures import remove_leftovers
 from linkner_ray.runs.folder import RunFolder, UnitResult, json_digest
@@ -30,35 +26,31 @@ from linkner_ray.runs.manifest import FileEntry, read_all, written_files
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.shutdown import Shutdown
 from linkner_ray.schemas import SCHEMA_VERSION
-from linkner_ray.stages.chain import NOT_FINITE_COUNTER
 
 logger = logging.getLogger(__name__)
-
-FINITE_DOCUMENTS = 1000
-"""Documents after which a run no longer waits for its end to say that its model is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractionResult:
-    """What came of a run."""
+    """Result of a run."""
 
     unit_results: tuple[UnitResult, ...]
-    """Of every unit in the output, this run's and those found done."""
+    """Of every unit in the output, written by this run or before."""
 
     units_written: int
     """Units this run wrote; 0 when the output was complete before."""
 
     totals: dict[str, int]
     costs: dict[str, int]
-    """Sum of the unit results' `costs`: what the answers took in this run, which `totals` do not
-    say, since they are the same in every run."""
+    """Sum of the unit results' `costs`: what this run asked and reused. `totals` are the same in
+    every run over the same documents."""
 
     seconds: float
     has_finished: bool = False
-    """Whether this run wrote `_SUCCESS`, be it over units that were all done before."""
+    """Whether this run wrote `_SUCCESS`, even if all units were done before."""
 
     notes: tuple[str, ...] = ()
-    """Sentences for the report, such as what was not trusted of the answer cache."""
+    """Sentences for the report, such as damaged files of the answer cache."""
 
     problems: tuple[str, ...] = field(default=())
     """Error limits that were passed; a job with any exits 3."""
@@ -76,10 +68,10 @@ def extract(
 
     Args:
         plan: From `plan_extraction`.
-        previous: Run from which what is known of a text is reused; the output does not tell.
-        progress: Called with a sentence now and then.
-        show: Shown how far the run is every few seconds; default: `progress` is told as a line.
-        shutdown: Told how to end when SIGTERM comes.
+        previous: Run from which what is known of a text is reused; the output is the same.
+        progress: Called with each message.
+        show: Called with the progress every few seconds; default: a line for `progress`.
+        shutdown: Given what to do at SIGTERM.
 
     Raises:
         ConfigError: If the output folder belongs to another run or code, or another run is
@@ -114,7 +106,7 @@ def extract(
 
 
 def _stop(output: str, lock: OutputLock, unit_results: Sequence[UnitResult]) -> str:
-    """Let the output go in the middle of a run."""
+    """Release the output at SIGTERM; returns the last message."""
     lock.release()
     return (
         f"stopped by SIGTERM: {len(unit_results)} units are done and stay in {output}; the same "
@@ -132,7 +124,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     say: Callable[[str], None],
     show: Show,
 ) -> ExtractionResult:
-    """The work of `extract` by the one who holds the lock; `unit_results` grow with every unit."""
+    """The work of `extract` under the lock; `unit_results` grows with every unit."""
     config = plan.config
     run = RunFolder(config.output.path)
     run.begin(
@@ -165,7 +157,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
                 files += [FileEntry(**file) for file in unit_result.files]
                 tracker.add(unit_result)
                 lock.check()
-                check_finite(tracker.totals, config.errors, at_least=FINITE_DOCUMENTS)
+                check_finite(tracker.totals, config.errors, has_ended=False)
     if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
         raise ContractError(f"{run.url}: a unit was written twice in one run")
     if missing := [source.path for source, _ in remaining(plan, unit_results, run.url)]:
@@ -176,14 +168,14 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     unknown = [path for path in written_files(run.folder) if path not in known]
     files += read_all(run.folder, unknown)
     result = _result(plan, unit_results, done=len(done), started=started, has_finished=True)
-    check_finite(result.totals, config.errors)
+    check_finite(result.totals, config.errors, has_ended=True)
     lock.confirm()
     run.finish(unit_results, files, _manifest_header(plan, result.totals))
     return result
 
 
 def _manifest_header(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:
-    """What the manifest says besides its files; the same however often the run was interrupted."""
+    """The manifest without its files; interruptions of the run leave no trace in it."""
     named = {name: plan.fingerprint[name] for name in ("checkpoint", "prompt", "label_set")}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -230,52 +222,5 @@ def _result(
         has_finished=has_finished,
         seconds=time.perf_counter() - started,
         notes=tuple(cache_notes(plan.config.cache)),
-        problems=_problems(totals, plan.config.errors),
+        problems=problems_of(totals, plan.config.errors),
     )
-
-
-def check_finite(totals: Mapping[str, int], limits: ErrorsConfig, *, at_least: int = 0) -> None:
-    """Check that the local model computes numbers.
-
-    This is a fault of the model or of the machine, not of the input, and no reason to read on.
-
-    Args:
-        totals: Counters so far.
-        limits: `max_share` is held against the documents that were quarantined for it.
-        at_least: Documents from which on the share means something.
-
-    Raises:
-        StartupError: If it does not for too many documents.
-    """
-    documents, lost = totals.get("documents_read", 0), totals.get(NOT_FINITE_COUNTER, 0)
-    if documents >= at_least and lost > limits.max_share * documents:
-        raise StartupError(
-            f"the local model computed no number (NaN or infinity) for {lost} of {documents} "
-            f"documents, over errors.max_share = {limits.max_share:g}; set "
-            "recognize.dtype=float32 or take another checkpoint, and another output.path; with a "
-            "larger errors.max_share the same command leaves them in quarantine and goes on"
-        )
-
-
-def _problems(totals: dict[str, int], limits: ErrorsConfig) -> tuple[str, ...]:
-    problems = []
-    documents = totals["documents_read"]
-    quarantined = totals["documents_quarantined"]
-    if quarantined > limits.max_share * documents:
-        problems.append(
-            f"{quarantined} of {documents} documents are quarantined, over errors.max_share = "
-            f"{limits.max_share:g}; see `linkner failures list`"
-        )
-    files = totals["files_quarantined"]
-    if files > limits.max_failed_files:
-        problems.append(
-            f"{files} files could not be read to their end, over errors.max_failed_files = "
-            f"{limits.max_failed_files}; see `linkner failures list`"
-        )
-    answers = answers_problem(
-        num_asked(totals),
-        failed=num_failed(totals),
-        unreadable=num_unreadable(totals),
-        limit=limits.max_failed_answers_share,
-    )
-    return (*problems, *([answers] if answers else []))

@@ -1,9 +1,8 @@
 """Metrics of a run for Prometheus, through Ray's own exporter on each node.
 
 The driver counts a unit when its unit result arrives, so the counters are the sums of the report,
-and a task that Ray does again is not counted twice. Ray's endpoint shows them as
-`ray_linkner_..._total`. No value of a tag comes from a document: their number is that of statuses,
-stages and the like.
+and a task that Ray repeats is not counted twice. Ray's endpoint shows them as
+`ray_linkner_..._total`. Values of tags never come from documents, so there are few of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +31,7 @@ class Counted:
 COUNTED = (
     Counted(
         name="linkner_documents",
-        description="Documents of finished units, by what became of them.",
+        description="Documents of finished units, by status.",
         tag="status",
         of={end: f"documents_{end}" for end in ("entities", "empty", "quarantined")},
     ),
@@ -44,7 +43,7 @@ COUNTED = (
     ),
     Counted(
         name="linkner_characters",
-        description="Characters of finished units, by where they stand.",
+        description="Characters of finished units, by place.",
         tag="place",
         of={
             place: f"characters_{place}"
@@ -59,7 +58,7 @@ COUNTED = (
     ),
     Counted(
         name="linkner_routed",
-        description="Candidates with an answer, by why they were asked about.",
+        description="Candidates with an answer, by route.",
         tag="route",
         of={"llm": "routed", "audit": "audited"},
     ),
@@ -81,7 +80,7 @@ COUNTED = (
     ),
     Counted(
         name="linkner_entities",
-        description="Entities written, by whose word they are.",
+        description="Entities written, by source.",
         tag="source",
         of={source: source_counter(source) for source in SOURCES},
     ),
@@ -89,10 +88,10 @@ COUNTED = (
 
 
 class RunMetrics:
-    """The metrics of one run; to be made once Ray is up."""
+    """The metrics of one run; made once Ray is up."""
 
     def __init__(self, *, shards: int) -> None:
-        """Tell how much there is to do.
+        """Register the metrics.
 
         Args:
             shards: Shards that this run has to read.
@@ -142,5 +141,5 @@ class RunMetrics:
 
 
 def count_rebuilds() -> Callable[[], None]:
-    """What an engine's actor calls when it begins to rebuild its engine."""
+    """Called by an LLM actor when it begins to rebuild its engine."""
     return Counter("linkner_engine_rebuilds", "Engines that died and were built anew.").inc

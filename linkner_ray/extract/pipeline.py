@@ -5,8 +5,8 @@ reading tasks, encoder actors, LLM actors and writing tasks.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 
 import pyarrow as pa
@@ -15,25 +15,25 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 from ray.exceptions import RayError
 
-from linkner_ray.config import ExtractConfig, LlmConfig, OutputConfig, ResourcesConfig
+from linkner_ray.config import ExtractConfig, OutputConfig, ResourcesConfig
 from linkner_ray.config.budget import Quota
 from linkner_ray.errors import LinknerError, StartupError
 from linkner_ray.extract.metrics import RunMetrics, count_rebuilds
-from linkner_ray.extract.resources import check_resources
+from linkner_ray.extract.resources import check_resources, without_idle_gpus
 from linkner_ray.extract.unit_rows import rows_of, units_in
 from linkner_ray.labels import LabelSet
 from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.units import Source
-from linkner_ray.stages.chain import Chain, Step, require_finite, units_of, write_unit
+from linkner_ray.stages.chain import Chain, Step, units_of
 from linkner_ray.stages.reuse import ReuseDocuments
-from linkner_ray.stages.unit import Unit
+from linkner_ray.stages.write_entities import write_unit
 
 MAX_SOURCE_BLOCKS = 4096
 """Blocks of planned shards; a larger corpus puts several shards into one."""
 
 ONE_ROW_BLOCKS = 1
-"""Block size in bytes that makes each unit a block of its own, so that units spread and stream."""
+"""Block size in bytes that makes each unit a block of its own, so that units spread over actors."""
 
 _SHARD_ROW = pa.schema(
     [("source", pa.string()), ("done", pa.map_(pa.int64(), pa.int64())), ("quota", pa.string())]
@@ -63,12 +63,12 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
         LinknerError: What a stage or an actor's start raised.
     """
     chain = Chain.of(config, label_set)
-    resources = _prepare(chain, config.resources)
+    resources = prepare(chain, config.resources)
     read = partial(read_shards, config=config, plan_digest=plan_digest)
     if previous is not None:
         # Once for each machine, in memory that its workers share.
         read = partial(_read_beside, ray.put(previous), read)
-    units = _blocks_of(shard_rows(chain, todo, sources)).map_batches(
+    units = blocks_of(shard_rows(chain, todo, sources)).map_batches(
         read, batch_format="pyarrow", num_cpus=resources.read_cpus
     )
     units = add_model_steps(units, chain, resources, when_needed=previous is not None)
@@ -78,7 +78,7 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
         num_cpus=resources.write_cpus,
     )
     metrics = RunMetrics(shards=len(todo))
-    for batch in _batches(written):
+    for batch in batches_of(written):
         for content in batch["unit_result"].to_pylist():
             unit_result = UnitResult.from_record(json.loads(content))
             metrics.add(unit_result)
@@ -134,7 +134,7 @@ def read_shards(
 def _read_beside(
     previous: "ray.ObjectRef[PreviousRun]", read: Callable[..., Iterator[pa.Table]], batch: pa.Table
 ) -> Iterator[pa.Table]:
-    """Read with a run at hand that lies in the object store."""
+    """Read with an earlier run that lies in the object store."""
     yield from read(batch, previous=ray.get(previous))
 
 
@@ -227,58 +227,8 @@ def _batch_size(num_gpus: float) -> int | None:
     return 1 if num_gpus else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedDocuments:
-    """Documents at hand after all stages."""
-
-    tables: tuple[pa.Table, ...]
-    """With all stage columns, in the order given; `answers.source` says where each came from."""
-
-    seconds: dict[str, float]
-    """Seconds of each stage, summed over the tables."""
-
-    @classmethod
-    def of(cls, units: Iterable[Unit]) -> "StagedDocuments":
-        """Units that have passed all stages, in any order.
-
-        Raises:
-            StartupError: If the local model computed no number for a document.
-        """
-        ordered = sorted(units, key=lambda unit: unit.first_record)
-        seconds: dict[str, float] = {}
-        for unit in ordered:
-            require_finite(unit)
-            for stage, spent in unit.seconds.items():
-                seconds[stage] = seconds.get(stage, 0.0) + spent
-        return cls(tables=tuple(unit.documents for unit in ordered), seconds=seconds)
-
-
-def run_documents(
-    tables: Sequence[pa.Table], chain: Chain, resources: ResourcesConfig
-) -> StagedDocuments:
-    """Send tables of documents with sentences through the model stages; nothing is written.
-
-    Raises:
-        LinknerError: What a stage or an actor's start raised.
-    """
-    resources = _prepare(chain, resources)
-    units = _blocks_of(rows_of(chain.units_at_hand(tables)))
-    fused = add_model_steps(units, chain, resources).map_batches(
-        partial(_fuse, chain), batch_format="pyarrow", num_cpus=resources.write_cpus
-    )
-    return StagedDocuments.of(unit for batch in _batches(fused) for unit in units_in(batch))
-
-
-def _fuse(chain: Chain, batch: pa.Table) -> pa.Table:
-    """Units with entities; answers keep their sources."""
-    units = list(units_in(batch))
-    for unit in units:
-        unit.apply(chain.fuse())
-    return rows_of(units)
-
-
-def _prepare(chain: Chain, resources: ResourcesConfig) -> ResourcesConfig:
-    """Check that the cluster can hold what a run takes, which is returned, and set Ray Data up."""
+def prepare(chain: Chain, resources: ResourcesConfig) -> ResourcesConfig:
+    """Check that a run fits the cluster, and set Ray Data up; returns what the run takes."""
     resources = without_idle_gpus(resources, chain.llm)
     if resources.check:
         known = ray.nodes()  # type: ignore[no-untyped-call]
@@ -286,19 +236,14 @@ def _prepare(chain: Chain, resources: ResourcesConfig) -> ResourcesConfig:
         check_resources(resources, has_llm=chain.has_llm, nodes=nodes)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # It holds models against the `memory` nobody asked for, and says so every half minute.
+    # It warns every half minute that models need more than `memory`, which no actor asks for.
     context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
     context.target_max_block_size = ONE_ROW_BLOCKS
     context.wait_for_min_actors_s = int(resources.startup_timeout_s)
     return resources
 
 
-def without_idle_gpus(resources: ResourcesConfig, llm: LlmConfig) -> ResourcesConfig:
-    """What a run takes: a replay computes nothing, whatever the engine it stands for took."""
-    return resources.model_copy(update={"llm_gpus": 0.0}) if llm.backend == "replay" else resources
-
-
-def _blocks_of(rows: pa.Table) -> Dataset:
+def blocks_of(rows: pa.Table) -> Dataset:
     """A dataset of up to MAX_SOURCE_BLOCKS blocks."""
     share = -(-rows.num_rows // MAX_SOURCE_BLOCKS) or 1
     return ray.data.from_arrow(
@@ -306,7 +251,7 @@ def _blocks_of(rows: pa.Table) -> Dataset:
     )
 
 
-def _batches(dataset: Dataset) -> Iterator[pa.Table]:
+def batches_of(dataset: Dataset) -> Iterator[pa.Table]:
     """Run a dataset; an error of ours inside one of Ray's comes out as itself."""
     try:
         yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None)

@@ -1,4 +1,4 @@
-"""`linkner preview`: a few pages of any input as one HTML file, with nothing else written."""
+"""`linkner preview`: a few pages of an input with their entities, as one HTML file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from linkner_ray.spanner.checkpoint import local_checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A page, and what is on it."""
+    """The HTML page, and counts of what it shows."""
 
     html: str
     pages: int
@@ -90,7 +90,7 @@ def preview_input(
 
 
 def _evenly(tables: Sequence[pa.Table], wanted: int) -> pa.Table:
-    """The first so many documents, one of each shard in turn; then in the order of the shards."""
+    """So many documents, taken one from each shard in turn, in the order of the shards."""
     turns = sorted(
         (turn, shard) for shard, table in enumerate(tables) for turn in range(table.num_rows)
     )

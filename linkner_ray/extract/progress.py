@@ -1,4 +1,4 @@
-"""How far a run is, as values, every few seconds."""
+"""Progress of a run, every few seconds."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ LINE_INTERVAL_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How far a run is at one moment; counts are of the units this run has done."""
+    """Progress at one moment; counts are of the units that this run has done."""
 
     seconds: float
     shards: int
@@ -33,7 +33,7 @@ class Snapshot:
 
     @property
     def line(self) -> str:
-        """As a line for people."""
+        """One line of text."""
         if not self.units:
             return f"{self.seconds:.0f} s, starting actors and loading models"
         return (
@@ -44,12 +44,12 @@ class Snapshot:
 
 
 class Show(Protocol):
-    """Who is shown snapshots."""
+    """A view that is shown snapshots."""
 
     interval_s: float
 
     def __call__(self, snapshot: Snapshot, /) -> None:
-        """Show how far the run is."""
+        """Show a snapshot."""
 
 
 class ShowLines:
@@ -66,7 +66,7 @@ class ShowLines:
 
 
 class Progress:
-    """Shows snapshots at intervals, also while nothing is finished: models take their time.
+    """Shows snapshots at intervals, also before the first unit is finished.
 
     Attributes:
         totals: Counters of the units that this run has done.
@@ -102,7 +102,7 @@ class Progress:
         self._units += 1
 
     def snapshot(self) -> Snapshot:
-        """How far the run is now."""
+        """Progress now."""
         totals = self.totals
         return Snapshot(
             seconds=time.monotonic() - self._started,

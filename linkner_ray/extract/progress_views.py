@@ -1,4 +1,4 @@
-"""Progress for whoever watches: a live bar on a terminal, lines without one, events as JSON."""
+"""Views of the progress: a live bar on a terminal, lines without one, or events as JSON."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ class View(Show, Protocol):
 
 
 class LineView(ShowLines):
-    """Lines, as `ray job logs` and files are to have them."""
+    """Lines, for `ray job logs` and files."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__(self.say)
@@ -85,7 +85,7 @@ class BarView:
 
 @contextmanager
 def progress_view(write: Callable[[str], None]) -> Iterator[View]:
-    """The view that suits: by the format of logs, and by whether standard output is a terminal.
+    """The view for the format of the logs, and for a terminal or none.
 
     Args:
         write: Writes a line where there is no terminal.

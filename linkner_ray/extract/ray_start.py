@@ -23,7 +23,7 @@ def start_ray() -> None:
         return
     # "local": what an earlier head left in /tmp/ray would be connected to, dead or alive.
     address = os.environ.get("RAY_ADDRESS") or "local"
-    # One process for each core that nobody would use: ours begin with `begin_worker`.
+    # Else Ray starts a process for each core that stays unused: ours begin with `begin_worker`.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     adopt("ray")
     started = time.monotonic()
@@ -56,17 +56,17 @@ def _describe(address: str, seconds: float, error: Exception) -> str:
 
 
 def begin_worker() -> None:
-    """What each process of a run's Ray does first, where logs are text."""
+    """First call in each process of a run's Ray, where logs are text."""
     _tell_address()
     log_as_worker()
 
 
 def begin_json_worker() -> None:
-    """What each process of a run's Ray does first, where logs are JSON."""
+    """First call in each process of a run's Ray, where logs are JSON."""
     _tell_address()
     log_as_json()
 
 
 def _tell_address() -> None:
-    """Without it, parts of Ray look for any Ray on the machine and ask that."""
+    """Set RAY_ADDRESS; without it, parts of Ray connect to any Ray on the machine."""
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address

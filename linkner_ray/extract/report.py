@@ -1,4 +1,4 @@
-"""What a person is told of an extraction: the plan before it, the report and summary after it."""
+"""An extraction for its user: the plan before it, the report and the summary after it."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def describe_plan(plan: Plan) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a report says besides the run itself."""
+    """Parts of a report that do not come from the run."""
 
     title: str = "Entities"
     seconds: Mapping[str, float] | None = None
@@ -139,7 +139,7 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
 
 
 def _from_previous(costs: Mapping[str, int]) -> dict[str, str]:
-    """What an incremental run took over."""
+    """What an incremental run reused."""
     from linkner_ray.runs.previous import REUSED
 
     if REUSED not in costs:
@@ -151,7 +151,7 @@ def _from_previous(costs: Mapping[str, int]) -> dict[str, str]:
 
 
 def _beside(totals: Mapping[str, int]) -> dict[str, str]:
-    """What routing did besides, where it did."""
+    """Candidates over budget and audited ones, where there are any."""
     rows = {"over budget": totals["over_budget"], "audited": totals["audited"]}
     return {name: f"{count:,}" for name, count in rows.items() if count}
 

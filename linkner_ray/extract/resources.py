@@ -1,13 +1,18 @@
-"""Whether a run fits a cluster: the check that comes before anything is started."""
+"""The check, before anything starts, that a run fits the cluster."""
 
 import math
 from collections.abc import Mapping, Sequence
 
-from linkner_ray.config import ResourcesConfig
+from linkner_ray.config import LlmConfig, ResourcesConfig
 from linkner_ray.errors import ConfigError
 
 TOLERANCE = 1e-6
 """Of sums of fractions; Ray counts in ten-thousandths."""
+
+
+def without_idle_gpus(resources: ResourcesConfig, llm: LlmConfig) -> ResourcesConfig:
+    """What a run takes: a replay computes nothing, whatever the engine it stands for took."""
+    return resources.model_copy(update={"llm_gpus": 0.0}) if llm.backend == "replay" else resources
 
 
 def check_resources(

@@ -1,4 +1,4 @@
-"""What a person is told of an incremental run: what still holds, and what was redone and why."""
+"""An incremental run for its user: what was reused, and what was redone and why."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ _CONSEQUENCES = {
 
 
 def describe_previous(previous: PreviousRun) -> str:
-    """What of an earlier run holds under a plan, before anything starts."""
+    """Which steps of an earlier run hold under a plan; said before anything starts."""
     index = previous.index
     lines = [
         f"incremental on {previous.url}: {len(index):,} documents in {len(previous.parts):,} "

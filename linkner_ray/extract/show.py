@@ -1,4 +1,4 @@
-"""`linkner show`: one document of a run, with every question asked about it and its answer."""
+"""`linkner show`: one document of a run, with the questions asked about it and their answers."""
 
 import difflib
 import json
@@ -27,14 +27,14 @@ from linkner_ray.storage import Folder
 logger = logging.getLogger(__name__)
 
 MAX_COMPARED_IDS = 20_000
-"""Ids an unknown one is compared with, since each comparison takes microseconds."""
+"""Ids that an unknown one is compared with; a comparison takes microseconds."""
 
 SHOWN_PROBS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What `_run.json` says of a run, as far as it is needed here."""
+    """The parts of `_run.json` that are needed here."""
 
     config: Mapping[str, Any]
     label_set: LabelSet
@@ -45,7 +45,7 @@ class _Run:
     def request_asked(
         self, row: Mapping[str, Any], candidate: Mapping[str, Any], *, key: str
     ) -> Request:
-        """The request that was named `key`; if there is none any more, the nearest to it."""
+        """The request with this key; if it cannot be rendered any more, the most similar one."""
         requests = list(self._requests(row, candidate))
         return next((request for request in requests if request.key == key), requests[0])
 
@@ -56,7 +56,7 @@ class _Run:
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
-        """What chose the run's demonstrations; None also where its corpus is no longer there."""
+        """Chooses demonstrations as the run did; None also where its corpus is gone."""
         try:
             return load_demonstrations(self.llm, self.label_set)
         except (ConfigError, DataError) as error:

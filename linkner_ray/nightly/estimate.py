@@ -27,7 +27,7 @@ from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.prompts import Answer, Request, Verdict
 from linkner_ray.readers.sampling import ShardSample, draw_sample
 from linkner_ray.schemas import ASKED_ROUTES
-from linkner_ray.stages.chain import Chain, require_finite
+from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.route_spans import RouteSpans
 
@@ -198,7 +198,7 @@ def estimate_run(
         [unit] = chain.units_at_hand([sample.table])
         for step in steps:
             step(unit)
-        require_finite(unit)
+        unit.require_finite()
         seconds += unit.seconds["RecognizeSpans"]
         samples.append(replace(sample, table=unit.documents))
     sampled_words = sum(_num_words(sample.table) for sample in samples)

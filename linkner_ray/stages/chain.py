@@ -4,7 +4,7 @@
     recognize_step    RecognizeSpans, RouteSpans
     classify_step     ClassifySpans
     fuse_step         FuseEntities
-    write_unit        WriteEntities
+    write_unit        WriteEntities, in `write_entities`
 
 Extraction runs each line in processes of its own; `LinkNER`, `linkner estimate` and an evaluation
 take the same steps without the first or the last.
@@ -12,11 +12,10 @@ take the same steps without the first or the last.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from linkner_ray.config import (
     CacheConfig,
@@ -24,18 +23,15 @@ from linkner_ray.config import (
     ExtractConfig,
     FusionConfig,
     LlmConfig,
-    OutputConfig,
     RecognizeConfig,
     RoutingConfig,
     SentencesConfig,
 )
 from linkner_ray.config.budget import Quota
-from linkner_ray.errors import ContractError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.readers import read_units
-from linkner_ray.runs.counters import count_costs, count_unit
-from linkner_ray.runs.folder import RunFolder, UnitResult
+from linkner_ray.runs.counters import count_costs
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
@@ -47,12 +43,6 @@ from linkner_ray.stages.reuse import ReuseDocuments
 from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.stages.split_sentences import SplitSentences
 from linkner_ray.stages.unit import Unit
-from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
-
-NOT_FINITE = "not_finite"
-"""Reason of documents in quarantine for which the local model computes NaN or an infinity."""
-
-NOT_FINITE_COUNTER = f"quarantine_{NOT_FINITE}"
 
 Step = Callable[[Unit], None]
 """Stages that follow each other in one process; a step changes the unit it is given."""
@@ -60,7 +50,7 @@ Step = Callable[[Unit], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """The stages between reading and writing, as one config wants them."""
+    """The stages of a config, from splitting to fusion."""
 
     label_set: LabelSet
     """Of the checkpoint."""
@@ -102,8 +92,8 @@ class Chain:
         ]
 
     def units_at_hand(self, tables: Sequence[pa.Table]) -> list[Unit]:
-        """A unit for each table of documents that no shard was read for, numbered in order."""
-        # They have no size: a document counts as one byte.
+        """A unit for each table of documents that comes from no shard, numbered in order."""
+        # A table has no size in bytes: a document counts as one.
         quotas = self.quotas([table.num_rows for table in tables])
         return [
             Unit(
@@ -160,11 +150,11 @@ class Chain:
         return FuseEntities(self.fusion, self.label_set.classes)
 
     def recognize_step(self, recognize: Stage) -> Step:
-        """Recognition and Detection; documents that the model has no numbers for are rejected."""
+        """Recognition and Detection; documents without finite numbers go into quarantine."""
 
         def step(unit: Unit) -> None:
             unit.apply(recognize)
-            _reject_not_finite(unit)
+            unit.reject_not_finite()
             unit.apply(self.route(unit.max_asked))
 
         return step
@@ -175,7 +165,7 @@ class Chain:
         return lambda unit: unit.apply(classify)
 
     def fuse_step(self) -> Step:
-        """Fusion; what it took is noted, and every answer counts as the LLM's from here on."""
+        """Fusion; the costs of the unit are counted first, then sources are normalised."""
         fuse = self.fuse()
 
         def step(unit: Unit) -> None:
@@ -193,31 +183,6 @@ class Chain:
         for stage in (alone.route(), alone.classify(None), alone.fuse()):
             table = apply_stage(stage, table)
         return table
-
-
-def _reject_not_finite(unit: Unit) -> None:
-    is_missing = pc.is_null(unit.documents["candidates"].combine_chunks())
-    if pc.any(is_missing).as_py():
-        unit.reject(
-            is_missing,
-            reason=NOT_FINITE,
-            detail="the local model computes no number (NaN or infinity) for one of its spans",
-        )
-
-
-def require_finite(unit: Unit) -> None:
-    """Check that the local model had numbers for all documents, where none may be missing.
-
-    Raises:
-        StartupError: If it had not; names a document.
-    """
-    if unit.quarantine.num_rows:
-        raise StartupError(
-            f"the local model computes no number (NaN or infinity) for "
-            f"{unit.quarantine.num_rows} documents, such as "
-            f"'{unit.quarantine['doc_id'][0].as_py()}'; set recognize.dtype=float32, or take "
-            "another checkpoint"
-        )
 
 
 def units_of(  # noqa: PLR0913 - what a run says to its readers
@@ -268,44 +233,3 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
         unit.apply(split)
         yield unit
         began, started = time.time(), time.perf_counter()
-
-
-def write_unit(unit: Unit, output: OutputConfig) -> UnitResult:
-    """The files of a unit that has passed all stages.
-
-    Raises:
-        ContractError: If its records are not all accounted for.
-    """
-    with unit.timed("WriteEntities"):
-        found = unit.documents.num_rows + unit.quarantine.num_rows + sum(unit.skipped.values())
-        if found != unit.num_records:
-            raise ContractError(
-                f"unit {unit.name} of {unit.source}: {unit.num_records} records in, {found} "
-                "accounted for"
-            )
-        entities = WriteEntities(keep_text=output.keep_text)(unit.documents)
-        counts = count_unit(
-            unit.documents, output=entities, quarantine=unit.quarantine, skipped=unit.skipped
-        )
-        result = UnitResult(
-            unit=unit.name,
-            source=unit.source,
-            first_record=unit.first_record,
-            num_records=unit.num_records,
-            is_last=unit.is_last,
-            counts=counts,
-        )
-        files = RunFolder(output.path).commit(
-            result,
-            entities=entities,
-            quarantine=unit.quarantine,
-            candidates=candidates_rows(unit.documents) if output.keep_candidates else None,
-        )
-    return replace(
-        result,
-        seconds=unit.seconds,
-        began=unit.began,
-        workers=unit.workers,
-        costs=unit.costs,
-        files=[asdict(file) for file in files],
-    )

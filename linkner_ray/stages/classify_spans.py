@@ -41,7 +41,7 @@ class ClassifySpans:
         """Take the backend and prepare what all questions share.
 
         Args:
-            backend: Who answers; None for a run without an LLM, where every route is local.
+            backend: The LLM; None for a run without one, where every route is local.
             label_set: Labels on offer.
             config: Model and revision by which requests are named, and the size of the context.
             demonstrations: Chooses solved questions to show; None to show none.
@@ -59,7 +59,7 @@ class ClassifySpans:
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add `answers`, aligned with `candidates`; null where nobody is asked.
+        """Add `answers`, aligned with `candidates`; null where no question was asked.
 
         Raises:
             BackendError: If the backend cannot answer any more.

@@ -1,4 +1,4 @@
-"""Demonstrations as a run wants them: a corpus read, its sentences embedded where need be."""
+"""Demonstrations of a run: its corpus is read, and embedded if the nearest ones are wanted."""
 
 import hashlib
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def load_demonstrations(config: LlmConfig, label_set: LabelSet) -> Demonstration
 
 
 def fixed_demonstrations(config: LlmConfig, label_set: LabelSet) -> tuple[Demonstration, ...]:
-    """What nearly all questions of a run are shown; reads the corpus, and loads no encoder.
+    """Demonstrations that nearly all questions of a run share; no encoder is loaded for them.
 
     Raises:
         ConfigError: If the corpus cannot be read.
@@ -80,7 +80,7 @@ def fixed_demonstrations(config: LlmConfig, label_set: LabelSet) -> tuple[Demons
         if demonstrations is not None:
             return demonstrations.choose([""])[0].fixed
     if config.demonstrations.kind == "nearest":
-        _read_sentences(config, label_set)  # a corpus at fault is to be found before the start
+        _read_sentences(config, label_set)  # an error in the corpus must show before the start
     return ()
 
 

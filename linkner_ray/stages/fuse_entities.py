@@ -19,10 +19,10 @@ _ANSWER_FIELDS = ("verdict", "label", "probs", "source")
 
 PROB_FLOOR = 1e-6
 """Least probability of a class in a product: one model alone cannot rule a class out, and an
-endpoint that lists only its likeliest symbols says nothing of the others."""
+endpoint lists only its most probable symbols."""
 
 DECIDED_ROUTES = ("local", "audit")
-"""Routes of candidates that were certain, so that nothing asked about displaces them."""
+"""Routes of certain candidates; a candidate that was asked about never displaces one."""
 
 
 class _Judged(NamedTuple):
@@ -51,7 +51,7 @@ class _Fused:
     source: str
 
     def ranked(self) -> RankedSpan:
-        """Itself among rivals: certain local entities first, then by score."""
+        """Its rank among overlapping spans: certain local entities first, then by score."""
         certain = self.judged.route in DECIDED_ROUTES
         return RankedSpan(
             self.judged.start, self.judged.end, self.label, (float(certain), self.score)
@@ -61,16 +61,17 @@ class _Fused:
 class FuseEntities:
     """`text, candidates, routes, answers -> entities`: the final word on each candidate.
 
-    Only route llm gives the LLM a say. On every other route a predicted candidate keeps its label
-    and a near miss never enters; so it is too where no answer came or none could be read. What
-    an answer does is the strategy's affair:
+    Only route `llm` lets the LLM decide. On every other route, and where an answer is missing or
+    unreadable, a predicted candidate keeps its label and a near miss is left out. The strategy says
+    what a readable answer does:
 
     - `override`: the LLM's label; non-entity drops the span.
     - `product`: the class of the highest p_local^(1 - weight) * p_llm^weight, which can be
       non-entity though the LLM named a label, and a label though it said non-entity.
 
-    Under both, a near miss enters only if the LLM named a label. What then overlaps within a
-    document is resolved by `keep_flat`: first what was certain and not asked, then by score.
+    Under both, a near miss becomes an entity only if the LLM named a label. `keep_flat` then
+    resolves overlaps within a document: certain candidates that were not asked about come first,
+    the others by score.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "candidates", "routes", "answers")
@@ -94,7 +95,7 @@ class FuseEntities:
 
         Raises:
             ContractError: If the columns do not align, a span lies outside its text, or a verdict
-                or label is none of the known.
+                or label is unknown.
         """
         rows: list[tuple[Any, ...]] = []
         lengths = []
@@ -128,7 +129,7 @@ class FuseEntities:
         return _Fused(judged, self.classes[best], score, str(judged.answer_source))
 
     def _local(self, judged: _Judged) -> _Fused | None:
-        """The local model's word, which a near miss does not have."""
+        """The entity by the local model alone; None for a near miss."""
         if judged.kind == "near_miss":
             return None
         score = judged.local_probs[self._class(judged.local_label)]
@@ -218,7 +219,7 @@ def _flat_fields(lists: pa.ListArray, names: Sequence[str]) -> list[list[Any]]:
 
 
 def _llm_label(judged: _Judged) -> str | None:
-    """What the LLM said, where it had a say."""
+    """The LLM's label, where the LLM decides."""
     if judged.route != "llm":
         return None
     return NON_ENTITY if judged.verdict == "non_entity" else judged.llm_label

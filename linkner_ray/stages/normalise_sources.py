@@ -1,4 +1,4 @@
-"""What is written must not depend on when a question was asked."""
+"""Sources of answers as they are written, whether or not this run asked the question."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,10 +10,10 @@ KEPT_SOURCES = ("cache", "previous")
 
 
 def normalise_sources(table: pa.Table) -> pa.Table:
-    """Say `llm` of every answer, also of those from the answer cache or from a previous run.
+    """Set the source of every answer to `llm`, also of those from the answer cache or another run.
 
-    Until here `answers.source` tells what was asked in this run from what was not, and it is
-    counted. A file says whose word an answer is, and that is the LLM's either way; so a second run
+    Before this, `answers.source` tells which questions this run asked, for its counters. In a file
+    the source names the model that answered, which is the LLM in each case, so that a second run
     over the same documents writes the same bytes.
     """
     answers = table["answers"].combine_chunks()

@@ -1,4 +1,4 @@
-"""The local model, loaded when the first document comes that needs it; often none does."""
+"""The local model, loaded when the first document needs it."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -11,7 +11,7 @@ from linkner_ray.stages.contract import Stage
 class RecognizeWhenNeeded:
     """`text`, `sentences` -> `candidates`, by a stage that is made when it is first called.
 
-    An incremental run takes most candidates over. Where it takes all of them, no encoder is loaded.
+    An incremental run reuses most candidates; where it reuses all of them, no encoder is loaded.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "sentences")

@@ -1,4 +1,4 @@
-"""What another run knows of a text is reused, so that it need not be found out again."""
+"""Reuse of the sentences, candidates and answers of an earlier run."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ from linkner_ray.runs.row_index import Place, document_digest
 from linkner_ray.schemas import STAGE_COLUMNS, list_offsets, make_lists, offsets_of
 
 _CACHED_FILES = 4
-"""Tables of candidates at hand at once, megabytes each; a unit reads each file once."""
+"""Tables of candidates kept in memory, megabytes each; a unit reads each file once."""
 
 _CACHED_DIGESTS = 1024
-"""Columns of digests at hand at once: documents of a unit may come from many files in turn."""
+"""Columns of digests kept in memory: documents of a unit may come from many files in turn."""
 
 _COLUMN_OF = {"sentences": "sentences", "candidates": "candidates", "known_answers": "answers"}
 """Columns that are added, and those of the earlier run that they come from."""
 
 
 class ReuseDocuments:
-    """`text -> sentences, candidates, known_answers`: of another run, null where it knows none.
+    """`text -> sentences, candidates, known_answers`: of an earlier run; null for a new text.
 
-    A document is known by the digest of its text, whatever its id, row or shard. Later stages do
-    the rows that are null. Where a step before the candidates changed, only answers are reused:
-    the same question may come up again. An answer that failed is asked for again.
+    A document is found by the digest of its text, whatever its id, row or shard. Later stages fill
+    the nulls. Where a step before the candidates changed, only answers are reused, since the same
+    question may be asked again. A failed answer is not reused.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text",)
@@ -109,7 +109,7 @@ class ReuseDocuments:
 
 
 def _with_answer(answers: pa.ListArray) -> pa.ListArray:
-    """Lists without the candidates that were not asked about, or got no answer."""
+    """Answers without those that are null or failed."""
     flat = answers.flatten()
     is_kept = pc.fill_null(pc.not_equal(flat.field("verdict"), "failed"), fill_value=False)
     kept = is_kept.to_numpy(zero_copy_only=False)

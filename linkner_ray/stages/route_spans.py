@@ -1,4 +1,4 @@
-"""Detection: which candidates are uncertain enough to be worth a question."""
+"""Detection: which candidates are uncertain enough for a question to the LLM."""
 
 import hashlib
 from typing import ClassVar
@@ -17,14 +17,14 @@ _LOCAL, _LLM, _AUDIT, _OVER_BUDGET = range(len(ROUTES))
 
 
 class RouteSpans:
-    """`doc_id, candidates -> routes`: the uncertain go to the LLM, the rest stays local.
+    """`doc_id, candidates -> routes`: uncertain candidates go to the LLM, the others stay local.
 
-    A candidate, predicted or near miss, is worth a question from the threshold up, unless config
-    leaves out its kind or its label. A budget is spent on the most uncertain of a unit first, the
-    earlier one where two are equal; what it does not reach is `over_budget`. A seeded share of the
-    certain predicted candidates is audited, and is taken from the budget first, so that a tight
-    budget does not end the measuring. All this depends on the unit's documents alone. Gold labels
-    never reach a stage.
+    A candidate, predicted or near miss, is asked about from the threshold up, unless config
+    excludes its kind or its label. A budget goes to the most uncertain candidates of a unit first,
+    to the earlier of two that are equal; the rest is `over_budget`. A seeded share of the certain
+    predicted candidates is audited; audits are taken from the budget first, so that a tight budget
+    does not end the measurement. Routes depend on the unit's documents alone; gold labels never
+    reach a stage.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("doc_id", "candidates")
@@ -94,7 +94,7 @@ class RouteSpans:
     def _audited(
         self, candidates: pa.StructArray, doc_ids: pa.Array, certain: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Those of the given candidates whose hash falls into the share, the lowest first."""
+        """The certain candidates whose hash lies below the share, the lowest first."""
         if not self.config.audit_share:
             return certain[:0]
         chosen = candidates.take(pa.array(certain))
@@ -128,6 +128,6 @@ def _mask(column: pa.BooleanArray) -> NDArray[np.bool_]:
 
 
 def _seeded_hash(seed: int, doc_id: str, start: int, end: int) -> float:
-    """A number in [0, 1) that a span draws, the same in whatever unit, batch or run it stands."""
+    """A number in [0, 1) that follows from the seed and the span alone."""
     content = f"{seed}\0{doc_id}\0{start}\0{end}".encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=6).digest()) / 2**48

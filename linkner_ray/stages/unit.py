@@ -12,13 +12,17 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkner_ray.errors import StartupError
 from linkner_ray.schemas import QUARANTINE
 from linkner_ray.stages.contract import Stage, apply_stage
+
+NOT_FINITE = "not_finite"
+"""Reason of documents in quarantine for which the local model computes NaN or an infinity."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Unit:
-    """A part of a shard: its documents so far, and what is known about it beside them."""
+    """A part of a shard: its documents with the columns so far, its counters and its times."""
 
     documents: pa.Table
     """With the columns of the stages that it has passed."""
@@ -66,30 +70,38 @@ class Unit:
         self.began[stage], self.seconds[stage] = began, seconds
         self.workers[stage] = _worker_number(os.getpid())
 
-    def reject(self, is_rejected: pa.BooleanArray, *, reason: str, detail: str) -> None:
-        """Move documents into quarantine.
-
-        Args:
-            is_rejected: Whether a document goes, for each of them.
-            reason: A short word to count by.
-            detail: A sentence for people.
-        """
-        rejected = self.documents.filter(is_rejected)
-        self.documents = self.documents.filter(pc.invert(is_rejected))
+    def reject_not_finite(self) -> None:
+        """Move documents whose candidates are null into quarantine."""
+        is_broken = pc.is_null(self.documents["candidates"].combine_chunks())
+        if not pc.any(is_broken).as_py():
+            return
+        broken = self.documents.filter(is_broken).select(["doc_id", "text"]).to_pylist()
+        self.documents = self.documents.filter(pc.invert(is_broken))
         rows = [
             {
                 "path": self.source,
-                "doc_id": doc_id,
-                "reason": reason,
-                "detail": detail,
-                "num_chars": len(text),
+                "doc_id": row["doc_id"],
+                "reason": NOT_FINITE,
+                "detail": "the local model computes NaN or an infinity for one of its spans",
+                "num_chars": len(row["text"]),
             }
-            for doc_id, text in zip(
-                rejected["doc_id"].to_pylist(), rejected["text"].to_pylist(), strict=True
-            )
+            for row in broken
         ]
         added = pa.Table.from_pylist(rows, schema=QUARANTINE)
         self.quarantine = pa.concat_tables([self.quarantine, added])
+
+    def require_finite(self) -> None:
+        """Check that no document was rejected, where there is no quarantine to put it into.
+
+        Raises:
+            StartupError: If one was; names it.
+        """
+        if self.quarantine.num_rows:
+            raise StartupError(
+                f"the local model computes NaN or an infinity for {self.quarantine.num_rows} "
+                f"documents, such as '{self.quarantine['doc_id'][0].as_py()}'; set "
+                "recognize.dtype=float32, or take another checkpoint"
+            )
 
 
 @lru_cache(maxsize=1)

@@ -1,17 +1,22 @@
 """The last table becomes the rows that are written.
 
 Here the rule "stages add columns" ends: the output has its own columns, one row for each document
-in the same order. Where the rows go is not known here.
+in the same order.
 """
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkner_ray.config import OutputConfig
 from linkner_ray.errors import ContractError
+from linkner_ray.runs.counters import count_unit
+from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.runs.row_index import document_digest
 from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT, require_columns
+from linkner_ray.stages.unit import Unit
 
 
 def output_schema(*, keep_text: bool) -> pa.Schema:
@@ -57,6 +62,47 @@ class WriteEntities:
             "text": table["text"],
         }
         return _conform({name: columns[name] for name in self.schema.names}, self.schema)
+
+
+def write_unit(unit: Unit, output: OutputConfig) -> UnitResult:
+    """Write the files of a unit that has passed all other stages.
+
+    Raises:
+        ContractError: If its records are not all accounted for.
+    """
+    with unit.timed("WriteEntities"):
+        found = unit.documents.num_rows + unit.quarantine.num_rows + sum(unit.skipped.values())
+        if found != unit.num_records:
+            raise ContractError(
+                f"unit {unit.name} of {unit.source}: {unit.num_records} records in, {found} "
+                "accounted for"
+            )
+        entities = WriteEntities(keep_text=output.keep_text)(unit.documents)
+        counts = count_unit(
+            unit.documents, output=entities, quarantine=unit.quarantine, skipped=unit.skipped
+        )
+        result = UnitResult(
+            unit=unit.name,
+            source=unit.source,
+            first_record=unit.first_record,
+            num_records=unit.num_records,
+            is_last=unit.is_last,
+            counts=counts,
+        )
+        files = RunFolder(output.path).commit(
+            result,
+            entities=entities,
+            quarantine=unit.quarantine,
+            candidates=candidates_rows(unit.documents) if output.keep_candidates else None,
+        )
+    return replace(
+        result,
+        seconds=unit.seconds,
+        began=unit.began,
+        workers=unit.workers,
+        costs=unit.costs,
+        files=[asdict(file) for file in files],
+    )
 
 
 def candidates_rows(table: pa.Table) -> pa.Table:

@@ -4,7 +4,7 @@ import pytest
 
 from linkner_ray.api import LinkNER
 from linkner_ray.errors import StartupError
-from linkner_ray.extract import job
+from linkner_ray.extract import job, limits
 from linkner_ray.extract.plan import plan_extraction
 from tests.crawl import config_of, overrides, write_parquet
 from tests.local_pipeline import run_here
@@ -47,7 +47,7 @@ def test_over_the_limit_a_run_ends_with_4_and_goes_on_under_another(run, tmp_pat
 
 
 def test_a_run_does_not_wait_for_its_end_to_say_so(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "FINITE_DOCUMENTS", 2)
+    monkeypatch.setattr(limits, "FINITE_DOCUMENTS", 2)
     with pytest.raises(StartupError, match="for 1 of 2 documents"):
         run("errors.max_share=0.19")
     assert len(list((tmp_path / "out" / "entities").iterdir())) == 2

@@ -3,7 +3,8 @@
 import pytest
 
 from linkner_ray.config import ExtractConfig, LlmConfig, ResourcesConfig
-from linkner_ray.extract.pipeline import add_model_steps, without_idle_gpus
+from linkner_ray.extract.pipeline import add_model_steps
+from linkner_ray.extract.resources import without_idle_gpus
 from linkner_ray.stages.chain import Chain
 from tests.spanner.tiny import LABELS
 

@@ -12,7 +12,8 @@ from tests.test_layers import imported_modules, imports
 
 CARRYING = {
     "config", "errors", "fault_injection", "storage", "runs.code_version", "runs.finished",
-    "runs.fingerprint", "runs.manifest", "runs.packed_counts", "runs.previous", "runs.row_index",
+    "runs.fingerprint", "runs.manifest", "runs.packed_counts", "runs.part_cache",
+    "runs.previous", "runs.row_index",
 }  # fmt: skip
 """What a worker's steps import besides, and what decides no byte of a unit: where bytes go, how
 errors are told, what an earlier run left, and the config, whose values are in the plan."""

@@ -15,8 +15,9 @@ from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.prompts import Verdict
 from linkner_ray.readers import list_sources
 from linkner_ray.runs.counters import check_counters
-from linkner_ray.stages.chain import Chain, require_finite, units_of, write_unit
+from linkner_ray.stages.chain import Chain, units_of
 from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.write_entities import write_unit
 from tests.crawl import config_of, files_of, overrides, text_of, write_crawl, write_parquet
 from tests.fakes import ScriptedBackend
 from tests.spanner import tiny
@@ -163,7 +164,7 @@ def test_a_document_that_the_model_has_no_number_for_is_quarantined_and_counted(
         "p0", "p2", "p3",
     ]  # fmt: skip
     with pytest.raises(StartupError, match="for 1 documents, such as 'p1'"):
-        require_finite(unit)
+        unit.require_finite()
 
 
 def moody(seed):

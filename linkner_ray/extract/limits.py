@@ -1,0 +1,60 @@
+"""The limits of `errors`, compared with the counters of a run."""
+
+from collections.abc import Mapping
+
+from linkner_ray.config import ErrorsConfig
+from linkner_ray.errors import StartupError
+from linkner_ray.runs.counters import answers_problem, num_asked, num_failed, num_unreadable
+from linkner_ray.stages.unit import NOT_FINITE
+
+FINITE_DOCUMENTS = 1000
+"""Documents from which on a share of broken ones stops a run before its end."""
+
+
+def check_finite(totals: Mapping[str, int], limits: ErrorsConfig, *, has_ended: bool) -> None:
+    """Check that the local model computes numbers.
+
+    If it does not, the model or the machine is at fault, not the input, and the run need not go on.
+
+    Args:
+        totals: Counters so far.
+        limits: `max_share` is held against the documents that were quarantined for it.
+        has_ended: Whether these are all documents of the run; a share of few does not count before.
+
+    Raises:
+        StartupError: If it does not for too many documents.
+    """
+    documents, lost = totals.get("documents_read", 0), totals.get(f"quarantine_{NOT_FINITE}", 0)
+    is_enough = has_ended or documents >= FINITE_DOCUMENTS
+    if is_enough and lost > limits.max_share * documents:
+        raise StartupError(
+            f"the local model computed no number (NaN or infinity) for {lost} of {documents} "
+            f"documents, over errors.max_share = {limits.max_share:g}; set "
+            "recognize.dtype=float32 or take another checkpoint, and another output.path; with a "
+            "larger errors.max_share the same command leaves them in quarantine and goes on"
+        )
+
+
+def problems_of(totals: Mapping[str, int], limits: ErrorsConfig) -> tuple[str, ...]:
+    """A sentence for each limit that a finished run has passed."""
+    problems = []
+    documents = totals["documents_read"]
+    quarantined = totals["documents_quarantined"]
+    if quarantined > limits.max_share * documents:
+        problems.append(
+            f"{quarantined} of {documents} documents are quarantined, over errors.max_share = "
+            f"{limits.max_share:g}; see `linkner failures list`"
+        )
+    files = totals["files_quarantined"]
+    if files > limits.max_failed_files:
+        problems.append(
+            f"{files} files could not be read to their end, over errors.max_failed_files = "
+            f"{limits.max_failed_files}; see `linkner failures list`"
+        )
+    answers = answers_problem(
+        num_asked(totals),
+        failed=num_failed(totals),
+        unreadable=num_unreadable(totals),
+        limit=limits.max_failed_answers_share,
+    )
+    return (*problems, *([answers] if answers else []))
