@@ -5,9 +5,9 @@
 Real runs of `jobs/extract.py` on a Ray of two nodes, with a small random model and an endpoint
 whose answers follow from the question alone; local and on S3 (moto). Each run loses one process to
 SIGKILL: the driver, an encoder actor, an LLM actor or the raylet of the second node at a random
-moment, or whoever passes one of the named points of `linkner_ray.fault_injection`, in half of these
-the driver with it. A run that did not end well is started again with the same command. Then every
-file of the output is compared with that of a run that was left alone.
+moment, or the process that passes one of the named points of `linkner_ray.fault_injection`, in half
+of these the driver with it. A run that did not end well is started again with the same command.
+Then every file of the output is compared with that of a run that was left alone.
 """
 
 import argparse

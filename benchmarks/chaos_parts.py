@@ -102,7 +102,7 @@ class HashedLlm:
             def do_POST(self) -> None:
                 try:
                     body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                except json.JSONDecodeError:  # whoever asked was killed while asking
+                except json.JSONDecodeError:  # the client was killed while asking
                     self.close_connection = True
                     return
                 time.sleep(delay_s)
@@ -119,7 +119,7 @@ class HashedLlm:
             def handle(self) -> None:
                 try:
                     super().handle()
-                except ConnectionError:  # whoever asked was killed
+                except ConnectionError:  # the client was killed
                     self.close_connection = True
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

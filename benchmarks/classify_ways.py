@@ -3,7 +3,7 @@
     python -m benchmarks.classify_ways stage FOLDER
 
 An engine cannot share a process with another, nor two cores. What to do is in `FOLDER/work`, and
-what came of it is written to `FOLDER/result`.
+its result is written to `FOLDER/result`.
 """
 
 import argparse

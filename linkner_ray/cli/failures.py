@@ -86,7 +86,7 @@ def requeue_failures(
     reason: Reasons = None,
     file: Files = None,
     drop_gone: Annotated[
-        bool, typer.Option("--drop-gone", help="Drop what came of shards that are gone, too.")
+        bool, typer.Option("--drop-gone", help="Drop the output of shards that are gone, too.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
@@ -210,7 +210,7 @@ def _line(shard: "FailedShard", *, is_left: bool) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(shard.reasons.items()))
     done = f"{len(shard.units):,} units to do again"
     if is_left:
-        done = "left as it is; --drop-gone drops what came of it"
+        done = "left as it is; --drop-gone drops its output"
     elif shard.state == "gone":
         done = f"{len(shard.units):,} units dropped"
     return f"{make_visible(shard.path, one_line=True)}: {shard.state}; {reasons}; {done}"

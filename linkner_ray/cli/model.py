@@ -97,7 +97,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     from linkner_ray.config import EvaluateConfig, LoggingConfig
     from linkner_ray.config.loading import load_config
 
-    # Without a config there is nobody to ask until an override says who.
+    # Without a config there is no LLM until an override names one.
     options = [] if config else ["llm.backend=none"]
     options += [f"recognize.checkpoint={json.dumps(checkpoint)}"] if checkpoint else []
     options += [f"sets={json.dumps(sets)}"] if sets else []

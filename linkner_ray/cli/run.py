@@ -70,7 +70,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 
 def _extract(plan: "Plan", previous: "PreviousRun | None", *, explain: bool) -> None:
-    """Run a plan, and tell what came of it."""
+    """Run a plan and report it."""
     from linkner_ray.extract.job import extract as run_extraction
     from linkner_ray.extract.progress_views import progress_view
     from linkner_ray.extract.ray_start import start_ray

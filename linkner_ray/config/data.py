@@ -63,8 +63,8 @@ class OutputConfig(Config):
     """Write `candidates/`: sentences, candidates, routes and answers, for `linkner show`."""
 
     lock_timeout_s: Annotated[float, Decides(None)] = Field(60.0, gt=0)
-    """The run holds its output alone and shows six times in this many seconds that it lives; once
-    silent for as long, another machine may take the output over."""
+    """Seconds without a heartbeat after which another run may take the output over; a run that
+    lives shows six in that time."""
 
 
 class AnswerErrorsConfig(Config):
@@ -75,7 +75,7 @@ class AnswerErrorsConfig(Config):
 
 
 class ErrorsConfig(AnswerErrorsConfig):
-    """What a run puts up with."""
+    """How much bad input a run accepts."""
 
     max_share: float = Field(0.01, ge=0, le=1)
     """Share of documents that may be quarantined; over it the run finishes and exits 3."""
@@ -88,7 +88,7 @@ class ErrorsConfig(AnswerErrorsConfig):
 
 
 class LoggingConfig(Config):
-    """What a run says while it works."""
+    """The log of a run."""
 
     format: Literal["text", "json"] = "text"
     """`text` is for people; `json` writes one object a line to standard error, workers' logs and

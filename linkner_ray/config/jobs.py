@@ -133,7 +133,7 @@ class EvaluateSet(Config):
 
 
 class StudyConfig(Config):
-    """What an evaluation tries beside the run as configured. Gold has no say in any of it."""
+    """What an evaluation tries beside the run as configured. Gold decides none of it."""
 
     estimates: tuple[Uncertainty, ...] = ()
     """Further estimates of uncertainty to route by. Those that do not follow from probabilities

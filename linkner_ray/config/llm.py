@@ -56,8 +56,8 @@ class LlmConfig(Config):
     """Hugging Face id, local folder, or the name an endpoint serves."""
 
     revision: str | None = None
-    """Version of the model. Behind an endpoint it is a word of your own: change it when the model
-    there changes, or an answer cache answers for the old one."""
+    """Version of the model. Behind an endpoint it is a name of your choice: change it when the
+    model there changes, or an answer cache answers for the old one."""
 
     replay_path: Annotated[str | None, Decides(None)] = None
     """What an LLM once extracted from whole sentences, as JSONL, local or with a scheme; backend
@@ -111,7 +111,7 @@ class LlmConfig(Config):
     """Size of the KV cache on machines without a GPU."""
 
     prefix_caching: Annotated[bool, Decides(None)] = True
-    """Whether the engine keeps what prompts begin with in common instead of computing it anew."""
+    """Whether the engine keeps the common beginning of prompts instead of computing it again."""
 
     enforce_eager: Annotated[bool, Decides(None)] = False
     num_threads: Annotated[int, Decides(None)] = Field(1, ge=1)

@@ -41,8 +41,8 @@ class RecognizeConfig(Config):
     """Which estimate decides the routing."""
 
     near_miss_floor: Annotated[float | None, Decides("calibration")] = Field(None, ge=0, le=1)
-    """Entity probability from which a span that lost becomes a near miss. Of this and the
-    two below, what is not set is what the checkpoint's dev set chose."""
+    """Entity probability from which a span that lost becomes a near miss. This and
+    the next two keys default to what the dev set of the checkpoint chose."""
 
     max_near_misses: Annotated[int | None, Decides("calibration")] = Field(None, ge=0)
     """Near misses for each sentence, the most probable first; 0 for predicted only."""
@@ -72,7 +72,7 @@ class RecognizeConfig(Config):
     """Passes of mc_dropout."""
 
     dropout_scope: Literal["head", "encoder"] = "head"
-    """What mc_dropout thins: the span head alone, or the whole model, which costs a further pass
+    """Where mc_dropout drops: in the span head, or in the whole model, which costs a further pass
     through the encoder for each sample."""
 
     seed: int = 0
@@ -103,7 +103,8 @@ class RoutingConfig(Config):
     by the LLM's word."""
 
     never_ask: tuple[str, ...] = ()
-    """Labels the LLM is no help with: candidates of these local labels are never asked about."""
+    """Candidates with these local labels are never asked about: labels for which the LLM is no
+    help."""
 
     budget: str | int | float | None = None
     """Most candidates that may be asked about, audited ones included: a share of them ("5%"), a

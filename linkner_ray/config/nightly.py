@@ -10,7 +10,7 @@ from linkner_ray.config.jobs import ExtractConfig
 
 
 class NightConfig(Config):
-    """One night among others."""
+    """One night."""
 
     name: date
     """The date of the night, such as 2026-11-23; its folder under `output.path` is called so."""
@@ -32,7 +32,7 @@ class NightConfig(Config):
     """Reuse what other code or libraries found, too."""
 
     accept_drift: bool = False
-    """Publish the night whatever its drift: the word of a person who has looked at it."""
+    """Publish the night whatever its drift, once a person has looked at it."""
 
 
 class DriftConfig(Config):
@@ -57,7 +57,7 @@ class DriftConfig(Config):
     """Languages, likewise."""
 
     gate: Literal["any", "overall"] = "any"
-    """Whose alert keeps a night back: any host's and language's too, or that of the whole alone."""
+    """Which alerts keep a night back: those of any host and language too, or of the whole alone."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -88,7 +88,7 @@ class NightlyConfig(ExtractConfig):
 
     def extraction(self) -> ExtractConfig:
         """The extraction of this night, into a folder of its own."""
-        # What nobody set must stay unset: a threshold by number and one by name exclude each other.
+        # Unset keys stay unset: a threshold by number and one by name exclude each other.
         tree = self.model_dump(exclude={"night", "drift"}, exclude_unset=True)
         tree["output"]["path"] = self.folder_of(self.night.name)
         return ExtractConfig.model_validate(tree)

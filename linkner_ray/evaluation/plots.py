@@ -14,12 +14,11 @@ from linkner_ray.reporting.figures import (
     GREY,
     PURPLE,
     SKY,
-    SYSTEM_COLOURS,
     VERMILION,
     as_png,
     as_svg,
+    draw_f1,
     finish,
-    label_rows,
     new_figure,
     plain,
 )
@@ -43,7 +42,14 @@ _SHARE_TICKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 def evaluation_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
     """Every picture as PNG and SVG, by the name of its file."""
-    figures = {"f1": draw_f1(results)}
+    systems = {"local": [r.local for r in results], "linked": [r.linked for r in results]}
+    figures = {
+        "f1": draw_f1(
+            [result.name for result in results],
+            {system: [one.micro.f1 for one in scores] for system, scores in systems.items()},
+            {system: [one.interval for one in scores] for system, scores in systems.items()},
+        )
+    }
     for result in results:
         name, found = result.name, result.candidates
         figures[f"reliability-{name}"] = draw_reliability(found.bins, name=name, ece=found.ece)
@@ -56,33 +62,6 @@ def evaluation_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
         pictures[f"{name}.png"] = as_png(figure)
         pictures[f"{name}.svg"] = as_svg(figure)
     return pictures
-
-
-def draw_f1(results: Sequence[SetResult]) -> Figure:
-    """Strict F1 of the local model beside that of both, with intervals, for each set."""
-    figure, axes = new_figure(1.5 + 0.6 * len(results))
-    for place, (system, colour) in enumerate(SYSTEM_COLOURS.items()):
-        scores = [result.local if system == "local" else result.linked for result in results]
-        rows = [row + (place - 0.5) * 0.38 for row in range(len(results))]
-        values = [one.micro.f1 for one in scores]
-        # A value lies within its interval but for the luck of the draws.
-        below = [max(0.0, one.micro.f1 - one.interval[0]) for one in scores]
-        above = [max(0.0, one.interval[1] - one.micro.f1) for one in scores]
-        axes.barh(rows, values, 0.36, color=colour, label=system)
-        axes.errorbar(values, rows, xerr=(below, above), fmt="none", ecolor="black", capsize=2)
-        for row, value, more in zip(rows, values, above, strict=True):
-            axes.annotate(
-                f"{value:.3f}",
-                (value + more, row),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-            )
-    label_rows(axes, [result.name for result in results])
-    axes.set_xlim(0, 1.12)
-    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    axes.set_xlabel("strict entity F1, with its interval of 95 %")
-    return finish(figure, axes, "Local model alone, and linked with the LLM")
 
 
 def draw_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> Figure:

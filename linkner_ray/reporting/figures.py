@@ -5,7 +5,7 @@ have the same colour wherever they appear.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -36,6 +36,45 @@ def new_strips(height: float, count: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(count, sharex=True, squeeze=False)[:, 0])
+
+
+def draw_f1(
+    names: Sequence[str],
+    values: Mapping[str, Sequence[float]],
+    intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Figure:
+    """F1 of the local model beside that of both, a pair of bars for each name.
+
+    Args:
+        names: Of the pairs, the first on top.
+        values: System to its F1 for each name, in [0, 1].
+        intervals: System to the bounds of each value.
+    """
+    figure, axes = new_figure(1.5 + 0.6 * len(names))
+    for place, (system, colour) in enumerate(SYSTEM_COLOURS.items()):
+        own = values[system]
+        rows = [row + (place - 0.5) * 0.38 for row in range(len(names))]
+        axes.barh(rows, own, 0.36, color=colour, label=system)
+        bounds = [(one, one) for one in own] if intervals is None else intervals[system]
+        # A value lies within its interval but for the luck of the draws.
+        below = [max(0.0, one - low) for one, (low, _) in zip(own, bounds, strict=True)]
+        above = [max(0.0, high - one) for one, (_, high) in zip(own, bounds, strict=True)]
+        if intervals is not None:
+            axes.errorbar(own, rows, xerr=(below, above), fmt="none", ecolor="black", capsize=2)
+        for row, value, more in zip(rows, own, above, strict=True):
+            label_bar(axes, f"{value:.3f}", value + more, row)
+    label_rows(axes, names)
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes.set_xlabel(
+        "strict entity F1" if intervals is None else "strict entity F1, with its interval of 95 %"
+    )
+    return finish(figure, axes, "Local model alone, and linked with the LLM")
+
+
+def label_bar(axes: Axes, text: str, end: float, row: float) -> None:
+    """Text behind the end of a horizontal bar."""
+    axes.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center")
 
 
 def label_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -8,9 +8,10 @@ from linkner_ray.reporting.figures import (
     GREY,
     KIND_COLOURS,
     SOURCE_COLOURS,
-    SYSTEM_COLOURS,
     as_png,
+    draw_f1,
     finish,
+    label_bar,
     label_rows,
     new_figure,
     new_strips,
@@ -35,7 +36,7 @@ def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
             axes.barh(rows, counts, left=left, color=SOURCE_COLOURS[source], label=source)
         left = [before + count for before, count in zip(left, counts, strict=True)]
     for row, total in zip(rows, left, strict=True):
-        axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center")
+        label_bar(axes, f"{total:,}", total, row)
     label_rows(axes, labels)
     axes.set_xlim(0, max([*left, 1]) * 1.12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -74,9 +75,7 @@ def plot_seconds(seconds: Mapping[str, float]) -> bytes:
     rows, values = range(len(seconds)), list(seconds.values())
     axes.barh(rows, values, color=GREY)
     for row, value in zip(rows, values, strict=True):
-        axes.annotate(
-            f"{value:,.1f}", (value, row), (4, 0), textcoords="offset points", va="center"
-        )
+        label_bar(axes, f"{value:,.1f}", value, row)
     label_rows(axes, list(seconds))
     axes.set_xlim(0, max([*values, 0.1]) * 1.12)
     axes.set_xlabel("seconds, summed over units")
@@ -89,20 +88,8 @@ def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
     Args:
         f1: Label or "all" to local and linked F1, both in [0, 1].
     """
-    figure, axes = new_figure(1.5 + 0.55 * len(f1))
-    for place, system in enumerate(SYSTEM_COLOURS):
-        values = [pair[place] for pair in f1.values()]
-        rows = [row + (place - 0.5) * 0.38 for row in range(len(f1))]
-        axes.barh(rows, values, 0.36, color=SYSTEM_COLOURS[system], label=system)
-        for row, value in zip(rows, values, strict=True):
-            axes.annotate(
-                f"{value:.3f}", (value, row), (4, 0), textcoords="offset points", va="center"
-            )
-    label_rows(axes, list(f1))
-    axes.set_xlim(0, 1.12)
-    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    axes.set_xlabel("strict entity F1")
-    return as_png(finish(figure, axes, "Local model alone, and linked with the LLM"))
+    local, linked = ([pair[place] for pair in f1.values()] for place in (0, 1))
+    return as_png(draw_f1(list(f1), {"local": local, "linked": linked}))
 
 
 STAGE_COLOURS = {

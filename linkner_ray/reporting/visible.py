@@ -14,7 +14,7 @@ _SIGNS_BUT_WHITE_SPACE = {code: s for code, s in _SIGNS.items() if chr(code) not
 def make_visible(text: str, *, one_line: bool = False) -> str:
     """Replace control characters, and those that turn the direction of text, by signs.
 
-    A terminal then gets no escape sequence, and nobody sees text in another order than it has.
+    A terminal then gets no escape sequence, and text is shown in the order that it has.
 
     Args:
         text: Any text.
