@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 import brotli
 
-from linkner_ray.readers.streams import ShardStream, is_compressed
+from linkner_ray.readers.compression import ShardStream, is_compressed
 
 _MAX_STEPS = 8
 _BEGIN_BYTES = 512

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from linkner_ray.config import InputConfig
+from linkner_ray.readers.compression import ShardStream
 from linkner_ray.readers.sources import partition_columns
-from linkner_ray.readers.streams import ShardStream, StreamRecord, UnitCollector
+from linkner_ray.readers.streams import StreamRecord, UnitCollector
 
 _PASS_BYTES = 1 << 20
 _OTHER_FIELDS_BYTES = 1 << 20

@@ -1,10 +1,10 @@
-"""Parquet: a unit is a run of row groups, or a slice of a large one, or a part of these by size."""
+"""Parquet: its rows in units, none larger in rows or in bytes than config says."""
 
 import contextlib
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from linkner_ray.readers.documents import (
     whole_shard_unit,
 )
 from linkner_ray.readers.parquet_schema import as_documents, find_schema_fault, wanted_columns
+from linkner_ray.readers.row_ranges import GroupSlice, plan_row_ranges, row_group_rows
 from linkner_ray.runs.units import UnitDocuments
 
 _MOST_ROWS_AT_ONCE = 64
@@ -31,52 +32,8 @@ _BEGIN_BYTES = 1 << 12
 _NO_ROWS = pa.table({name: pa.array([], pa.string()) for name in schemas.DOCUMENTS.names})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSlice:
-    """Consecutive rows of one row group."""
-
-    group: int
-    first_row: int
-    """Index in the shard."""
-
-    num_rows: int
-
-
-def plan_row_ranges(
-    row_group_rows: Sequence[int], unit_documents: int
-) -> list[tuple[GroupSlice, ...]]:
-    """Divide the rows of a shard into units, by their number alone.
-
-    Args:
-        row_group_rows: Rows of each row group.
-        unit_documents: Most rows in a unit.
-
-    Returns:
-        The parts of each unit: whole row groups as long as they fit together, or one slice of a
-        row group that is larger than a unit. A shard without rows has one unit without parts.
-    """
-    units: list[tuple[GroupSlice, ...]] = []
-    pending: list[GroupSlice] = []
-    num_pending = first_row = 0
-    for group, num_rows in enumerate(row_group_rows):
-        if pending and num_pending + num_rows > unit_documents:
-            units.append(tuple(pending))
-            pending, num_pending = [], 0
-        if num_rows > unit_documents:
-            for start in range(0, num_rows, unit_documents):
-                size = min(unit_documents, num_rows - start)
-                units.append((GroupSlice(group=group, first_row=first_row + start, num_rows=size),))
-        elif num_rows:
-            pending.append(GroupSlice(group=group, first_row=first_row, num_rows=num_rows))
-            num_pending += num_rows
-        first_row += num_rows
-    if pending or not units:
-        units.append(tuple(pending))
-    return units
-
-
 @contextlib.contextmanager
-def open_parquet(file: IO[bytes] | str) -> Iterator[pq.ParquetFile]:
+def open_parquet(file: IO[bytes]) -> Iterator[pq.ParquetFile]:
     """Open a file by its footer.
 
     Raises:
@@ -91,11 +48,7 @@ def open_parquet(file: IO[bytes] | str) -> Iterator[pq.ParquetFile]:
 
 
 def read_parquet(
-    file: IO[bytes] | str,
-    config: InputConfig,
-    *,
-    checks: Checks,
-    done: Mapping[int, int],
+    file: IO[bytes], config: InputConfig, *, checks: Checks, done: Mapping[int, int]
 ) -> Iterator[UnitDocuments]:
     """Units of a file; row groups of which every unit is done are not read.
 
@@ -117,10 +70,8 @@ def read_parquet(
         yield whole_shard_unit(checks, reason=reason, detail=detail, begin=begin)
 
 
-def _begin(file: IO[bytes] | str) -> bytes:
+def _begin(file: IO[bytes]) -> bytes:
     """First bytes of an open file: an error page of a store, an archive, or Parquet after all."""
-    if isinstance(file, str):
-        return b""
     file.seek(0)
     return file.read(_BEGIN_BYTES)
 
@@ -162,18 +113,6 @@ def _is_done(parts: Sequence[GroupSlice], done: Mapping[int, int]) -> bool:
     while row < end and done.get(row):
         row += done[row]
     return row >= end
-
-
-def row_group_rows(metadata: pq.FileMetaData) -> list[int]:
-    """Rows of each row group.
-
-    Raises:
-        DataError: If they do not add up; a damaged count could ask for any number of units.
-    """
-    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    if sum(rows) != metadata.num_rows or min(rows, default=0) < 0:
-        raise DataError(f"the footer counts {metadata.num_rows} rows, its row groups {sum(rows)}")
-    return rows
 
 
 class _Rows:

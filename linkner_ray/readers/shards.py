@@ -5,16 +5,13 @@ from typing import IO
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.readers.compression import ShardStream
 from linkner_ray.readers.documents import Checks, whole_shard_unit
 from linkner_ray.readers.jsonl import read_jsonl
-from linkner_ray.readers.parquet import (
-    open_parquet,
-    plan_row_ranges,
-    read_parquet,
-    row_group_rows,
-)
+from linkner_ray.readers.parquet import open_parquet, read_parquet
 from linkner_ray.readers.parquet_schema import find_schema_fault
-from linkner_ray.readers.streams import ShardStream, group_records
+from linkner_ray.readers.row_ranges import plan_row_ranges, row_group_rows
+from linkner_ray.readers.streams import group_records
 from linkner_ray.readers.warc import read_warc
 from linkner_ray.runs.units import Source, UnitDocuments
 from linkner_ray.storage import open_file

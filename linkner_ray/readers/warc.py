@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 from linkner_ray.config import InputConfig
 from linkner_ray.readers.archive_text import RecordText, read_payload
-from linkner_ray.readers.streams import ShardStream, StreamRecord, UnitCollector
+from linkner_ray.readers.compression import ShardStream
+from linkner_ray.readers.streams import StreamRecord, UnitCollector
 
 _BUFFER_BYTES = 1 << 20
 _MAX_LINE_BYTES = 1 << 16

@@ -8,7 +8,7 @@ import zstandard
 
 from linkner_ray.corpora.files import decode_text, read_bytes
 from linkner_ray.errors import ConfigError, DataError
-from tests.readers.test_streams import skippable
+from tests.readers.test_compression import skippable
 
 
 def test_any_address_of_fsspec_will_do():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.readers import check_first_source, count_units, read_units
-from linkner_ray.readers.parquet import _Rows, plan_row_ranges
+from linkner_ray.readers.parquet import _Rows
+from linkner_ray.readers.row_ranges import plan_row_ranges
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE
 

@@ -5,7 +5,7 @@ import struct
 import pytest
 import zstandard
 
-from linkner_ray.readers.streams import ShardStream
+from linkner_ray.readers.compression import ShardStream
 
 CONTENT = bytes(range(256)) * 5000
 PACKED = zstandard.compress(CONTENT)
