@@ -80,9 +80,9 @@ def peak_memory_mib(way: Callable[[], object]) -> float | None:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # hands freed memory back, or the pass would reuse it unseen
     forget_peak.write_text("5")
-    before = _resident_bytes("VmRSS")
+    before = resident_bytes("VmRSS")
     way()
-    return max(0, _resident_bytes("VmHWM") - before) / MEBIBYTE
+    return max(0, resident_bytes("VmHWM") - before) / MEBIBYTE
 
 
 def write_json(path: Path, numbers: Mapping[str, object]) -> None:
@@ -95,7 +95,8 @@ def load_average() -> float:
     return os.getloadavg()[0]
 
 
-def _resident_bytes(field: str) -> int:
+def resident_bytes(field: str) -> int:
+    """Memory of this process by a field of its status, such as VmRSS."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == field:

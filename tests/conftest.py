@@ -6,6 +6,7 @@ import os
 import tempfile
 import urllib.request
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -44,6 +45,14 @@ def pytest_collection_modifyitems(config, items):
     }
     long = {i.path for i in items if i.get_closest_marker("ray") or i.get_closest_marker("vllm")}
     items.sort(key=lambda item: item.path not in long)  # stable: otherwise as they came
+
+
+@pytest.fixture(autouse=True, scope="session")
+def answer_indexes(tmp_path_factory):
+    """A folder for indexes of answer caches, which are the node's and stay for a while."""
+    folder = str(tmp_path_factory.mktemp("indexes"))
+    with patch("linkner_ray.llm.cache.answer_index.gettempdir", return_value=folder):
+        yield
 
 
 @pytest.fixture(scope="session")

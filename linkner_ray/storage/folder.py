@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -89,14 +89,29 @@ class Folder:
         paths = self._list(self.root)
         return sorted(PurePosixPath(path).name for path in paths if path.rstrip("/") != self.root)
 
-    def _list(self, path: str) -> list[str]:
-        """Paths in a folder; none where there is no such folder."""
+    def versions(self) -> dict[str, str]:
+        """What tells each file from earlier ones of its name, by name; hidden files are left out.
+
+        One listing, unlike `version`. Files may come and go meanwhile.
+        """
+        if self.is_local:
+            found = _local_versions(Path(self.root))
+        else:
+            found = {
+                PurePosixPath(info["name"]).name: "-".join(
+                    str(info.get(key)) for key in ("size", "ETag", "mtime", "LastModified")
+                )
+                for info in self._list(self.root, detail=True)
+            }
+        return {name: found[name] for name in sorted(found) if not name.startswith(".")}
+
+    def _list(self, path: str, *, detail: bool = False) -> list[Any]:
+        """Paths in a folder, or what is known of each; none where there is no such folder."""
         self.forget_listings()
         try:
-            found = self._ask(lambda: self.filesystem.ls(path, detail=False), path)
+            return list(self._ask(lambda: self.filesystem.ls(path, detail=detail), path))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [str(name) for name in found]
 
     def forget_listings(self) -> None:
         """Forget what this process knows of a store, since others write to it."""
@@ -287,6 +302,16 @@ class Folder:
             stream.flush()
             os.fsync(stream.fileno())
         return hidden
+
+
+def _local_versions(folder: Path) -> dict[str, str]:
+    found = {}
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # gone since it was listed
+                stat = entry.stat()
+                found[entry.name] = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+    return found
 
 
 def read_file(url: str) -> bytes:

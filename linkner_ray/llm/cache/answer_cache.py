@@ -1,35 +1,52 @@
-"""Answers that are kept: what was asked once, by whomever, is not asked again.
-
-Every process that asks opens the answer cache for itself. It knows what lay in the folder then and
-what it wrote since, and looks at what others wrote before it asks anything new.
-"""
+"""Answers that are kept: a question that was asked once, in any run, is not asked again."""
 
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.errors import BackendError, DataError, StoreError
-from linkner_ray.llm.cache.answer_index import AnswerIndex
-from linkner_ray.llm.cache.files import CacheFolder, Entry, OtherVersionError, entries_table
+from linkner_ray.llm.cache.answer_index import AnswerIndex, BrokenIndexError
+from linkner_ray.llm.cache.answer_rows import PackedAnswers
+from linkner_ray.llm.cache.files import (
+    CacheFolder,
+    Entry,
+    Listing,
+    OtherVersionError,
+    entries_table,
+)
 from linkner_ray.llm.prompts import Answer
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_MAX_PACKED_BYTES = 2**29
+"""Answers that the index is given at once; more at once are sooner done, but are in memory."""
+
 
 class AnswerCache:
-    """Finds and keeps the answers of one model; safe to be used by several threads at once."""
+    """Finds and keeps the answers of one model; safe to be used by several threads at once.
+
+    Answers are looked up in the node's index. It is brought up to date with the folder when the
+    answer cache is opened and before anything new is asked.
+    """
 
     def __init__(self, url: str, *, model: str, classes: Sequence[str]) -> None:
-        """Open an answer cache and load what it knows of a model.
+        """Open an answer cache.
 
         Args:
             url: Folder or prefix, local or with a scheme; made when first written to.
-            model: `Request.model` of what will be looked up; other models' answers stay on disk.
+            model: `Request.model` of what will be looked up.
             classes: `LabelSet.classes`, the order of `Answer.probs`.
+
+        Raises:
+            OSError: If the folder cannot be read, or the node's index cannot be written.
         """
         self.counts: Counter[str] = Counter()
         """What was found and done; `describe` of a backend shows it."""
@@ -37,31 +54,26 @@ class AnswerCache:
         self._folder = CacheFolder(url)
         self._model = model
         self._classes = tuple(classes)
-        self._index = AnswerIndex(classes)
-        self._seen: set[str] = set()
+        self._index = AnswerIndex(self._folder.address, model=model, classes=classes)
+        self._reported: set[str] = set()
         self._waiting: list[Entry] = []
-        self._next_number = 0
         self._waiting_lock = threading.Lock()
         self._lock = threading.RLock()
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self._index)
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that the answers take, but for those of the last few files."""
-        return self._index.num_bytes
+        with self._lock:
+            return self._sure(lambda: len(self._index))
 
     def find(self, keys: Collection[str]) -> dict[str, Answer]:
         """Answers that are known here, by key; source `cache`."""
         with self._lock:
-            return self._index.find(keys)
+            return self._sure(lambda: self._index.find(keys))
 
     def refresh(self) -> None:
         """Take note of what others wrote since the last look."""
         with self._lock:
-            self._load({})
+            self._sure(partial(self._update, {}))
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Keep answers; when this returns they are in the folder, or earlier ones to their keys.
@@ -93,70 +105,115 @@ class AnswerCache:
     def _write(self, batch: Sequence[Entry]) -> None:
         """Write what is still new under the next free number.
 
-        Whoever takes a number has read all that came before it, so nobody can be told another
-        answer to a key than the one this leaves.
+        The writer of a number has read all files before it, so no process is told another answer
+        to a key than the one that this leaves.
         """
         first: dict[str, Entry] = {}
         for entry in batch:
             first.setdefault(entry.answer.key, entry)
         while True:
-            self._load({})
-            known = self._index.find(first)
+            listing = self._sure(partial(self._update, {}))
+            known = self.find(first)
             fresh = [entry for key, entry in first.items() if key not in known]
             if not fresh:
                 break
             table = entries_table(fresh, self._classes)
-            name = self._folder.append(self._next_number, table)
+            name = self._folder.append(listing.next_number, table)
             if name is not None:
-                self._load({name: table})
+                self._sure(partial(self._update, {name: table}))
                 self.counts["cache_stored"] += len(fresh)
                 break
         self.counts["cache_asked_elsewhere"] += len(known)
 
-    def _load(self, own: Mapping[str, pa.Table]) -> None:
-        """Read the files that are new; compacted ones first, then by number.
+    def _sure(self, action: Callable[[], T]) -> T:
+        """What an action on the index gives; an index that is broken is made anew first."""
+        try:
+            return action()
+        except BrokenIndexError as error:
+            self.counts["cache_index_broken"] += 1
+            logger.warning("%s; it is made anew from %s", error, self._folder.url)
+            self._index.replace()
+            self._update({})
+            return action()
+
+    def _update(self, own: Mapping[str, pa.Table]) -> Listing:
+        """Bring the index up to date with the folder.
 
         Args:
             own: Content of files that this process just wrote.
         """
         while True:
-            names, foreign = listing = self._folder.list()
-            self._next_number = max(self._next_number, listing.next_number)
-            for name in foreign:
-                if name not in self._seen:
-                    self._seen.add(name)
-                    self.counts["cache_files_foreign"] += 1
-                    logger.warning(
-                        "%s/%s: is no file of an answer cache; ignored", self._folder.url, name
-                    )
-            tables = []
-            try:
-                for name in names:
-                    if name not in self._seen:
-                        tables.append(own[name] if name in own else self._read(name))
-                        self._seen.add(name)
-            except FileNotFoundError:  # compacted meanwhile: list again
-                self._take(tables)
-                continue
-            self._take(tables)
-            return
+            listing = self._folder.list()
+            if self._differs(listing):
+                with self._index.alone():
+                    listing = self._folder.list()  # that of before may be older than the index
+                    if not self._take_over(listing, own):
+                        continue
+            self._report(listing)
+            return listing
 
-    def _read(self, name: str) -> pa.Table:
-        """Content of a file; nothing if it cannot be trusted."""
+    def _differs(self, listing: Listing) -> bool:
+        known = self._index.files()
+        return {name: file.version for name, file in known.items()} != listing.versions
+
+    def _take_over(self, listing: Listing, own: Mapping[str, pa.Table]) -> bool:
+        """Add the files that are new; where one is gone or changed, begin anew.
+
+        Compacted files come first, then the others by number.
+
+        Returns:
+            Whether all were there; False if one was compacted meanwhile.
+        """
+        known = self._index.files()
+        if any(listing.versions.get(name) != file.version for name, file in known.items()):
+            self._index.clear()
+            known = {}
+        new: dict[str, tuple[str, PackedAnswers]] = {}
         try:
-            return self._folder.read(name)
-        except OtherVersionError as error:
-            self.counts["cache_files_other_version"] += 1
-            logger.warning("%s; ignored", error)
-        except DataError as error:
-            self.counts["cache_files_broken"] += 1
-            moved = self._folder.set_aside(name)
-            logger.warning("%s; %s", error, "set aside" if moved else "ignored")
-        return entries_table([], self._classes)
+            for name in listing.names:
+                if name in known:
+                    continue
+                packed = self._pack(name, listing.versions[name], own)
+                if packed is not None:
+                    new[name] = listing.versions[name], packed
+                if sum(answers.num_bytes for _, answers in new.values()) > _MAX_PACKED_BYTES:
+                    self._index.add_files(new)
+                    new = {}
+        except FileNotFoundError:  # compacted meanwhile
+            are_all_there = False
+        else:
+            are_all_there = True
+        self._index.add_files(new)
+        return are_all_there
 
-    def _take(self, tables: Sequence[pa.Table]) -> None:
-        """Take over the answers of the model in question."""
-        own = [table.filter(pc.equal(table["model"], self._model)) for table in tables]
-        own = [table for table in own if table.num_rows]
-        if own:
-            self._index.add(own)
+    def _pack(self, name: str, version: str, own: Mapping[str, pa.Table]) -> PackedAnswers | None:
+        """Read a file; None, and counted, if it cannot be trusted."""
+        try:
+            tables = [own[name]] if name in own else self._folder.read_parts(name)
+            return self._index.pack(map(self._of_model, tables))
+        except OtherVersionError as error:
+            self._index.add_problem(name, version, "cache_files_other_version", str(error))
+        except DataError as error:
+            if self._folder.set_aside(name):
+                self._report_one(name, "cache_files_broken", f"{error}; set aside")
+            else:
+                self._index.add_problem(name, version, "cache_files_broken", str(error))
+        return None
+
+    def _of_model(self, table: pa.Table) -> pa.Table:
+        return table.filter(pc.equal(table["model"], self._model))
+
+    def _report(self, listing: Listing) -> None:
+        """Count and name files that are not read, each once in a process."""
+        for name in listing.foreign:
+            problem = f"{self._folder.url}/{name}: is no file of an answer cache; ignored"
+            self._report_one(name, "cache_files_foreign", problem)
+        for name, file in self._index.files().items():
+            if file.problem:
+                self._report_one(name, file.counter, f"{file.problem}; ignored")
+
+    def _report_one(self, name: str, counter: str, problem: str) -> None:
+        if name not in self._reported:
+            self._reported.add(name)
+            self.counts[counter] += 1
+            logger.warning("%s", problem)

@@ -10,7 +10,7 @@ order the same for everybody, with no clock and no lock.
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -27,7 +27,12 @@ from linkner_ray.storage import Folder
 VERSION = "1"
 """Of the schema below; a file of another version is left alone."""
 
-CLASS_PROB = pa.struct([("class", pa.string()), ("prob", pa.float32())])
+CLASS_PROB = pa.struct([("class", pa.dictionary(pa.int32(), pa.string())), ("prob", pa.float32())])
+"""Names of classes are held once, as in the file; any other reader sees strings."""
+
+_DICTIONARIES = ["probs.list.element.class"]
+
+_ROWS_AT_A_TIME = 65_536
 
 ENTRIES = pa.schema(
     [
@@ -82,6 +87,9 @@ class Listing(NamedTuple):
     foreign: list[str]
     """Whatever else lies there."""
 
+    versions: dict[str, str]
+    """What tells each of `names` from other files of that name."""
+
     @property
     def next_number(self) -> int:
         """Number of the file to be written next."""
@@ -102,11 +110,16 @@ class CacheFolder:
 
     def list(self) -> Listing:
         """List the folder: compacted files first, then the others, by number."""
-        found = self.folder.names("")
+        found = self.folder.versions()
         names = [name for name in found if _NAME.fullmatch(name)]
         names.sort(key=lambda name: (name.startswith("answers"), _number(name)))
         foreign = [n for n in found if not _NAME.fullmatch(n) and not n.startswith("_")]
-        return Listing(names, foreign)
+        return Listing(names, foreign, {name: found[name] for name in names})
+
+    @property
+    def address(self) -> str:
+        """The folder's whole address, the same from wherever it is opened."""
+        return str(self.folder.filesystem.unstrip_protocol(self.folder.root))
 
     def number(self, name: str) -> int:
         """Number of a listed file."""
@@ -124,6 +137,10 @@ class CacheFolder:
             OtherVersionError: If it is of another version.
             DataError: If it is not what an answer cache wrote.
         """
+        return pa.concat_tables(self.read_parts(name))
+
+    def read_parts(self, name: str) -> Iterator[pa.Table]:
+        """Read a file as `read` does, some rows at a time; at least one table."""
         return parse_entries(self.folder.read_bytes(name), f"{self.url}/{name}")
 
     def append(self, number: int, entries: pa.Table) -> str | None:
@@ -236,8 +253,8 @@ def format_entries(entries: pa.Table) -> bytes:
     return blank[:place] + _checksum(blank) + blank[place + len(_NO_CHECKSUM) :]
 
 
-def parse_entries(content: bytes, path: str) -> pa.Table:
-    """Read the bytes of a file; nothing that cannot be proven whole gets as far as being parsed.
+def parse_entries(content: bytes, path: str) -> Iterator[pa.Table]:
+    """Read the bytes of a file, some rows at a time; a file that is not whole is not parsed.
 
     Args:
         content: All of the file.
@@ -255,17 +272,22 @@ def parse_entries(content: bytes, path: str) -> pa.Table:
     end = place + len(_NO_CHECKSUM)
     if _checksum(content[:place] + _NO_CHECKSUM + content[end:]) != content[place:end]:
         raise DataError(f"{path}: its checksum is not that of its content; it was changed")
-    file = pq.ParquetFile(io.BytesIO(content))
+    file = pq.ParquetFile(io.BytesIO(content), read_dictionary=_DICTIONARIES)
     version = file.metadata.metadata[_VERSION_KEY].decode()
     if version != VERSION:
         raise OtherVersionError(
             f"{path}: is of answer cache version {version}, this release reads {VERSION}"
         )
-    entries = file.read()
-    problem = _problem(entries)
-    if problem:
-        raise DataError(f"{path}: {problem}")
-    return entries
+    if file.schema_arrow.equals(ENTRIES) and file.metadata.num_rows:
+        batches = file.iter_batches(_ROWS_AT_A_TIME)
+        tables: Iterator[pa.Table] = (pa.Table.from_batches([batch]) for batch in batches)
+    else:
+        tables = iter([file.read()])
+    for entries in tables:
+        problem = _problem(entries)
+        if problem:
+            raise DataError(f"{path}: {problem}")
+        yield entries
 
 
 def _problem(entries: pa.Table) -> str:

@@ -148,7 +148,7 @@ def cache_notes(config: CacheConfig) -> list[str]:
     notes = []
     if len(listing.names) > MANY_FILES:
         notes.append(
-            f"answer cache {config.path}: has {len(listing.names):,} files, read by every actor; "
+            f"answer cache {config.path}: has {len(listing.names):,} files, read once on a node; "
             f"`linkner cache compact {config.path}` makes them one, also while runs write"
         )
     return notes + [

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.errors import BackendError
+from linkner_ray.llm.cache import answer_index
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.cache.files import CacheFolder, entries_table, format_entries
 from tests.llm.caches import CLASSES, entry, key, unsure
@@ -38,9 +39,10 @@ def test_nothing_is_written_until_there_is_something_to_write(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_another_process_is_heard_of_after_a_refresh(tmp_path):
-    ours, theirs = opened(tmp_path), opened(tmp_path)
-    theirs.add([entry(1)])
+def test_another_node_is_heard_of_after_a_refresh(tmp_path, monkeypatch):
+    ours = opened(tmp_path / "cache")
+    monkeypatch.setattr(answer_index, "_node_folder", lambda: tmp_path)
+    opened(tmp_path / "cache").add([entry(1)])
     assert ours.find([key(1)]) == {}
     ours.refresh()
     assert ours.find([key(1)])[key(1)].label == "PER"

@@ -19,7 +19,6 @@ from linkner_ray.llm.cache.files import (
     first_answers,
     format_entries,
     key_words,
-    parse_entries,
     repeated_answers,
 )
 from tests.llm.caches import CLASSES, entry, key, unsure
@@ -28,8 +27,20 @@ TABLE = entries_table([entry(1), unsure(2), entry(3, score=0.75)], CLASSES)
 CONTENT = format_entries(TABLE)
 
 
+def parse_entries(content, path):
+    return pa.concat_tables(cache_files.parse_entries(content, path))
+
+
 def test_what_is_written_is_read_again():
     assert parse_entries(CONTENT, "x").equals(TABLE)
+
+
+def test_a_file_is_read_some_rows_at_a_time_with_each_class_name_held_once(monkeypatch):
+    monkeypatch.setattr(cache_files, "_ROWS_AT_A_TIME", 2)
+    parts = list(cache_files.parse_entries(CONTENT, "x"))
+    assert [part.num_rows for part in parts] == [2, 1]
+    names = parts[0]["probs"].combine_chunks().flatten().field("class")
+    assert names.dictionary.to_pylist() == list(CLASSES)
 
 
 def test_equal_tables_give_equal_bytes():
@@ -102,7 +113,8 @@ def test_a_whole_file_with_impossible_values_is_not_trusted(column, value, messa
 def test_any_parquet_reader_understands_it(tmp_path):
     path = tmp_path / "answers.parquet"
     path.write_bytes(CONTENT)
-    assert pq.read_table(path).schema.equals(ENTRIES)
+    probs = pq.read_table(path).schema.field("probs").type.value_type
+    assert probs.equals(pa.struct([("class", pa.string()), ("prob", pa.float32())]))
     file = duckdb.read_parquet(str(path))
     probs = file.project("label, year(time) AS year, unnest(probs) AS p")
     rows = probs.filter("p.class = 'ORG'").project("label, year, p.prob").order("3").fetchall()
@@ -143,7 +155,7 @@ def test_the_words_of_a_key_are_its_digits():
 
 def test_a_folder_lists_compacted_files_first_and_names_what_is_foreign(tmp_path):
     folder = CacheFolder(str(tmp_path / "cache"))
-    assert folder.list() == ([], [])
+    assert folder.list() == ([], [], {})
     assert folder.list().next_number == 0
     folder.append(7, TABLE)
     folder.append(2, TABLE)
@@ -151,11 +163,12 @@ def test_a_folder_lists_compacted_files_first_and_names_what_is_foreign(tmp_path
     (tmp_path / "cache" / "notes.txt").write_text("hello")
     (tmp_path / "cache" / ".answers-0000000008.parquet.0123").write_text("half")
     (tmp_path / "cache" / "_set_aside").mkdir()
-    names, foreign = folder.list()
+    names, foreign, versions = folder.list()
     assert names == [
         "compacted-0000000004.parquet", "answers-0000000002.parquet", "answers-0000000007.parquet"
     ]  # fmt: skip
     assert foreign == ["notes.txt"]
+    assert len({versions[name] for name in names}) == 3
     assert folder.list().next_number == 8
 
 
@@ -174,4 +187,4 @@ def test_a_broken_file_is_moved_out_of_the_way(tmp_path):
     assert folder.set_aside("answers-0000000000.parquet")
     assert folder.set_aside("answers-0000000000.parquet")
     assert (tmp_path / "_set_aside" / "answers-0000000000.parquet").read_bytes() == CONTENT[:-9]
-    assert folder.list() == ([], [])
+    assert folder.list() == ([], [], {})
