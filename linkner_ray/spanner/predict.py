@@ -76,10 +76,18 @@ class Recognizer:
         self.config = config
         self.rules = near_miss_rules(config, model.calibration)
 
-    def candidates(self, sentences: Sequence[Sequence[str]]) -> CandidateTable:
-        """Find the candidates of sentences given as tokens."""
+    def candidates(
+        self, sentences: Sequence[Sequence[str]], cells: IntArray | None = None
+    ) -> CandidateTable:
+        """Find the candidates of sentences.
+
+        Args:
+            sentences: Tokens of each sentence.
+            cells: Number of the table cell of each token, all sentences one after another; spans
+                of several cells are no candidates. None if every sentence is one cell.
+        """
         name = self.config.uncertainty
-        return self._candidates(sentences, (name,))[name]
+        return self._candidates(sentences, (name,), cells)[name]
 
     def candidates_by_estimate(
         self, sentences: Sequence[Sequence[str]]
@@ -90,19 +98,26 @@ class Recognizer:
         return self._candidates(sentences, names)
 
     def candidates_by_document(
-        self, sentences: Sequence[Sequence[str]], bounds: Sequence[int]
+        self,
+        sentences: Sequence[Sequence[str]],
+        bounds: Sequence[int],
+        cells: IntArray | None = None,
     ) -> CandidateTable:
         """The same, with no sentence of another document in any batch.
 
         Args:
             sentences: Tokens of each sentence of all documents.
             bounds: First sentence of each document, then the number of all sentences.
+            cells: As for `candidates`.
         """
-        tables = [
-            (first, self.candidates(sentences[first:end]))
-            for first, end in pairwise(bounds)
-            if end > first
-        ]
+        tables = []
+        position = 0
+        for first, end in pairwise(bounds):
+            ours = sentences[first:end]
+            begin, position = position, position + sum(map(len, ours))
+            own = None if cells is None else cells[begin:position]
+            if ours:
+                tables.append((first, self.candidates(ours, own)))
         spans = [replace(t.spans, sentence=t.spans.sentence + first) for first, t in tables]
         nothing = _no_spans(len(self.model.label_set.classes))
         not_finite = [t.not_finite + first for first, t in tables]
@@ -145,9 +160,15 @@ class Recognizer:
         return {name: table.take(order) for name, table in tables.items()}, not_finite
 
     def _candidates(
-        self, sentences: Sequence[Sequence[str]], names: Sequence[Uncertainty]
+        self,
+        sentences: Sequence[Sequence[str]],
+        names: Sequence[Uncertainty],
+        cells: IntArray | None = None,
     ) -> dict[Uncertainty, CandidateTable]:
         tables, not_finite = self._spans(sentences, names, floor=self.rules.floor)
+        if cells is not None:
+            rows = np.flatnonzero(_in_one_cell(tables[names[0]], sentences, cells))
+            tables = {name: table.take(rows) for name, table in tables.items()}
         chosen, predicted = choose_rows(tables[names[0]], self.model.label_set.classes, self.rules)
         tables = {name: table.take(chosen) for name, table in tables.items()}
         rows = np.flatnonzero(predicted)
@@ -227,6 +248,17 @@ class Recognizer:
                     tokens = self.model.project(batch)
             samples.append(head.dropout_sampled_logits(head.hidden(tokens, place), seed=seed))
         return mc_dropout(self.model.log_probs(torch.stack(samples)).exp())
+
+
+def _in_one_cell(
+    spans: SpanTable, sentences: Sequence[Sequence[str]], cells: IntArray
+) -> NDArray[np.bool_]:
+    """Whether all tokens of each span stand in one cell. Shape (N,)."""
+    before = np.cumsum([0, *map(len, sentences)])[spans.sentence]
+    one_cell: NDArray[np.bool_] = (
+        cells[before + spans.start_token] == cells[before + spans.end_token - 1]
+    )
+    return one_cell
 
 
 def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[Sequence[str]]]]:

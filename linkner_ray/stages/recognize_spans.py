@@ -1,5 +1,6 @@
 """The local model as a stage: sentences in, candidates out."""
 
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -13,13 +14,15 @@ from linkner_ray.schemas import CANDIDATE, STAGE_COLUMNS, list_offsets, make_lis
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import load_recognizer
-from linkner_ray.spanner.span_table import CandidateTable
+from linkner_ray.spanner.span_table import CandidateTable, IntArray
+from linkner_ray.stages.words import cells_of
 
 
 class RecognizeSpans:
     """`text`, `sentences` -> `candidates`: what the model calls an entity, and its near misses.
 
-    A document without sentences has no candidates; `candidates` is null for one with a span for
+    No candidate reaches over the cells of a table row. A document without sentences has no
+    candidates; `candidates` is null for one with a span for
     which the model computes NaN or an infinity. Sentences of all documents of a table are
     batched together, or those of each document by themselves (`recognize.batch_scope`); the answer
     for one does not depend on the others, but for the last digits of its probabilities.
@@ -54,12 +57,12 @@ class RecognizeSpans:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add `candidates`, by sentence, then position."""
         tokens = _Tokens(batch)
-        sentences = tokens.sentences()
+        sentences, cells = tokens.sentences(), tokens.cells()
         if self.by_document:
             bounds = tokens.of_document.tolist()
-            table = self.recognizer.candidates_by_document(sentences, bounds)
+            table = self.recognizer.candidates_by_document(sentences, bounds, cells)
         else:
-            table = self.recognizer.candidates(sentences)
+            table = self.recognizer.candidates(sentences, cells)
         return batch.append_column("candidates", _column(table, tokens, self.label_set))
 
 
@@ -95,6 +98,15 @@ class _Tokens:
                 starts, ends = self.starts[places].tolist(), self.ends[places].tolist()
                 words.append([text[s:e] for s, e in zip(starts, ends, strict=True)])
         return words
+
+    def cells(self) -> IntArray:
+        """The cell of a table row in which each token of all sentences stands."""
+        of_document = self.of_sentence[self.of_document].tolist()
+        numbers = [
+            cells_of(text, self.starts[first:end])
+            for text, (first, end) in zip(self._texts, pairwise(of_document), strict=True)
+        ]
+        return np.concatenate([*numbers, np.zeros(0, np.int64)])
 
 
 def _column(table: CandidateTable, tokens: _Tokens, label_set: LabelSet) -> pa.ListArray:

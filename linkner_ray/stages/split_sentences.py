@@ -1,7 +1,6 @@
-"""Text into sentences and words: lines and cells first, then a segmenter inside each line."""
+"""Text into sentences and words: lines first, then a segmenter inside each line."""
 
 import ctypes
-import re
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import ClassVar, NamedTuple
@@ -21,15 +20,12 @@ Segmenter = Callable[[str], list[tuple[int, int]]]
 The line is not blank and ends in no blank.
 """
 
-_CELL_BORDER = re.compile(r"\t|  |\s{3}|(?<!\S)\|(?!\S)")
-"""A tab, two spaces, three blanks of any kind or a lone bar stand between the cells of a row."""
-
 
 class SplitSentences:
     """`text` -> `sentences`: every visible character stands in one token, but for those of blobs.
 
-    A line or a table cell ends a sentence; the segmenter only says where in a line a new one
-    begins, and a sentence reaches from its first token to its last. Whatever a segmenter answers,
+    A line ends a sentence; the segmenter only says where in a line a new one begins, and a
+    sentence reaches from its first token to its last. Whatever a segmenter answers,
     no text is lost and no sentences overlap. A token belongs to the sentence in which it begins.
     """
 
@@ -77,7 +73,6 @@ class SplitSentences:
             content = line.rstrip()
             if content:
                 cuts += (position + start for start, _ in self._segment(content))
-                cuts += (position + cell.end() for cell in _CELL_BORDER.finditer(content))
             position += len(line)
             cuts.append(position)
         return cuts

@@ -54,6 +54,27 @@ _EMOJI_PARTS = "\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
 _FLAG = "\U0001f1e6-\U0001f1ff"
 
 
+_CELL_BORDER = re.compile(r"\t|  |\s{3}|(?<!\S)\|(?!\S)")
+"""A tab, two spaces, three blanks of any kind or a lone bar stand between the cells of a row."""
+
+
+def cells_of(text: str, starts: Positions) -> Positions:
+    """Number of the table cell in which each token stands, counted through the text.
+
+    A lone bar between two cells counts as one of its own.
+
+    Args:
+        text: Any text.
+        starts: First code points of its tokens, by position. Shape (T,).
+
+    Returns:
+        Shape (T,); two tokens are in one cell if their numbers are equal.
+    """
+    borders = chain.from_iterable(map(re.Match.span, _CELL_BORDER.finditer(text)))
+    found = np.searchsorted(np.fromiter(borders, dtype=np.int32), starts, side="right")
+    return found.astype(np.int32)
+
+
 def find_words(text: str, *, max_token_chars: int) -> tuple[Positions, Positions]:
     """Tokens of a text; every visible character stands in exactly one.
 

@@ -168,3 +168,29 @@ def test_a_document_without_a_number_has_null_and_the_others_theirs(stage, scope
     assert found[3] is None
     expected = rounded(apply_stage(stage, table.slice(1)))
     assert [*found[:3], *found[4:]] == [*expected[:3], *expected[4:]]
+
+
+@pytest.mark.parametrize("scope", ["unit", "document"])
+def test_a_candidate_stands_in_one_cell_and_those_inside_cells_stay(model, scope):
+    config = RecognizeConfig.model_validate(
+        {
+            **CONFIG.model_dump(),
+            "batch_scope": scope,
+            "near_miss_floor": 0.0,
+            "max_near_misses": 999,
+        }
+    )
+    stage = RecognizeSpans(config, model)
+
+    def found(*texts):
+        table = apply_stage(stage, documents(list(texts)))
+        return [{(c["start"], c["end"]) for c in row} for row in table["candidates"].to_pylist()]
+
+    # Blanks do not reach the model, so that all that differs is the border.
+    plain = "in Berlin met Angela Merkel Siemens in Rome"
+    row = plain.replace("Merkel Siemens", "Merkel\tSiemens")
+    border = row.index("\t")
+    inside, with_border, _ = found(plain, row, "Paris")
+    crossing = {(s, e) for s, e in inside if s < border < e}
+    assert crossing
+    assert not {(s, e) for s, e in with_border if s < border < e}
