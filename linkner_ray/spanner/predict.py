@@ -77,17 +77,17 @@ class Recognizer:
         self.rules = near_miss_rules(config, model.calibration)
 
     def candidates(
-        self, sentences: Sequence[Sequence[str]], cells: IntArray | None = None
+        self, sentences: Sequence[Sequence[str]], fields: IntArray | None = None
     ) -> CandidateTable:
         """Find the candidates of sentences.
 
         Args:
             sentences: Tokens of each sentence.
-            cells: Number of the table cell of each token, all sentences one after another; spans
-                of several cells are no candidates. None if every sentence is one cell.
+            fields: Number of the field of each token, all sentences one after another; spans over
+                several fields are no candidates. None if every sentence is one field.
         """
         name = self.config.uncertainty
-        return self._candidates(sentences, (name,), cells)[name]
+        return self._candidates(sentences, (name,), fields)[name]
 
     def candidates_by_estimate(
         self, sentences: Sequence[Sequence[str]]
@@ -101,21 +101,21 @@ class Recognizer:
         self,
         sentences: Sequence[Sequence[str]],
         bounds: Sequence[int],
-        cells: IntArray | None = None,
+        fields: IntArray | None = None,
     ) -> CandidateTable:
         """The same, with no sentence of another document in any batch.
 
         Args:
             sentences: Tokens of each sentence of all documents.
             bounds: First sentence of each document, then the number of all sentences.
-            cells: As for `candidates`.
+            fields: As for `candidates`.
         """
         tables = []
         position = 0
         for first, end in pairwise(bounds):
             ours = sentences[first:end]
             begin, position = position, position + sum(map(len, ours))
-            own = None if cells is None else cells[begin:position]
+            own = None if fields is None else fields[begin:position]
             if ours:
                 tables.append((first, self.candidates(ours, own)))
         spans = [replace(t.spans, sentence=t.spans.sentence + first) for first, t in tables]
@@ -163,11 +163,11 @@ class Recognizer:
         self,
         sentences: Sequence[Sequence[str]],
         names: Sequence[Uncertainty],
-        cells: IntArray | None = None,
+        fields: IntArray | None = None,
     ) -> dict[Uncertainty, CandidateTable]:
         tables, not_finite = self._spans(sentences, names, floor=self.rules.floor)
-        if cells is not None:
-            rows = np.flatnonzero(_in_one_cell(tables[names[0]], sentences, cells))
+        if fields is not None:
+            rows = np.flatnonzero(_in_one_field(tables[names[0]], sentences, fields))
             tables = {name: table.take(rows) for name, table in tables.items()}
         chosen, predicted = choose_rows(tables[names[0]], self.model.label_set.classes, self.rules)
         tables = {name: table.take(chosen) for name, table in tables.items()}
@@ -250,15 +250,15 @@ class Recognizer:
         return mc_dropout(self.model.log_probs(torch.stack(samples)).exp())
 
 
-def _in_one_cell(
-    spans: SpanTable, sentences: Sequence[Sequence[str]], cells: IntArray
+def _in_one_field(
+    spans: SpanTable, sentences: Sequence[Sequence[str]], fields: IntArray
 ) -> NDArray[np.bool_]:
-    """Whether all tokens of each span stand in one cell. Shape (N,)."""
+    """Whether all tokens of each span stand in one field. Shape (N,)."""
     before = np.cumsum([0, *map(len, sentences)])[spans.sentence]
-    one_cell: NDArray[np.bool_] = (
-        cells[before + spans.start_token] == cells[before + spans.end_token - 1]
+    one_field: NDArray[np.bool_] = (
+        fields[before + spans.start_token] == fields[before + spans.end_token - 1]
     )
-    return one_cell
+    return one_field
 
 
 def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[Sequence[str]]]]:

@@ -15,13 +15,13 @@ from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import load_recognizer
 from linkner_ray.spanner.span_table import CandidateTable, IntArray
-from linkner_ray.stages.words import cells_of
+from linkner_ray.stages.words import fields_of
 
 
 class RecognizeSpans:
     """`text`, `sentences` -> `candidates`: what the model calls an entity, and its near misses.
 
-    No candidate reaches over the cells of a table row. A document without sentences has no
+    No candidate reaches over a lone bar. A document without sentences has no
     candidates; `candidates` is null for one with a span for
     which the model computes NaN or an infinity. Sentences of all documents of a table are
     batched together, or those of each document by themselves (`recognize.batch_scope`); the answer
@@ -57,12 +57,12 @@ class RecognizeSpans:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add `candidates`, by sentence, then position."""
         tokens = _Tokens(batch)
-        sentences, cells = tokens.sentences(), tokens.cells()
+        sentences, fields = tokens.sentences(), tokens.fields()
         if self.by_document:
             bounds = tokens.of_document.tolist()
-            table = self.recognizer.candidates_by_document(sentences, bounds, cells)
+            table = self.recognizer.candidates_by_document(sentences, bounds, fields)
         else:
-            table = self.recognizer.candidates(sentences, cells)
+            table = self.recognizer.candidates(sentences, fields)
         return batch.append_column("candidates", _column(table, tokens, self.label_set))
 
 
@@ -99,11 +99,11 @@ class _Tokens:
                 words.append([text[s:e] for s, e in zip(starts, ends, strict=True)])
         return words
 
-    def cells(self) -> IntArray:
-        """The cell of a table row in which each token of all sentences stands."""
+    def fields(self) -> IntArray:
+        """The field, between lone bars, in which each token of all sentences stands."""
         of_document = self.of_sentence[self.of_document].tolist()
         numbers = [
-            cells_of(text, self.starts[first:end])
+            fields_of(text, self.starts[first:end])
             for text, (first, end) in zip(self._texts, pairwise(of_document), strict=True)
         ]
         return np.concatenate([*numbers, np.zeros(0, np.int64)])

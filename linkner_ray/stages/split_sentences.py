@@ -1,6 +1,7 @@
-"""Text into sentences and words: lines first, then a segmenter inside each line."""
+"""Text into sentences and words: lines and cells first, then a segmenter inside each line."""
 
 import ctypes
+import re
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import ClassVar, NamedTuple
@@ -20,12 +21,15 @@ Segmenter = Callable[[str], list[tuple[int, int]]]
 The line is not blank and ends in no blank.
 """
 
+_CELL_BORDER = re.compile(r"\t|  |\s{3}")
+"""A tab, two spaces or three blanks of any kind stand between the cells of a row."""
+
 
 class SplitSentences:
     """`text` -> `sentences`: every visible character stands in one token, but for those of blobs.
 
-    A line ends a sentence; the segmenter only says where in a line a new one begins, and a
-    sentence reaches from its first token to its last. Whatever a segmenter answers,
+    A line or a table cell ends a sentence; the segmenter only says where in a line a new one
+    begins, and a sentence reaches from its first token to its last. Whatever a segmenter answers,
     no text is lost and no sentences overlap. A token belongs to the sentence in which it begins.
     """
 
@@ -73,6 +77,7 @@ class SplitSentences:
             content = line.rstrip()
             if content:
                 cuts += (position + start for start, _ in self._segment(content))
+                cuts += (position + cell.end() for cell in _CELL_BORDER.finditer(content))
             position += len(line)
             cuts.append(position)
         return cuts

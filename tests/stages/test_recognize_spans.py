@@ -171,26 +171,14 @@ def test_a_document_without_a_number_has_null_and_the_others_theirs(stage, scope
 
 
 @pytest.mark.parametrize("scope", ["unit", "document"])
-def test_a_candidate_stands_in_one_cell_and_those_inside_cells_stay(model, scope):
-    config = RecognizeConfig.model_validate(
-        {
-            **CONFIG.model_dump(),
-            "batch_scope": scope,
-            "near_miss_floor": 0.0,
-            "max_near_misses": 999,
-        }
-    )
-    stage = RecognizeSpans(config, model)
-
-    def found(*texts):
-        table = apply_stage(stage, documents(list(texts)))
-        return [{(c["start"], c["end"]) for c in row} for row in table["candidates"].to_pylist()]
-
-    # Blanks do not reach the model, so that all that differs is the border.
-    plain = "in Berlin met Angela Merkel Siemens in Rome"
-    row = plain.replace("Merkel Siemens", "Merkel\tSiemens")
-    border = row.index("\t")
-    inside, with_border, _ = found(plain, row, "Paris")
-    crossing = {(s, e) for s, e in inside if s < border < e}
-    assert crossing
-    assert not {(s, e) for s, e in with_border if s < border < e}
+def test_no_candidate_reaches_over_a_lone_bar(model, scope):
+    rules = {"batch_scope": scope, "near_miss_floor": 0.0, "max_near_misses": 999}
+    rules["certain_confidence"] = 1.0
+    stage = RecognizeSpans(CONFIG.model_copy(update=rules), model)
+    texts = ["Paris", "met Angela Merkel | Siemens in Rome", "Home | Berlin"]
+    found = apply_stage(stage, documents(texts))["candidates"].to_pylist()
+    words = [
+        {text[c["start"] : c["end"]] for c in row} for text, row in zip(texts, found, strict=True)
+    ]
+    assert {"Merkel", "Angela Merkel", "Siemens", "Siemens in Rome"} <= words[1]
+    assert not [word for row in words for word in row if "|" in word and word != "|"]

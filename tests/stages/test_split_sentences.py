@@ -58,9 +58,21 @@ def test_every_visible_character_is_in_one_token(text):
 
 
 @given(texts)
-def test_no_sentence_crosses_a_line(text):
+def test_no_sentence_crosses_a_line_or_a_cell(text):
     stage = SplitSentences(SentencesConfig(segmenter="lines"))
-    assert not [s for s in sentence_texts(stage, text) if len(s.splitlines()) > 1]
+    sentences = sentence_texts(stage, text)
+    assert not [s for s in sentences if len(s.splitlines()) > 1 or "\t" in s or "  " in s]
+
+
+@pytest.mark.parametrize("border", ["\t\t", "\t", "  ", "    ", "\u00a0\u00a0\u00a0", " \t "])
+def test_a_cell_ends_a_sentence(stage, border):
+    row = f"Angela Merkel{border}Siemens{border}Berlin"
+    assert sentence_texts(stage, row) == ["Angela Merkel", "Siemens", "Berlin"]
+
+
+@pytest.mark.parametrize("text", ["Dr. Smith \u00a0came", "Abe\u3000Shinzo came", "a \u00a0b"])
+def test_one_blank_or_two_of_different_kinds_are_no_border(stage, text):
+    assert sentence_texts(stage, text) == [text]
 
 
 @given(st.lists(texts, max_size=5), st.integers(0, 5))

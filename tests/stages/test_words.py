@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from icu4py.breakers import CharacterBreaker
 
-from linkner_ray.stages.words import cells_of, find_words
+from linkner_ray.stages.words import fields_of, find_words
 
 NASTY = (
     "aZ. !?,-'\u2019\"()$&1\u00e9\u0301\u00ad\u200b\u200c\u200d\u2060\ufeff\ufe0f\u0000\u00a0\u3000"
@@ -209,26 +209,13 @@ def test_enormous_tokens_take_linear_time(text):
     assert time.process_time() - started < 10
 
 
-def cells(text):
-    starts, ends = find_words(text, max_token_chars=64)
-    numbers = cells_of(text, starts).tolist()
-    return [(text[s:e], number) for s, e, number in zip(starts, ends, numbers, strict=True)]
+def fields(text):
+    starts, _ = find_words(text, max_token_chars=64)
+    return fields_of(text, starts).tolist()
 
 
-@pytest.mark.parametrize(
-    "border", ["\t\t", "\t", "  ", "    ", "\u00a0\u00a0\u00a0", " \t ", " | "]
-)
-def test_a_border_stands_between_two_cells(border):
-    numbers = [n for word, n in cells(f"Angela Merkel{border}Siemens{border}Berlin") if word != "|"]
-    assert numbers[0] == numbers[1] < numbers[2] < numbers[3]
-
-
-def test_a_lone_bar_is_a_cell_and_a_bar_in_a_word_is_none():
-    numbers = [number for _, number in cells("| A and|or B |")]
-    assert numbers[0] < numbers[1] < numbers[-1]
-    assert len(set(numbers)) == 3
-
-
-@pytest.mark.parametrize("text", ["Dr. Smith \u00a0came", "Abe\u3000Shinzo came", "a \u00a0b", ""])
-def test_one_blank_or_two_of_different_kinds_are_no_border(text):
-    assert len({number for _, number in cells(text)}) <= 1
+def test_a_lone_bar_stands_between_fields_and_is_one_and_a_bar_in_a_word_is_none():
+    assert fields("Home | About us |") == [0, 1, 2, 2, 3]
+    assert fields("| Home") == [1, 2]
+    assert len(set(fields("this and|or that"))) == 1
+    assert fields("") == []
