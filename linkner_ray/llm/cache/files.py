@@ -1,10 +1,10 @@
-"""The files of an answer cache: what one holds, how it is known to be whole, which one comes first.
+"""The files of an answer cache: their schema, their checksums, their order.
 
-An answer cache is a folder of Parquet files that are written once and never changed. Each carries a
-checksum over all of itself, so a file that was cut short or edited is found out. Their numbers
-order them, and of two answers to one request the one in the earlier file counts. A number can be
-taken by one writer only, and a writer reads what came before it takes the next one: that makes the
-order the same for everybody, with no clock and no lock.
+An answer cache is a folder of Parquet files that are written once and never changed. Each holds a
+checksum of all its bytes, which tells a file that was cut short or edited. Files have numbers, and
+of two answers to one request the one in the earlier file counts. Only one writer can take a number,
+and it has read all earlier files by then, so the order is the same for every process, without a
+clock or a lock.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from linkner_ray.llm.prompts import Answer, Verdict
 from linkner_ray.storage import Folder
 
 VERSION = "1"
-"""Of the schema below; a file of another version is left alone."""
+"""Version of the schema below; files of other versions are not read."""
 
 CLASS_PROB = pa.struct([("class", pa.dictionary(pa.int32(), pa.string())), ("prob", pa.float32())])
-"""Names of classes are held once, as in the file; any other reader sees strings."""
+"""In memory each class name is held once; in the file it is a plain string column."""
 
 _DICTIONARIES = ["probs.list.element.class"]
 
@@ -49,8 +49,8 @@ ENTRIES = pa.schema(
 )
 """One row an answer; `probs` has every class, "O" for non-entity first.
 
-FAILED is no answer and is never stored, so that the next run asks again. UNREADABLE is stored: it
-is what the LLM replies to this request, and it would do so again.
+FAILED is no answer and is never stored, so the next run asks again. UNREADABLE is stored, since the
+LLM would reply the same again.
 """
 
 STORED_VERDICTS = (Verdict.LABEL, Verdict.NON_ENTITY, Verdict.UNREADABLE)
@@ -62,7 +62,7 @@ _VERSION_KEY = b"linkner.cache.version"
 _CHECKSUM_KEY = b"linkner.cache.checksum"
 _MAGIC = b"PAR1"
 _NO_CHECKSUM = b"0" * 32
-"""Stands where the checksum will be while it is worked out."""
+"""In place of the checksum while it is computed."""
 
 _NAME = re.compile(r"(answers|compacted)-\d{10}\.parquet")
 _KEY = r"^k\d+:[0-9a-f]{32}$"

@@ -1,4 +1,4 @@
-"""Looking after an answer cache: what is in it, whether it is whole, fewer files, fewer answers."""
+"""Statistics, verification, compaction and pruning of an answer cache."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -64,14 +64,14 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compaction:
-    """What came of merging the files of an answer cache."""
+    """Result of merging the files of an answer cache."""
 
     files_before: int
     kept: int
     """Answers that are still there."""
 
     dropped: int
-    """Answers that are gone; later answers to a key that has an earlier one do not count."""
+    """Answers that were removed, repeated answers to one key not counted."""
 
     faults: list[Fault]
     """Broken ones were set aside."""

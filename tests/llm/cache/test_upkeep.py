@@ -143,3 +143,17 @@ def test_files_that_are_not_trusted_are_said_in_a_sentence(cache):
     broken, foreign = cache_notes(config)
     assert "1 files are broken and lie in _set_aside/: answers-0000000000.parquet" in broken
     assert "1 files are no files of an answer cache and were ignored: notes.txt" in foreign
+
+
+def test_answers_about_several_label_sets_are_merged_as_they_are(tmp_path):
+    folder = CacheFolder(str(tmp_path))
+    sets = [("O", "PER", "ORG"), ("O", "LOC", "PER"), ("O", "PER", "ORG")]
+    for number, classes in enumerate(sets):
+        folder.append(number, entries_table([entry(number, score=0.25)], classes))
+    compact(str(tmp_path))
+    for number, classes in enumerate(sets):
+        cache = AnswerCache(str(tmp_path), model="some-llm", classes=classes)
+        assert cache.find([key(number)])[key(number)].probs == (0.0, 0.25, 0.75)
+        assert len(cache) == sets.count(classes)
+    [rows] = [folder.read(name).to_pylist() for name in folder.list().names]
+    assert [tuple(prob["class"] for prob in row["probs"]) for row in rows] == sets
