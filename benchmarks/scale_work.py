@@ -1,6 +1,5 @@
 """The work of the scale benchmarks: pages, a checkpoint, and the rate of a finished run."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +33,7 @@ def steady_rate(output: Path) -> Rate:
     """Rate of a finished run with at least two part files."""
     rows_of = {
         file["path"]: file["rows"]
-        for file in json.loads((output / "_manifest.json").read_text())["files"]
+        for file in pq.read_table(output / "_manifest.parquet").to_pylist()
         if file["path"].startswith("entities/")
     }
     written = sorted(((output / path).stat().st_mtime, rows) for path, rows in rows_of.items())

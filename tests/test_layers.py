@@ -29,7 +29,13 @@ own layer; the words of the domain, layer 0, may import each other."""
 
 PLACE = {room: (layer, i) for layer, rooms in enumerate(LAYERS) for i, room in enumerate(rooms)}
 
-KNOWS_RAY = {"extract.metrics", "extract.pipeline", "extract.ray_start", "training"}
+KNOWS_RAY = {
+    "extract.metrics",
+    "extract.pipeline",
+    "extract.ray_start",
+    "extract.spread",
+    "training",
+}
 """Modules, or rooms, that may import Ray."""
 
 SHARED_BY_STAGES = {"contract", "unit", "words"}

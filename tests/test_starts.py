@@ -5,11 +5,18 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from linkner_ray.config import ExtractConfig, NightlyConfig
+from linkner_ray.config.loading import load_config
+from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.nightly.publication import move_latest, write_record
 from linkner_ray.spanner.self_check import choose_sentences, record_self_check
+from linkner_ray.storage import Folder
+from tests.in_process import extract_in_process
 from tests.spanner import tiny
 
 SCORING = {"sklearn", "scipy", "pandas"}
@@ -94,6 +101,27 @@ def test_a_plan_is_shown_without_model_library_ray_or_pictures(checkpoint, tmp_p
         *(f"output.path={tmp_path}/out", f"recognize.checkpoint={checkpoint}"),
     )
     assert loaded(command(*words), MODEL | SCORING | PICTURES) == set()
+
+
+@pytest.mark.parametrize("name", ["extract", "nightly"])
+def test_what_has_ended_is_told_without_model_library_or_ray(
+    name, checkpoint, tmp_path, monkeypatch
+):
+    (tmp_path / "crawl.jsonl").write_text('{"text": "Peter met Angela."}\n')
+    words = [
+        *(f"input.paths=[{tmp_path}/crawl.jsonl]", "llm.backend=none"),
+        *(f"output.path={tmp_path}/out", f"recognize.checkpoint={checkpoint}"),
+    ]
+    if name == "extract":
+        plan = plan_extraction(load_config(ExtractConfig, None, words))
+    else:
+        words += ["night.name=2026-11-23", "output.keep_candidates=true"]
+        plan = plan_extraction(load_config(NightlyConfig, None, words).extraction())
+        record = {"publish": True, "night": "2026-11-23"}
+        write_record(Folder.at(plan.config.output.path), record)
+        move_latest(Folder.at(str(tmp_path / "out")), date(2026, 11, 23))
+    extract_in_process(monkeypatch, plan)
+    assert loaded(command(name, *words), MODEL | SCORING | PICTURES) == set()
 
 
 def test_predict_loads_torch_and_neither_transformers_nor_what_scores(checkpoint):

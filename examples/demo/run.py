@@ -20,10 +20,11 @@ from examples.demo.world import DemoWorld, make_demo
 from linkner_ray import spanner, training
 from linkner_ray.config import ExtractConfig, LlmConfig, TrainConfig
 from linkner_ray.errors import ConfigError, StartupError
-from linkner_ray.extract.job import ExtractionResult, extract
+from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import Plan, plan_extraction
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.report import Context, write_run_report
+from linkner_ray.extract.result import ExtractionResult
 from linkner_ray.labels import load_label_set
 from linkner_ray.reporting.preview_page import render_preview
 from linkner_ray.reporting.run_report import ReportScores

@@ -122,10 +122,19 @@ def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.
 
     Example: linkner verify s3://bucket/entities/2026-01-01
     """
-    from linkner_ray.runs.manifest import verify_output
+    from linkner_ray.runs.manifest import read_manifest, verify_output
+    from linkner_ray.runs.part_work import Spread, is_much, spread_here
     from linkner_ray.storage import Folder
 
-    num_files, faults = verify_output(Folder.at(output))
+    folder = Folder.at(output)
+    spread: Spread = spread_here
+    if is_much(read_manifest(folder).files.num_rows):
+        from linkner_ray.extract.ray_start import start_ray
+        from linkner_ray.extract.spread import spread_on_ray
+
+        start_ray()
+        spread = spread_on_ray
+    num_files, faults = verify_output(folder, spread=spread)
     if faults:
         raise DataError("\n".join([f"{output} is not what its manifest says:", *faults]))
     print(f"{output}: {num_files} files are as the manifest lists them")

@@ -11,7 +11,10 @@ from linkner_ray.errors import ConfigError, DriftError, ErrorLimitError
 from linkner_ray.logs import set_up_logs
 
 if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
+    from linkner_ray.config import NightlyConfig
     from linkner_ray.extract.plan import Plan
+    from linkner_ray.extract.result import ExtractionResult
+    from linkner_ray.nightly.publication import NightResult
     from linkner_ray.runs.previous import PreviousRun
 
 
@@ -56,6 +59,13 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     plan = plan_extraction(resolved)
     if dry_run:
         print(describe_plan(plan))
+    else:
+        from linkner_ray.extract.result import find_finished
+
+        finished = find_finished(plan)
+        if finished is not None:
+            _tell(plan, finished, explain=explain)
+            return
     previous = None
     if incremental is not None:
         from linkner_ray.extract.reuse_report import describe_previous
@@ -74,8 +84,6 @@ def _extract(plan: "Plan", previous: "PreviousRun | None", *, explain: bool) -> 
     from linkner_ray.extract.job import extract as run_extraction
     from linkner_ray.extract.progress_views import progress_view
     from linkner_ray.extract.ray_start import start_ray
-    from linkner_ray.extract.report import summarise, write_run_report
-    from linkner_ray.extract.reuse_report import explain_shards
     from linkner_ray.runs.shutdown import exit_on_sigterm
 
     start_ray()
@@ -83,6 +91,14 @@ def _extract(plan: "Plan", previous: "PreviousRun | None", *, explain: bool) -> 
         result = run_extraction(
             plan, previous=previous, progress=view.say, show=view, shutdown=shutdown
         )
+    _tell(plan, result, explain=explain)
+
+
+def _tell(plan: "Plan", result: "ExtractionResult", *, explain: bool) -> None:
+    """Report what came of a run."""
+    from linkner_ray.extract.report import summarise, write_run_report
+    from linkner_ray.extract.reuse_report import explain_shards
+
     if result.has_finished:
         write_run_report(plan, result)
     if explain:
@@ -153,19 +169,16 @@ def nightly(
     from linkner_ray.extract.plan import plan_extraction
 
     plan = plan_extraction(resolved.extraction())
-    from linkner_ray.nightly.night import describe_start, run_night
-
     if dry_run:
         from linkner_ray.extract.report import describe_plan
+        from linkner_ray.nightly.night import describe_start
 
         print(describe_plan(plan))
         print(describe_start(resolved, plan))
         return
-    from linkner_ray.extract.progress_views import progress_view
-    from linkner_ray.runs.shutdown import exit_on_sigterm
+    from linkner_ray.nightly.publication import find_published
 
-    with exit_on_sigterm() as shutdown, progress_view(print) as view:
-        result = run_night(resolved, plan=plan, say=view.say, show=view, shutdown=shutdown)
+    result = find_published(resolved, plan) or _run_night(resolved, plan)
     name = result.record["night"]
     if result.did_nothing:
         print(f"nothing to do: night {name} has ended, see {result.output}/night.md")
@@ -179,3 +192,12 @@ def nightly(
             "if the night is right, the same command with night.accept_drift=true publishes it"
         )
     print(f"latest names {name}" if result.has_moved else "latest stays: it names a later night")
+
+
+def _run_night(config: "NightlyConfig", plan: "Plan") -> "NightResult":
+    from linkner_ray.extract.progress_views import progress_view
+    from linkner_ray.nightly.night import run_night
+    from linkner_ray.runs.shutdown import exit_on_sigterm
+
+    with exit_on_sigterm() as shutdown, progress_view(print) as view:
+        return run_night(config, plan=plan, say=view.say, show=view, shutdown=shutdown)

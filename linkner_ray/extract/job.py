@@ -3,57 +3,26 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from linkner_ray.errors import ContractError
-from linkner_ray.extract.limits import check_finite, problems_of
+from linkner_ray.extract.limits import check_finite
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.extract.progress import Progress, Show, ShowLines
-from linkner_ray.llm.cache.upkeep import cache_notes
+from linkner_ray.extract.result import ExtractionResult, find_finished, sum_results
 from linkner_ray.runs.code_version import code_version
-from linkner_ray.runs.counters import (
-    NO_COSTS,
-    add_counts,
-    check_counters,
-)
 from linkner_ray.runs.failures import remove_leftovers
 from linkner_ray.runs.folder import RunFolder, UnitResult, json_digest
 from linkner_ray.runs.lock import OutputLock
-from linkner_ray.runs.manifest import FileEntry, read_all, written_files
+from linkner_ray.runs.manifest import FileEntry, FileList, read_all, written_files
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.shutdown import Shutdown
 from linkner_ray.schemas import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractionResult:
-    """Result of a run."""
-
-    unit_results: tuple[UnitResult, ...]
-    """Of every unit in the output, written by this run or before."""
-
-    units_written: int
-    """Units this run wrote; 0 when the output was complete before."""
-
-    totals: dict[str, int]
-    costs: dict[str, int]
-    """Sum of the unit results' `costs`: what this run asked and reused. `totals` are the same in
-    every run over the same documents."""
-
-    seconds: float
-    has_finished: bool = False
-    """Whether this run wrote `_SUCCESS`, even if all units were done before."""
-
-    notes: tuple[str, ...] = ()
-    """Sentences for the report, such as damaged files of the answer cache."""
-
-    problems: tuple[str, ...] = field(default=())
-    """Error limits that were passed; a job with any exits 3."""
 
 
 def extract(
@@ -82,15 +51,14 @@ def extract(
         LinknerError: What a stage raised.
     """
     started = time.perf_counter()
+    finished = find_finished(plan)
+    if finished is not None:
+        return finished
     run = RunFolder(plan.config.output.path)
-    run.check(plan.fingerprint)
-    unit_results = run.unit_results()
-    if run.is_complete and not remaining(plan, unit_results, run.url):
-        return _result(plan, unit_results, started=started)
+    unit_results: list[UnitResult] = []
     lock = OutputLock(
         run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
     )
-    unit_results.clear()
     if shutdown is not None:
         shutdown.end = partial(_stop, run.url, lock, unit_results)
     with lock:
@@ -139,7 +107,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     done = run.unit_results()
     remove_leftovers(run, done)
     unit_results += done
-    files: list[FileEntry] = []
+    files = FileList()
     todo = remaining(plan, done, run.url)
     if todo:
         say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
@@ -153,8 +121,8 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
         )
         with Progress(show, shards=len(todo)) as tracker:
             for unit_result in units:
-                unit_results.append(unit_result)
-                files += [FileEntry(**file) for file in unit_result.files]
+                unit_results.append(replace(unit_result, files=()))
+                files.add(FileEntry(**file) for file in unit_result.files)
                 tracker.add(unit_result)
                 lock.check()
                 check_finite(tracker.totals, config.errors, has_ended=False)
@@ -164,13 +132,11 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
         raise ContractError(
             f"{run.url}: {len(missing)} shards were not read to their end, such as {missing[0]}"
         )
-    known = {file.path for file in files}
-    unknown = [path for path in written_files(run.folder) if path not in known]
-    files += read_all(run.folder, unknown)
-    result = _result(plan, unit_results, done=len(done), started=started, has_finished=True)
+    files.add(read_all(run.folder, files.without(written_files(run.folder))))
+    result = sum_results(plan, unit_results, done=len(done), started=started, has_finished=True)
     check_finite(result.totals, config.errors, has_ended=True)
     lock.confirm()
-    run.finish(unit_results, files, _manifest_header(plan, result.totals))
+    run.finish(unit_results, files, _manifest_header(plan, result.totals), sources=plan.sources)
     return result
 
 
@@ -186,41 +152,9 @@ def _manifest_header(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:
         },
         "code": code_version(),
         "plan": plan.fingerprint,
-        "sources": [asdict(source) for source in plan.sources],
+        "sources": {
+            "count": len(plan.sources),
+            "bytes": sum(source.size for source in plan.sources),
+        },
         "totals": totals,
     }
-
-
-def _result(
-    plan: Plan,
-    unit_results: Sequence[UnitResult],
-    *,
-    started: float,
-    done: int | None = None,
-    has_finished: bool = False,
-) -> ExtractionResult:
-    """Sums over all units, once they are known to add up.
-
-    Args:
-        plan: Of the run.
-        unit_results: Of every unit in the output.
-        started: On `time.perf_counter`.
-        done: Units that were there before; default: all.
-        has_finished: Whether this run finishes the output.
-    """
-    totals: dict[str, int] = {}
-    costs = dict(NO_COSTS)
-    for unit_result in unit_results:
-        totals = add_counts(totals, unit_result.counts)
-        costs = add_counts(costs, unit_result.costs)
-    check_counters(totals)
-    return ExtractionResult(
-        unit_results=tuple(unit_results),
-        units_written=0 if done is None else len(unit_results) - done,
-        totals=totals,
-        costs=costs,
-        has_finished=has_finished,
-        seconds=time.perf_counter() - started,
-        notes=tuple(cache_notes(plan.config.cache)),
-        problems=problems_of(totals, plan.config.errors),
-    )

@@ -13,7 +13,7 @@ from linkner_ray.runs.code_version import LIBRARIES, versions_of
 from linkner_ray.runs.folder import RunFolder
 
 if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a report
-    from linkner_ray.extract.job import ExtractionResult
+    from linkner_ray.extract.result import ExtractionResult
     from linkner_ray.reporting.run_report import ReportScores
 
 LISTED_SHARDS = 20

@@ -10,7 +10,7 @@ from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.previous import REASONS, REDONE_PREFIX, REUSED, PreviousRun
 
 if TYPE_CHECKING:  # a plan is shown without Ray
-    from linkner_ray.extract.job import ExtractionResult
+    from linkner_ray.extract.result import ExtractionResult
 
 _CONSEQUENCES = {
     "code": "every document is redone; --trust-code if the two find the same",

@@ -15,6 +15,7 @@ Reference:
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from linkner_ray.config import DriftConfig
 from linkner_ray.runs.counters import UNCERTAINTY_BINS
 from linkner_ray.runs.finished import FinishedRun, read_part
+from linkner_ray.runs.part_work import Spread, pieces_of, spread_here
 from linkner_ray.storage import Folder
 
 SMOOTHING = 0.5
@@ -116,22 +118,25 @@ def stability_index(before: Counts, after: Counts) -> float | None:
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def measure_drift(before: str, after: str, config: DriftConfig) -> DriftReport:
+def measure_drift(
+    before: str, after: str, config: DriftConfig, *, spread: Spread = spread_here
+) -> DriftReport:
     """Compare two finished nights that kept their candidates.
 
     Args:
         before: Folder of the earlier one.
         after: Folder of tonight's, which says what hosts and languages are looked at.
         config: Bounds, and how many of these.
+        spread: Who reads the part files.
 
     Raises:
         ConfigError: If one is no finished run.
         DataError: If a file is missing or damaged.
     """
     runs = FinishedRun.open(before), FinishedRun.open(after)
-    groups = [OVERALL, *_largest_groups(runs[1], config)]
+    groups = [OVERALL, *_largest_groups(runs[1], config, spread)]
     labels = tuple(dict.fromkeys([*runs[1].classes, *runs[0].classes]))
-    first, second = (_histograms(run, groups, labels) for run in runs)
+    first, second = (_histograms(run, groups, labels, spread) for run in runs)
     drifts = [
         _judge(group, measure, first[measure][place], second[measure][place], config)
         for place, group in enumerate(groups)
@@ -166,19 +171,29 @@ def _judge(group: Group, measure: str, before: Counts, after: Counts, config: Dr
     )
 
 
-def _largest_groups(run: FinishedRun, config: DriftConfig) -> list[Group]:
+def _largest_groups(run: FinishedRun, config: DriftConfig, spread: Spread) -> list[Group]:
     """Hosts and languages with most documents, those that are not said left out."""
-    folder = Folder.at(run.url)
     hosts: Counter[str] = Counter()
     languages: Counter[str] = Counter()
-    for part in run.parts:
-        table = read_part(folder, f"entities/{part}", ["url", "lang"])
-        hosts.update(map(host_of, table["url"].to_pylist()))
-        languages.update(table["lang"].to_pylist())
+    for found in spread(partial(_count_groups, run.url), pieces_of(run.parts)):
+        hosts.update(found[0])
+        languages.update(found[1])
     return [
         *(("host", name) for name in _most(hosts, config.hosts)),
         *(("language", name) for name in _most(languages, config.languages)),
     ]
+
+
+def _count_groups(url: str, parts: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """Documents of some part files by host and by language."""
+    folder = Folder.at(url)
+    hosts: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    for part in parts:
+        table = read_part(folder, f"entities/{part}", ["url", "lang"])
+        hosts.update(map(host_of, table["url"].to_pylist()))
+        languages.update(table["lang"].to_pylist())
+    return hosts, languages
 
 
 def _most(counts: Mapping[str, int], number: int) -> list[str]:
@@ -188,16 +203,31 @@ def _most(counts: Mapping[str, int], number: int) -> list[str]:
 
 
 def _histograms(
-    run: FinishedRun, groups: Sequence[Group], labels: Sequence[str]
+    run: FinishedRun, groups: Sequence[Group], labels: Sequence[str], spread: Spread
 ) -> dict[str, Counts]:
     """Counts of a run by measure. Shape (G, B) each."""
-    folder = Folder.at(run.url)
-    places = {group: place for place, group in enumerate(groups)}
-    found = {
+    total = _no_counts(groups, labels)
+    for found in spread(partial(_count, run.url, groups, labels), pieces_of(run.parts)):
+        for measure, counts in found.items():
+            total[measure] += counts
+    return total
+
+
+def _no_counts(groups: Sequence[Group], labels: Sequence[str]) -> dict[str, Counts]:
+    return {
         measure: np.zeros((len(groups), bins), np.int64)
         for measure, bins in zip(MEASURES, (len(labels), UNCERTAINTY_BINS, 2), strict=True)
     }
-    for part in run.parts:
+
+
+def _count(
+    url: str, groups: Sequence[Group], labels: Sequence[str], parts: Sequence[str]
+) -> dict[str, Counts]:
+    """Counts of some part files by measure. Shape (G, B) each."""
+    folder = Folder.at(url)
+    places = {group: place for place, group in enumerate(groups)}
+    found = _no_counts(groups, labels)
+    for part in parts:
         rows = read_part(folder, f"entities/{part}", ["url", "lang", "entities"])
         beside = read_part(folder, f"candidates/{part}", ["candidates", "routes"])
         belongs = [
@@ -215,11 +245,11 @@ def _histograms(
         ):
             row_of = pc.list_parent_indices(lists.combine_chunks()).to_numpy()
             for group_of in belongs:
-                _count(found[measure], group_of[row_of], bins)
+                _add(found[measure], group_of[row_of], bins)
     return found
 
 
-def _count(histogram: Counts, groups: Counts, bins: Counts) -> None:
+def _add(histogram: Counts, groups: Counts, bins: Counts) -> None:
     """Add observations to a histogram; those of group -1 belong to none."""
     is_in = groups >= 0
     width = histogram.shape[1]

@@ -8,26 +8,30 @@ from its finished units, all later steps from their beginning, since they only r
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from linkner_ray.config import NightlyConfig
-from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.extract.job import ExtractionResult, extract
-from linkner_ray.extract.plan import Plan, plan_extraction, remaining
+from linkner_ray.errors import DataError
+from linkner_ray.extract.job import extract
+from linkner_ray.extract.plan import Plan, plan_extraction
 from linkner_ray.extract.progress import Show
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.report import write_run_report
+from linkner_ray.extract.result import ExtractionResult
 from linkner_ray.extract.reuse_report import describe_previous
+from linkner_ray.extract.spread import choose_spread
 from linkner_ray.nightly.checks import check_limits, run_self_check_of
 from linkner_ray.nightly.diff import Diff, compare_runs
 from linkner_ray.nightly.diff_page import render_diff
 from linkner_ray.nightly.drift import Drift, DriftReport, measure_drift
 from linkner_ray.nightly.publication import (
-    RECORD,
+    NightResult,
+    is_extracted,
     move_latest,
+    publish_again,
     read_latest,
     read_record,
     write_record,
@@ -35,9 +39,8 @@ from linkner_ray.nightly.publication import (
 from linkner_ray.nightly.report import describe_night
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.finished import FinishedRun
-from linkner_ray.runs.folder import RunFolder, as_json
 from linkner_ray.runs.lock import OutputLock
-from linkner_ray.runs.manifest import verify_output
+from linkner_ray.runs.manifest import as_json, read_manifest, verify_output
 from linkner_ray.runs.previous import PreviousRun, open_previous
 from linkner_ray.runs.shutdown import Shutdown, exit_on_sigterm
 from linkner_ray.schemas import SCHEMA_VERSION
@@ -46,29 +49,6 @@ from linkner_ray.storage import Folder
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NightResult:
-    """What came of a night."""
-
-    output: str
-    """Its folder."""
-
-    record: Mapping[str, Any]
-    """What its `night.json` says."""
-
-    has_moved: bool
-    """Whether `latest` was moved to it now."""
-
-    did_nothing: bool = False
-    """Whether the night had ended well before."""
-
-    problems: tuple[str, ...] = ()
-    """Error limits that were passed."""
-
-    alerts: tuple[str, ...] = ()
-    """Drift that keeps it from being published."""
 
 
 @dataclass(kw_only=True)
@@ -134,11 +114,11 @@ def run_night(
     if shutdown is not None:
         shutdown.end = lambda: _let_go(lock, "stopped by SIGTERM; the same command goes on")
     with lock:
-        done = _is_done(night.plan)
+        done = is_extracted(night.plan)
         record = read_record(night.output)
         latest = read_latest(night.nights)
         if latest == config.night.name or (record is not None and record["publish"]):
-            return _again(night, record, is_done=done)
+            return publish_again(config, night.plan, record, is_done=done)
         if latest is not None:
             night.previous = config.folder_of(latest)
         return _run_alone(night, lock, is_done=done, shutdown=shutdown)
@@ -165,30 +145,6 @@ def describe_start(config: NightlyConfig, plan: Plan) -> str:
 def _let_go(lock: OutputLock, sentence: str) -> str:
     lock.release()
     return sentence
-
-
-def _is_done(plan: Plan) -> bool:
-    """Whether the extraction of a night has ended.
-
-    Raises:
-        ConfigError: If the folder holds another plan's output, or shards have changed.
-    """
-    run = RunFolder(plan.config.output.path)
-    run.check(plan.fingerprint)
-    return run.is_complete and not remaining(plan, run.unit_results(), run.url)
-
-
-def _again(night: _Night, record: dict[str, Any] | None, *, is_done: bool) -> NightResult:
-    """A night that was to be published when it was last heard of."""
-    url = night.plan.config.output.path
-    if not is_done or record is None:
-        fault = f"has no {RECORD}" if record is None else "its input has more shards by now"
-        raise ConfigError(
-            f"{url} is published, and {fault}; a published night stays as it is: put what came "
-            "late into the next one"
-        )
-    has_moved = move_latest(night.nights, night.config.night.name)
-    return NightResult(output=url, record=record, has_moved=has_moved, did_nothing=not has_moved)
 
 
 def _run_alone(
@@ -287,7 +243,8 @@ def _version_of(previous: str) -> object:
 
 
 def _verify(output: Folder) -> int:
-    num_files, faults = verify_output(output)
+    spread = choose_spread(read_manifest(output).files.num_rows)
+    num_files, faults = verify_output(output, spread=spread)
     if faults:
         raise DataError("\n".join([f"{output.root} is not what its manifest says:", *faults]))
     return num_files
@@ -305,7 +262,8 @@ def _compare(night: _Night) -> tuple[Diff | None, DriftReport | None]:
         night.output.write_whole("diff.html", page)
         night.output.write_whole("diff.json", as_json(diff.as_json()))
     with night.step("drift"):
-        return diff, measure_drift(previous, url, night.config.drift)
+        spread = choose_spread(read_manifest(night.output).files.num_rows)
+        return diff, measure_drift(previous, url, night.config.drift, spread=spread)
 
 
 def _describe_alert(drift: Drift) -> str:

@@ -5,17 +5,45 @@ A night is a folder of its own, called by its date. `latest` names the published
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from linkner_ray.config import NightlyConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.runs.folder import as_json
+from linkner_ray.extract.plan import Plan
+from linkner_ray.extract.result import find_finished
+from linkner_ray.runs.manifest import as_json
 from linkner_ray.storage import Folder
 
 LATEST = "latest"
 
 RECORD = "night.json"
 """What a night says of itself, in its folder; written last but for `latest`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightResult:
+    """What came of a night."""
+
+    output: str
+    """Its folder."""
+
+    record: Mapping[str, Any]
+    """What its `night.json` says."""
+
+    has_moved: bool
+    """Whether `latest` was moved to it now."""
+
+    did_nothing: bool = False
+    """Whether the night had ended well before."""
+
+    problems: tuple[str, ...] = ()
+    """Error limits that were passed."""
+
+    alerts: tuple[str, ...] = ()
+    """Drift that keeps it from being published."""
 
 
 def read_latest(nights: Folder) -> date | None:
@@ -62,3 +90,43 @@ def read_record(output: Folder) -> dict[str, Any] | None:
 def write_record(output: Folder, record: dict[str, Any]) -> None:
     """Keep what a night says of itself."""
     output.write_whole(RECORD, as_json(record))
+
+
+def is_extracted(plan: Plan) -> bool:
+    """Whether the extraction of a night has ended.
+
+    Raises:
+        ConfigError: If the folder holds another plan's output, or shards have changed.
+    """
+    return find_finished(plan) is not None
+
+
+def find_published(config: NightlyConfig, plan: Plan) -> NightResult | None:
+    """The night, if it has ended well and `latest` names it; told without Ray and models.
+
+    Raises:
+        ConfigError: If it is published and its input has changed since.
+    """
+    if read_latest(Folder.at(config.output.path)) != config.night.name:
+        return None
+    record = read_record(Folder.at(plan.config.output.path))
+    return publish_again(config, plan, record, is_done=is_extracted(plan))
+
+
+def publish_again(
+    config: NightlyConfig, plan: Plan, record: dict[str, Any] | None, *, is_done: bool
+) -> NightResult:
+    """A night that was to be published when it was last heard of.
+
+    Raises:
+        ConfigError: If its input has changed since.
+    """
+    url = plan.config.output.path
+    if not is_done or record is None:
+        fault = f"has no {RECORD}" if record is None else "its input has more shards by now"
+        raise ConfigError(
+            f"{url} is published, and {fault}; a published night stays as it is: put what came "
+            "late into the next one"
+        )
+    has_moved = move_latest(Folder.at(config.output.path), config.night.name)
+    return NightResult(output=url, record=record, has_moved=has_moved, did_nothing=not has_moved)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from linkner_ray.errors import DataError
 from linkner_ray.runs.counters import num_failed
 from linkner_ray.runs.folder import FOOTER_THREADS, RunFolder, UnitResult
+from linkner_ray.runs.manifest import FILES, MANIFEST
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import QUARANTINE
 
@@ -166,8 +167,8 @@ def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
     names = [f"part-{unit.unit}.parquet" for shard in shards for unit in shard.units]
     if not names:
         return
-    run.folder.remove("_SUCCESS")
-    run.folder.remove("_manifest.json")
+    for mark in ("_SUCCESS", MANIFEST, FILES):
+        run.folder.remove(mark)
     for below in ("entities", *_BESIDE):
         with ThreadPoolExecutor(FOOTER_THREADS) as pool:
             list(pool.map(run.folder.remove, (f"{below}/{name}" for name in names)))

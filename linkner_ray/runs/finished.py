@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.runs.manifest import MANIFEST, read_manifest
 from linkner_ray.runs.row_index import RowIndex
 from linkner_ray.storage import Folder
 
@@ -47,19 +48,18 @@ class FinishedRun:
         for name, meaning in (
             ("_run.json", "the output of a run"),
             ("_SUCCESS", "finished; run it to its end first"),
-            ("_manifest.json", "whole"),
+            (MANIFEST, "whole"),
         ):
             if not folder.exists(name):
                 raise ConfigError(f"{url} is not {meaning}: it has no {name}")
         run = json.loads(folder.read_bytes("_run.json"))
-        manifest = json.loads(folder.read_bytes("_manifest.json"))
         return cls(
             url=url,
             fingerprint=run["plan"],
             classes=tuple(label["id"] for label in run["label_set"]["labels"]),
             config=run["config"],
             code=run.get("code", {}),
-            parts=tuple(file["path"].rpartition("/")[2] for file in manifest["files"]),
+            parts=read_manifest(folder).parts,
         )
 
     @property

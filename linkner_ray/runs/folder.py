@@ -11,14 +11,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import ConfigError, ContractError, DataError, StoreError
 from linkner_ray.fault_injection import fault_point
 from linkner_ray.runs.fingerprint import differences
-from linkner_ray.runs.manifest import FOLDERS, MANIFEST, FileEntry, list_files, written_files
+from linkner_ray.runs.manifest import (
+    FILES,
+    FOLDERS,
+    MANIFEST,
+    FileEntry,
+    FileList,
+    as_json,
+    with_sources,
+    write_manifest,
+    written_files,
+)
 from linkner_ray.runs.packed_counts import PackedCounts
+from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -32,7 +45,7 @@ _PART_FILE = re.compile(r"part-[0-9a-f]+-[0-9]{10}\.parquet")
 """Names of the files of a unit, see `units.unit_name`."""
 
 _WRITTEN_NAMES = frozenset(
-    {*FOLDERS, "_run.json", MANIFEST, "_SUCCESS", "report.md", "report.json", "plots"}
+    {*FOLDERS, "_run.json", MANIFEST, FILES, "_SUCCESS", "report.md", "report.json", "plots"}
 )
 """What a run writes directly into its output; without a `_run.json` it belongs to somebody else."""
 
@@ -98,7 +111,7 @@ class UnitResult:
 
 
 class RunFolder:
-    """Output of a run: `entities/`, `_quarantine/`, `_run.json`, `_manifest.json`, `_SUCCESS`."""
+    """Output of a run: `entities/`, `_quarantine/`, `_run.json`, its manifest, `_SUCCESS`."""
 
     def __init__(self, url: str) -> None:
         """Open an output folder; nothing is written yet."""
@@ -165,7 +178,7 @@ class RunFolder:
                     f"{'; '.join(line for _, line in found)}. Go on with that code, or choose "
                     "another output.path; an answer cache keeps the answers"
                 )
-        for mark in ("_SUCCESS", MANIFEST):
+        for mark in ("_SUCCESS", MANIFEST, FILES):
             if self.folder.exists(mark):
                 self.folder.remove(mark)
         self.clear()
@@ -246,33 +259,48 @@ class RunFolder:
     def finish(
         self,
         unit_results: Sequence[UnitResult],
-        files: Sequence[FileEntry],
+        files: FileList,
         record: Mapping[str, Any],
+        *,
+        sources: Sequence[Source] = (),
     ) -> None:
-        """Write `_manifest.json`, the list of files that count, then `_SUCCESS`.
+        """Write the manifest, the list of files that count, then `_SUCCESS`.
+
+        Args:
+            unit_results: Of all units.
+            files: All part files.
+            record: What the manifest says besides them.
+            sources: Shards that the units are of.
 
         Raises:
             ContractError: If a unit has no file of entities, or one with other rows than its
                 unit result counts.
         """
-        rows = {file.path: file.rows for file in files}
-        sources = {}
-        for unit_result in unit_results:
-            path = f"entities/{unit_result.file_name}"
-            counted = (
-                unit_result.counts["documents_entities"] + unit_result.counts["documents_empty"]
+        listed = files.table()
+        paths = pa.array([f"entities/{unit.file_name}" for unit in unit_results], pa.string())
+        counted = pa.array(map(_num_rows, unit_results), pa.int64())
+        found = listed["rows"].take(pc.index_in(paths, listed["path"]))
+        is_wrong = pc.fill_null(pc.not_equal(found, counted), True)
+        if pc.any(is_wrong).as_py():
+            [first, *_] = np.flatnonzero(is_wrong.to_numpy())
+            rows = found[first].as_py()
+            raise ContractError(
+                f"{self.url}/{paths[first]} has {'no' if rows is None else rows} rows, its unit "
+                f"result counts {counted[first]}"
             )
-            if rows.get(path) != counted:
-                raise ContractError(
-                    f"{self.url}/{path} has {rows.get(path, 'no')} rows, its unit result counts "
-                    f"{counted}"
-                )
-            sources[path] = unit_result.source
+        place_of = {source.path: place for place, source in enumerate(sources)}
+        places = [place_of.get(unit_result.source) for unit_result in unit_results]
         self.clear()
         fault_point("manifest")
-        self.folder.write_whole(MANIFEST, as_json({**record, **list_files(files, sources)}))
+        table = with_sources(listed, paths=paths, places=places, sources=sources)
+        write_manifest(self.folder, record, table)
         fault_point("success")
         self.folder.write_whole("_SUCCESS", b"")
+
+
+def _num_rows(unit_result: UnitResult) -> int:
+    """Rows that a unit has in `entities/`."""
+    return unit_result.counts["documents_entities"] + unit_result.counts["documents_empty"]
 
 
 def _is_part_file(name: str) -> bool:
@@ -290,8 +318,3 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table.combine_chunks(), sink, compression="zstd", write_statistics=True)
     return sink.getvalue()
-
-
-def as_json(record: Mapping[str, Any]) -> bytes:
-    """A record as the bytes of a JSON file; equal records give equal bytes."""
-    return (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

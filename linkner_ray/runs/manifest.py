@@ -1,4 +1,8 @@
-"""The manifest of a finished run, every file with rows, size and digest, and the check of it."""
+"""The manifest of a finished run, every file with rows, size and digest, and the check of it.
+
+`_manifest.json` is small: digests, totals and how many files there are. The files are listed in
+`_manifest.parquet`, whose digest it names.
+"""
 
 import hashlib
 import io
@@ -6,19 +10,35 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import DataError
+from linkner_ray.runs.part_work import Spread, pieces_of, spread_here
+from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 
 MANIFEST = "_manifest.json"
 
+FILES = "_manifest.parquet"
+
 FOLDERS = ("entities", "candidates", "_quarantine")
 
 THREADS = 32
+
+_COLUMNS = pa.schema(
+    [("path", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64()), ("digest", pa.string())]
+)
+"""Of a file, as in `FileEntry`."""
+
+SOURCE_COLUMNS = ("source", "source_format", "source_bytes", "source_version")
+"""Of the shard that a file of entities was made from, as in `Source`; null for other files."""
+
+_PENDING = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +56,7 @@ class FileEntry:
     @classmethod
     def of(cls, path: str, content: bytes, *, rows: int) -> "FileEntry":
         """Entry of a file that is at hand."""
-        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return cls(path=path, rows=rows, size_bytes=len(content), digest=digest)
+        return cls(path=path, rows=rows, size_bytes=len(content), digest=_digest(content))
 
     @classmethod
     def read(cls, folder: Folder, path: str) -> "FileEntry":
@@ -66,32 +85,139 @@ def read_all(folder: Folder, paths: Iterable[str]) -> list[FileEntry]:
         return list(pool.map(lambda path: FileEntry.read(folder, path), paths))
 
 
-def list_files(
-    files: Sequence[FileEntry], sources: Mapping[str, str]
-) -> dict[str, list[dict[str, Any]]]:
-    """Entries of files as the manifest has them: `files` of entities, and `side_files`.
+class FileList:
+    """Entries of very many files, about 120 bytes each."""
+
+    def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
+        """Hold some entries, or none yet."""
+        self._tables = [_COLUMNS.empty_table()]
+        self._pending: list[FileEntry] = []
+        self.add(entries)
+
+    def add(self, entries: Iterable[FileEntry]) -> None:
+        """Hold more."""
+        self._pending += entries
+        if len(self._pending) >= _PENDING:
+            self._pack()
+
+    def table(self) -> pa.Table:
+        """All entries by path: `path`, `rows`, `bytes`, `digest`."""
+        self._pack()
+        return pa.concat_tables(self._tables).sort_by("path")
+
+    def without(self, paths: Sequence[str]) -> list[str]:
+        """Those of some paths that have no entry."""
+        if not paths:
+            return []
+        wanted = pa.array(paths)
+        known = pc.is_in(wanted, self.table()["path"])
+        return list(wanted.filter(pc.invert(known)).to_pylist())
+
+    def _pack(self) -> None:
+        columns = [
+            [entry.path for entry in self._pending],
+            [entry.rows for entry in self._pending],
+            [entry.size_bytes for entry in self._pending],
+            [entry.digest for entry in self._pending],
+        ]
+        self._tables.append(pa.table(columns, schema=_COLUMNS))
+        self._pending = []
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a finished run says of itself and its files."""
+
+    header: Mapping[str, Any]
+    files: pa.Table
+    """A row for each file, by path: `path`, `rows`, `bytes`, `digest` and `SOURCE_COLUMNS`."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the part files, as they stand in `entities/`."""
+        paths = self.files["path"]
+        entities = paths.filter(pc.starts_with(paths, "entities/"))
+        return tuple(pc.utf8_slice_codeunits(entities, len("entities/")).to_pylist())
+
+
+def with_sources(
+    files: pa.Table, *, paths: pa.Array, places: Sequence[int | None], sources: Sequence[Source]
+) -> pa.Table:
+    """The list of files with the shards that those of entities were made from.
 
     Args:
-        files: All part files of the output.
-        sources: Path of the shard, by path of the entities file.
+        files: Of `FileList.table`.
+        paths: The files of entities, in any order.
+        places: The shard of each of these among the sources; None where it is not known.
+        sources: All shards.
     """
-    listed: dict[str, list[dict[str, Any]]] = {"files": [], "side_files": []}
-    for file in sorted(files, key=lambda file: file.path):
-        entry = {
-            "path": file.path,
-            "rows": file.rows,
-            "bytes": file.size_bytes,
-            "digest": file.digest,
-        }
-        if file.path in sources:
-            listed["files"].append({**entry, "source": sources[file.path]})
-        else:
-            listed["side_files"].append(entry)
-    return listed
+    place_of = pa.array(places, pa.int32()).take(pc.index_in(files["path"], paths).combine_chunks())
+    values = {
+        "source": [source.path for source in sources],
+        "source_format": [source.format for source in sources],
+        "source_bytes": [source.size for source in sources],
+        "source_version": [source.version for source in sources],
+    }
+    for name, column in values.items():
+        kind = pa.int64() if name == "source_bytes" else pa.string()
+        encoded = pa.DictionaryArray.from_arrays(place_of, pa.array(column, kind))
+        plain = encoded.cast(kind) if name == "source_bytes" else encoded
+        files = files.append_column(name, plain)
+    return files
 
 
-def verify_output(folder: Folder) -> tuple[int, list[str]]:
+def write_manifest(folder: Folder, header: Mapping[str, Any], files: pa.Table) -> None:
+    """Write the list of files, then the header that names it.
+
+    Args:
+        folder: The output.
+        header: What the manifest says besides its files.
+        files: Of `with_sources`.
+    """
+    sink = io.BytesIO()
+    pq.write_table(files.combine_chunks(), sink, compression="zstd")
+    content = sink.getvalue()
+    folder.write_whole(FILES, content)
+    listed = {
+        "name": FILES,
+        "digest": _digest(content),
+        "count": files.num_rows,
+        "rows": pc.sum(files["rows"]).as_py() or 0,
+        "bytes": pc.sum(files["bytes"]).as_py() or 0,
+    }
+    folder.write_whole(MANIFEST, as_json({**header, "files": listed}))
+
+
+def read_manifest(folder: Folder) -> Manifest:
+    """Read the manifest of a finished run; the list of files of the last few is remembered.
+
+    Raises:
+        DataError: If there is none, since the run has not ended, or its parts do not belong
+            together.
+    """
+    if not (folder.exists(MANIFEST) and folder.exists("_SUCCESS")):
+        raise DataError(f"{folder.root} has no {MANIFEST} or no _SUCCESS: its run has not ended")
+    header = json.loads(folder.read_bytes(MANIFEST))
+    if isinstance(header["files"], list):  # an earlier release listed them here
+        entries = header["files"] + header["side_files"]
+        return Manifest(header, pa.Table.from_pylist(entries, schema=_COLUMNS))
+    return Manifest(header, _read_files(folder, header["files"]["digest"]))
+
+
+@lru_cache(maxsize=2)
+def _read_files(folder: Folder, digest: str) -> pa.Table:
+    content = folder.read_bytes(FILES)
+    if _digest(content) != digest:
+        raise DataError(f"{folder.path(FILES)} is not the list that {MANIFEST} names; run again")
+    return pq.read_table(io.BytesIO(content), read_dictionary=list(SOURCE_COLUMNS))
+
+
+def verify_output(folder: Folder, *, spread: Spread = spread_here) -> tuple[int, list[str]]:
     """Compare an output with its manifest, reading every byte.
+
+    Args:
+        folder: The output.
+        spread: Who reads the files.
 
     Returns:
         The number of files listed, and a line for each that is missing, differs or is not listed.
@@ -99,19 +225,23 @@ def verify_output(folder: Folder) -> tuple[int, list[str]]:
     Raises:
         DataError: If there is no manifest: the run has not ended.
     """
-    if not (folder.exists(MANIFEST) and folder.exists("_SUCCESS")):
-        raise DataError(f"{folder.root} has no {MANIFEST} or no _SUCCESS: its run has not ended")
-    manifest = json.loads(folder.read_bytes(MANIFEST))
-    listed = {file["path"]: file for file in manifest["files"] + manifest["side_files"]}
-    there = written_files(folder)
-    faults = [f"{path} is listed but missing" for path in sorted(listed.keys() - set(there))]
-    faults += [f"{path} is there but not listed" for path in there if path not in listed]
+    listed = read_manifest(folder).files.select(_COLUMNS.names)
+    there = pa.array(written_files(folder), pa.string())
+    is_there = pc.is_in(listed["path"], there)
+    missing = listed["path"].filter(pc.invert(is_there)).to_pylist()
+    unknown = there.filter(pc.invert(pc.is_in(there, listed["path"]))).to_pylist()
+    faults = [f"{path} is listed but missing" for path in missing]
+    faults += [f"{path} is there but not listed" for path in unknown]
+    for found in spread(partial(_compare_all, folder), pieces_of(listed.filter(is_there))):
+        faults += found
+    return listed.num_rows, faults
+
+
+def _compare_all(folder: Folder, listed: pa.Table) -> list[str]:
+    """A line for each of some files that differs."""
     with ThreadPoolExecutor(THREADS) as pool:
-        compared = pool.map(
-            lambda path: _compare(folder, listed[path]), (p for p in there if p in listed)
-        )
-        faults += [fault for fault in compared if fault]
-    return len(listed), faults
+        compared = pool.map(partial(_compare, folder), listed.to_pylist())
+        return [fault for fault in compared if fault]
 
 
 def _compare(folder: Folder, listed: Mapping[str, Any]) -> str:
@@ -129,3 +259,12 @@ def _compare(folder: Folder, listed: Mapping[str, Any]) -> str:
         f"{path} has {found.rows} rows in {found.size_bytes} bytes, digest {found.digest}; listed "
         f"are {wanted.rows} in {wanted.size_bytes}, {wanted.digest}"
     )
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """A record as the bytes of a JSON file; equal records give equal bytes."""
+    return (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

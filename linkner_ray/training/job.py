@@ -35,7 +35,8 @@ from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.logs import adopt
 from linkner_ray.runs.fingerprint import differences
-from linkner_ray.runs.folder import as_json, json_digest
+from linkner_ray.runs.folder import json_digest
+from linkner_ray.runs.manifest import as_json
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.checkpoint import (
     CALIBRATION,

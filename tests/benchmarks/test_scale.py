@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.scale_nodes import sleeping_step
@@ -22,7 +24,7 @@ def test_the_rate_of_a_run_leaves_out_what_came_before_its_first_file(tmp_path):
         os.utime(path, (at, at))
         files.append({"path": f"entities/{name}", "rows": rows})
     files.append({"path": "_quarantine/a", "rows": 7})
-    (tmp_path / "_manifest.json").write_text(json.dumps({"files": files}))
+    pq.write_table(pa.Table.from_pylist(files), tmp_path / "_manifest.parquet")
     rate = steady_rate(tmp_path)
     assert (rate.documents, rate.docs_per_s, rate.first_at) == (60, 5.0, 100.0)
 

@@ -96,7 +96,7 @@ def write_night(folder, documents):
     labels = {"labels": [{"id": "PER"}, {"id": "LOC"}]}
     run = {"plan": {}, "label_set": labels, "config": {"output": {}}, "code": {}}
     output.write_whole("_run.json", json.dumps(run).encode())
-    output.write_whole("_manifest.json", json.dumps({"files": parts}).encode())
+    output.write_whole("_manifest.json", json.dumps({"files": parts, "side_files": []}).encode())
     output.write_whole("_SUCCESS", b"")
     return str(folder)
 

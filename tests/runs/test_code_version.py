@@ -12,7 +12,7 @@ from tests.test_layers import imported_modules, imports
 
 CARRYING = {
     "config", "errors", "fault_injection", "storage", "runs.code_version", "runs.finished",
-    "runs.fingerprint", "runs.manifest", "runs.packed_counts", "runs.part_cache",
+    "runs.fingerprint", "runs.manifest", "runs.packed_counts", "runs.part_cache", "runs.part_work",
     "runs.previous", "runs.row_index",
 }  # fmt: skip
 """What a worker's steps import besides, and what decides no byte of a unit: where bytes go, how

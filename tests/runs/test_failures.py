@@ -13,6 +13,7 @@ from linkner_ray.runs.failures import (
     requeue,
 )
 from linkner_ray.runs.folder import RunFolder, UnitResult
+from linkner_ray.runs.manifest import FileList
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT, QUARANTINE
 
@@ -71,7 +72,7 @@ def finished(url):
             quarantine=pa.Table.from_pylist(rows, schema=QUARANTINE),
             candidates=CANDIDATES_OUTPUT.empty_table(),
         )
-    folder.finish(folder.unit_results(), files, {})
+    folder.finish(folder.unit_results(), FileList(files), {})
     return folder
 
 
@@ -139,7 +140,11 @@ def test_requeued_units_leave_nothing_behind_and_the_run_is_no_longer_complete(r
     before = names(run)
     requeue(run, find_failed_shards(UNITS, ALL, plan_digest="plan", source_now=source))
     gone = {name for name in before if any(u.unit in name for u in UNITS[1:])}
-    assert set(before) - set(names(run)) == gone | {"_SUCCESS", "_manifest.json"}
+    assert set(before) - set(names(run)) == gone | {
+        "_SUCCESS",
+        "_manifest.json",
+        "_manifest.parquet",
+    }
     assert [unit_result.unit for unit_result in run.unit_results()] == [UNITS[0].unit]
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from linkner_ray.errors import ConfigError, ContractError, DataError
 from linkner_ray.runs.folder import RunFolder, UnitResult, parquet_bytes
+from linkner_ray.runs.manifest import FileList, read_manifest
+from linkner_ray.runs.units import Source
 from linkner_ray.schemas import OUTPUT, QUARANTINE
 from linkner_ray.storage import Folder
 
@@ -171,22 +173,33 @@ def test_a_damaged_part_file_is_named(tmp_path):
 def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):
     run = RunFolder(str(tmp_path))
     assert not run.is_complete
-    files = commit(run, unit_result(7)) + commit(run, unit_result(0), quarantine_rows())
-    run.finish([unit_result(7), unit_result(0)], files, {"totals": {"documents_read": 2}})
-    manifest = json.loads((tmp_path / "_manifest.json").read_text())
-    assert [file["path"] for file in manifest["files"]] == [
+    files = FileList(commit(run, unit_result(7)) + commit(run, unit_result(0), quarantine_rows()))
+    source = Source(path=unit_result(0).source, format="jsonl", size=9, version="v")
+    run.finish([unit_result(7), unit_result(0)], files, {"totals": {"a": 2}}, sources=[source])
+    listed = pq.read_table(tmp_path / "_manifest.parquet").to_pylist()
+    quarantine, *entities = listed
+    assert [file["path"] for file in entities] == [
         "entities/part-abc-0000000000.parquet",
         "entities/part-abc-0000000007.parquet",
     ]
-    assert [file["rows"] for file in manifest["files"]] == [1, 1]
-    [quarantine] = manifest["side_files"]
+    made_from = {"source": source.path, "source_format": "jsonl", "source_bytes": 9}
+    for file in entities:
+        assert {**file, **made_from, "rows": 1, "source_version": "v"} == file
     content = (tmp_path / quarantine["path"]).read_bytes()
     assert quarantine == {
         "path": "_quarantine/part-abc-0000000000.parquet",
         "rows": 1,
         "bytes": len(content),
         "digest": hashlib.blake2b(content, digest_size=16).hexdigest(),
+        **dict.fromkeys((*made_from, "source_version")),
     }
+    header = json.loads((tmp_path / "_manifest.json").read_text())
+    assert header["totals"] == {"a": 2}
+    assert {**header["files"], "count": 3, "rows": 3} == header["files"]
+    assert run.is_complete
+    (tmp_path / "_manifest.parquet").write_bytes(b"of another run")
+    with pytest.raises(DataError, match=r"is not the list that _manifest.json names"):
+        read_manifest(run.folder)
     assert run.is_complete
 
 
@@ -194,9 +207,9 @@ def test_a_unit_whose_file_has_other_rows_than_its_unit_result_stops_the_run(tmp
     run = RunFolder(str(tmp_path))
     lies = unit_result(0, counts={"documents_entities": 1, "documents_empty": 1})
     with pytest.raises(ContractError, match=r"part-abc-0000000000.parquet has 1 rows, .* 2"):
-        run.finish([lies], commit(run, lies), {})
+        run.finish([lies], FileList(commit(run, lies)), {})
     with pytest.raises(ContractError, match=r"part-abc-0000000000.parquet has no rows"):
-        run.finish([unit_result()], [], {})
+        run.finish([unit_result()], FileList(), {})
     assert not run.is_complete
 
 
@@ -210,7 +223,7 @@ def test_a_folder_begun_by_other_code_is_refused_with_the_difference_named(tmp_p
 def test_beginning_takes_the_marks_and_what_killed_writers_left(tmp_path):
     run = RunFolder(str(tmp_path))
     run.begin({"plan": PLAN})
-    run.finish([unit_result()], commit(run, unit_result()), {})
+    run.finish([unit_result()], FileList(commit(run, unit_result())), {})
     (tmp_path / "entities" / f".part-abc-0000000009.parquet.linkner-{'a' * 32}").write_bytes(
         b"half"
     )

@@ -3,7 +3,7 @@ import pytest
 
 from linkner_ray.errors import DataError
 from linkner_ray.runs.folder import RunFolder, parquet_bytes
-from linkner_ray.runs.manifest import read_all, verify_output, written_files
+from linkner_ray.runs.manifest import FileList, read_all, verify_output, written_files
 from linkner_ray.storage import Folder
 from tests.runs.test_folder import commit, quarantine_rows, unit_result
 
@@ -12,7 +12,7 @@ from tests.runs.test_folder import commit, quarantine_rows, unit_result
 def output(tmp_path):
     """A finished run of two units, one with quarantine."""
     run = RunFolder(str(tmp_path))
-    files = commit(run, unit_result(0), quarantine_rows()) + commit(run, unit_result(1))
+    files = FileList(commit(run, unit_result(0), quarantine_rows()) + commit(run, unit_result(1)))
     run.finish([unit_result(0), unit_result(1)], files, {})
     return Folder.at(str(tmp_path))
 

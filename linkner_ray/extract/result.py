@@ -1,0 +1,89 @@
+"""What came of a run of extraction, summed over its units; known without Ray for one that ended."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from linkner_ray.extract.limits import problems_of
+from linkner_ray.extract.plan import Plan, remaining
+from linkner_ray.llm.cache.upkeep import cache_notes
+from linkner_ray.runs.counters import NO_COSTS, add_counts, check_counters
+from linkner_ray.runs.folder import RunFolder, UnitResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionResult:
+    """Result of a run."""
+
+    unit_results: tuple[UnitResult, ...]
+    """Of every unit in the output, written by this run or before."""
+
+    units_written: int
+    """Units this run wrote; 0 when the output was complete before."""
+
+    totals: dict[str, int]
+    costs: dict[str, int]
+    """Sum of the unit results' `costs`: what this run asked and reused. `totals` are the same in
+    every run over the same documents."""
+
+    seconds: float
+    has_finished: bool = False
+    """Whether this run wrote `_SUCCESS`, even if all units were done before."""
+
+    notes: tuple[str, ...] = ()
+    """Sentences for the report, such as damaged files of the answer cache."""
+
+    problems: tuple[str, ...] = field(default=())
+    """Error limits that were passed; a job with any exits 3."""
+
+
+def find_finished(plan: Plan) -> ExtractionResult | None:
+    """The result of a run that ended before; None if there is work left.
+
+    Raises:
+        ConfigError: If the output folder belongs to another run, or shards have changed.
+    """
+    started = time.perf_counter()
+    run = RunFolder(plan.config.output.path)
+    run.check(plan.fingerprint)
+    if not run.is_complete:
+        return None
+    unit_results = run.unit_results()
+    if remaining(plan, unit_results, run.url):
+        return None
+    return sum_results(plan, unit_results, started=started)
+
+
+def sum_results(
+    plan: Plan,
+    unit_results: Sequence[UnitResult],
+    *,
+    started: float,
+    done: int | None = None,
+    has_finished: bool = False,
+) -> ExtractionResult:
+    """Sums over all units, once they are known to add up.
+
+    Args:
+        plan: Of the run.
+        unit_results: Of every unit in the output.
+        started: On `time.perf_counter`.
+        done: Units that were there before; default: all.
+        has_finished: Whether this run finishes the output.
+    """
+    totals: dict[str, int] = {}
+    costs = dict(NO_COSTS)
+    for unit_result in unit_results:
+        totals = add_counts(totals, unit_result.counts)
+        costs = add_counts(costs, unit_result.costs)
+    check_counters(totals)
+    return ExtractionResult(
+        unit_results=tuple(unit_results),
+        units_written=0 if done is None else len(unit_results) - done,
+        totals=totals,
+        costs=costs,
+        has_finished=has_finished,
+        seconds=time.perf_counter() - started,
+        notes=tuple(cache_notes(plan.config.cache)),
+        problems=problems_of(totals, plan.config.errors),
+    )
