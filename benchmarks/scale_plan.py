@@ -1,17 +1,25 @@
-"""What a driver holds for a run of very many units: its sources, unit results and plan; no Ray."""
+"""What a driver holds for a run of very many units, and its manifest; no Ray.
 
+It holds sources, unit results and the list of files; each unit has two of these.
+"""
+
+import hashlib
 import json
 import resource
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from benchmarks.measure import MEBIBYTE
 from linkner_ray.config import ExtractConfig
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.labels import load_label_set
 from linkner_ray.runs.counters import UNCERTAINTY_BINS, add_counts, uncertainty_counter
-from linkner_ray.runs.folder import UnitResult
+from linkner_ray.runs.folder import RunFolder, UnitResult
+from linkner_ray.runs.manifest import FILES, MANIFEST, FileEntry, FileList, read_manifest
 from linkner_ray.runs.units import Source, unit_name
 
 UNITS_PER_SHARD = 10
@@ -29,6 +37,7 @@ def simulate_plan(num_units: int) -> Numbers:
     plan = _plan(num_units // UNITS_PER_SHARD)
     sources_mib = _resident_mib() - before
     unit_results = []
+    files = FileList()
     totals: dict[str, int] = {}
     for index, source in enumerate(plan.sources):
         if index % 100 == 0:
@@ -37,6 +46,7 @@ def simulate_plan(num_units: int) -> Numbers:
         for place in range(UNITS_PER_SHARD):
             unit_result = UnitResult.from_record(json.loads(_unit_result(source, digest, place)))
             unit_results.append(unit_result)
+            files.add(_files(unit_result))
     received_s = time.perf_counter() - started
     started = time.perf_counter()
     for unit_result in unit_results:
@@ -46,6 +56,7 @@ def simulate_plan(num_units: int) -> Numbers:
     todo = remaining(plan, unit_results, "out")
     planned_s = time.perf_counter() - started
     driver_mib = _resident_mib() - before
+    written = _write_manifest(unit_results, files, plan.sources)
     numbers: Numbers = {
         "planned_units": num_units,
         "planned_shards": len(plan.sources),
@@ -56,10 +67,43 @@ def simulate_plan(num_units: int) -> Numbers:
         "planned_add_s": added_s,
         "planned_remaining_s": planned_s,
         "planned_shards_left": len(todo),
+        **written,
+        "planned_driver_mib_manifest": _resident_mib() - before,
     }
     for name, value in numbers.items():
-        print(f"{name:<24} {value:,.1f}" if isinstance(value, float) else f"{name:<24} {value:,}")
+        print(f"{name:<27} {value:,.1f}" if isinstance(value, float) else f"{name:<27} {value:,}")
     return numbers
+
+
+def _files(unit_result: UnitResult) -> list[FileEntry]:
+    digest = hashlib.blake2b(unit_result.unit.encode(), digest_size=16).hexdigest()
+    rows = unit_result.counts["documents_entities"] + unit_result.counts["documents_empty"]
+    return [
+        FileEntry(path=f"{below}/{unit_result.file_name}", rows=rows, size_bytes=1, digest=digest)
+        for below in ("entities", "candidates")
+    ]
+
+
+def _write_manifest(
+    unit_results: Sequence[UnitResult], files: FileList, sources: Sequence[Source]
+) -> Numbers:
+    """Finish the run, and read its manifest back."""
+    with tempfile.TemporaryDirectory() as output:
+        run = RunFolder(output)
+        started = time.perf_counter()
+        run.finish(unit_results, files, {}, sources=sources)
+        written_s = time.perf_counter() - started
+        started = time.perf_counter()
+        listed = read_manifest(run.folder).files
+        read_s = time.perf_counter() - started
+        size = sum((Path(output) / name).stat().st_size for name in (MANIFEST, FILES))
+    return {
+        "manifest_files": listed.num_rows,
+        "manifest_mib": size / MEBIBYTE,
+        "manifest_in_memory_mib": listed.nbytes / MEBIBYTE,
+        "manifest_write_s": written_s,
+        "manifest_read_s": read_s,
+    }
 
 
 def _plan(num_shards: int) -> Plan:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import ray.data
 from ray import cloudpickle
 
+from linkner_ray.errors import LinknerError
 from linkner_ray.extract.pipeline import batches_of
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.runs.part_work import Spread, is_much, spread_here
@@ -45,14 +46,25 @@ def spread_on_ray(work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]
         for row in batch.to_pylist():
             results[row["place"]] = cloudpickle.loads(row["content"])
         while next_place in results:
-            yield results.pop(next_place)
+            result = results.pop(next_place)
+            if isinstance(result, LinknerError):
+                raise result
+            yield result
             next_place += 1
 
 
 def _do(work: Callable[[Any], Any], batch: pa.Table) -> pa.Table:
     pieces = map(cloudpickle.loads, batch["content"].to_pylist())
-    found = [_pack(work(piece)) for piece in pieces]
+    found = [_pack(_try(work, piece)) for piece in pieces]
     return pa.table({"place": batch["place"], "content": pa.array(found, pa.binary())})
+
+
+def _try(work: Callable[[Any], Any], piece: object) -> object:
+    """The result, or an error of ours: Ray would bring it back as text."""
+    try:
+        return work(piece)
+    except LinknerError as error:
+        return error
 
 
 def _pack(value: object) -> bytes:

@@ -8,7 +8,11 @@ from linkner_ray.runs.manifest import FileList, verify_output
 from linkner_ray.runs.part_work import pieces_of, spread_here
 from tests.runs.test_folder import commit, unit_result
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("two_cpus")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("two_cpus"),
+    pytest.mark.filterwarnings("ignore"),  # Ray's own
+]
 
 
 def double(numbers):
