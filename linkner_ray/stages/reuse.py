@@ -109,9 +109,9 @@ class ReuseDocuments:
 
 
 def _with_answer(answers: pa.ListArray) -> pa.ListArray:
-    """Answers without those that are null or failed."""
+    """Answers without those that are null, failed or unreadable."""
     flat = answers.flatten()
-    is_kept = pc.fill_null(pc.not_equal(flat.field("verdict"), "failed"), fill_value=False)
+    is_kept = pc.is_in(flat.field("verdict"), pa.array(["label", "non_entity"]))
     kept = is_kept.to_numpy(zero_copy_only=False)
     kept_before = offsets_of(kept)
     return make_lists(flat.filter(is_kept), kept_before[list_offsets(answers)], answers.type)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +11,9 @@ from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.cache.files import Entry
 from linkner_ray.llm.prompts import Answer, Request, Verdict
+
+_KEPT = (Verdict.LABEL, Verdict.NON_ENTITY)
+"""What is kept: an unreadable answer may come of how a server is set up, and mended there."""
 
 
 def _now() -> datetime:
@@ -70,12 +73,17 @@ class CacheBackend:
         """Close the other backend; the answer cache is whole at any time."""
         self._backend.close()
 
+    def _find(self, keys: Collection[str]) -> dict[str, Answer]:
+        """What is kept; earlier releases kept unreadable answers, too, which are asked again."""
+        found = self._cache.find(keys)
+        return {key: answer for key, answer in found.items() if answer.verdict in _KEPT}
+
     def _divide(
         self, by_key: Mapping[str, Request]
     ) -> tuple[dict[str, Answer], dict[str, Future[Answer]], dict[str, Future[Answer]]]:
         """Tell what is known, what this thread is to ask, and what another is asking."""
         with self._lock:
-            found = self._cache.find(by_key)
+            found = self._find(by_key)
             missing = [key for key in by_key if key not in found]
             others = {key: self._under_way[key] for key in missing if key in self._under_way}
             mine: dict[str, Future[Answer]] = {
@@ -106,9 +114,9 @@ class CacheBackend:
         return answers
 
     def _answers(self, requests: Mapping[str, Request]) -> dict[str, Answer]:
-        """Ask what no other process answered meanwhile; keep every reply."""
+        """Ask what no other process answered meanwhile; keep what can be read."""
         self._cache.refresh()
-        answers = self._cache.find(requests)
+        answers = self._find(requests)
         asked = [request for key, request in requests.items() if key not in answers]
         with self._lock:
             self._counts["cache_misses"] -= len(answers)
@@ -120,9 +128,9 @@ class CacheBackend:
         self._cache.add(
             Entry(answer=told[r.key], model=r.model, revision=r.revision, time=time)
             for r in asked
-            if told[r.key].verdict is not Verdict.FAILED
+            if told[r.key].verdict in _KEPT
         )
-        kept = self._cache.find(told)
+        kept = self._find(told)
         for key, answer in told.items():
             answers[key] = replace(kept.get(key, answer), source="llm")
         return answers

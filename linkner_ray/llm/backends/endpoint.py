@@ -18,12 +18,12 @@ from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.deadlines import Deadlines, SilenceError
 from linkner_ray.llm.backends.forms import ENDPOINT_SYMBOL
+from linkner_ray.llm.backends.probe import Findings, Known, known_questions
 from linkner_ray.llm.backends.protocol import (
     Failures,
     LoopThread,
     StartOnce,
     ask_concurrently,
-    first_request,
 )
 from linkner_ray.llm.prompts import (
     Answer,
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _MAX_TOP_LOGPROBS = 20
 """No server offers more."""
+
+THINKING_OFF = {"enable_thinking": False, "thinking": False}
+"""For the chat template of a server: vLLM, SGLang and llama.cpp hand it on."""
 
 _MIN_SYMBOL_MASS = 0.5
 """Probability that must lie on the symbols: below it the model is saying something else."""
@@ -91,6 +94,9 @@ class EndpointBackend:
         self._failures = Failures()
         self._in_flight = asyncio.Semaphore(config.max_in_flight)
         self._with_logprobs = True
+        self._template_settings: dict[str, Any] = {}
+        self._findings: Findings | None = None
+        self._masses: dict[str, float] = {}  # by key, of the questions at the start
         self._client = _make_client(config)
         self._label_set = label_set
         self._is_closed = False
@@ -126,6 +132,7 @@ class EndpointBackend:
             "revision": self._config.revision or "",
             "base_url": self._config.base_url or "",
             "engine": f"openai {importlib.metadata.version('openai')}",
+            **(self._findings.describe() if self._findings else {}),
             **self._failures.described(),
         }
 
@@ -144,10 +151,15 @@ class EndpointBackend:
             raise
 
     async def _probe(self) -> None:
-        """Ask one question, without log-probabilities if the server refuses them."""
-        request = first_request(
+        """Ask questions whose answers are known.
+
+        Without log-probabilities if the server refuses them, and once more with thinking switched
+        off if it says something else than an option.
+        """
+        known = known_questions(
             self._label_set, self.symbols, model=self._config.model, decoding=self.decoding
         )
+        request = known[0].request
         answer = await self._ask_one(request)
         if self._failures.counts.pop("rejected", 0):
             self._with_logprobs = False
@@ -158,6 +170,24 @@ class EndpointBackend:
                 f"{self._config.base_url} did not answer a first question to "
                 f"'{self._config.model}' ({reasons}; see the log above); is the server running?"
             )
+        found = await self._ask_known(known, [answer])
+        if 2 * found.num_unreadable > found.num_asked:
+            self._template_settings = {"chat_template_kwargs": THINKING_OFF}
+            found = await self._ask_known(known)
+            if self._failures.counts.pop("rejected", 0):  # it knows no such settings
+                self._template_settings = {}
+                found = await self._ask_known(known)
+        found.check(self._where(), min_mass=0.0)
+        self._findings = found
+
+    async def _ask_known(self, known: Sequence[Known], given: Sequence[Answer] = ()) -> Findings:
+        """Ask what has no answer given yet."""
+        requests = [one.request for one in known]
+        answers = [*given, *await ask_concurrently(requests[len(given) :], self._ask_one)]
+        return Findings.of(known, answers, [self._masses.get(r.key, 0.0) for r in requests])
+
+    def _where(self) -> str:
+        return f"{self._config.base_url}, model '{self._config.model}'"
 
     async def _ask_one(self, request: Request) -> Answer:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
@@ -188,6 +218,7 @@ class EndpointBackend:
             "messages": [{"role": role, "content": text} for role, text in request.messages],
             "max_tokens": 1,
             "temperature": 0.0,
+            "extra_body": self._template_settings,
         }
         if self._with_logprobs:
             # Twice the symbols: a token with a leading space is listed apart.
@@ -200,13 +231,20 @@ class EndpointBackend:
         choice = completion.choices[0]
         tokens = completion.usage.prompt_tokens if completion.usage else None
         weights = _symbol_weights(request, choice.logprobs)
-        if sum(weights.values()) >= _MIN_SYMBOL_MASS:
-            return read_probs(request, weights, prompt_tokens=tokens)
-        return read_text(request, choice.message.content or "", self._names, prompt_tokens=tokens)
+        mass = sum(weights.values())
+        if mass >= _MIN_SYMBOL_MASS:
+            answer = read_probs(request, weights, prompt_tokens=tokens)
+        else:
+            text = choice.message.content or ""
+            answer = read_text(request, text, self._names, prompt_tokens=tokens)
+        if not self._started:
+            is_read = answer.verdict is not Verdict.UNREADABLE
+            self._masses[request.key] = mass if choice.logprobs else float(is_read)
+        return answer
 
     def _stop_if_hopeless(self, error: "APIStatusError") -> None:
         """Raise for a status that no later request can change."""
-        where = f"{self._config.base_url}, model '{self._config.model}'"
+        where = self._where()
         match error.status_code:
             case 401 | 403:
                 message = (

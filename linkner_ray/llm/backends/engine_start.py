@@ -126,6 +126,19 @@ def choice_sampling(names: Sequence[str]) -> Any:  # noqa: ANN401 - a class of v
     )
 
 
+def free_sampling(held: Any) -> Any:  # noqa: ANN401 - classes of vllm
+    """The same without restrictions on the reply."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=held.max_tokens,
+        logprobs=held.logprobs,
+        detokenize=False,
+        output_kind=held.output_kind,
+    )
+
+
 def build_engine(config: LlmConfig, num_symbols: int, cores: Cores | None) -> "AsyncLLMEngine":
     """Start the engine's processes and load the model; blocks until they are ready.
 

@@ -10,9 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from linkner_ray.errors import LinknerError
-from linkner_ray.labels import LabelSet
-from linkner_ray.llm.context import Question
-from linkner_ray.llm.prompts import Answer, PromptBuilder, Request, Verdict
+from linkner_ray.llm.prompts import Answer, Request, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +44,6 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free what the backend holds; it cannot be asked afterwards."""
         ...
-
-
-def first_request(
-    label_set: LabelSet, symbols: Sequence[str], *, model: str, decoding: str
-) -> Request:
-    """A short request of the usual form, to see at the start whether a backend answers."""
-    prompt_builder = PromptBuilder.for_label_set(label_set, symbols, model=model, decoding=decoding)
-    return prompt_builder.request(Question("Ada Lovelace was born in London.", 0, 12))
 
 
 class LoopThread:

@@ -33,18 +33,19 @@ from linkner_ray.llm.backends.engine_start import (
     build_engine,
     choice_sampling,
     choose_answer_symbols,
+    free_sampling,
     load_tokenizer,
     set_environment,
     symbol_sampling,
 )
 from linkner_ray.llm.backends.forms import ENGINE_NAME, ENGINE_SYMBOL
 from linkner_ray.llm.backends.live_engine import LiveEngine
+from linkner_ray.llm.backends.probe import MIN_ENGINE_MASS, Findings, known_questions
 from linkner_ray.llm.backends.protocol import (
     Failures,
     LoopThread,
     StartOnce,
     ask_concurrently,
-    first_request,
 )
 from linkner_ray.llm.chat import PromptEncoder
 from linkner_ray.llm.model_identity import known_content, with_known_revision
@@ -62,6 +63,8 @@ class VllmBackend:
     """
 
     _sampling: "SamplingParams"
+    _free_sampling: "SamplingParams"
+    _findings: Findings
     _max_model_len: int
 
     def __init__(
@@ -149,7 +152,11 @@ class VllmBackend:
     def _describe_engine(self) -> dict[str, str | int]:
         import vllm
 
-        return {"engine": f"vllm {vllm.__version__}", "max_model_len": self._max_model_len}
+        return {
+            "engine": f"vllm {vllm.__version__}",
+            "max_model_len": self._max_model_len,
+            **self._findings.describe(),
+        }
 
     def close(self) -> None:
         """End the engine's processes."""
@@ -177,6 +184,7 @@ class VllmBackend:
         self._sampling = (
             symbol_sampling(self._token_ids) if self.symbols else choice_sampling(names)
         )
+        self._free_sampling = free_sampling(self._sampling)
         self._max_model_len = self._live.engine.model_config.max_model_len
         try:
             self._loop.run(self._warm_up())
@@ -210,27 +218,41 @@ class VllmBackend:
         return build_engine(self._engine_config, len(self._token_ids), self._cores)
 
     async def _warm_up(self) -> None:
-        """Ask one question: the first one is slow, and shows whether answers are distributions."""
+        """Ask questions whose answers are known, each as usual and once without restrictions."""
         from vllm.exceptions import VLLMError
 
-        request = first_request(
+        known = known_questions(
             self._label_set, self.symbols, model=self._config.model, decoding=self.decoding
         )
-        prompt = self._encode(request)
-        if not self._fits(prompt):
-            raise StartupError(
-                f"{self._config.model}: a short question takes {len(prompt)} tokens, and the "
-                f"engine's context has {self._max_model_len}; raise llm.max_model_len"
-            )
-        try:
-            async with asyncio.timeout(self._config.request_timeout_s):
-                output = await self._generate(self._live.engine, prompt)
-        except (VLLMError, TimeoutError) as error:
-            raise StartupError(
-                f"{self._config.model}: the engine came up but did not answer a first question: "
-                f"{type(error).__name__}: {error.__cause__ or error}"
-            ) from error
-        self._check_reply(request, output)
+        answers, masses = [], []
+        for request, _ in known:
+            prompt = self._encode(request)
+            if not self._fits(prompt):
+                raise StartupError(
+                    f"{self._config.model}: a short question takes {len(prompt)} tokens, and the "
+                    f"engine's context has {self._max_model_len}; raise llm.max_model_len"
+                )
+            try:
+                async with asyncio.timeout(self._config.request_timeout_s):
+                    output = await self._generate(self._live.engine, prompt)
+                    free = await self._generate(self._live.engine, prompt, is_free=True)
+            except (VLLMError, TimeoutError) as error:
+                raise StartupError(
+                    f"{self._config.model}: the engine came up but did not answer a first "
+                    f"question: {type(error).__name__}: {error.__cause__ or error}"
+                ) from error
+            self._check_reply(request, output)
+            answers.append(self._read(request, output, len(prompt)))
+            masses.append(self._mass(request, free))
+        self._findings = Findings.of(known, answers, masses)
+        self._findings.check(self._config.model, min_mass=MIN_ENGINE_MASS if self.symbols else 0.0)
+
+    def _mass(self, request: Request, free: Any) -> float:  # noqa: ANN401 - of vllm
+        """Probability on the options of an unrestricted reply; 1 for a name that it gives."""
+        if self.symbols:
+            return sum(self._weights(free).values())
+        verdict = self._read(request, free, 0).verdict
+        return float(verdict not in (Verdict.UNREADABLE, Verdict.FAILED))
 
     def _check_reply(self, request: Request, output: Any) -> None:  # noqa: ANN401 - of vllm
         """Check that a reply is what the engine is held to.
@@ -264,13 +286,16 @@ class VllmBackend:
             return self._failures.answer(request, "prompt_too_long", detail)
         return await self._live.ask(request, prompt)
 
-    async def _generate(self, engine: "AsyncLLMEngine", prompt: list[int]) -> Any:  # noqa: ANN401
+    async def _generate(
+        self, engine: "AsyncLLMEngine", prompt: list[int], *, is_free: bool = False
+    ) -> Any:  # noqa: ANN401
         """What the engine replies to a prompt, a `CompletionOutput` of vllm; None for nothing."""
+        sampling = self._free_sampling if is_free else self._sampling
         from vllm.inputs import tokens_input
 
         name = f"{os.getpid()}-{next(self._numbers)}"
         reply: Any = None
-        async for output in engine.generate(tokens_input(prompt), self._sampling, name):
+        async for output in engine.generate(tokens_input(prompt), sampling, name):
             reply = output.outputs[0] if output.outputs else None
         return reply
 

@@ -49,8 +49,8 @@ ENTRIES = pa.schema(
 )
 """One row an answer; `probs` has every class, "O" for non-entity first.
 
-FAILED is no answer and is never stored, so the next run asks again. UNREADABLE is stored, since the
-LLM would reply the same again.
+FAILED and UNREADABLE are no answers and not stored, so the next run asks again; files of earlier
+releases hold unreadable ones, which are asked again.
 """
 
 STORED_VERDICTS = (Verdict.LABEL, Verdict.NON_ENTITY, Verdict.UNREADABLE)

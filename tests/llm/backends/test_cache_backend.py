@@ -21,8 +21,9 @@ from tests.llm.caches import CLASSES, LABELS
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SCRIPT = {
     "Ada": {"PER": 1.0, "ORG": 2.0, NON_ENTITY: 0.1},
-    "Bo": Verdict.UNREADABLE,
+    "Bo": NON_ENTITY,
     "Cy": Verdict.FAILED,
+    "Un": Verdict.UNREADABLE,
 }
 
 
@@ -63,11 +64,13 @@ def test_what_was_answered_is_not_asked_again_and_is_the_same(start):
     assert content_of(kept) == content_of(told)
 
 
-def test_a_failure_is_no_answer_and_is_asked_again(start):
+@pytest.mark.parametrize("span", ["Cy", "Un"])
+def test_what_failed_or_cannot_be_read_is_not_kept_and_is_asked_again(start, tmp_path, span):
     _, backend = start()
-    assert backend.ask([request("Cy")])[0].verdict is Verdict.FAILED
-    scripted, backend = start({"Cy": "PER"})
-    (answer,) = backend.ask([request("Cy")])
+    assert backend.ask([request(span)])[0].verdict is SCRIPT[span]
+    assert not list((tmp_path / "cache").glob("**/*.parquet"))
+    scripted, backend = start({span: "PER"})
+    (answer,) = backend.ask([request(span)])
     assert (answer.verdict, answer.label, answer.source) == (Verdict.LABEL, "PER", "llm")
     assert len(scripted.requests) == 1
 
@@ -98,7 +101,7 @@ def test_a_file_holds_the_answers_of_one_call_with_all_their_facts(start, tmp_pa
     assert (ada["revision"], bo["revision"]) == ("r1", None)
     assert [entry["class"] for entry in ada["probs"]] == ["O", "PER", "ORG"]
     assert ada["time"] == bo["time"] == NOON
-    assert (bo["verdict"], bo["label"], bo["probs"]) == ("unreadable", None, None)
+    assert (bo["verdict"], bo["label"], bo["probs"][0]["prob"]) == ("non_entity", None, 1.0)
 
 
 def test_a_second_process_that_asked_too_is_told_what_the_first_was(start):
@@ -225,7 +228,10 @@ def test_a_cache_stands_in_front_of_the_backend_that_a_config_names(tmp_path, mo
         backend.close()
         asked_of_server.append(len(server.bodies))
     server.close()
-    assert asked_of_server == [3, 0]  # the question at the start and the two; then nothing at all
+    assert asked_of_server == [
+        5,
+        0,
+    ]  # three questions at the start and the two; then nothing at all
     assert content_of(told[0]) == content_of(told[1])
     rows = pq.read_table(tmp_path / "cache")
     assert rows.num_rows == 2

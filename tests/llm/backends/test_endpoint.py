@@ -22,6 +22,10 @@ LABELS = LabelSet(
 )
 
 
+AT_START = 3
+"""Questions whose answers are known: a person, an organization, none of both."""
+
+
 @pytest.fixture
 def server():
     server = Server()
@@ -91,15 +95,15 @@ def test_requests_run_at_once_but_no_more_than_allowed(server, start):
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_a_passing_fault_is_tried_again(server, start, status):
     backend = start()
-    server.reply = lambda number, _: (status, {"error": "busy"}) if number == 1 else GOOD
+    server.reply = lambda number, _: (status, {"error": "busy"}) if number == AT_START else GOOD
     (answer,) = backend.ask(requests(backend))
     assert answer.verdict is Verdict.LABEL
-    assert len(server.bodies) == 3  # the start-up question, the fault, the second try
+    assert len(server.bodies) == AT_START + 2  # the fault, the second try
 
 
 def test_a_lost_connection_is_tried_again_and_fails_when_it_stays_lost(server, start):
     backend = start()
-    server.reply = lambda number, _: (None, None) if number == 1 else GOOD
+    server.reply = lambda number, _: (None, None) if number == AT_START else GOOD
     (answer,) = backend.ask(requests(backend))
     assert answer.verdict is Verdict.LABEL
     server.reply = lambda _number, _body: (None, None)
@@ -113,7 +117,7 @@ def test_a_fault_that_stays_fails_after_the_last_try_and_is_counted(server, star
     server.reply = lambda _number, _body: (500, {"error": "broken"})
     (answer,) = backend.ask(requests(backend))
     assert answer.verdict is Verdict.FAILED
-    assert len(server.bodies) == 1 + 3
+    assert len(server.bodies) == AT_START + 3
     assert backend.describe()["failed_overloaded"] == 1
 
 
@@ -133,11 +137,9 @@ def test_a_slow_reply_fails_alone(server, start):
 
 def test_a_server_whose_queue_takes_longer_than_a_request_may_answers_all(server, start):
     backend = start(request_timeout_s=0.4, max_retries=0)
-    works = threading.Lock()
 
-    def reply(_number, _body):
-        with works:
-            time.sleep(0.1)
+    def reply(number, _body):
+        time.sleep(0.1 * (number - AT_START + 1))
         return GOOD
 
     server.reply = reply
@@ -199,7 +201,7 @@ def test_a_request_the_server_rejects_fails_without_another_try(server, start):
     server.reply = lambda _number, _body: (400, {"error": "too long"})
     (answer,) = backend.ask(requests(backend))
     assert answer.verdict is Verdict.FAILED
-    assert len(server.bodies) == 2
+    assert len(server.bodies) == AT_START + 1
 
 
 @pytest.mark.parametrize(
@@ -232,8 +234,44 @@ def test_a_server_that_refuses_logprobs_is_asked_without(server, start):
     backend = start()
     (answer,) = backend.ask(requests(backend))
     assert answer.label == "ORG"
-    assert ["logprobs" in body for body in server.bodies] == [True, False, False]
+    assert ["logprobs" in body for body in server.bodies] == [True] + [False] * (AT_START + 1)
     assert not any(key.startswith("failed") for key in backend.describe())
+
+
+def thinks(body):
+    """Reply of a model that thinks first, where its template is not told otherwise."""
+    settings = body.get("chat_template_kwargs", {"enable_thinking": True})
+    if settings["enable_thinking"]:
+        return 200, completion("<think>", {"<think>": 0.9999, "A": 0.0001})
+    return GOOD
+
+
+def test_thinking_is_switched_off_where_the_template_has_a_switch(server, start):
+    server.reply = lambda _number, body: thinks(body)
+    backend = start()
+    assert {answer.label for answer in backend.ask(requests(backend, 3))} == {"PER"}
+    found = backend.describe()
+    assert (found["start_option_mass"], found["start_right"]) == ("1", "1 of 3")
+
+
+@pytest.mark.parametrize("can_refuse", [True, False])
+def test_a_model_that_thinks_whatever_it_is_told_is_refused(server, start, can_refuse):
+    def reply(_number, body):
+        if can_refuse and "chat_template_kwargs" in body:
+            return 400, {"error": "unknown field"}
+        return thinks({})
+
+    server.reply = reply
+    with pytest.raises(StartupError, match=r"3 of 3 answers .* none of the options.* thinking off"):
+        start()
+
+
+def test_a_model_that_is_merely_wrong_may_start_and_the_log_says_how_it_does(server, start, caplog):
+    caplog.set_level("INFO", logger="linkner_ray")
+    server.reply = lambda _number, _body: (200, completion("B", {"B": 0.6, "The": 0.4}))
+    start()
+    assert "puts a probability of 0.6 on the options it is offered" in caplog.text
+    assert "is right in 1 of 3 questions" in caplog.text
 
 
 def test_a_server_that_is_not_there_is_a_start_up_error():
@@ -247,4 +285,4 @@ def test_a_server_that_is_not_there_is_a_start_up_error():
 def test_without_a_key_a_placeholder_is_sent(server, start, monkeypatch):
     monkeypatch.delenv("LLM_KEY", raising=False)
     start()
-    assert server.keys == ["Bearer EMPTY"]
+    assert set(server.keys) == {"Bearer EMPTY"}

@@ -26,6 +26,8 @@ pytestmark = [
 
 LABELS = LabelSet(name="one", labels=(Label(id="PER", name="person", description="People."),))
 PATIENCE = 0.2
+AT_START = 4
+"""Two questions, each with and without restrictions."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +66,8 @@ class Engine:
             await asyncio.sleep(60)
         if isinstance(reply, Exception):
             raise reply
-        first, second = sampling.allowed_token_ids
+        self.symbol_ids = sampling.allowed_token_ids or self.symbol_ids
+        first, second = self.symbol_ids
         yield SimpleNamespace(outputs=[SimpleNamespace(logprobs=reply(first, second))])
 
     def shutdown(self):
@@ -97,6 +100,19 @@ def entries(*probs):
 
 
 GOOD = entries(0.75, 0.25)
+
+
+class FreeEngine(Engine):
+    """Without restrictions it puts so much on each option."""
+
+    def __init__(self, prob):
+        super().__init__(lambda _text, _number: GOOD)
+        self.prob = prob
+
+    async def generate(self, prompt, sampling, name):
+        self.reply = lambda *_: GOOD if sampling.allowed_token_ids else entries(*[self.prob] * 2)
+        async for output in super().generate(prompt, sampling, name):
+            yield output
 
 
 def answers_all():
@@ -154,14 +170,14 @@ WORDS = tuple(f"Nr{n}" for n in range(8))
 
 
 def test_an_engine_that_falls_silent_is_replaced_and_one_request_is_given_up(start):
-    silent, healthy = answers_only(1), answers_all()  # one: the question at the start
+    silent, healthy = answers_only(AT_START), answers_all()
     backend = start(silent, healthy, max_in_flight=4)
     answers = backend.ask(requests(backend, *WORDS))
     verdicts = [answer.verdict for answer in answers]
     # whoever gave up first failed; the three that waited with it, and the rest, were asked anew
     assert verdicts.count(Verdict.FAILED) == 1
     assert verdicts.count(Verdict.LABEL) == 7
-    assert (silent.is_shut, silent.num_asked, healthy.num_asked) == (True, 5, 7)
+    assert (silent.is_shut, silent.num_asked, healthy.num_asked) == (True, AT_START + 4, 7)
     report = backend.describe()
     assert (report["engine_rebuilds"], report["engine_hangs"], report["failed_timeout"]) == (
         1,
@@ -183,7 +199,9 @@ def test_a_slow_engine_answers_all_though_its_queue_takes_longer_than_a_request_
 
 
 def test_engines_that_always_fall_silent_end_the_run(start):
-    backend = start(answers_only(1), *(answers_only(0) for _ in range(2)), max_engine_rebuilds=2)
+    backend = start(
+        answers_only(AT_START), *(answers_only(0) for _ in range(2)), max_engine_rebuilds=2
+    )
     with pytest.raises(BackendError, match=r"died again after 2 rebuilds \(3 times .* = 0\.2\)"):
         backend.ask(requests(backend, *WORDS))
     assert backend.num_built == 3
@@ -256,7 +274,7 @@ def test_a_request_during_which_engines_die_is_given_up_and_counted(start):
 def test_a_rebuild_that_fails_uses_up_one_of_those_allowed(start):
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    dead = Engine(lambda _text, number: GOOD if number == 1 else EngineDeadError())
+    dead = Engine(lambda _text, number: GOOD if number <= AT_START else EngineDeadError())
     full = torch.OutOfMemoryError("no memory left")
     backend = start(dead, full, full, max_engine_rebuilds=2)
     with pytest.raises(BackendError, match="died again after 2 rebuilds"):
@@ -275,6 +293,13 @@ def test_an_engine_silent_from_the_start_is_a_start_up_error(start):
     with pytest.raises(StartupError, match="did not answer a first question: TimeoutError"):
         start(silent)
     assert silent.is_shut
+
+
+def test_a_model_with_nothing_on_the_options_is_refused_and_one_with_little_is_not(start):
+    with pytest.raises(StartupError, match=r"a probability of 0\.0002 lies on them"):
+        start(FreeEngine(1e-4))
+    found = start(FreeEngine(0.05)).describe()
+    assert (found["start_option_mass"], found["start_right"]) == ("0.1", "1 of 2")
 
 
 def test_no_engine_is_built_before_the_first_question(model):
