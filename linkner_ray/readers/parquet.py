@@ -29,7 +29,11 @@ _MOST_ROWS_AT_ONCE = 64
 """Rows that are decoded together; a row may be a page of several MB."""
 
 _BEGIN_BYTES = 1 << 12
-_NO_ROWS = pa.table({name: pa.array([], pa.string()) for name in schemas.DOCUMENTS.names})
+
+
+def _no_rows() -> pa.Table:
+    """Made when it is needed: pyarrow loads pandas for its first array."""
+    return pa.schema([(name, pa.string()) for name in schemas.DOCUMENTS.names]).empty_table()
 
 
 @contextlib.contextmanager
@@ -125,12 +129,12 @@ class _Rows:
         self._columns = wanted_columns(parquet.schema_arrow, config)
         self._group = -1
         self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._pending: pa.Table | DataError = _NO_ROWS
+        self._pending: pa.Table | DataError = _no_rows()
 
     def take(self, part: GroupSlice) -> Iterator[_Piece]:
         """Rows that follow those taken before; from a fault of a row group on, the fault."""
         if part.group != self._group:
-            self._group, self._pending = part.group, _NO_ROWS
+            self._group, self._pending = part.group, _no_rows()
             self._batches = self._parquet.iter_batches(
                 batch_size=self._rows_at_once(), row_groups=[part.group], columns=self._columns
             )
@@ -195,7 +199,7 @@ def _cut(part: GroupSlice, rows: pa.Table, begin: int, end: int) -> list[_Piece]
 def _build_unit(
     pieces: Sequence[_Piece], metadata: pq.FileMetaData, *, checks: Checks, is_last: bool
 ) -> UnitDocuments:
-    tables = [_NO_ROWS]
+    tables = [_no_rows()]
     records: list[int] = []
     lost: list[QuarantineRow] = []
     for part, rows in pieces:
