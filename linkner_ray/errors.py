@@ -1,12 +1,26 @@
 """The errors a user can meet, each with the exit code its job ends with."""
 
+import re
 from typing import ClassVar
+
+_USER = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:key|token|secret|sig|password|credential)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE
+)
+
+
+def hide_secrets(text: str) -> str:
+    """A text with what stands in its URLs for users, passwords, tokens and signatures cut."""
+    return _QUERY.sub(r"\1***", _USER.sub("***", text))
 
 
 class LinknerError(Exception):
     """Base of all errors raised on purpose; its message says what was found, where, what to do."""
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return hide_secrets(super().__str__())
 
 
 class ConfigError(LinknerError):

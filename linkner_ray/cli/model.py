@@ -33,7 +33,7 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
 
     plan = plan_training(resolved)
     if dry_run:
-        print_yaml(plan.config.model_dump(mode="json"))
+        print_yaml(plan.config.shown())
         return
     from linkner_ray.training.job import train as run_training
 
@@ -108,7 +108,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     plan = plan_evaluation(resolved)
     if dry_run:
-        print_yaml(plan.config.model_dump(mode="json"))
+        print_yaml(plan.config.shown())
         return
     from linkner_ray.evaluation.job import evaluate as run_evaluation
     from linkner_ray.evaluation.report import summary_table

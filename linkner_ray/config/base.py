@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from linkner_ray.errors import hide_secrets
+
 Step = Literal["documents", "sentences", "encoder", "calibration", "routing", "llm", "fusion"]
 """What a key may decide, in the order of the pipeline; `documents` is how documents are read, cut
 into units and kept, and no step over a given text."""
@@ -27,6 +29,10 @@ class Config(BaseModel):
     decides: ClassVar[Step | None] = None
     """Step whose result a key of the section changes, unless the key is marked by `Decides`; None:
     no byte of an output depends on it."""
+
+    def shown(self) -> dict[str, Any]:
+        """Values for readers and records, as JSON; secrets in URLs are cut."""
+        return {key: _hide(value) for key, value in self.model_dump(mode="json").items()}
 
     def digest(self) -> str:
         """Name of the content: changes with any value."""
@@ -59,3 +65,14 @@ class Config(BaseModel):
                 branch, value = branch.setdefault(section, {}), value[section]
             branch[key] = value[key]
         return tree
+
+
+def _hide(value: Any) -> Any:  # noqa: ANN401 - a JSON tree
+    match value:
+        case str():
+            return hide_secrets(value)
+        case dict():
+            return {key: _hide(part) for key, part in value.items()}
+        case list():
+            return [_hide(part) for part in value]
+    return value

@@ -214,7 +214,7 @@ def _write(
         output.write_whole(f"plots/{name}", content)
     metrics = {
         "format": FORMAT,
-        "config": config.model_dump(mode="json"),
+        "config": config.shown(),
         "threshold_for": evaluation.threshold_for,
         "seconds": evaluation.seconds,
         "notes": evaluation.notes,

@@ -98,7 +98,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     run.begin(
         {
             "plan": plan.fingerprint,
-            "config": config.model_dump(mode="json"),
+            "config": config.shown(),
             "label_set": plan.label_set.model_dump(mode="json"),
             "code": code_version(),
         }

@@ -23,7 +23,7 @@ def describe_plan(plan: Plan) -> str:
     """Resolved config, shards and the units of the first of them, and resources."""
     resources = plan.config.resources
     lines = [
-        yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).rstrip(),
+        yaml.safe_dump(plan.config.shown(), sort_keys=False).rstrip(),
         "",
         f"plan {plan.digest}, checkpoint {plan.fingerprint['checkpoint']}, labels "
         f"{' '.join(plan.label_set.ids)}",
@@ -75,7 +75,7 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
         totals={**result.totals, **result.costs},
         labels=plan.label_set.ids,
         routing_threshold=plan.config.routing.threshold,
-        config=plan.config.model_dump(mode="json"),
+        config=plan.config.shown(),
         versions={
             **installed_versions(),
             "checkpoint": plan.fingerprint["checkpoint"],

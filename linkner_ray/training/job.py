@@ -221,7 +221,7 @@ def _fit(plan: TrainingPlan, run_name: str) -> ray.train.Result:
     trainer = _Trainer(
         train_worker,
         train_loop_config={
-            "config": config.model_dump(mode="json"),
+            "config": config.shown(),
             "label_set": plan.label_set.model_dump(mode="json"),
             "dev": corpus_table(plan.dev.sentences),
             "num_sentences": table.num_rows,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from linkner_ray.config import LlmConfig
-from linkner_ray.errors import BackendError, StartupError
+from linkner_ray.errors import BackendError, StartupError, hide_secrets
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.deadlines import Deadlines, SilenceError
 from linkner_ray.llm.backends.forms import ENDPOINT_SYMBOL
@@ -130,7 +130,7 @@ class EndpointBackend:
             "backend": "openai",
             "model": self._config.model,
             "revision": self._config.revision or "",
-            "base_url": self._config.base_url or "",
+            "base_url": hide_secrets(self._config.base_url or ""),
             "engine": f"openai {importlib.metadata.version('openai')}",
             **(self._findings.describe() if self._findings else {}),
             **self._failures.described(),
@@ -187,7 +187,7 @@ class EndpointBackend:
         return Findings.of(known, answers, [self._masses.get(r.key, 0.0) for r in requests])
 
     def _where(self) -> str:
-        return f"{self._config.base_url}, model '{self._config.model}'"
+        return f"{hide_secrets(str(self._config.base_url))}, model '{self._config.model}'"
 
     async def _ask_one(self, request: Request) -> Answer:
         from openai import APIConnectionError, APIStatusError, APITimeoutError

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from linkner_ray.errors import LinknerError
+from linkner_ray.errors import LinknerError, hide_secrets
 from linkner_ray.llm.prompts import Answer, Request, Verdict
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Failures:
         if not self.counts[reason]:
             logger.warning(
                 "request %s to %s failed (%s; logged once): %s",
-                request.key, request.model, reason, detail,
+                request.key, request.model, reason, hide_secrets(str(detail)),
             )  # fmt: skip
         self.counts[reason] += 1
         return Answer(verdict=Verdict.FAILED, key=request.key)
