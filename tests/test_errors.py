@@ -19,6 +19,6 @@ from linkner_ray.errors import StartupError, hide_secrets
 )
 def test_secrets_in_urls_are_cut_and_nothing_else(text, shown):
     assert hide_secrets(text) == shown
-    assert str(StartupError(f"{text}: gone")) == f"{shown}: gone"
+    assert str(StartupError(f"{text} is gone")) == f"{shown} is gone"
     shown_config = LlmConfig(backend="openai", model="m", base_url=text).shown()
     assert (shown_config["base_url"], shown_config["max_num_seqs"]) == (shown, 64)
