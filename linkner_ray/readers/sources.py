@@ -1,14 +1,17 @@
 """Which shards the paths of a config mean."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import glob_translate
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
@@ -23,6 +26,7 @@ _FORMATS: tuple[tuple[re.Pattern[str], ShardFormat], ...] = (
 )
 _WILDCARD = re.compile(r"[*?\[]")
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "mtime", "created")
+_FIND = AsyncFileSystem._find
 _NUM_NEIGHBOURS = 5
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -83,20 +87,70 @@ def _find(filesystem: AbstractFileSystem, root: str) -> dict[str, Mapping[str, A
         return {root: found}
     if found is not None and found["type"] == "directory":
         return _below(filesystem, root)
-    if not _WILDCARD.search(root):
+    wildcard = _WILDCARD.search(root)
+    if wildcard is None:
         return {}
+    above = root[: wildcard.start()].rpartition("/")[0]
     files: dict[str, Mapping[str, Any]] = {}
-    folder = root[: _WILDCARD.search(root).start()].rpartition("/")[0]  # type: ignore[union-attr]
-    for name, entry in filesystem.glob(root, detail=True).items():
-        if _is_hidden(name, folder):
-            continue
-        files |= _below(filesystem, name) if entry["type"] == "directory" else {name: entry}
+    for name, entry in _matches(filesystem, above, root[len(above) :].strip("/").split("/")):
+        found_here = _below(filesystem, name) if entry["type"] == "directory" else {name: entry}
+        files |= {name: file for name, file in found_here.items() if not _is_hidden(name, above)}
     return files
 
 
+# fsspec's own `find` and `glob` leave out folders that cannot be listed, without a word.
+
+
+def _matches(
+    filesystem: AbstractFileSystem, folder: str, pattern: Sequence[str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Files and folders below a folder whose names match a pattern, given level by level."""
+    first, *rest = pattern
+    if first == "**":
+        wanted = re.compile(glob_translate("/".join(["**", *rest])))
+        for name, entry in _below(filesystem, folder).items():
+            levels = name[len(folder) :].strip("/").split("/")
+            if any(wanted.match("/".join(levels[:depth])) for depth in range(1, len(levels) + 1)):
+                yield name, entry
+        return
+    for name, entry in _entries(filesystem, folder):
+        if not fnmatchcase(PurePosixPath(name).name, first):
+            continue
+        if not rest:
+            yield name, entry
+        elif entry["type"] == "directory":
+            yield from _matches(filesystem, name, rest)
+
+
 def _below(filesystem: AbstractFileSystem, folder: str) -> dict[str, Mapping[str, Any]]:
-    entries = filesystem.find(folder, detail=True)
+    """Files below a folder, to the bottom, without hidden ones."""
+    if isinstance(filesystem, AsyncFileSystem) and type(filesystem)._find is not _FIND:
+        # A store that lists all keys at once, such as S3.
+        entries = dict(filesystem.find(folder, detail=True))
+    else:
+        entries = {}
+        folders = [folder]
+        while folders:
+            for name, entry in _entries(filesystem, folders.pop()):
+                if entry["type"] == "directory":
+                    folders.append(name)
+                else:
+                    entries[name] = entry
     return {name: entry for name, entry in entries.items() if not _is_hidden(name, folder)}
+
+
+def _entries(
+    filesystem: AbstractFileSystem, folder: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What stands directly in a folder; nothing in one that is gone."""
+    try:
+        found = filesystem.ls(folder, detail=True)
+    except FileNotFoundError:
+        return
+    for entry in found:
+        name = entry["name"].rstrip("/")
+        if name != folder.rstrip("/"):  # stores may have an empty object for a folder
+            yield name, entry
 
 
 def _is_hidden(name: str, folder: str) -> bool:

@@ -2,6 +2,8 @@ import os
 
 import fsspec
 import pytest
+import s3fs
+from fsspec.implementations.local import LocalFileSystem
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
@@ -116,3 +118,34 @@ def test_a_url_keeps_its_scheme_and_costs_one_listing():
         assert all(source.version for source in found)
     finally:
         filesystem.rm("/listing", recursive=True)
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**"])
+def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path, monkeypatch, pattern):
+    for name in ("a", "b"):
+        (tmp_path / name / "c").mkdir(parents=True)
+        (tmp_path / name / "c" / "x.parquet").touch()
+    list_folder = LocalFileSystem.ls
+
+    def ls(self, path, *args, **kwargs):
+        if path.rstrip("/").endswith("b/c"):
+            raise PermissionError(13, "Permission denied", path)
+        return list_folder(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", ls)
+    with pytest.raises(ConfigError, match=r"cannot be listed.*b/c"):
+        list_sources(InputConfig(paths=[str(tmp_path / pattern)]))
+
+
+@pytest.mark.usefixtures("s3")
+def test_every_way_of_listing_a_store_finds_the_same():
+    files = s3fs.S3FileSystem()
+    files.mkdir("crawl")
+    for name in ("one/a.parquet", "one/two/b.parquet"):
+        files.pipe(f"crawl/{name}", b"x")
+    for path in ("s3://crawl/one", "s3://crawl/*", "s3://crawl/**", "s3://crawl/o*/"):
+        found = list_sources(InputConfig(paths=[path]))
+        assert [source.path for source in found] == [
+            "s3://crawl/one/a.parquet",
+            "s3://crawl/one/two/b.parquet",
+        ]
