@@ -123,10 +123,10 @@ def youngest_engine():
 class PoisonedBackend(VllmBackend):
     """Its engine is killed whenever it is asked about the word POISON, as if out of memory."""
 
-    async def _generate(self, engine, prompt):
+    async def _generate(self, engine, prompt, **how):
         if POISON in self._encoder._tokenizer.decode(prompt):
             youngest_engine().kill()
-        return await super()._generate(engine, prompt)
+        return await super()._generate(engine, prompt, **how)
 
 
 @pytest.mark.soak
@@ -189,11 +189,11 @@ class StoppedBackend(VllmBackend):
 
     is_stopped = False
 
-    async def _generate(self, engine, prompt):
+    async def _generate(self, engine, prompt, **how):
         if not self.is_stopped and POISON in self._encoder._tokenizer.decode(prompt):
             self.is_stopped = True
             youngest_engine().suspend()
-        return await super()._generate(engine, prompt)
+        return await super()._generate(engine, prompt, **how)
 
 
 @pytest.mark.soak
