@@ -145,12 +145,14 @@ class WatchedBackend(VllmBackend):
     _since = 0.0
     _busy = 0.0
 
-    async def _generate(self, engine: "AsyncLLMEngine", prompt: list[int]) -> Any:  # noqa: ANN401
+    async def _generate(
+        self, engine: "AsyncLLMEngine", prompt: list[int], *, is_free: bool = False
+    ) -> Any:  # noqa: ANN401
         if not self._under_way:
             self._since = time.perf_counter()
         self._under_way += 1
         try:
-            return await super()._generate(engine, prompt)
+            return await super()._generate(engine, prompt, is_free=is_free)
         finally:
             self._under_way -= 1
             if not self._under_way:
