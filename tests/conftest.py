@@ -55,6 +55,11 @@ def answer_indexes(tmp_path_factory):
         yield
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Bytes name no test: compressed ones may hold the time, and each process would have its own."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def linkner_data() -> Path:
     """Folder of real corpora, from LINKNER_DATA or beside the repository."""
