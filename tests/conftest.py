@@ -56,7 +56,7 @@ def answer_indexes(tmp_path_factory):
 
 
 def pytest_make_parametrize_id(val, argname):
-    """Bytes name no test: compressed ones may hold the time, and each process would have its own."""
+    """Bytes name no test: compressed ones may hold the time, of each process its own."""
     return argname if isinstance(val, bytes) else None
 
 
