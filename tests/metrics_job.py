@@ -16,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.metrics import count_rebuilds
 from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.runs.manifest import read_manifest
+from linkner_ray.storage import Folder
 from tests.crawl import config_of
 
 PREFIX = "ray_linkner_"
@@ -61,7 +63,8 @@ def main(arguments):
         logging_level="ERROR",
         _system_config={"metrics_report_interval_ms": 200},
     )
-    result = extract(plan_extraction(config_of(*arguments)))
+    plan = plan_extraction(config_of(*arguments))
+    result = extract(plan)
     engine = Engine.remote()
     ray.get([engine.rebuild.remote() for _ in range(3)])
     samples = normalised(
@@ -70,10 +73,11 @@ def main(arguments):
             and [f"{PREFIX}shards", {"state": "waiting"}, 0.0] in found
         )
     )
-    seconds, sizes = Counter(), Counter()
+    seconds = Counter()
     for unit_result in result.unit_results:
         seconds.update(unit_result.seconds)
-        sizes.update({file["path"]: file["size_bytes"] for file in unit_result.files})
+    files = read_manifest(Folder.at(plan.config.output.path)).files.select(["path", "bytes"])
+    sizes = {file["path"]: file["bytes"] for file in files.to_pylist()}
     fingerprint = {"samples": samples, "totals": result.totals, "costs": result.costs}
     fingerprint |= {"units": len(result.unit_results), "seconds": seconds, "bytes": sizes}
     sys.stdout.write(json.dumps(fingerprint) + "\n")

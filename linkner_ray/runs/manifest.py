@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -152,17 +153,24 @@ def with_sources(
         sources: All shards.
     """
     place_of = pa.array(places, pa.int32()).take(pc.index_in(files["path"], paths).combine_chunks())
-    values = {
-        "source": [source.path for source in sources],
-        "source_format": [source.format for source in sources],
-        "source_bytes": [source.size for source in sources],
-        "source_version": [source.version for source in sources],
-    }
-    for name, column in values.items():
-        kind = pa.int64() if name == "source_bytes" else pa.string()
-        encoded = pa.DictionaryArray.from_arrays(place_of, pa.array(column, kind))
-        plain = encoded.cast(kind) if name == "source_bytes" else encoded
-        files = files.append_column(name, plain)
+    is_known = pc.is_valid(place_of).to_numpy(zero_copy_only=False)
+    known = place_of.drop_null().to_numpy()
+
+    def column(values: pa.Array) -> pa.Array:
+        # Arrow leaves what it likes where a value is null, and Parquet may write it.
+        taken = np.zeros(len(is_known), np.int64)
+        taken[is_known] = values.to_numpy()[known]
+        return pa.array(taken, mask=~is_known)
+
+    for name, attribute in zip(SOURCE_COLUMNS, ("path", "format", "size", "version"), strict=True):
+        values = pa.array([getattr(source, attribute) for source in sources])
+        if name == "source_bytes":
+            files = files.append_column(name, column(values.cast(pa.int64())))
+        else:
+            encoded = values.cast(pa.string()).dictionary_encode()
+            codes = column(encoded.indices).cast(pa.int32())
+            names = pa.DictionaryArray.from_arrays(codes, encoded.dictionary)
+            files = files.append_column(name, names)
     return files
 
 

@@ -1,9 +1,11 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from linkner_ray.errors import DataError
 from linkner_ray.runs.folder import RunFolder, parquet_bytes
-from linkner_ray.runs.manifest import FileList, read_all, verify_output, written_files
+from linkner_ray.runs.manifest import FileList, read_all, verify_output, with_sources, written_files
+from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 from tests.runs.test_folder import commit, quarantine_rows, unit_result
 
@@ -26,6 +28,21 @@ def test_facts_read_back_are_those_of_the_writer(tmp_path):
     written = commit(run, unit_result(0), quarantine_rows())
     read = read_all(run.folder, written_files(run.folder))
     assert sorted(read, key=str) == sorted(written, key=str)
+
+
+def test_what_is_no_value_leaves_no_trace_of_memory():
+    """Arrow leaves anything where a value is null, and Parquet wrote it: equal runs differed."""
+    sources = [Source(path=name, format="jsonl", size=7, version="1") for name in "ab"]
+    paths = pa.array(["entities/1", "entities/0"])
+    listed = pa.table({"path": ["_quarantine/0", "entities/0", "entities/1", "entities/2"]})
+    table = with_sources(listed, paths=paths, places=[1, 0], sources=sources)
+    assert table["source"].to_pylist() == [None, "a", "b", None]
+    assert table["source_bytes"].to_pylist() == [None, 7, 7, None]
+    for name, kind in (("source", np.int32), ("source_bytes", np.int64)):
+        column = table[name].chunk(0)
+        values = column if name == "source_bytes" else column.indices
+        stored = np.frombuffer(values.buffers()[1], kind)[: len(values)]
+        assert stored[values.is_null().to_numpy(zero_copy_only=False)].tolist() == [0, 0]
 
 
 def test_every_way_to_differ_is_named(output):
