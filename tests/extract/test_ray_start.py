@@ -49,7 +49,7 @@ def broken_writer(*arguments, **settings):
 
 import linkner_ray.extract.pipeline, linkner_ray.training.job
 linkner_ray.training.job.train_worker = broken_worker
-linkner_ray.extract.pipeline.write_units = broken_writer
+linkner_ray.extract.pipeline._write = broken_writer
 codes += [main(train), main([*extract, sys.argv[3]])]
 assert codes == [0, 4, 4], codes
 """
