@@ -203,7 +203,7 @@ def _extract_config(
 
 
 def _write_preview(plan: Plan, output: Path, world: DemoWorld) -> None:
-    labelled = [json.loads(line)["doc_id"] for line in world.gold.read_text().splitlines()]
+    labelled = [json.loads(line)["doc_id"] for line in world.gold.read_bytes().splitlines()]
     rows = read_pages(output, labelled[:NUM_PREVIEWED]).to_pylist()
     page = render_preview(
         rows, plan.label_set.ids, title="Demo pages", notes=("The first labelled pages.",)

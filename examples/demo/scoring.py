@@ -25,7 +25,7 @@ def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
     Raises:
         ContractError: If a labelled page is not in the output.
     """
-    gold = [json.loads(line) for line in gold_file.read_text(encoding="utf-8").splitlines()]
+    gold = [json.loads(line) for line in gold_file.read_bytes().splitlines()]
     doc_ids = [page["doc_id"] for page in gold]
     output = Path(plan.config.output.path)
     linked = read_pages(output, doc_ids)

@@ -58,16 +58,26 @@ def parse_spanner_json(content: bytes, path: str, *, label_set: LabelSet) -> Cor
     )
 
 
+def distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object, for `json.loads(..., object_pairs_hook=...)`, which takes the last of two.
+
+    Raises:
+        ValueError: If a key is given twice.
+    """
+    mapping: dict[str, object] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise ValueError(f"key {key!r} is given twice")
+        mapping[key] = value
+    return mapping
+
+
 def _load_entries(text: str, path: str) -> list[object]:
     complete = 0
 
     def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
         nonlocal complete
-        mapping = dict(pairs)
-        if len(mapping) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"key {twice!r} is given twice")
+        mapping = distinct_keys(pairs)
         complete += "context" in mapping
         return mapping
 

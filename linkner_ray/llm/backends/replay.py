@@ -1,5 +1,6 @@
 """Answers without an LLM: from an answer cache, or from what some LLM once extracted."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from linkner_ray.config import LlmConfig
+from linkner_ray.corpora.spanner_json import distinct_keys
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import NON_ENTITY, LabelSet
 from linkner_ray.llm.backends.forms import REPLAYED, possible_builders, usual_symbols
@@ -81,8 +83,8 @@ class CacheReplay:
         return self._failures.answer(request, "not_in_cache", "it was never asked before")
 
 
-class _RecordedSentence(BaseModel):
-    """A line of a recorded file."""
+class RecordedSentence(BaseModel):
+    """A line of a recorded file: tokens, and entities by token; None where there was no reply."""
 
     model_config = ConfigDict(strict=True)
 
@@ -122,7 +124,7 @@ class RecordedReplay:
         self._failures = Failures()
         self._counts: Counter[str] = Counter()
         self._sentences: dict[str, _Sentence] = {}
-        for line in _read(str(config.replay_path)):
+        for line in read_recorded(str(config.replay_path)):
             text = " ".join(line.tokens)
             if len(text) > config.max_context_chars:
                 raise ConfigError(
@@ -179,33 +181,38 @@ class RecordedReplay:
         )
 
 
-def _read(path: str) -> Iterator[_RecordedSentence]:
+def read_recorded(path: str) -> Iterator[RecordedSentence]:
     """Lines of a recorded file.
 
     Raises:
         ConfigError: If it cannot be read.
-        DataError: If a line is no recorded sentence.
+        DataError: If a line is no recorded sentence, or gives a key twice.
     """
+    # Lines of bytes: in text, `splitlines` also ends a line at characters that JSON strings hold.
     for number, line in enumerate(read_recording(path).splitlines(), start=1):
+        where = f"{path}:{number}"
         try:
-            sentence = _RecordedSentence.model_validate_json(line)
+            sentence = RecordedSentence.model_validate_json(line)
+            json.loads(line, object_pairs_hook=distinct_keys)
         except ValidationError as error:
             problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"])) or "the line"
+            place = ".".join(map(str, problem["loc"])) or "the line"
             raise DataError(
-                f"{path}:{number}: {where}: {problem['msg']}; expected "
+                f"{where}: {place}: {problem['msg']}; expected "
                 '{"index": int, "tokens": [str], "entities": [[start, end, label]] or null}'
             ) from error
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
         for start, end, label in sentence.entities or ():
             if not 0 <= start < end <= len(sentence.tokens):
                 raise DataError(
-                    f"{path}:{number}: entity {start}..{end} {label} does not lie in "
+                    f"{where}: entity {start}..{end} {label} does not lie in "
                     f"{len(sentence.tokens)} tokens; ends are exclusive"
                 )
         yield sentence
 
 
-def _spans(line: _RecordedSentence) -> dict[Span, str] | None:
+def _spans(line: RecordedSentence) -> dict[Span, str] | None:
     """Entities of a line by their place; of two labels for one span the first counts."""
     if line.entities is None:
         return None
