@@ -32,9 +32,21 @@ PYTHON
 """
 
 
+# A new cluster takes jobs when its agent is up, on a busy machine later than `ray` waits for it.
+PATIENT_RAY = """ray() {
+  for attempt in 1 2 3 4 5; do
+    command ray "$@" 2> .cache/ray-errors && return
+    grep -q "No available agent" .cache/ray-errors || break
+  done
+  cat .cache/ray-errors >&2
+  return 1
+}
+"""
+
+
 def script() -> str:
     """The blocks of README.md as one script of bash, but for `make test`, which runs this."""
-    parts = ["set -eux -o pipefail\n"]
+    parts = ["set -eux -o pipefail\n", PATIENT_RAY]
     for match in BLOCK.finditer(README):
         language, block = match.groups()
         line = README.count("\n", 0, match.start()) + 1

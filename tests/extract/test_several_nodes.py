@@ -289,7 +289,8 @@ def test_a_node_that_is_lost_while_the_llm_answers_costs_time_and_no_byte(
 
 @pytest.mark.soak
 def test_a_driver_on_a_small_node_without_a_gpu_leaves_all_work_to_others(job, wanted, tmp_path):
-    gpus = ["resources.encoder_gpus=1", "resources.llm_gpus=1"]
+    # On GPUs, auto is bfloat16; what is wanted was computed on CPUs.
+    gpus = ["resources.encoder_gpus=1", "resources.llm_gpus=1", "recognize.dtype=float32"]
     arguments = job(tmp_path / "out", *RESOURCES, *gpus)
     # A head, a node for encoders and one for engines, as in cluster/rayjob.yaml.
     with nodes(0, (2, 1), (2, 1)) as cluster, Run(cluster, arguments, tmp_path) as run:
