@@ -86,7 +86,7 @@ def run_demo(
     """
     clock = _Clock(progress)
     cache = Path(os.environ.get("LINKNER_CACHE", ".cache/demo")).absolute()
-    _clear(Path(output))
+    _clear(Path(output), cache / "world" / "crawl")
     with clock.step("world", "corpus, crawl shards and gold"):
         world = make_demo(cache / "world", seed=SEED)
     llm_config = _llm_config(llm)
@@ -107,12 +107,19 @@ def run_demo(
     return _table(summary, scores, output)
 
 
-def _clear(output: Path) -> None:
-    """Remove an earlier demo's output, and nothing else."""
+def _clear(output: Path, crawl: Path) -> None:
+    """Remove an earlier demo's output, and nothing else, such as that of another run."""
     if not output.exists() or not any(output.iterdir()):
         return
-    if not (output / "_run.json").exists():
-        raise ConfigError(f"{output} is not an earlier demo's output; choose another --output")
+    try:
+        read = json.loads((output / "_run.json").read_bytes())["config"]["input"]["paths"]
+    except (OSError, ValueError, LookupError, TypeError):
+        read = None
+    if read != [str(crawl)]:
+        raise ConfigError(
+            f"{output} is not an earlier demo's output: its _run.json does not say that {crawl} "
+            "was read; choose another --output"
+        )
     shutil.rmtree(output)
 
 
@@ -177,7 +184,7 @@ def _name_of(world: DemoWorld, *settings: Mapping[str, Any]) -> str:
     """
     labels = load_label_set(LABEL_SET).digest
     digest = hashlib.blake2b(json.dumps([*settings, labels]).encode(), digest_size=6)
-    code = [path for part in (spanner, training) for path in sorted(_folder(part).glob("*.py"))]
+    code = [path for part in (spanner, training) for path in sorted(_folder(part).rglob("*.py"))]
     for path in (world.train, world.dev, *code):
         content = path.read_bytes()
         digest.update(b"%d " % len(content) + content)

@@ -9,11 +9,10 @@ import pyarrow.dataset as ds
 
 from linkner_ray.corpora.scores import score_entities
 from linkner_ray.errors import ContractError
+from linkner_ray.evaluation.judge import entity_triples
 from linkner_ray.extract.plan import Plan
 from linkner_ray.reporting.run_report import ReportScores
 from linkner_ray.stages.chain import Chain
-
-Triples = list[set[tuple[int, int, str]]]
 
 
 def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
@@ -37,8 +36,8 @@ def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
     expected = [{(start, end, label) for start, end, label in page["entities"]} for page in gold]
     return ReportScores(
         name=f"{len(gold)} labelled pages neither model was trained on",
-        local=score_entities(expected, _triples(local)),
-        linked=score_entities(expected, _triples(linked)),
+        local=score_entities(expected, entity_triples(local["entities"])),
+        linked=score_entities(expected, entity_triples(linked["entities"])),
     )
 
 
@@ -57,9 +56,3 @@ def _in_order(table: pa.Table, doc_ids: Sequence[str]) -> pa.Table:
     if missing:
         raise ContractError(f"labelled pages are missing in the output: {', '.join(missing[:5])}")
     return table.take([place[doc_id] for doc_id in doc_ids]).combine_chunks()
-
-
-def _triples(table: pa.Table) -> Triples:
-    return [
-        {(e["start"], e["end"], e["label"]) for e in row} for row in table["entities"].to_pylist()
-    ]

@@ -1,5 +1,6 @@
 """What the demo does before it starts: when it trains anew, and what it does not touch."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -46,18 +47,37 @@ def test_another_encoder_sentence_epoch_label_set_or_line_of_code_has_another(
     monkeypatch.setattr(run, "LABEL_SET", "conll03")
     names.append(name(world))
     code = tmp_path / "spanner"
-    code.mkdir()
-    (code / "model.py").write_text("pass\n")
+    (code / "calibration").mkdir(parents=True)
     monkeypatch.setattr(spanner, "__path__", [str(code)])
-    names.append(name(world))
+    for file in ("model.py", "calibration/temperature.py"):
+        (code / file).write_text("pass\n")
+        names.append(name(world))
     assert len(set(names)) == len(names)
 
 
-def test_a_folder_that_holds_something_else_is_refused_and_stays(tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="not an earlier demo's output; choose another --output"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"thesis.txt": "mine"},
+        {"_run.json": "{}"},
+        {"_run.json": '{"config": {"input": {"paths": ["s3://crawl"]}}}', "_SUCCESS": ""},
+    ],
+)
+def test_a_folder_that_holds_something_else_is_refused_and_stays(tmp_path, content):
+    for file, text in content.items():
+        (tmp_path / file).write_text(text)
+    with pytest.raises(ConfigError, match=r"not an earlier demo's output.*another --output"):
         run.run_demo(str(tmp_path), progress=print)
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == content
+
+
+def test_an_earlier_demos_output_is_removed(tmp_path, world):
+    output = tmp_path / "demo-output"
+    output.mkdir()
+    paths = json.dumps({"config": {"input": {"paths": [str(world.crawl)]}}})
+    (output / "_run.json").write_text(paths)
+    run._clear(output, world.crawl)
+    assert not output.exists()
 
 
 def test_without_an_llm_named_the_demos_own_is_asked_and_a_named_one_is_taken_as_it_is():
