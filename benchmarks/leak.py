@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
         if options.replay:
             answered["recorded LLM"] = with_replay(table, options.replay, model.label_set)
         nobody_asked = routed_from(answered["oracle"], math.inf)
-        judge = Judge(gold, entity_triples(apply_stage(fuse, nobody_asked)), samples=100)
+        local = apply_stage(fuse, nobody_asked)["entities"]
+        judge = Judge(gold, entity_triples(local), samples=100)
         for who, answers in answered.items():
             for name, point in curve(
                 answers, {"local": math.inf, **THRESHOLDS}, fuse, judge

@@ -7,7 +7,6 @@ where they differ: scores of each set, F1 at each share asked, error and OOD det
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 
 from benchmarks.measure import write_json
 from linkner_ray.errors import ConfigError
+from linkner_ray.evaluation.comparison import read_metrics
 from linkner_ray.reporting.tables import markdown_table
-from linkner_ray.storage import Folder
 
 Numbers = dict[str, object]
 Metrics = Mapping[str, Any]
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser.add_argument("evaluations", nargs="+", help="folders that `linkner evaluate` wrote")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     options = parser.parse_args(arguments)
-    evaluations = [read_evaluation(path) for path in options.evaluations]
+    evaluations = [read_metrics(path) for path in options.evaluations]
     numbers: Numbers = {"evaluations": len(evaluations)}
     for title, figures in collect(evaluations).items():
         print(f"## {title}\n\n{as_table(figures)}\n")
@@ -45,19 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     if options.json:
         write_json(options.json, numbers)
     return numbers
-
-
-def read_evaluation(path: str) -> dict[str, Any]:
-    """The metrics of a folder.
-
-    Raises:
-        ConfigError: If there are none.
-    """
-    folder = Folder.at(path)
-    if not folder.exists("metrics.json"):
-        raise ConfigError(f"{path}: has no metrics.json; give a folder `linkner evaluate` wrote")
-    metrics: dict[str, Any] = json.loads(folder.read_bytes("metrics.json"))
-    return metrics
 
 
 def collect(

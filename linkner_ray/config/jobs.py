@@ -136,9 +136,8 @@ class StudyConfig(Config):
     """What an evaluation tries beside the run as configured. Gold decides none of it."""
 
     estimates: tuple[Uncertainty, ...] = ()
-    """Further estimates of uncertainty to route by. Those that do not follow from probabilities
-    cost a pass of the encoder each; those that the checkpoint cannot give are left out, and said.
-    """
+    """Further estimates of uncertainty to route by, each a pass of the encoder. Those that the
+    checkpoint cannot give are left out, and the report says so."""
 
     strategies: tuple[Literal["override", "product"], ...] = ("override", "product")
     """Ways of fusion to try."""

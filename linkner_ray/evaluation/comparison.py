@@ -1,7 +1,9 @@
 """Two evaluations of the same labelled sets, held against each other."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,13 +11,13 @@ import pyarrow.parquet as pq
 from linkner_ray.corpora.scores import Entity, document_counts
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.evaluation.bootstrap import Interval, Resampler, f1_of
+from linkner_ray.evaluation.judge import entity_triples
+from linkner_ray.evaluation.plan import METRICS
 from linkner_ray.reporting.tables import markdown_table, markdown_text
 from linkner_ray.storage import Folder
 
 SYSTEMS = {"local": "local", "linked": "entities"}
 """Column of the predictions of each system."""
-
-_FOLDER = "predictions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +49,12 @@ def compare_evaluations(first: str, second: str) -> Comparison:
     """Compare the predictions of two folders that `linkner evaluate` wrote.
 
     Raises:
-        ConfigError: If a folder holds no predictions, or they have no set in common.
+        ConfigError: If a folder holds no whole evaluation, or they have no set in common.
         DataError: If a set is not the same in both.
     """
     folders = [Folder.at(path) for path in (first, second)]
-    names = [_sets(folder, path) for folder, path in zip(folders, (first, second), strict=True)]
+    # Not the files there are: an earlier evaluation of other sets may have left some.
+    names = [sorted(one["name"] for one in read_metrics(path)["sets"]) for path in (first, second)]
     common = [name for name in names[0] if name in names[1]]
     if not common:
         raise ConfigError(
@@ -94,22 +97,30 @@ def describe_comparison(found: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _sets(folder: Folder, path: str) -> list[str]:
-    found = folder.names(_FOLDER, "*.parquet")
-    names = sorted(name.rpartition("/")[2].removesuffix(".parquet") for name in found)
-    if not names:
+def read_metrics(path: str) -> dict[str, Any]:
+    """What a folder's `metrics.json` holds.
+
+    Raises:
+        ConfigError: If there is none, or the evaluation did not end.
+    """
+    folder = Folder.at(path)
+    metrics: dict[str, Any] = {}
+    if folder.exists(METRICS):
+        metrics = json.loads(folder.read_bytes(METRICS))
+    if "sets" not in metrics:
         raise ConfigError(
-            f"{path}: there is no {_FOLDER}/*.parquet; give a folder that `linkner evaluate` wrote"
+            f"{path}: there is no {METRICS} with scores of sets; give a folder that `linkner "
+            "evaluate` wrote to the end"
         )
-    return names
+    return metrics
 
 
 def _read(folder: Folder, name: str) -> pa.Table:
     columns = ["doc_id", "text", "gold", *SYSTEMS.values()]
-    where = folder.path(f"{_FOLDER}/{name}.parquet")
-    content = folder.read_bytes(f"{_FOLDER}/{name}.parquet")
+    file = f"predictions/{name}.parquet"
+    where = folder.path(file)
     try:
-        found = pq.ParquetFile(pa.BufferReader(content))
+        found = pq.ParquetFile(pa.BufferReader(folder.read_bytes(file)))
         missing = [column for column in columns if column not in found.schema_arrow.names]
         if missing:
             raise DataError(
@@ -136,12 +147,12 @@ def _check_same(name: str, first: pa.Table, second: pa.Table) -> None:
 
 
 def _differences(name: str, first: pa.Table, second: pa.Table) -> list[Difference]:
-    gold = _triples(first["gold"])
+    gold = entity_triples(first["gold"])
     labels = sorted({label for row in gold for _, _, label in row})
     resampler = Resampler(len(gold))
     found = []
     for system, column in SYSTEMS.items():
-        ours, theirs = _triples(first[column]), _triples(second[column])
+        ours, theirs = entity_triples(first[column]), entity_triples(second[column])
         for label in ("all", *labels):
             golden, before, after = (_only(rows, label) for rows in (gold, ours, theirs))
             counts = document_counts(golden, before), document_counts(golden, after)
@@ -161,7 +172,3 @@ def _differences(name: str, first: pa.Table, second: pa.Table) -> list[Differenc
 
 def _only(rows: Sequence[set[Entity]], label: str) -> list[set[Entity]]:
     return [row if label == "all" else {e for e in row if e[2] == label} for row in rows]
-
-
-def _triples(column: pa.ChunkedArray) -> list[set[Entity]]:
-    return [{(e["start"], e["end"], e["label"]) for e in row} for row in column.to_pylist()]

@@ -13,9 +13,8 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
-from linkner_ray.config import RoutingConfig, Uncertainty
+from linkner_ray.config import RoutingConfig
 from linkner_ray.evaluation.judge import FloatArray, Gold, Judge, Point
 from linkner_ray.schemas import (
     ASKED_ROUTES,
@@ -24,13 +23,9 @@ from linkner_ray.schemas import (
     make_lists,
     with_field,
 )
-from linkner_ray.spanner.estimates import estimate, recalibrated_estimate
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.route_spans import RouteSpans
-
-READ_OFF = ("confidence", "entropy")
-"""Estimates that follow from a candidate's probabilities."""
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -40,33 +35,6 @@ def uncertainties(table: pa.Table) -> FloatArray:
     flat = table["candidates"].combine_chunks().flatten()
     values = pc.struct_field(flat, "uncertainty").to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float64)
-
-
-def read_off(table: pa.Table, name: Uncertainty, classes: Sequence[str]) -> FloatArray | None:
-    """Another estimate of the same candidates, from the probabilities that they carry.
-
-    Returns:
-        As the stage would have given it, shape (N,), document after document; None for an estimate
-        that does not follow from probabilities.
-    """
-    if name not in READ_OFF:
-        return None
-    flat = table["candidates"].combine_chunks().flatten()
-    lists = pc.struct_field(flat, "label_probs")
-    flat_probs = np.array(lists.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
-    probs = flat_probs.reshape(len(flat), len(classes))
-    # None of these estimates reads logits.
-    values = estimate(name, torch.from_numpy(probs), torch.from_numpy(probs)).numpy()
-    rows = np.flatnonzero(
-        pc.equal(pc.struct_field(flat, "kind"), "predicted").to_numpy(zero_copy_only=False)
-    )
-    labels = pc.index_in(pc.struct_field(flat, "label"), pa.array(classes)).to_numpy(
-        zero_copy_only=False
-    )
-    recalibrated = recalibrated_estimate(name, probs[rows], labels[rows].astype(np.int64))
-    if recalibrated is not None:
-        values[rows] = recalibrated
-    return values.astype(np.float64)
 
 
 def thresholds_for(uncertainty: FloatArray, shares: Iterable[float]) -> dict[float, float]:

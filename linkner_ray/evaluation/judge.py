@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from linkner_ray.corpora.scores import Entity, document_counts
+from linkner_ray.corpora.scores import Counts, Entity, document_counts
 from linkner_ray.evaluation.bootstrap import Interval, Resampler
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
@@ -64,7 +64,7 @@ class Judge:
 
     def point(self, linked: pa.Table) -> Point:
         """Scores of documents after fusion."""
-        return self._point(linked, document_counts(self._gold, entity_triples(linked)))
+        return self._point(linked, document_counts(self._gold, entity_triples(linked["entities"])))
 
     def points(self, routed: Iterable[pa.Table], fuse: FuseEntities) -> Iterator[Point]:
         """Scores of the same documents under one fusion and several routes.
@@ -89,7 +89,7 @@ class Judge:
             before = routes
             linked = apply_stage(fuse, table.take(pa.array(changed)))
             gold = [self._gold[index] for index in changed]
-            counts[changed] = document_counts(gold, entity_triples(linked))
+            counts[changed] = document_counts(gold, entity_triples(linked["entities"]))
             yield self._point(table, counts)
 
     def _point(self, routed: pa.Table, counts: NDArray[np.int64]) -> Point:
@@ -104,15 +104,16 @@ class Judge:
             )
         )
         tokens.pop(None, None)
-        true, false, missed = (int(value) for value in counts.sum(axis=0))
+        true, false, missed = map(int, counts.sum(axis=0))
+        scores = Counts(true_positives=true, false_positives=false, false_negatives=missed)
         return Point(
             asked_share=asked / max(1, len(routes)),
             num_asked=asked,
             num_questions=len(tokens),
             prompt_tokens=sum(value or 0 for value in tokens.values()),
-            f1=2 * true / max(1, 2 * true + false + missed),
-            precision=true / max(1, true + false),
-            recall=true / max(1, true + missed),
+            f1=scores.f1,
+            precision=scores.precision,
+            recall=scores.recall,
             gain=self._resampler.difference(self._local, counts),
         )
 
@@ -121,9 +122,6 @@ class Judge:
         return self._resampler.interval(document_counts(self._gold, predicted))
 
 
-def entity_triples(table: pa.Table) -> list[set[Entity]]:
-    """Entities of each document as (start, end, label)."""
-    return [
-        {(entity["start"], entity["end"], entity["label"]) for entity in entities}
-        for entities in table["entities"].to_pylist()
-    ]
+def entity_triples(column: pa.ChunkedArray) -> list[set[Entity]]:
+    """Entities of each document of a column as (start, end, label)."""
+    return [{(e["start"], e["end"], e["label"]) for e in row} for row in column.to_pylist()]

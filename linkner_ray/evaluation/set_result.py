@@ -171,7 +171,9 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
     """
     gold, linked = labelled.gold, judged.linked
     tokens = SentenceTokens(labelled.sentences)
-    local_entities, linked_entities = entity_triples(judged.local), entity_triples(linked)
+    local_entities, linked_entities = (
+        entity_triples(table["entities"]) for table in (judged.local, linked)
+    )
     judge = Judge(gold, local_entities, samples=study.resamples)
     point = judge.point(linked)
     routes = [route for row in linked["routes"].to_pylist() for route in row]

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from linkner_ray.config import EvaluateConfig, RoutingConfig, Uncertainty
 from linkner_ray.errors import ContractError
-from linkner_ray.evaluation.curves import answers_of_routes, read_off, uncertainties
+from linkner_ray.evaluation.curves import answers_of_routes, uncertainties
 from linkner_ray.evaluation.judge import FloatArray
 from linkner_ray.extract.documents import run_documents
 from linkner_ray.stages.chain import Chain
@@ -30,7 +30,7 @@ def run_stages(
     config: EvaluateConfig,
     estimates: Sequence[Uncertainty],
 ) -> Staged:
-    """Send documents through the stages, and again for an estimate that needs a pass of its own."""
+    """Send documents through the stages, and once more without an LLM for each estimate."""
     asking = chain
     if config.study.ask_all and chain.has_llm:
         asking = replace(chain, routing=RoutingConfig(threshold=0.0))
@@ -40,13 +40,7 @@ def run_stages(
         config.recognize.uncertainty: [uncertainties(table) for table in run.tables]
     }
     seconds = dict(run.seconds)
-    classes = chain.label_set.classes
     for name in estimates:
-        found = [read_off(table, name, classes) for table in run.tables]
-        known = [values for values in found if values is not None]
-        if len(known) == len(found):
-            uncertainty[name] = known
-            continue
         recognize = config.recognize.model_copy(update={"uncertainty": name})
         alone = replace(chain, recognize=recognize, has_llm=False)
         other = run_documents(units, alone, config.resources)

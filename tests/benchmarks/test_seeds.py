@@ -60,7 +60,7 @@ def test_other_recipes_are_refused(tmp_path):
     product = _write(tmp_path / "product", _metrics(strategy="product"))
     with pytest.raises(ConfigError, match=r"1 and 2 differ in \['fusion'\]"):
         seeds.main([one, product])
-    with pytest.raises(ConfigError, match=r"nowhere: has no metrics\.json"):
+    with pytest.raises(ConfigError, match=r"nowhere: there is no metrics\.json"):
         seeds.main([one, str(tmp_path / "nowhere")])
 
 

@@ -20,7 +20,7 @@ def entity(start, end, label):
     return row | {"start": start, "end": end, "label": label}
 
 
-def write(folder, *, name="test", linked_right=NUM_DOCUMENTS, gold_label="PER"):
+def write(folder, *, names=("test",), linked_right=NUM_DOCUMENTS, gold_label="PER"):
     """Each document has one PER, found locally in every other one."""
     rows = [
         {
@@ -35,16 +35,18 @@ def write(folder, *, name="test", linked_right=NUM_DOCUMENTS, gold_label="PER"):
         }
         for number in range(NUM_DOCUMENTS)
     ]
-    path = folder / "predictions" / f"{name}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=PREDICTIONS)))
+    (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = folder / "predictions" / f"{name}.parquet"
+        path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=PREDICTIONS)))
+    metrics = {"sets": [{"name": name} for name in names]}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     return str(folder)
 
 
 def test_differences_with_their_intervals(tmp_path):
     first = write(tmp_path / "a", linked_right=30)
-    second = write(tmp_path / "b", linked_right=60)
-    write(tmp_path / "b", name="more")
+    second = write(tmp_path / "b", names=("test", "more"), linked_right=60)
     found = compare_evaluations(first, second)
     assert (found.only_first, found.only_second) == ((), ("more",))
     by_key = {(one.system, one.label): one for one in found.differences}
@@ -60,6 +62,14 @@ def test_differences_with_their_intervals(tmp_path):
     assert {d.gain.difference for d in back.differences if d.system == "linked"} == {
         -d.gain.difference for d in found.differences if d.system == "linked"
     }
+
+
+def test_sets_that_an_earlier_evaluation_left_behind_are_not_compared(tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path / folder, names=("test", "earlier"))
+        write(tmp_path / folder)
+    found = compare_evaluations(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert {one.set_name for one in found.differences} == {"test"}
 
 
 def test_the_command(tmp_path, capsys):
@@ -105,10 +115,14 @@ def test_predictions_of_an_earlier_release_are_refused(tmp_path):
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     first = write(tmp_path / "a")
-    with pytest.raises(ConfigError, match="linkner evaluate"):
+    with pytest.raises(ConfigError, match=r"there is no metrics\.json with scores"):
         compare_evaluations(first, str(tmp_path / "nothing"))
+    begun = write(tmp_path / "begun")
+    (tmp_path / "begun" / "metrics.json").write_text('{"format": "linkner-evaluation"}')
+    with pytest.raises(ConfigError, match=r"begun: there is no metrics\.json with scores"):
+        compare_evaluations(first, begun)
     with pytest.raises(ConfigError, match="none in common"):
-        compare_evaluations(first, write(tmp_path / "b", name="other"))
+        compare_evaluations(first, write(tmp_path / "b", names=("other",)))
     with pytest.raises(DataError, match="gold of document 0"):
         compare_evaluations(first, write(tmp_path / "c", gold_label="ORG"))
     (tmp_path / "a" / "predictions" / "test.parquet").write_bytes(b"PAR1")

@@ -4,13 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from linkner_ray.config import FusionConfig, RecognizeConfig, StudyConfig
-from linkner_ray.corpora.labelled import LabelledSentence
-from linkner_ray.corpora.tables import corpus_documents
+from linkner_ray.config import FusionConfig, StudyConfig
 from linkner_ray.evaluation.curves import (
     answered_by_gold,
     curve,
-    read_off,
     routed_from,
     shuffled,
     thresholds_for,
@@ -20,13 +17,8 @@ from linkner_ray.evaluation.curves import (
 from linkner_ray.evaluation.judge import Judge, entity_triples
 from linkner_ray.evaluation.study import LLM, ORACLE, study_set
 from linkner_ray.schemas import STAGE_COLUMNS
-from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
-from linkner_ray.spanner.calibration.recalibration import Recalibration
-from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
-from linkner_ray.stages.recognize_spans import RecognizeSpans
-from tests.spanner import tiny
 
 CLASSES = ("O", "PER", "ORG")
 FUSION = FusionConfig(strategy="override")
@@ -226,33 +218,10 @@ def test_without_answers_only_the_oracle_speaks():
     assert found.llm_alone_f1 is None
 
 
-@pytest.mark.parametrize("name", ["confidence", "entropy"])
-def test_what_is_read_off_is_what_the_stage_gives(name):
-    model = tiny.model()
-    model.novelty = NoveltyFeatures.of([(("Ada",), [(0, 1, "PER")])])
-    model.calibration = Calibration(
-        recalibration=Recalibration(
-            intercept=-1.0, slope=0.5, strangeness=(0.5, 0.2, 0.1), labels=(0.0,) * 3
-        )
-    )
-    documents, _ = corpus_documents(
-        [LabelledSentence(s) for s in map(tuple, tiny.sentences(20))], "d"
-    )
-
-    def staged(estimate):
-        config = RecognizeConfig(uncertainty=estimate, device="cpu", dtype="float32")
-        return apply_stage(RecognizeSpans(config, model), documents)
-
-    found = read_off(staged("mc_dropout"), name, model.label_set.classes)
-    assert len(found) > 20
-    np.testing.assert_allclose(found, uncertainties(staged(name)), atol=1e-6)
-    assert read_off(staged("mc_dropout"), "mc_dropout", model.label_set.classes) is None
-
-
 def test_gold_decides_no_output():
     thresholds = thresholds_for(uncertainties(table(ROWS)), (0.5,))
     routed = routed_from(table(ROWS), thresholds[0.5])
-    fused = entity_triples(FuseEntities(FUSION, CLASSES)(routed))
+    fused = entity_triples(FuseEntities(FUSION, CLASSES)(routed)["entities"])
     assert fused == [{(0, 3, "PER"), (4, 7, "ORG")}, {(0, 3, "PER"), (8, 11, "PER")}]
     other = study(ROWS, gold=[[], []])
     same = study(ROWS)
