@@ -44,6 +44,8 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
     write_text(html, found.html)
     asked = f", {found.questions} questions" if llm else ""
     print(f"{found.pages} pages with {found.entities} entities{asked}: {html}")
+    for note in found.notes:
+        print(note)
 
 
 def predict(

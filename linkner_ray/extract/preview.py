@@ -16,13 +16,16 @@ from linkner_ray.spanner.checkpoint import local_checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """The HTML page, and counts of what it shows."""
+    """The HTML page, what it shows in numbers, and what a run would do otherwise."""
 
     html: str
     pages: int
     entities: int
     questions: int
     """Candidates that the LLM was asked about."""
+
+    notes: tuple[str, ...] = ()
+    """Sentences on what a run of this config would do otherwise."""
 
 
 def preview_input(
@@ -53,13 +56,23 @@ def preview_input(
             f"no documents in the {len(samples)} shards that were looked into, such as "
             f"{sources[0].path}"
         )
+    routing = config.routing
+    notes: tuple[str, ...] = ()
+    if routing.max_calls is not None:
+        # A number of calls is divided over all shards, and these pages are no part of a run.
+        routing = routing.model_copy(update={"budget": None})
+        if ask:
+            notes = (
+                f"routing.budget = '{config.routing.budget}' is for a whole run and does not count "
+                "here: every candidate from the threshold up was asked about",
+            )
     from linkner_ray.api import LinkNER  # once all paths are known to be right
 
     with LinkNER.from_pretrained(
         config.recognize.checkpoint,
         llm=config.llm if ask else None,
         recognize=config.recognize,
-        routing=config.routing,
+        routing=routing,
         fusion=config.fusion,
         cache=config.cache if ask else None,
         sentences=config.sentences,
@@ -79,6 +92,7 @@ def preview_input(
             f"{len(rows)} pages of {len(sources)} shards, {num_entities} entities by "
             f"{config.recognize.checkpoint}"
             + (f" and {config.llm.model}." if ask else ", no LLM."),
+            *notes,
         ),
     )
     return Preview(
@@ -86,6 +100,7 @@ def preview_input(
         pages=len(rows),
         entities=num_entities,
         questions=pc.sum(asked).as_py() or 0,
+        notes=notes,
     )
 
 

@@ -1,5 +1,8 @@
 """`linkner preview`: pages of any input as HTML, and nothing else."""
 
+import re
+from html import unescape
+
 import pytest
 
 from linkner_ray.cli import main
@@ -79,3 +82,24 @@ def test_an_input_without_documents_is_said_to_have_none(checkpoint, tmp_path, c
     assert preview(*arguments, "--html", tmp_path / "look.html") == 2
     assert "no documents in the 1 shards" in capsys.readouterr().err
     assert not (tmp_path / "look.html").exists()
+
+
+def test_a_budget_for_a_whole_run_does_not_count_and_that_is_said(checkpoint, tmp_path, capsys):
+    write_parquet(tmp_path / "a.parquet", [text_of(number) for number in range(3)])
+    server = Server()
+    arguments = [
+        f"input.paths=[{tmp_path}/a.parquet]", f"recognize.checkpoint={checkpoint}",
+        "llm.backend=openai", "llm.model=judge", f"llm.base_url={server.url}",
+        "routing.budget=1 call", "routing.threshold=0", "--html", tmp_path / "look.html",
+    ]  # fmt: skip
+    try:
+        assert preview(*arguments) == 0
+        assert "whole run" not in capsys.readouterr().out  # nobody was asked
+        assert preview(*arguments, "--llm") == 0
+    finally:
+        server.close()
+    said = capsys.readouterr().out
+    assert int(re.search(r"(\d+) questions", said)[1]) > 1
+    note = "routing.budget = '1 call' is for a whole run and does not count here"
+    assert note in said
+    assert note in unescape((tmp_path / "look.html").read_text())
