@@ -31,12 +31,14 @@ H = TypeVar("H", bound=logging.Handler)
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_SHOWN_OF_WORKERS = (
-    r"^\d+-\d+-\d+ \d+:\d+:\d+,\d+ [A-Z]+ linkner_ray\b"
+SHOWN_OF_WORKERS = (
+    r"^\d+-\d+-\d+ \d+:\d+:\d+,\d+ "
+    r"((WARNING|ERROR|CRITICAL) linkner_ray\b|INFO linkner_ray\.training\b)"
     r"|^A worker died or was killed "
     r"|Workers \(tasks / actors\) killed due to memory pressure"
 )
-"""What `TEXT_FORMAT` makes of a record of ours, and what Ray says of workers that it replaces."""
+"""What `TEXT_FORMAT` makes of a warning of ours and of the progress of a training, and what Ray
+says of workers that it replaces."""
 
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 """Attributes of every record; what else one has was given as `extra`."""
@@ -80,7 +82,7 @@ def set_up_logs(config: "LoggingConfig") -> None:
     if config.format == "text":
         # For all of it: RAY_DEDUP_LOGS=0.
         environment |= {
-            "RAY_DEDUP_LOGS_ALLOW_REGEX": _SHOWN_OF_WORKERS,
+            "RAY_DEDUP_LOGS_ALLOW_REGEX": SHOWN_OF_WORKERS,
             "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
         }
         os.environ |= environment | dict(os.environ)

@@ -3,13 +3,14 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
 
 import pytest
 
-from linkner_ray.logs import JsonFormatter
+from linkner_ray.logs import SHOWN_OF_WORKERS, TEXT_FORMAT, JsonFormatter
 from tests.crawl import overrides, write_checkpoint, write_crawl
 from tests.endpoint_server import Server
 
@@ -158,3 +159,20 @@ def test_without_a_folder_all_of_it_is_shown_in_the_end():
     assert shown == sorted(shown)
     assert "what is raised as well" in done.stderr
     assert "load report" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "is_shown"),
+    [
+        ("INFO", "linkner_ray.training.worker", True),
+        ("INFO", "linkner_ray.llm.backends.probe", False),
+        ("WARNING", "linkner_ray.llm.backends.probe", True),
+        ("ERROR", "linkner_ray", True),
+        ("WARNING", "linkner_rayon", False),
+        ("WARNING", "vllm.engine", False),
+    ],
+)
+def test_of_workers_the_console_has_warnings_and_the_progress_of_a_training(level, name, is_shown):
+    record = logging.LogRecord(name, getattr(logging, level), "", 1, "said", None, None)
+    line = logging.Formatter(TEXT_FORMAT).format(record)
+    assert bool(re.search(SHOWN_OF_WORKERS, line)) == is_shown
