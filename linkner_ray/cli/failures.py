@@ -56,7 +56,7 @@ def list_failures(
     from linkner_ray.runs.folder import RunFolder
 
     run = RunFolder(output)
-    _read_run(run)
+    run.known_record()
     unit_results = run.unit_results()
     rows = read_failures(run, unit_results, _wanted(reason, file))
     if as_json:
@@ -106,7 +106,7 @@ def requeue_failures(
     from linkner_ray.runs.lock import OutputLock
 
     run = RunFolder(output)
-    record = _read_run(run)
+    record = run.known_record()
     if dry_run:
         _find(run, record, _wanted(reason, file), drop_gone=drop_gone)
         return
@@ -144,15 +144,6 @@ def _wanted(reason: list[str] | None, file: list[str] | None) -> "Wanted":
     from linkner_ray.runs.failures import Wanted
 
     return Wanted(reasons=tuple(reason or ()), files=tuple(file or ()))
-
-
-def _read_run(run: "RunFolder") -> dict[str, Any]:
-    """What `_run.json` says."""
-    try:
-        record: dict[str, Any] = json.loads(run.folder.read_bytes("_run.json"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{run.url} is no output of a run: it has no _run.json") from error
-    return record
 
 
 def _source_now(path: str, config: Mapping[str, Any]) -> "Source | None":

@@ -53,7 +53,7 @@ class OutputConfig(Config):
 
     decides: ClassVar[Step | None] = "documents"
 
-    path: Annotated[str, Decides(None)]
+    path: Annotated[str, Decides(None)] = Field(min_length=1)
     """Folder or prefix of the run, local or with a scheme."""
 
     keep_text: bool = False

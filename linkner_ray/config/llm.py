@@ -146,6 +146,11 @@ class LlmConfig(Config):
             raise ValueError(
                 "llm.backend = 'openai' needs llm.base_url, such as http://host:8000/v1"
             )
+        if self.base_url and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"llm.base_url = '{self.base_url}' is no web address; write one such as "
+                "http://host:8000/v1"
+            )
         if self.replay_path and self.backend != "replay":
             raise ValueError(
                 f"llm.replay_path is read by llm.backend = 'replay' alone, not by '{self.backend}'"

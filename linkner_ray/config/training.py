@@ -75,10 +75,10 @@ class TrainingConfig(Config):
 class TrainOutputConfig(Config):
     """Where training writes."""
 
-    checkpoint: str
+    checkpoint: str = Field(min_length=1)
     """Folder of the finished checkpoint, local or with a scheme."""
 
-    storage: str
+    storage: str = Field(min_length=1)
     """Folder for the checkpoints of each epoch, shared by all nodes, local or with a scheme."""
 
     run_name: str | None = None

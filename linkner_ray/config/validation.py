@@ -162,7 +162,8 @@ def _say(
         else problem["msg"]
     )
     found = describe_value(given, written.letters.get(place))
-    return f"{key}: {expected}, found {found}{_advice(problem['type'], key, given)}"
+    where = f"{key}: " if key else ""  # the top of a file has no key
+    return f"{where}{expected}, found {found}{_advice(problem['type'], key, given)}"
 
 
 def _old_name(problem: ErrorDetails, place: Place, prefix: str) -> str | None:

@@ -29,8 +29,7 @@ from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
 from linkner_ray.spanner.calibration.thresholds import Thresholds
-from linkner_ray.spanner.checkpoint import CheckpointParts
-from linkner_ray.spanner.estimates import missing_estimates
+from linkner_ray.spanner.checkpoint import CheckpointParts, missing_estimates
 from linkner_ray.stages.chain import Chain
 from linkner_ray.storage import Folder
 

@@ -10,9 +10,8 @@ from linkner_ray.corpora.mapping import map_labels
 from linkner_ray.corpora.scores import Entity
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError
-from linkner_ray.extract.plan import resolve_models
+from linkner_ray.extract.plan import check_models, resolve_models
 from linkner_ray.labels import load_label_map
-from linkner_ray.llm.model_identity import check_replay_source
 from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
 from linkner_ray.stages.demonstration_source import corpus_digest
 from linkner_ray.storage import Folder
@@ -76,8 +75,7 @@ def plan_evaluation(config: EvaluateConfig) -> EvaluationPlan:
     threshold_for = config.routing.threshold_for
     config = resolve_models(config)
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
-    config.routing.check_labels(checkpoint.label_set.ids)
-    check_replay_source(config.llm, config.cache)
+    check_models(config, checkpoint)
     corpus_digest(config.llm)
     return EvaluationPlan(
         config=config,
@@ -94,6 +92,7 @@ def _check_output(url: str) -> None:
         ConfigError: If the folder holds files under names of an evaluation that are of none.
     """
     output = Folder.at(url)
+    output.check_writable()
     found = sorted(_WRITTEN_NAMES.intersection(output.entries()))
     mark = f'"format": "{FORMAT}"'.encode()
     if found and not (METRICS in found and mark in output.read_bytes(METRICS)):

@@ -23,7 +23,9 @@ from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.spanner.calibration.named_threshold import JobConfig, with_threshold
 from linkner_ray.spanner.checkpoint import (
+    CheckpointParts,
     calibration_digest,
+    check_estimate,
     checkpoint_digest,
     encoder_digest,
     local_checkpoint,
@@ -31,6 +33,7 @@ from linkner_ray.spanner.checkpoint import (
 )
 from linkner_ray.spanner.pretrained import pin_encoder
 from linkner_ray.stages.demonstration_source import corpus_digest, fixed_demonstrations
+from linkner_ray.storage import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +72,39 @@ def resolve_models(config: JobConfig) -> JobConfig:
     return config.model_copy(update={"recognize": recognize, "llm": llm})
 
 
+def check_models(config: JobConfig, checkpoint: CheckpointParts) -> None:
+    """Check that a checkpoint and an LLM can give what a config wants of them.
+
+    Raises:
+        ConfigError: If the checkpoint lacks a label or an estimate, there are no answers to replay,
+            or none can be kept.
+    """
+    config.routing.check_labels(checkpoint.label_set.ids)
+    check_estimate(
+        config.recognize.uncertainty, loss=checkpoint.loss, dropout=checkpoint.model.dropout
+    )
+    check_replay_source(config.llm, config.cache)
+    if config.cache.path and config.llm.backend in {"vllm", "openai"}:
+        Folder.at(config.cache.path).check_writable()
+
+
 def plan_extraction(config: ExtractConfig) -> Plan:
     """List the shards and fix what decides the output.
 
     Raises:
         ConfigError: If a path matches nothing, the first shard lacks the text column, or there is
-            no checkpoint.
+            no checkpoint, or one that does not go with the config.
     """
     if not config.recognize.checkpoint:
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
     config = resolve_models(config)
-    label_set = read_parts(local_checkpoint(config.recognize.checkpoint)).label_set
+    checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
+    label_set = checkpoint.label_set
     sources = tuple(list_sources(config.input))
     check_first_source(sources[0], config.input)
     deciding = config.deciding()
     deciding["llm"]["dtype"] = engine_dtype(config.llm)
-    config.routing.check_labels(label_set.ids)
-    check_replay_source(config.llm, config.cache)
+    check_models(config, checkpoint)
     fingerprint: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "demonstrations": corpus_digest(config.llm),

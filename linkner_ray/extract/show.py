@@ -1,7 +1,6 @@
 """`linkner show`: one document of a run, with the questions asked about it and their answers."""
 
 import difflib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from linkner_ray.llm.demonstrations import Demonstrations, Shown
 from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import PromptBuilder, Request
 from linkner_ray.reporting.visible import make_visible
+from linkner_ray.runs.folder import RunFolder
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.demonstration_source import load_demonstrations
 from linkner_ray.storage import Folder
@@ -106,10 +106,8 @@ def show_document(output_path: str, doc_id: str) -> str:
     Raises:
         ConfigError: If the folder is not a run's, or has no such document; names similar ids.
     """
-    folder = Folder.at(output_path)
-    if not folder.exists("_run.json"):
-        raise ConfigError(f"{output_path} is not the output of a run: it has no _run.json")
-    record = json.loads(folder.read_bytes("_run.json"))
+    output = RunFolder(output_path)
+    folder, record = output.folder, output.known_record()
     run = _Run(
         config=record["config"],
         label_set=LabelSet.model_validate(record["label_set"]),

@@ -52,7 +52,7 @@ def list_sources(config: InputConfig) -> list[Source]:
 def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
     try:
         filesystem, root = fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         raise ConfigError(f"input path '{path}': {error}") from error
 
     def find() -> dict[str, Mapping[str, Any]]:

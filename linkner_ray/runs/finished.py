@@ -1,6 +1,5 @@
 """A finished run, as a later one or a reader finds it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.runs.folder import RunFolder
 from linkner_ray.runs.manifest import MANIFEST, read_manifest
 from linkner_ray.runs.row_index import RowIndex
 from linkner_ray.storage import Folder
@@ -52,7 +52,7 @@ class FinishedRun:
         ):
             if not folder.exists(name):
                 raise ConfigError(f"{url} is not {meaning}: it has no {name}")
-        run = json.loads(folder.read_bytes("_run.json"))
+        run = RunFolder(url).known_record()
         return cls(
             url=url,
             fingerprint=run["plan"],

@@ -128,8 +128,9 @@ class RunFolder:
             ConfigError: If the folder holds another run's output, or files that no run wrote under
                 names that this one would write or remove; names what was found.
         """
-        previous = self._record()
+        previous = self.record()
         if previous is None:
+            self.folder.check_writable()
             if foreign := sorted(_WRITTEN_NAMES.intersection(self.folder.entries())):
                 raise ConfigError(
                     f"{self.url} holds {', '.join(foreign)}, and {self.url}/_run.json, which "
@@ -167,7 +168,7 @@ class RunFolder:
             ConfigError: If the folder holds another run's output; names what differs.
         """
         self.check(record["plan"])
-        previous = self._record()
+        previous = self.record()
         if previous is None:
             self.folder.write_whole("_run.json", as_json(record))
         else:
@@ -198,11 +199,35 @@ class RunFolder:
         if aborted:
             logger.warning("%s: aborted %d stale multipart uploads", self.url, aborted)
 
-    def _record(self) -> dict[str, Any] | None:
-        """What `_run.json` says; None where there is none."""
+    def record(self) -> dict[str, Any] | None:
+        """What `_run.json` says; None where there is none.
+
+        Raises:
+            DataError: If it is damaged.
+        """
         if not self.folder.exists("_run.json"):
             return None
-        record: dict[str, Any] = json.loads(self.folder.read_bytes("_run.json"))
+        try:
+            record = json.loads(self.folder.read_bytes("_run.json"))
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or "plan" not in record:
+            raise DataError(
+                f"{self.url}/_run.json is damaged, and nothing else says which run this is; put a "
+                "copy of it back, or choose another folder"
+            )
+        return record
+
+    def known_record(self) -> dict[str, Any]:
+        """What `_run.json` says.
+
+        Raises:
+            ConfigError: If there is none.
+            DataError: If it is damaged.
+        """
+        record = self.record()
+        if record is None:
+            raise ConfigError(f"{self.url} is not the output of a run: it has no _run.json")
         return record
 
     @property

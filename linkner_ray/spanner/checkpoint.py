@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-from linkner_ray.config import ModelConfig
+from linkner_ray.config import ModelConfig, Uncertainty
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration.novelty import NOVELTY, NoveltyFeatures
@@ -89,6 +89,36 @@ class CheckpointParts:
     tokenizer: Tokenizer
     calibration: Calibration
     novelty: NoveltyFeatures | None = None
+
+
+def missing_estimates(*, loss: str, dropout: float) -> dict[Uncertainty, str]:
+    """Estimates of uncertainty that a checkpoint cannot give, each with why."""
+    found: dict[Uncertainty, str] = {}
+    if loss != "evidential":
+        found["evidential"] = f"the checkpoint was trained with loss = '{loss}'"
+    if dropout == 0:
+        found["mc_dropout"] = "the checkpoint has dropout 0, so every sample is the same"
+    return found
+
+
+def possible_estimates(*, loss: str, dropout: float) -> tuple[Uncertainty, ...]:
+    """Estimates of uncertainty that a checkpoint can give."""
+    missing = missing_estimates(loss=loss, dropout=dropout)
+    return tuple(name for name in get_args(Uncertainty) if name not in missing)
+
+
+def check_estimate(wanted: Uncertainty, *, loss: str, dropout: float) -> None:
+    """Check that a checkpoint can give an estimate.
+
+    Raises:
+        ConfigError: If it cannot; says why, and which it can give.
+    """
+    why = missing_estimates(loss=loss, dropout=dropout).get(wanted)
+    if why is not None:
+        raise ConfigError(
+            f"recognize.uncertainty = '{wanted}': {why}; choose one of "
+            f"{', '.join(possible_estimates(loss=loss, dropout=dropout))}"
+        )
 
 
 def library_versions() -> dict[str, str]:

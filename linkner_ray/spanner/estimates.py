@@ -1,10 +1,9 @@
-"""Estimates of how unsure the local model is, each in [0, 1], and which a checkpoint can give.
+"""Estimates of how unsure the local model is, each in [0, 1].
 
 Letters: N spans, C classes with non-entity first, M dropout samples.
 """
 
 import math
-from typing import get_args
 
 import numpy as np
 import torch
@@ -16,22 +15,6 @@ from linkner_ray.spanner.losses import evidence_of
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-
-
-def missing_estimates(*, loss: str, dropout: float) -> dict[Uncertainty, str]:
-    """Estimates that a checkpoint cannot give, each with why."""
-    found: dict[Uncertainty, str] = {}
-    if loss != "evidential":
-        found["evidential"] = f"the checkpoint was trained with loss {loss}"
-    if dropout == 0:
-        found["mc_dropout"] = "the checkpoint has no dropout"
-    return found
-
-
-def possible_estimates(*, loss: str, dropout: float) -> tuple[Uncertainty, ...]:
-    """Estimates that a checkpoint can give."""
-    missing = missing_estimates(loss=loss, dropout=dropout)
-    return tuple(name for name in get_args(Uncertainty) if name not in missing)
 
 
 def estimate(name: Uncertainty, probs: Tensor, logits: Tensor) -> Tensor:

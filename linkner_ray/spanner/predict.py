@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from linkner_ray.config import RecognizeConfig, Uncertainty
 from linkner_ray.errors import ConfigError
+from linkner_ray.spanner.checkpoint import check_estimate, possible_estimates
 from linkner_ray.spanner.dropout import sampled_dropout
 from linkner_ray.spanner.estimates import (
     estimate,
     mc_dropout,
-    possible_estimates,
     recalibrated_estimate,
 )
 from linkner_ray.spanner.features import Batch
@@ -59,17 +59,7 @@ class Recognizer:
     """
 
     def __init__(self, model: SpanNER, config: RecognizeConfig) -> None:
-        if config.uncertainty == "evidential" and model.loss != "evidential":
-            raise ConfigError(
-                "recognize.uncertainty = 'evidential' reads evidence, but the checkpoint was "
-                f"trained with loss = '{model.loss}'; train with training.loss = 'evidential' or "
-                "choose another estimate"
-            )
-        if config.uncertainty == "mc_dropout" and model.config.dropout == 0:
-            raise ConfigError(
-                "recognize.uncertainty = 'mc_dropout', but the checkpoint has dropout 0, so every "
-                "sample is the same; choose another estimate"
-            )
+        check_estimate(config.uncertainty, loss=model.loss, dropout=model.config.dropout)
         device, self.dtype = _placement(config)
         self.model = model.eval().to(device)
         nn.Module.to(self.model.encoder, dtype=self.dtype)

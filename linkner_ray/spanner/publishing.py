@@ -21,6 +21,7 @@ def check_publishable(path: str) -> None:
     folder = Folder.at(path)
     if folder.is_file():
         raise ConfigError(f"output.checkpoint = {path}: is a file; name a folder")
+    folder.check_writable()
     found = folder.entries()
     if found and not _carries_mark(folder, found):
         raise ConfigError(

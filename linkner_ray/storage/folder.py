@@ -14,6 +14,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from linkner_ray.errors import ConfigError
 from linkner_ray.fault_injection import fault_point
 from linkner_ray.storage.faults import ask_store, open_store_file
 
@@ -36,14 +37,39 @@ class Folder:
 
     @classmethod
     def at(cls, url: str) -> "Folder":
-        """Open a folder by path or URL, such as `out/` or `s3://bucket/prefix`."""
-        filesystem, root = url_to_fs(url)
+        """Open a folder by path or URL, such as `out/` or `s3://bucket/prefix`.
+
+        Raises:
+            ConfigError: If it is empty, its scheme is unknown or its server cannot be reached.
+        """
+        if not url:
+            raise ConfigError("a path is empty; name a folder, or . for the one you are in")
+        try:
+            filesystem, root = url_to_fs(url)
+        except (ValueError, ImportError, OSError) as error:
+            raise ConfigError(f"{url}: cannot be opened: {error}; correct the path") from error
         return cls(filesystem, root.rstrip("/"))
 
     @property
     def is_local(self) -> bool:
         """Whether files lie on this machine's file system."""
         return isinstance(self.filesystem, LocalFileSystem)
+
+    def check_writable(self) -> None:
+        """Check that a local folder is there or can be made, and files in it; writes nothing.
+
+        Raises:
+            ConfigError: If a file stands in its place, or this user has no right to write.
+        """
+        if not self.is_local:
+            return
+        found = Path(self.root or "/")
+        while not os.access(found, os.F_OK):
+            found = found.parent
+        if not found.is_dir():
+            raise ConfigError(f"{self.root}: {found} is a file; name a folder")
+        if not os.access(found, os.W_OK | os.X_OK):
+            raise ConfigError(f"{self.root}: this user may not write into {found}")
 
     def path(self, name: str) -> str:
         """Path of a file in the folder, as the file system wants it."""
@@ -321,7 +347,8 @@ def read_file(url: str) -> bytes:
         StoreError: If the store fails.
         OSError: If there is no such file, or it cannot be read.
     """
-    filesystem, path = url_to_fs(url)
+    place = Folder.at(url)
+    filesystem, path = place.filesystem, place.root
     return bytes(ask_store(lambda: filesystem.cat_file(path), path, filesystem=filesystem))
 
 
@@ -336,5 +363,5 @@ def open_file(url: str, *, cache: str | None = None) -> IO[bytes]:
         StoreError: If the store fails; worth starting the run again later.
         OSError: If it is about the file: missing, a folder, not readable on a local disk.
     """
-    filesystem, path = url_to_fs(url)
-    return open_store_file(filesystem, path, cache=cache)
+    place = Folder.at(url)
+    return open_store_file(place.filesystem, place.root, cache=cache)

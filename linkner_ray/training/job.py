@@ -10,7 +10,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs
@@ -19,7 +18,6 @@ import ray.data
 import ray.train
 import ray.train.torch
 import torch
-from fsspec.implementations.local import LocalFileSystem
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
@@ -256,10 +254,10 @@ def _fit(plan: TrainingPlan, run_name: str) -> ray.train.Result:
 
 def _storage(path: str) -> tuple[str, pa.fs.FileSystem | None]:
     """Ray's way to name a folder: a local path, or a path without scheme and its file system."""
-    filesystem, root = fsspec.core.url_to_fs(path)
-    if isinstance(filesystem, LocalFileSystem):
-        return root, None
-    return root, pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem))
+    folder = Folder.at(path)
+    if folder.is_local:
+        return folder.root, None
+    return folder.root, pa.fs.PyFileSystem(pa.fs.FSSpecHandler(folder.filesystem))
 
 
 def _publish(folder: Path, result: TrainingResult, plan: TrainingPlan) -> None:

@@ -9,6 +9,7 @@ from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.spanner.pretrained import pin_encoder
 from linkner_ray.spanner.publishing import check_publishable
+from linkner_ray.storage import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ def plan_training(config: TrainConfig) -> TrainingPlan:
             f"{workers}; make it a multiple"
         )
     check_publishable(config.output.checkpoint)
+    Folder.at(config.output.storage).check_writable()
     label_set = load_label_set(config.corpus.label_set)
     encoder = pin_encoder(config.model.encoder)
     train, dev = (

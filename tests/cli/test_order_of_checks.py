@@ -1,4 +1,4 @@
-"""What is wrong with a command's paths is told before a model library or Ray is imported."""
+"""What is wrong with a command is told before a model library or Ray is imported."""
 
 import json
 import subprocess
@@ -10,12 +10,13 @@ from linkner_ray.cli import main
 from tests.crawl import write_checkpoint, write_parquet
 
 RUN = """
-import json, sys
+import contextlib, io, json, sys
 from linkner_ray.cli import main
-for command in json.loads(sys.argv[1]):
-    code = main(command)
+for command, message in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(command)
     loaded = [name for name in ("torch", "ray", "matplotlib") if name in sys.modules]
-    assert (code, loaded) == (2, []), (command, code, loaded)
+    assert (code, loaded, message in said.getvalue()) == (2, [], True), (command, said.getvalue())
 """
 
 
@@ -25,35 +26,61 @@ def world(tmp_path_factory):
     write_checkpoint(folder / "checkpoint")
     write_parquet(folder / "a.parquet", ["EU rejects German call ."] * 3)
     (folder / "set.conll").write_text("EU B-ORG\n. O\n\n")
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "_run.json").write_text('{"pl')
     return folder
 
 
-def test_a_wrong_path_is_told_without_ray_and_without_a_model_library(world):
-    run = ["output.path=out", f"recognize.checkpoint={world / 'checkpoint'}", "llm.backend=none"]
-    no_input = [*run, f"input.paths=[{world / 'nowhere.parquet'}]"]
+def test_what_is_wrong_is_told_without_ray_and_without_a_model_library(world):
+    checkpoint, file, labelled = (str(world / n) for n in ("checkpoint", "a.parquet", "set.conll"))
+    damaged, nowhere = str(world / "damaged"), str(world / "no" / "where")
+    to = f"output.path={world / 'out'}"
+    run = [to, f"recognize.checkpoint={checkpoint}", "llm.backend=none"]
+    here, no_input = [*run, f"input.paths=[{file}]"], [*run, f"input.paths=[{nowhere}]"]
     night = ["night.name=2026-11-23", "output.keep_candidates=true"]
-    here = [*run, f"input.paths=[{world / 'a.parquet'}]"]
-    nowhere, labelled = str(world / "no" / "where"), f"a={world / 'set.conll'}"
-    score = ["evaluate", "--output", str(world / "s"), "--checkpoint", str(world / "checkpoint")]
-    replay = ["--set", labelled, "llm.backend=replay", "llm.model=x"]
+    openai = ["llm.backend=openai", "llm.model=x", "llm.base_url=http://127.0.0.1:9/v1"]
+    replay = ["llm.backend=replay", "llm.model=x"]
+    score = ["evaluate", "--output", str(world / "s"), "--checkpoint", checkpoint]
+    scored = [*score, "--set", f"a={labelled}"]
+    train = [
+        "train", f"corpus.train={labelled}", f"corpus.dev={labelled}", "corpus.label_set=conll03",
+        f"output.checkpoint={world / 'new'}", f"output.storage={world / 'storage'}",
+    ]  # fmt: skip
+    is_file = "is a file; name a folder"
     commands = [
-        [*score, "--set", f"a={nowhere}"],
-        [*score, "--set", f"{labelled}:auto:nomap"],
-        [*score, *replay, f"llm.replay_path={nowhere}"],
-        [*score, *replay, f"cache.path={nowhere}"],
-        [*score, "--set", labelled, "--dry-run", "routing.never_ask=[NOBODY]"],
-        ["extract", *no_input],
-        ["extract", *here, f"recognize.checkpoint={nowhere}"],
-        ["extract", *here, "llm.backend=replay", "llm.model=x", f"cache.path={nowhere}"],
-        ["nightly", *no_input, *night],
-        ["estimate", *no_input],
-        ["estimate", *here, "--json", nowhere],
-        ["preview", *no_input, "--html", str(world / "page.html")],
-        ["preview", *here, "--html", nowhere],
-        ["preview", *here, f"recognize.checkpoint={nowhere}"],
-        ["compare", nowhere, nowhere],
-        ["compare", nowhere, nowhere, "--json", nowhere],
-        ["diff", nowhere, nowhere, "--html", nowhere],
+        ([*score, "--set", f"a={nowhere}"], nowhere),
+        ([*scored[:-1], f"a={labelled}:auto:nomap"], "nomap"),
+        ([*scored, *replay, f"llm.replay_path={nowhere}"], nowhere),
+        ([*scored, *replay, f"cache.path={nowhere}"], "no answers here to replay"),
+        ([*scored, *openai, f"cache.path={file}"], is_file),
+        ([*scored, f"output.path={file}"], is_file),
+        ([*scored, "recognize.uncertainty=evidential"], "trained with loss = 'cross_entropy'"),
+        ([*scored, "--dry-run", "routing.never_ask=[NOBODY]"], "NOBODY"),
+        (["extract", *no_input], "matches nothing"),
+        (["extract", *here, f"recognize.checkpoint={nowhere}"], "no such folder"),
+        (["extract", *here, *replay, f"cache.path={nowhere}"], "no answers here to replay"),
+        (["extract", *here, *openai, f"cache.path={file}"], is_file),
+        (["extract", *here, *openai, "llm.base_url=host:8000"], "'host:8000' is no web address"),
+        (["extract", *here, "recognize.uncertainty=evidential"], "choose one of confidence"),
+        (["extract", *here, f"output.path={file}"], is_file),
+        (["extract", *here, f"output.path={file}/out"], is_file),
+        (["extract", *here, "output.path="], "output.path: expected text, found ''"),
+        (["extract", *here, "output.path=s4://bucket/out"], "Protocol not known: s4"),
+        (["extract", *here, f"output.path={damaged}"], "_run.json is damaged"),
+        (["nightly", *no_input, *night], "matches nothing"),
+        (["estimate", *no_input], "matches nothing"),
+        (["estimate", *here, "--json", nowhere], "there is no folder"),
+        (["preview", *no_input, "--html", str(world / "page.html")], "matches nothing"),
+        (["preview", *here, "--html", nowhere], "there is no folder"),
+        (["preview", *here, f"recognize.checkpoint={nowhere}"], "no such folder"),
+        ([*train, f"output.checkpoint={file}"], is_file),
+        ([*train, f"output.storage={file}"], is_file),
+        (["compare", nowhere, nowhere], nowhere),
+        (["compare", nowhere, nowhere, "--json", nowhere], "there is no folder"),
+        (["diff", nowhere, nowhere, "--html", nowhere], "there is no folder"),
+        (["show", damaged, "--doc", "x"], "_run.json is damaged"),
+        (["failures", "list", damaged], "_run.json is damaged"),
+        (["failures", "requeue", file], "it has no _run.json"),
     ]
     subprocess.run([sys.executable, "-c", RUN, json.dumps(commands)], check=True, timeout=120)
 

@@ -6,12 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linkner_ray.spanner.checkpoint import missing_estimates, possible_estimates
 from linkner_ray.spanner.estimates import (
     estimate,
     least_confidence,
     mc_dropout,
-    missing_estimates,
-    possible_estimates,
     predictive_entropy,
     recalibrated_estimate,
     vacuity,
