@@ -21,17 +21,10 @@ PROSE = ("news", "sports", "business", "travel", "science", "culture", "gossip")
 
 @dataclass(frozen=True)
 class Page:
-    """One document of the crawl.
-
-    Attributes:
-        address: URL.
-        passage: Text with its gold entities.
-        sentences: The lines and sentences the text was put together from, without typos.
-    """
+    """One document of the crawl: its URL, and its text with its gold entities."""
 
     address: str
     passage: Passage
-    sentences: tuple[str, ...]
 
 
 class PageMaker:
@@ -54,49 +47,43 @@ class PageMaker:
             hostile: Whether to strew in lines that try to take over a language model.
         """
         genre = PROSE[int(self._rng.integers(len(PROSE)))]
-        sentences: list[str] = []
-        blocks = [self._head(genre, sentences)]
+        blocks = [self._head(genre)]
         for _ in range(int(self._rng.integers(2, 5))):
-            blocks.append(self._paragraph(genre, sentences))
+            blocks.append(self._paragraph(genre))
             if hostile:
-                blocks.append(self._line("hostile", sentences))
-        blocks.append(self._listing(sentences))
-        blocks.append(self._line("footer", sentences))
+                blocks.append(self._line("hostile"))
+        blocks.append(self._listing())
+        blocks.append(self._line("footer"))
         text = _misspell(join(blocks, "\n\n"), self._rng)
         if self._rng.random() < CURLY_SHARE:
             text = _curl(text)
-        return Page(f"https://demo.example/{genre}/{number:05d}.html", text, tuple(sentences))
+        return Page(f"https://demo.example/{genre}/{number:05d}.html", text)
 
-    def _take(self, genre: str, sentences: list[str]) -> Passage:
-        sentence = next(self._streams[genre])
-        sentences.append(sentence.text)
-        return sentence
+    def _take(self, genre: str) -> Passage:
+        return next(self._streams[genre])
 
-    def _line(self, kind: str, sentences: list[str]) -> Passage:
+    def _line(self, kind: str) -> Passage:
         lines = self._furniture[kind]
-        line = lines[int(self._rng.integers(len(lines)))]
-        sentences.append(line)
-        return Passage(line)
+        return Passage(lines[int(self._rng.integers(len(lines)))])
 
-    def _head(self, genre: str, sentences: list[str]) -> Passage:
-        title = self._take(genre, sentences)
-        lines = [self._line("nav", sentences), _untitled(title), self._take("lists", sentences)]
-        return join(lines, "\n")
+    def _head(self, genre: str) -> Passage:
+        title = self._take(genre)
+        return join([self._line("nav"), _untitled(title), self._take("lists")], "\n")
 
-    def _paragraph(self, genre: str, sentences: list[str]) -> Passage:
+    def _paragraph(self, genre: str) -> Passage:
         genres = [genre] * int(self._rng.integers(2, 5))
         genres += [("plain", "forum", "products")[int(self._rng.integers(3))]]
         order = self._rng.permutation(len(genres))
-        return join([_closed(self._take(genres[i], sentences)) for i in order], " ")
+        return join([_closed(self._take(genres[i])) for i in order], " ")
 
-    def _listing(self, sentences: list[str]) -> Passage:
+    def _listing(self) -> Passage:
         items: Iterator[Passage] = (
-            self._take(("lists", "products", "plain")[int(self._rng.integers(3))], sentences)
+            self._take(("lists", "products", "plain")[int(self._rng.integers(3))])
             for _ in range(int(self._rng.integers(3, 6)))
         )
         bullet = ("- ", "* ", "\u2022 ", "")[int(self._rng.integers(4))]
         bulleted = [Passage(bullet + item.text, item.shifted(len(bullet))) for item in items]
-        return join([self._line("heads", sentences), *bulleted], "\n")
+        return join([self._line("heads"), *bulleted], "\n")
 
 
 def _untitled(sentence: Passage) -> Passage:

@@ -30,7 +30,6 @@ from examples.demo.llm_model import (
     score_answers,
 )
 from examples.demo.llm_tokenizer import train_tokenizer
-from examples.demo.muon import Muon
 from examples.demo.names import read_names, surname_of
 from examples.demo.questions import Exercise, stream_exercises
 from linkner_ray.labels import load_label_set
@@ -142,7 +141,10 @@ def _make_optimisers(
     matrices = [w for w in model.model.layers.parameters() if w.ndim == 2]
     known = {id(weight) for weight in matrices}
     others = [weight for weight in model.parameters() if id(weight) not in known]
-    muon = Muon(matrices, lr=training.learning_rate, weight_decay=0.01)
+    # Its steps are as large as those of AdamW, so that one rate serves both.
+    muon = torch.optim.Muon(
+        matrices, lr=training.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
     adamw = torch.optim.AdamW(
         others, lr=training.learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
     )

@@ -29,18 +29,17 @@ def test_entities_are_names_by_position():
         assert {entity.label for entity in page.passage.entities} <= set(LABELS)
 
 
-def test_some_pages_have_typos_and_some_curly_quotation_marks():
-    pages = make(60)
-    straight = [page.passage.text.replace("\u2019", "'") for page in pages]
-    assert any("\u2019" in page.passage.text for page in pages)
-    misspelt = [
-        sentence
-        for page, text in zip(pages, straight, strict=True)
-        for sentence in page.sentences
-        if '"' not in sentence and sentence.removesuffix(".") not in text
+def test_some_words_have_two_letters_swapped_and_some_pages_curly_quotation_marks(monkeypatch):
+    misspelt = [page.passage for page in make(60)]
+    monkeypatch.setattr("examples.demo.pages.TYPO_SHARE", 0.0)
+    straight = [page.passage for page in make(60)]
+    differing = [
+        sum(a != b for a, b in zip(one.text, other.text, strict=True)) / len(one.text)
+        for one, other in zip(misspelt, straight, strict=True)
     ]
-    total = sum(len(page.sentences) for page in pages)
-    assert 0 < len(misspelt) < 0.1 * total
+    assert 0 < sum(differing) / 60 < 0.01
+    assert [one.entities for one in misspelt] == [one.entities for one in straight]
+    assert 0 < sum("\u2019" in one.text for one in straight) < 60
 
 
 def test_hostile_pages_carry_control_strings_outside_their_entities():

@@ -7,13 +7,11 @@ import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from examples.demo.names import load_gazetteer
-from examples.demo.pages import Page
 from examples.demo.sentences import LABELS, Passage
 from examples.demo.tokens import tokenize
 from examples.demo.world import (
     NUM_PARQUET_PAGES,
     NUM_WET_PAGES,
-    check_disjoint,
     make_demo,
     write_conll,
 )
@@ -140,9 +138,3 @@ def test_conll_tags_are_iob2(tmp_path):
 def test_an_entity_that_cuts_a_token_is_refused(tmp_path):
     with pytest.raises(ContractError, match="cuts a token"):
         write_conll(tmp_path / "x.conll", [Passage("Adam", ((0, 3, "PER"),))])
-
-
-def test_a_shared_sentence_is_refused():
-    page = Page("https://demo.example/1", Passage("Read more."), ("Read more.",))
-    with pytest.raises(ContractError, match="Read more"):
-        check_disjoint([Passage("Read More")], [page])
