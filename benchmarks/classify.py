@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llm", help="folder of a model; default: random ones of --sizes")
     parser.add_argument("--sizes", type=_sizes, default=("big",), help="big, small, or big,small")
-    parser.add_argument("--data", help="corpus whose gold spans are asked; default: demo pages")
+    parser.add_argument("--data", help="corpus whose gold spans are asked; default: the demo's")
     parser.add_argument("--label-set", help="of the corpus; default: conll03")
     parser.add_argument("--requests", type=int, default=400, help="distinct questions, about")
     parser.add_argument("--rounds", type=int, default=1, help="each starts every engine anew")

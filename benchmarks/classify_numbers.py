@@ -13,14 +13,8 @@ from linkner_ray.reporting.tables import markdown_table
 
 Numbers = dict[str, object]
 
-WAYS = (
-    "raw_vllm",
-    "raw_vllm_processes",
-    "stage",
-    "stage_cache",
-    "ray_data_llm",
-)
-"""What can be timed; `_cache` with all answers kept."""
+WAYS = ("raw_vllm", "stage", "ray_data_llm")
+"""What can be timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +127,17 @@ def speeds(measured: Mapping[str, Measured]) -> Numbers:
 
 
 def _ratios(measured: Mapping[str, Measured]) -> Numbers:
-    """The stage's questions per second as a multiple of the others', median over rounds."""
-
-    def ratio(stage: str, *others: str) -> float | None:
-        known = [measured[other] for other in others if other in measured]
-        if stage not in measured or not known:
-            return None
-        turns = range(len(measured[stage].rounds))
-        return statistics.median(
-            measured[stage].rate(turn=turn) / max(other.rate(turn=turn) for other in known)
-            for turn in turns
-        )
-
-    return {
-        "ratio_stage_to_raw_vllm": ratio("stage", "raw_vllm", "raw_vllm_processes"),
-        "ratio_stage_to_ray_data_llm": ratio("stage", "ray_data_llm"),
-        "ratio_stage_cache_to_stage": ratio("stage_cache", "stage"),
-    }
+    """The stage's questions per second as a multiple of another's, median over rounds."""
+    stage = measured.get("stage")
+    numbers: Numbers = {}
+    for name in ("raw_vllm", "ray_data_llm"):
+        other = measured.get(name)
+        ratio = None
+        if stage and other:
+            turns = range(len(stage.rounds))
+            ratio = statistics.median(stage.rate(turn=n) / other.rate(turn=n) for n in turns)
+        numbers[f"ratio_stage_to_{name}"] = ratio
+    return numbers
 
 
 def report(numbers: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ its result is written to `FOLDER/result`.
 
 import argparse
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,10 +26,8 @@ from benchmarks.classify_work import (
     write,
 )
 from linkner_ray.errors import StartupError
-from linkner_ray.llm.backends.cache_backend import CacheBackend
 from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
-from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.stages.classify_spans import ClassifySpans
 
 if TYPE_CHECKING:
@@ -47,18 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def raw_vllm(work: Work) -> tuple[list[Pass], Probs]:
-    """`vllm.LLM.generate` on token ids, the engine inside the process that asks."""
-    return _time_raw(work, processes=False)
+    """`vllm.LLM.generate` on token ids, the engine inside the process that asks.
 
-
-def raw_vllm_processes(work: Work) -> tuple[list[Pass], Probs]:
-    """`vllm.LLM.generate` as it comes: engine and worker in processes of their own."""
-    return _time_raw(work, processes=True)
-
-
-def _time_raw(work: Work, *, processes: bool) -> tuple[list[Pass], Probs]:
+    That is quicker than as it comes, with engine and worker in processes of their own.
+    """
     settings = engine_settings(work)
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(processes))
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     from vllm import LLM, SamplingParams
     from vllm.inputs import tokens_input
 
@@ -86,25 +77,6 @@ def stage(work: Work) -> tuple[list[Pass], Probs]:
         return time_stage(work, backend, prepare=backend.forget, busy=backend.take_busy)
     finally:
         backend.close()
-
-
-def stage_cache(work: Work) -> tuple[list[Pass], Probs]:
-    """`ClassifySpans` on the second night: the answer cache knows every answer."""
-    backend = WatchedBackend(work.config, work.label_set)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            first = CacheBackend(backend, open_cache(work, folder))
-            ClassifySpans(first, work.label_set, config=work.config)(work.documents)
-        finally:
-            backend.close()
-        # An engine that is closed: a question that the answer cache does not know would be noticed.
-        second = CacheBackend(backend, open_cache(work, folder))
-        return time_stage(work, second, prepare=lambda: None)
-
-
-def open_cache(work: Work, folder: str) -> AnswerCache:
-    """An answer cache for the answers of the work's model."""
-    return AnswerCache(folder, model=work.config.model, classes=work.label_set.classes)
 
 
 def time_stage(
@@ -170,9 +142,7 @@ class WatchedBackend(VllmBackend):
 
 WAYS: Mapping[str, Callable[[Work], tuple[list[Pass], Probs]]] = {
     "raw_vllm": raw_vllm,
-    "raw_vllm_processes": raw_vllm_processes,
     "stage": stage,
-    "stage_cache": stage_cache,
     "ray_data_llm": ray_data_llm,
 }
 

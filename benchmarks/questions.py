@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import torch
 
+from benchmarks.workload import read_sentences
 from examples.demo.llm_model import LABEL_SET, LlmSize, build_model, prompt_builder
 from examples.demo.llm_tokenizer import train_tokenizer
 from examples.demo.questions import stream_exercises
-from examples.demo.world import make_pages
-from linkner_ray.config import LlmConfig, SentencesConfig
-from linkner_ray.corpora.corpus import read_corpus
+from linkner_ray.config import LlmConfig
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet, load_label_set
 from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
 from linkner_ray.llm.prompts import Answer, Request, Verdict, choose_symbols
-from linkner_ray.schemas import DOCUMENTS, STAGE_COLUMNS
+from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.classify_spans import ClassifySpans
-from linkner_ray.stages.split_sentences import SplitSentences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -116,80 +114,34 @@ def make_questions(
 
 
 def load_documents(corpus: str | None, label_set: str | None) -> tuple[pa.Table, LabelSet]:
-    """Documents to ask about, and the labels on offer.
+    """Sentences whose gold spans are asked about, and the labels on offer.
 
     Args:
-        corpus: CoNLL or SpanNER JSON, whose gold spans are asked about; None for the pages of the
-            demo, with their entities and the capitalised words between them.
-        label_set: Of the corpus; None for CoNLL03's, or the demo's with its pages.
+        corpus: CoNLL or SpanNER JSON; None for the demo's.
+        label_set: Of the corpus; None for CoNLL03's, or the demo's with its corpus.
 
     Raises:
         ConfigError: If the corpus has no labelled span.
         DataError: If it is malformed or uses a label its label set lacks.
     """
-    if corpus is None:
-        pages = [page.passage for page in make_pages(0)]
-        texts = pa.table(
-            {
-                "doc_id": [f"page-{n:05d}" for n in range(len(pages))],
-                "url": [None] * len(pages),
-                "lang": [None] * len(pages),
-                "text": [page.text for page in pages],
-            },
-            schema=DOCUMENTS,
-        )
-        documents = SplitSentences(SentencesConfig())(texts)
-        named = [{(e.start, e.end) for e in page.entities} for page in pages]
-        return with_candidates(documents, named, with_capitals=True), load_label_set(LABEL_SET)
-    labels = load_label_set(label_set or "conll03")
-    sentences = read_corpus(corpus, label_set=labels).sentences
-    documents, gold = corpus_documents(sentences, ids_prefix="benchmark")
-    named = [{(e.start, e.end) for e in row} for row in gold]
-    if not any(named):
+    labels = load_label_set(label_set or (LABEL_SET if corpus is None else "conll03"))
+    documents, gold = corpus_documents(read_sentences(corpus, labels), ids_prefix="benchmark")
+    if not any(gold):
         raise ConfigError(f"{corpus}: has no labelled span; there is nothing to ask")
-    return with_candidates(documents, named, with_capitals=False), labels
-
-
-def with_candidates(
-    documents: pa.Table, named: Sequence[set[tuple[int, int]]], *, with_capitals: bool
-) -> pa.Table:
-    """Add `candidates` and `routes`: every named span inside a sentence goes to the LLM.
-
-    Args:
-        documents: With `text` and `sentences`.
-        named: Start and end of the spans of each document.
-        with_capitals: Whether capitalised tokens that touch none of them are asked about too.
-    """
-    rows = []
-    for text, sentences, spans in zip(
-        documents["text"].to_pylist(), documents["sentences"].to_pylist(), named, strict=True
-    ):
-        chosen = []
-        for index, sentence in enumerate(sentences):
-            inside = {(s, e) for s, e in spans if sentence["start"] <= s and e <= sentence["end"]}
-            if with_capitals:
-                tokens = [(token["start"], token["end"]) for token in sentence["tokens"]]
-                inside |= {
-                    (start, end)
-                    for start, end in tokens
-                    if text[start].isupper() and not any(s < end and start < e for s, e in inside)
-                }
-            chosen += [(index, start, end) for start, end in sorted(inside)]
-        rows.append(chosen)
     candidates = [
         [
             {
-                "sentence": index, "start": start, "end": end, "label": None,
+                "sentence": 0, "start": entity.start, "end": entity.end, "label": None,
                 "label_probs": None, "uncertainty": 1.0, "kind": "predicted",
             }
-            for index, start, end in row
+            for entity in row
         ]
-        for row in rows
+        for row in gold
     ]  # fmt: skip
-    columns = {"candidates": candidates, "routes": [["llm"] * len(row) for row in rows]}
+    columns = {"candidates": candidates, "routes": [["llm"] * len(row) for row in gold]}
     for name, values in columns.items():
         documents = documents.append_column(name, pa.array(values, type=STAGE_COLUMNS[name]))
-    return documents
+    return documents, labels
 
 
 def save_random_llm(folder: Path, size: LlmSize, *, short_fixed_part: bool) -> int:

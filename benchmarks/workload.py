@@ -27,13 +27,11 @@ class Workload:
         name: Where the sentences come from.
         sentences: In the order of the file.
         model: In evaluation mode.
-        has_gold: Whether the labels of the sentences are those the model was trained on.
     """
 
     name: str
     sentences: tuple[LabelledSentence, ...]
     model: SpanNER
-    has_gold: bool
 
     @property
     def num_words(self) -> int:
@@ -73,16 +71,10 @@ def load_workload(options: argparse.Namespace) -> Workload:
         label_set = load_label_set(options.label_set or "demo")
     else:
         label_set = model.label_set if model else load_label_set("conll03")
-    if options.data is None:
-        sentences = _demo_sentences(label_set)
-    else:
-        sentences = read_corpus(options.data, label_set=label_set).sentences
-    has_gold = model is not None and model.label_set.digest == label_set.digest
     return Workload(
         name=options.data or "demo corpus",
-        sentences=sentences[: options.sentences],
+        sentences=read_sentences(options.data, label_set)[: options.sentences],
         model=model or _untrained(options.encoder, label_set),
-        has_gold=has_gold,
     )
 
 
@@ -92,7 +84,10 @@ def has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _demo_sentences(label_set: LabelSet) -> tuple[LabelledSentence, ...]:
+def read_sentences(corpus: str | None, label_set: LabelSet) -> tuple[LabelledSentence, ...]:
+    """Sentences of a corpus, or of the demo's where none is given."""
+    if corpus is not None:
+        return read_corpus(corpus, label_set=label_set).sentences
     train, _ = make_corpus(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.conll"

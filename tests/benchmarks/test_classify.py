@@ -1,20 +1,18 @@
 import json
 from dataclasses import replace
 
-import pyarrow as pa
 import pytest
 
 from benchmarks import classify
 from benchmarks.classify_numbers import compare
 from benchmarks.classify_ways import time_stage
 from benchmarks.classify_work import Pass, Work, read, write
-from benchmarks.questions import load_documents, make_questions, shared_length, with_candidates
+from benchmarks.questions import load_documents, make_questions, shared_length
 from examples.demo import OWN_LLM
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, ContractError, StartupError
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.prompts import Verdict
-from linkner_ray.schemas import STAGE_COLUMNS
 from tests.fakes import ScriptedBackend
 from tests.llm.tiny import tokenizer
 
@@ -71,18 +69,6 @@ def test_documents_end_with_the_one_that_fills_the_count(corpus):
     documents, label_set = load_documents(corpus, None)
     few = make_questions(documents, label_set, tokenizer("chatml"), count=2)
     assert (few.documents.num_rows, marked(few)) == (2, ["EU", "Peter Blackburn", "Angela Merkel"])
-
-
-def test_capitalised_words_between_entities_are_asked_too():
-    text = "Ada met IBM in Paris"
-    tokens = [(0, 3), (4, 7), (8, 11), (12, 14), (15, 20)]
-    sentence = {"start": 0, "end": 20, "tokens": [{"start": s, "end": e} for s, e in tokens]}
-    columns = {"text": [text], "sentences": pa.array([[sentence]], STAGE_COLUMNS["sentences"])}
-    table = with_candidates(pa.table(columns), [{(8, 14), (15, 99)}], with_capitals=True)
-    candidates = table["candidates"].to_pylist()[0]
-    # "IBM" lies in a named span; (15, 99) leaves the sentence, but "Paris" has a capital
-    assert [(c["start"], c["end"]) for c in candidates] == [(0, 3), (8, 14), (15, 20)]
-    assert table["routes"].to_pylist() == [["llm"] * 3]
 
 
 def test_a_corpus_without_a_labelled_span_is_refused(tmp_path):
@@ -172,7 +158,6 @@ def test_ratios_table_and_file(options, monkeypatch, tmp_path, capsys):
     assert numbers["requests_per_s_stage"] == 3.0
     assert numbers["ratio_stage_to_raw_vllm"] == 0.5
     assert numbers["ratio_stage_to_ray_data_llm"] == 2.0
-    assert numbers["ratio_stage_cache_to_stage"] is None
     assert numbers["engine_busy_share"] == pytest.approx(0.9)
     assert numbers["max_probability_difference_raw_vllm"] == pytest.approx(0.01)
     assert numbers["load_average_before"] >= 0
@@ -226,7 +211,7 @@ def test_a_process_that_fails_is_quoted(questions, tmp_path):
 @pytest.mark.vllm
 @pytest.mark.ray
 def test_every_way_with_a_real_engine_gives_the_same_answers(options):
-    ways = ["stage", "raw_vllm", "ray_data_llm", "stage_cache"]
+    ways = ["stage", "raw_vllm", "ray_data_llm"]
     numbers = classify.main([*options, "--rounds", "1", "--passes", "1", "--ways", ",".join(ways)])
     for way in ways:
         assert numbers[f"requests_{way}"] == 6
@@ -234,4 +219,3 @@ def test_every_way_with_a_real_engine_gives_the_same_answers(options):
         assert numbers[f"max_probability_difference_{way}"] < 1e-3
     assert 0 < numbers["engine_busy_share"] <= 1
     assert numbers["ratio_stage_to_raw_vllm"] > 0
-    assert numbers["ratio_stage_cache_to_stage"] > 0

@@ -26,7 +26,7 @@ def workload():
         LabelledSentence(("Paris", "and", "London"), (LabelledSpan(0, 1, "UNKNOWN"),)),
         LabelledSentence(("nothing",)),
     )
-    return Workload(name="tiny", sentences=sentences, model=tiny.model(), has_gold=True)
+    return Workload(name="tiny", sentences=sentences, model=tiny.model())
 
 
 def test_every_key_and_weights_that_stay():
