@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -40,6 +41,7 @@ ORACLE_COLOUR, RANDOM_COLOUR = GREEN, GREY
 _SHARE_TICKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
 
+@style.context("default")  # and not as a matplotlibrc of the user says
 def evaluation_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
     """Every picture as PNG and SVG, by the name of its file."""
     systems = {"local": [r.local for r in results], "linked": [r.linked for r in results]}

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib import style
 
 from linkner_ray.corpora.scores import Counts, Scores
 from linkner_ray.reporting.run_plots import (
@@ -144,6 +145,7 @@ def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
     return re.sub(r"\n{3,}", "\n\n", page)
 
 
+@style.context("default")  # and not as a matplotlibrc of the user says
 def _pictures(run: RunReport) -> dict[str, bytes]:
     pictures = {
         "entities_by_source": plot_entities(run.totals, run.labels),

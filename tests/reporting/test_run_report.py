@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib as mpl
 import pytest
 
 from linkner_ray.corpora.scores import Counts, Scores
@@ -197,6 +198,14 @@ def test_a_report_is_written_whole_with_the_pictures_it_names(scores):
         "report.md",
     ]
     assert all(f"({name})" in page for name in files if name.endswith(".png"))
+
+
+def test_settings_of_the_users_matplotlib_change_no_report():
+    plain, set_up = {}, {}
+    write_report(run_report(), write_bytes=plain.__setitem__)
+    with mpl.rc_context({"text.usetex": True, "font.size": 20}):  # usetex fails without LaTeX
+        write_report(run_report(), write_bytes=set_up.__setitem__)
+    assert set_up == plain
 
 
 def test_a_run_without_units_and_candidates_is_reported_too():
