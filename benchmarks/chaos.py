@@ -49,7 +49,7 @@ DEADLINE_S = 1800.0
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the runs.
+    """Counts of runs and kills.
 
     Attributes:
         runs: Runs compared.

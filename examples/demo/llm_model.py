@@ -163,7 +163,7 @@ def answer_logits(model: "LlamaForCausalLM", shared_ids: Sequence[int], batch: B
 
 
 def page_exercises() -> list[Exercise]:
-    """Ask about sentences of the kind the crawl pages hold, from templates nobody learnt from."""
+    """Questions about sentences of the templates of pages, from which no model has learnt."""
     return list(islice(stream_exercises(("pages",), seed=0), NUM_PAGE_EXERCISES))
 
 

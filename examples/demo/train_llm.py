@@ -62,7 +62,7 @@ class LlmTraining:
 
 
 class LlmReport(NamedTuple):
-    """What came of training.
+    """Result of training.
 
     Attributes:
         pages: Right answers on questions about sentences of the crawl pages.

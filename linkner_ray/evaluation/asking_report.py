@@ -98,24 +98,13 @@ def _point(point: Point | None) -> str:
     return f"{point.f1:.4f} ({100 * point.gain.difference:+.2f}{mark})"
 
 
-def harmful_labels(flips: Mapping[str, Flips]) -> list[str]:
-    """Labels that asking makes worse beyond doubt: their whole interval lies below zero."""
-    return [label for label, found in flips.items() if found.interval[1] < 0]
-
-
-def costly_labels(flips: Mapping[str, Flips]) -> list[str]:
-    """Labels whose net benefit is below zero, whether beyond doubt or not."""
-    return [label for label, found in flips.items() if found.net_per_1000 < 0]
-
-
 def asking_advice(routed: Mapping[str, Flips], audited: Mapping[str, Flips]) -> list[str]:
-    """What the net benefit of each label says is to be done, as paragraphs of a report."""
-    costly, harmful = costly_labels(routed), harmful_labels(routed)
+    """Paragraphs of a report that recommend what to do about labels that lose by being asked."""
+    costly = {label: found for label, found in routed.items() if found.net_per_1000 < 0}
     lines = []
-    for label in costly:
-        found = routed[label]
+    for label, found in costly.items():
         low, high = found.interval
-        doubt = "beyond doubt" if label in harmful else "which may be chance: the interval holds 0"
+        doubt = "beyond doubt" if high < 0 else "which may be chance: the interval holds 0"
         lines.append(
             f"Asking about {label} puts more wrong than right, {found.net_per_1000:+.0f} for each "
             f"1,000 asked ({low:+.0f} to {high:+.0f}), {doubt}. "
@@ -123,7 +112,7 @@ def asking_advice(routed: Mapping[str, Flips], audited: Mapping[str, Flips]) -> 
         )
     if routed and not costly:
         lines.append("No label loses by being asked about; `routing.never_ask` can stay empty.")
-    losing = harmful_labels(audited)
+    losing = [label for label, found in audited.items() if found.interval[1] < 0]
     if losing:
         lines.append(
             f"Asking about certain spans of {', '.join(losing)} too would do harm beyond doubt: do "

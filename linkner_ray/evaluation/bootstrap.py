@@ -1,7 +1,7 @@
-"""Intervals of scores and of their differences, by drawing documents anew.
+"""Bootstrap intervals of scores and of their differences.
 
-Documents are drawn, not entities: those of one document stand and fall together. Two systems are
-compared on the same draws, so what both find hard cancels out.
+Documents are drawn, not entities, since entities of one document depend on each other. Two systems
+are compared on the same draws, so documents that both find hard cancel out.
 
 Letters: D documents, S samples.
 """
@@ -37,7 +37,7 @@ class Interval:
 
 
 class Resampler:
-    """Draws as many documents as there are, with replacement, again and again.
+    """Draws samples of as many documents as there are, with replacement.
 
     Args:
         num_documents: D.
@@ -46,9 +46,9 @@ class Resampler:
     """
 
     def __init__(self, num_documents: int, *, samples: int = NUM_SAMPLES, seed: int = 0) -> None:
-        """Draw."""
+        """Draw all samples."""
         rng = np.random.default_rng(seed)
-        # How often a document is drawn follows Poisson's law at 1; 255 is beyond any luck.
+        # A document is drawn once in the mean (Poisson), so a count never exceeds 255.
         self._weights = np.zeros((samples, num_documents), dtype=np.uint8)
         for row in self._weights if num_documents else ():
             drawn = rng.integers(num_documents, size=num_documents)

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from linkner_ray.evaluation.detection import ErrorDetection, detect_errors, risk_coverage
+from linkner_ray.evaluation.detection import (
+    BoolArray,
+    ErrorDetection,
+    FloatArray,
+    detect_errors,
+    risk_coverage,
+)
 from linkner_ray.spanner.calibration.reliability import (
     ReliabilityBin,
     brier_score,
@@ -18,9 +23,6 @@ from linkner_ray.spanner.calibration.reliability import (
 
 Gold = Sequence[Sequence[tuple[int, int, str]]]
 """Start, end and label of each entity, document by document."""
-
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
 
 CURVE_POINTS = 200
 """Places at which a curve is kept."""
@@ -125,8 +127,13 @@ def _sample_curve(coverage: FloatArray, risk: FloatArray) -> tuple[tuple[float, 
     return tuple(zip(coverage[places].tolist(), risk[places].tolist(), strict=True))
 
 
+def uncertainties(table: pa.Table) -> FloatArray:
+    """Uncertainty of every candidate, document after document. Shape (N,)."""
+    return _uncertainty(table["candidates"].combine_chunks().flatten())
+
+
 def predicted_uncertainty(candidates: pa.ChunkedArray) -> FloatArray:
-    """Uncertainty of every predicted candidate, document after document. Shape (N,)."""
+    """The same of the predicted ones in a column `candidates`."""
     flat = candidates.combine_chunks().flatten()
     return _uncertainty(flat)[_predicted(flat)]
 

@@ -1,8 +1,8 @@
-"""What asking an LLM gains, worked out from candidates whose answers are known.
+"""What asking an LLM gains, computed from candidates whose answers are known.
 
-Once every candidate has an answer, a run with any threshold, estimate or fusion can be had without
-asking again: a route and a fusion are functions of the table. Beside the LLM stand an oracle that
-answers by gold, the bound from above, and routers that ask any candidates, the bound from below.
+Once every candidate has an answer, runs with any threshold, estimate or fusion are computed without
+asking again: routing and fusion are functions of the table. The LLM is compared with an oracle that
+answers by gold, an upper bound, and with routers that choose candidates at random, a lower bound.
 
 Letters: D documents, N candidates.
 """
@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.config import RoutingConfig
-from linkner_ray.evaluation.judge import FloatArray, Gold, Judge, Point
+from linkner_ray.evaluation.candidates import uncertainties
+from linkner_ray.evaluation.detection import FloatArray
+from linkner_ray.evaluation.judge import Gold, Judge, Point
 from linkner_ray.schemas import (
     ASKED_ROUTES,
     STAGE_COLUMNS,
@@ -30,18 +32,11 @@ from linkner_ray.stages.route_spans import RouteSpans
 Name = TypeVar("Name", bound=Hashable)
 
 
-def uncertainties(table: pa.Table) -> FloatArray:
-    """Uncertainty of every candidate, document after document. Shape (N,)."""
-    flat = table["candidates"].combine_chunks().flatten()
-    values = pc.struct_field(flat, "uncertainty").to_numpy(zero_copy_only=False)
-    return np.asarray(values, dtype=np.float64)
-
-
 def thresholds_for(uncertainty: FloatArray, shares: Iterable[float]) -> dict[float, float]:
-    """For each share the uncertainty that as many candidates reach. No gold has a say.
+    """Threshold of uncertainty that sends each share of the candidates to the LLM.
 
-    A share that asks nobody has a threshold above 1, one that asks all has 0. Equal uncertainties
-    are asked together, so a share may come out larger than wanted.
+    A share of 0 has a threshold above 1, a share of 1 has 0. Candidates of equal uncertainty are
+    asked together, so more may be asked than wanted.
     """
     falling = np.concatenate([[np.inf], np.sort(uncertainty)[::-1]])
     return {
@@ -55,7 +50,7 @@ def routed_from(answered: pa.Table, threshold: float) -> pa.Table | None:
 
     Args:
         answered: Candidates with answers, null where none is known.
-        threshold: Uncertainty from which a candidate is asked about; above 1 nobody is.
+        threshold: Uncertainty from which a candidate is asked about; above 1, none is.
 
     Returns:
         None where an answer is needed that is not known.
@@ -108,7 +103,7 @@ def with_uncertainty(table: pa.Table, values: FloatArray) -> pa.Table:
 
 
 def shuffled(table: pa.Table, seed: int) -> pa.Table:
-    """The same candidates and answers, their uncertainties dealt out anew."""
+    """The same candidates and answers, with their uncertainties permuted."""
     values = np.random.default_rng(seed).permutation(uncertainties(table))
     return with_uncertainty(table, values)
 
@@ -134,7 +129,7 @@ def random_curve(
     *,
     routers: int,
 ) -> dict[float, float]:
-    """Mean F1, by share, of routers that ask as many candidates, but any."""
+    """Mean F1 by share of routers that ask the same number of candidates, chosen at random."""
     found: dict[float, list[float]] = {}
     for seed in range(routers):
         dealt = shuffled(answered, seed)

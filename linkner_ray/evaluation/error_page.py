@@ -1,7 +1,7 @@
-"""A page of what went wrong: confusion, boundaries, the surest errors, and what the LLM spoilt.
+"""A page of errors: confusion, boundaries, the most confident errors, and those the LLM made.
 
-Text from corpora is hostile until shown otherwise: as in a preview, markup is escaped, control
-characters are made visible, and the page allows no script at all.
+Text of corpora is not trusted: as in a preview, markup is escaped, control characters are made
+visible, and the page allows no script.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ class Example:
         ours: Label in the output; the non-entity class where it has none there.
         gold: Labels of gold on the same boundaries, or what it has instead.
         uncertainty: Of the local model, in [0, 1].
-        source: Whose word it is.
+        source: "local" or "llm".
         note: Anything else, such as gold's boundaries.
     """
 
@@ -54,7 +54,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetErrors:
-    """What went wrong on one set; wrong and spoilt ones the surest first.
+    """Errors of one set; `wrong` and `spoilt` ones with the least uncertain first.
 
     Attributes:
         name: Of the set.

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkner_ray.config import EvaluateConfig, Uncertainty
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.evaluation.as_json import as_json
 from linkner_ray.evaluation.candidates import predicted_uncertainty
 from linkner_ray.evaluation.curves import with_uncertainty
-from linkner_ray.evaluation.detection import OodDetection, detect_ood
+from linkner_ray.evaluation.detection import FloatArray, OodDetection, detect_ood
 from linkner_ray.evaluation.error_page import SetErrors, find_errors, render_errors
 from linkner_ray.evaluation.flips import with_total
-from linkner_ray.evaluation.judge import FloatArray
 from linkner_ray.evaluation.plan import FORMAT, METRICS, EvaluationPlan, LabelledSet
 from linkner_ray.evaluation.plots import evaluation_pictures
 from linkner_ray.evaluation.recorded import extraction_f1
@@ -36,11 +36,11 @@ from linkner_ray.storage import Folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What came of an evaluation.
+    """Results of an evaluation.
 
     Attributes:
         results: Of each set, in order.
-        ood: What tells each set but the first from that, by set and estimate.
+        ood: How well uncertainty tells each set but the first from it, by set and estimate.
         seconds: Of each stage, summed over units and passes, and `all` on the wall.
         notes: Sentences for the reader.
         problems: Limits of `errors` that were passed.
@@ -132,11 +132,12 @@ def _dev_thresholds(
 
 
 def _problems(answered: Sequence[pa.Table], limit: float) -> tuple[str, ...]:
-    """What is said of missing answers, over all sets."""
+    """A sentence on missing answers over all sets, where they are too many."""
     verdicts = Counter(
-        answer["verdict"]
+        verdict
         for table in answered
-        for answer in table["answers"].combine_chunks().flatten().drop_null().to_pylist()
+        for verdict in pc.struct_field(pc.list_flatten(table["answers"]), "verdict").to_pylist()
+        if verdict is not None
     )
     problem = answers_problem(
         verdicts.total(),

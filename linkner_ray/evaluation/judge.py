@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from linkner_ray.corpora.scores import Counts, Entity, document_counts
-from linkner_ray.evaluation.bootstrap import Interval, Resampler
+from linkner_ray.evaluation.bootstrap import IntArray, Interval, Resampler
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 
 Gold = Sequence[Collection[Entity]]
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +39,7 @@ class Point:
 
     @property
     def gain_per_1000(self) -> float | None:
-        """Points of F1 gained for each 1,000 questions; None where nobody was asked."""
+        """Points of F1 gained for each 1,000 questions; None without questions."""
         if not self.num_questions:
             return None
         return 100 * self.gain.difference * 1000 / self.num_questions
@@ -69,8 +67,8 @@ class Judge:
     def points(self, routed: Iterable[pa.Table], fuse: FuseEntities) -> Iterator[Point]:
         """Scores of the same documents under one fusion and several routes.
 
-        Fusion looks at one document at a time, so where its routes are as before, so is what
-        comes of it.
+        Fusion looks at one document at a time, so only documents whose routes differ from the
+        table before are fused and scored again.
 
         Args:
             routed: Tables that differ in `routes`, and in `answers` as these ask.
@@ -92,7 +90,7 @@ class Judge:
             counts[changed] = document_counts(gold, entity_triples(linked["entities"]))
             yield self._point(table, counts)
 
-    def _point(self, routed: pa.Table, counts: NDArray[np.int64]) -> Point:
+    def _point(self, routed: pa.Table, counts: IntArray) -> Point:
         routes = pc.list_flatten(routed["routes"])
         answers = routed["answers"].combine_chunks().flatten()
         asked = pc.sum(pc.equal(routes, "llm")).as_py() or 0

@@ -1,8 +1,8 @@
-"""How nearly a predicted entity is a gold one: strict, by boundaries, by label, in part.
+"""Scores under four kinds of match: strict, by boundaries, by label, partial.
 
-The four kinds are those of SemEval-2013 task 9 (Segura-Bedmar et al.), paired one to one. Within a
-document an entity of either side has at most one partner, and as many find one as can. Predicted
-entities of a document do not overlap one another; gold ones may.
+The kinds are those of SemEval-2013 task 9 (Segura-Bedmar et al.). Within a document gold and
+predicted entities are paired one to one, as many as possible. Predicted entities of a document do
+not overlap one another; gold ones may.
 """
 
 from bisect import bisect_left
@@ -54,7 +54,7 @@ def match_scores(
     credit = dict.fromkeys(KINDS, 0.0)
     for golden, found in pairs:
         credit["strict"] += len(golden & found)
-        # What is right to the letter first: each such pair counts twice as much as another.
+        # Equal boundaries are paired first: such a pair counts twice as much as another.
         left, over = _elsewhere(golden, found), _elsewhere(found, golden)
         exact = len(found) - len(over)
         credit["boundaries"] += exact
@@ -89,9 +89,9 @@ def matches_by_label(
 def boundary_errors(
     gold: Collection[Entity], predicted: Collection[Entity]
 ) -> list[tuple[Entity, Entity]]:
-    """Pairs of a gold and a predicted entity that overlap in other boundaries, by position.
+    """Pairs of a gold and a predicted entity that overlap with other boundaries, by position.
 
-    Entities whose boundaries are right on both sides are no part of it.
+    Entities whose boundaries are right are left out on both sides.
     """
     return _pairs(_elsewhere(gold, predicted), _elsewhere(predicted, gold))
 
@@ -111,10 +111,11 @@ def _elsewhere(entities: Collection[Entity], others: Collection[Entity]) -> list
 
 
 def _pairs(gold: Collection[Entity], predicted: Collection[Entity]) -> list[tuple[Entity, Entity]]:
-    """As many overlapping pairs as there can be, each entity in at most one, by position of gold.
+    """A maximum matching of entities that overlap, by position of gold.
 
-    Since predicted entities do not overlap one another, those that overlap a gold entity stand side
-    by side. Each in turn takes, of the gold entities that it overlaps, the one whose last is first.
+    Predicted entities do not overlap one another, so those that overlap a gold entity are
+    neighbours. From left to right, each is paired with the overlapping gold entity that overlaps
+    no predicted entity, or the fewest, further to the right.
 
     Reference:
         Glover (1967), Maximum matching in a convex bipartite graph.

@@ -1,4 +1,4 @@
-"""The page of an evaluation: what each labelled set says of the local model and of asking."""
+"""The report of an evaluation as Markdown."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from linkner_ray.evaluation.set_result import SetResult, SystemScores
 from linkner_ray.reporting.tables import Row, markdown_table, markdown_text, scores_table
 
 Ood = Mapping[str, Mapping[str, OodDetection]]
-"""What tells each set but the first from that: by set, then by estimate."""
+"""How well uncertainty tells each set but the first from the first: by set, then by estimate."""
 
 _GAIN_LEGEND = """\
 F1 with the interval of 95 % in which it lies, and linked less local F1 with its own: bootstrap over
@@ -40,8 +40,8 @@ FPR@95 is the share of the first set that is taken for the other where 95 % of t
 found."""
 
 _SOURCE_LEGEND = """\
-Entities of the output by whose word they are: the local model's, the LLM's, or the LLM's as it was
-kept in an answer cache or recorded."""
+Entities of the output by who decided them: the local model, the LLM, or the LLM in an answer that
+was kept in an answer cache or recorded."""
 
 _MATCH_LEGEND = """\
 strict: boundaries and label; boundaries: whatever the label; label: overlaps an entity of that

@@ -1,19 +1,21 @@
-"""What an evaluation says of one labelled set."""
+"""All scores of one labelled set."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkner_ray.config import FusionConfig, StudyConfig
 from linkner_ray.corpora.scores import Counts, Entity, MacroAverage, Scores, score_entities
 from linkner_ray.evaluation.bootstrap import Interval
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
 from linkner_ray.evaluation.curves import with_uncertainty
-from linkner_ray.evaluation.detection import ErrorDetection
+from linkner_ray.evaluation.detection import ErrorDetection, FloatArray
 from linkner_ray.evaluation.flips import Flips, as_if_routed, count_flips
 from linkner_ray.evaluation.fusion_weight import ProductFit, fit_product
-from linkner_ray.evaluation.judge import FloatArray, Judge, entity_triples
+from linkner_ray.evaluation.judge import Judge, entity_triples
 from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
 from linkner_ray.evaluation.plan import LabelledSet
 from linkner_ray.evaluation.slices import (
@@ -39,7 +41,7 @@ class Cost:
         num_asked: Of these, asked in this run.
         num_from_cache: Of these, kept from an earlier one.
         prompt_tokens: Of those asked in this run.
-        gain_per_1000: Points of F1 for each 1,000 questions; None where nobody was asked.
+        gain_per_1000: Points of F1 for each 1,000 questions; None without questions.
     """
 
     num_questions: int
@@ -100,7 +102,7 @@ class SetResult:
     """Error detection by estimate, the run's own first."""
 
     verdicts: Mapping[str, int]
-    """Routed candidates by what came of asking."""
+    """Routed candidates by the verdict of their answer."""
 
     local: SystemScores
     """The local model alone, on the same candidates."""
@@ -120,7 +122,7 @@ class SetResult:
     """What asking did to the routed candidates, by local label."""
 
     audited: Mapping[str, Flips]
-    """What it would have done to the audited ones."""
+    """What asking would have done to the audited ones."""
 
     product: ProductFit | None
     """Fusion by product, fitted on this set; None where no answer could be read."""
@@ -176,7 +178,9 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
     )
     judge = Judge(gold, local_entities, samples=study.resamples)
     point = judge.point(linked)
-    routes = [route for row in linked["routes"].to_pylist() for route in row]
+    routes = pc.list_flatten(linked["routes"]).to_pylist()
+    said = pc.struct_field(linked["answers"].combine_chunks().flatten(), "verdict").to_pylist()
+    verdicts = Counter(v for v, route in zip(said, routes, strict=True) if route == "llm")
     costs = count_costs(linked)
     return SetResult(
         name=labelled.name,
@@ -192,7 +196,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
             name: judge_candidates(with_uncertainty(linked, values)["candidates"], gold).detection
             for name, values in judged.estimates.items()
         },
-        verdicts=_count_verdicts(linked),
+        verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
         local=_system_scores(gold, local_entities, tokens, judge, novelty),
         linked=_system_scores(gold, linked_entities, tokens, judge, novelty),
         sources=by_source(linked["entities"], gold),
@@ -238,14 +242,3 @@ def _system_scores(
         lengths=by_length(gold, found, tokens),
         confusion=confusion(gold, found, NON_ENTITY),
     )
-
-
-def _count_verdicts(table: pa.Table) -> dict[str, int]:
-    rows = zip(table["routes"].to_pylist(), table["answers"].to_pylist(), strict=True)
-    found = [
-        answer["verdict"]
-        for routes, answers in rows
-        for route, answer in zip(routes, answers, strict=True)
-        if route == "llm"
-    ]
-    return {verdict: found.count(verdict) for verdict in VERDICTS}

@@ -1,4 +1,4 @@
-"""Scores by what an entity is like: seen in training or not, how long it is, who decided it."""
+"""Scores by novelty, length and source of entities."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -101,7 +101,7 @@ def by_source(
 ) -> dict[str, SourceScore]:
     """Precision of the entities of each source: "local", "llm", "cache".
 
-    Recall has no source: nobody decided what is missing.
+    Recall cannot be split by source: a missed entity has none.
     """
     found: Counter[str] = Counter()
     right: Counter[str] = Counter()

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkner_ray.config import EvaluateConfig, RoutingConfig, Uncertainty
 from linkner_ray.errors import ContractError
-from linkner_ray.evaluation.curves import answers_of_routes, uncertainties
-from linkner_ray.evaluation.judge import FloatArray
+from linkner_ray.evaluation.candidates import uncertainties
+from linkner_ray.evaluation.curves import answers_of_routes
+from linkner_ray.evaluation.detection import FloatArray
 from linkner_ray.extract.documents import run_documents
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import apply_stage
@@ -66,11 +68,8 @@ def _as_configured(answered: Sequence[pa.Table], chain: Chain) -> list[pa.Table]
 
 
 def _check_same_spans(ours: pa.Table, theirs: pa.Table, estimate: str) -> None:
-    """An estimate of uncertainty has no say in what is a candidate."""
-    names = ("start", "end", "kind")
-    first, second = (
-        [[tuple(c[n] for n in names) for c in row] for row in table["candidates"].to_pylist()]
-        for table in (ours, theirs)
-    )
-    if first != second:
-        raise ContractError(f"evaluate: candidates under the estimate {estimate} are others")
+    """Check that an estimate of uncertainty has not changed which spans are candidates."""
+    first, second = (pc.list_flatten(table["candidates"]) for table in (ours, theirs))
+    for name in ("sentence", "start", "end", "kind"):
+        if pc.struct_field(first, name) != pc.struct_field(second, name):
+            raise ContractError(f"evaluate: candidates under the estimate {estimate} are others")

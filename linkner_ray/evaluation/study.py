@@ -1,4 +1,4 @@
-"""Local model, LLM and both, over estimates, fusions and shares asked, for one labelled set."""
+"""F1 of one labelled set by estimate, fusion and share of candidates that are asked about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from linkner_ray.evaluation.curves import (
     thresholds_for,
     with_uncertainty,
 )
-from linkner_ray.evaluation.judge import FloatArray, Gold, Judge, Point
+from linkner_ray.evaluation.detection import FloatArray
+from linkner_ray.evaluation.judge import Gold, Judge, Point
 from linkner_ray.stages.fuse_entities import FuseEntities
 
 LLM, ORACLE = "llm", "oracle"
@@ -28,9 +29,9 @@ class SystemCurve:
         answers: `LLM` or `ORACLE`.
         strategy: Of fusion; an oracle always overrides.
         estimate: Of uncertainty, which says who is asked about.
-        points: By wanted share of the set's candidates; a share that needs answers nobody has is
-            left out.
-        at_dev: At the threshold that dev chose; None where it chose none or answers are lacking.
+        points: By wanted share of the set's candidates; a share for which answers are
+            missing is left out.
+        at_dev: At the threshold that dev chose; None where it chose none or answers are missing.
     """
 
     answers: str
@@ -41,7 +42,7 @@ class SystemCurve:
 
     @property
     def name(self) -> str:
-        """As it stands in tables and legends."""
+        """How tables and legends call it."""
         if self.answers == ORACLE:
             return f"oracle, {self.estimate}"
         return f"{self.strategy}, {self.estimate}"
@@ -78,7 +79,7 @@ def study_set(  # noqa: PLR0913 - a set in its parts
     """Try every estimate and strategy on the answers there are.
 
     Args:
-        answered: Documents with candidates and `answers`, null where nobody was asked.
+        answered: Documents with candidates and `answers`, null where none was asked for.
         gold: Of the same documents; only the oracle and the scores look at it.
         estimates: Uncertainty of every candidate by estimate, the run's own first.
         dev_thresholds: Threshold that dev chose, by estimate.

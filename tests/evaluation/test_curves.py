@@ -5,13 +5,13 @@ import pyarrow as pa
 import pytest
 
 from linkner_ray.config import FusionConfig, StudyConfig
+from linkner_ray.evaluation.candidates import uncertainties
 from linkner_ray.evaluation.curves import (
     answered_by_gold,
     curve,
     routed_from,
     shuffled,
     thresholds_for,
-    uncertainties,
     with_uncertainty,
 )
 from linkner_ray.evaluation.judge import Judge, entity_triples

@@ -8,12 +8,7 @@ import pytest
 
 from linkner_ray.config import FusionConfig
 from linkner_ray.evaluation.as_json import as_json
-from linkner_ray.evaluation.asking_report import (
-    asking_advice,
-    costly_labels,
-    flips_table,
-    harmful_labels,
-)
+from linkner_ray.evaluation.asking_report import asking_advice, flips_table
 from linkner_ray.evaluation.flips import Flips, as_if_routed, count_flips, net_interval, with_total
 from linkner_ray.evaluation.fusion_weight import fit_product
 from linkner_ray.schemas import STAGE_COLUMNS
@@ -120,11 +115,6 @@ def test_the_interval_holds_the_truth_about_19_times_of_20(up, down, total):
     assert 0.92 < held <= 1.0
 
 
-def test_a_label_does_harm_only_beyond_doubt():
-    few, many = Flips(right_to_wrong=1, stayed_right=3), Flips(right_to_wrong=30, stayed_right=70)
-    assert harmful_labels({"PER": few, "ORG": many}) == ["ORG"]
-
-
 def test_a_label_that_loses_is_named_with_the_line_that_switches_it_off():
     few, many = Flips(right_to_wrong=1, stayed_right=3), Flips(right_to_wrong=30, stayed_right=70)
     routed = {
@@ -133,7 +123,6 @@ def test_a_label_that_loses_is_named_with_the_line_that_switches_it_off():
         "LOC": Flips(wrong_to_right=5),
         "MISC": Flips(stayed_wrong=1),
     }
-    assert costly_labels(routed) == ["PER", "ORG"]
     chance, sure = asking_advice(routed, {})
     # 1 of 4 and 30 of 100
     assert "about PER puts more wrong than right, -250 for each 1,000" in chance
@@ -145,9 +134,13 @@ def test_a_label_that_loses_is_named_with_the_line_that_switches_it_off():
 
 def test_advice_tells_gain_from_audits_that_lose_and_is_silent_without_an_llm():
     gains = {"LOC": Flips(wrong_to_right=5, stayed_right=5)}
-    none, audit = asking_advice(gains, {"ORG": Flips(right_to_wrong=30, stayed_right=70)})
+    audited = {
+        "ORG": Flips(right_to_wrong=30, stayed_right=70),
+        "PER": Flips(right_to_wrong=1, stayed_right=3),  # may be chance
+    }
+    none, audit = asking_advice(gains, audited)
     assert "can stay empty" in none
-    assert "certain spans of ORG" in audit
+    assert "certain spans of ORG too" in audit
     assert asking_advice({}, {}) == []
 
 
