@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_last(str(error), exit_code=error.exit_code)
         return error.exit_code
     except SystemExit as stop:  # how typer ends a command and a wrong flag
-        return stop.code if isinstance(stop.code, int) else 0
+        if isinstance(stop.code, str):  # how other code ends a process with a message: exit code 1
+            raise
+        return stop.code or 0
     return 0
 
 

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from linkner_ray.errors import hide_secrets
+
+FILE_NAME = r"^[^/\\.][^/\\]*$"
+"""Pattern of what becomes the name of a file or a folder."""
 
 Step = Literal["documents", "sentences", "encoder", "calibration", "routing", "llm", "fusion"]
 """What a key may decide, in the order of the pipeline; `documents` is how documents are read, cut
@@ -22,9 +26,9 @@ class Decides:
 
 
 class Config(BaseModel):
-    """Base of all parts: frozen, and an unknown key is an error."""
+    """Base of all parts: frozen; an unknown key and a number without end are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     decides: ClassVar[Step | None] = None
     """Step whose result a key of the section changes, unless the key is marked by `Decides`; None:
@@ -65,6 +69,19 @@ class Config(BaseModel):
                 branch, value = branch.setdefault(section, {}), value[section]
             branch[key] = value[key]
         return tree
+
+
+def check_gpus(key: str, gpus: float) -> None:
+    """Check that Ray can give an actor so many GPUs: a part of one, or whole ones.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"{key} = {gpus:g}: Ray gives an actor a part of one GPU or whole ones; set "
+            f"{math.ceil(gpus)}"
+        )
 
 
 def _hide(value: Any) -> Any:  # noqa: ANN401 - a JSON tree

@@ -1,12 +1,11 @@
 """The jobs that send documents through the stages, and what they take from a cluster."""
 
-import math
 import re
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from linkner_ray.config.base import Config
+from linkner_ray.config.base import FILE_NAME, Config, check_gpus
 from linkner_ray.config.data import (
     AnswerErrorsConfig,
     ErrorsConfig,
@@ -27,7 +26,7 @@ class ResourcesConfig(Config):
 
     write_cpus: float = Field(0.3, gt=0)
     encoder_actors: int = Field(1, ge=1)
-    max_encoder_actors: int | None = None
+    max_encoder_actors: int | None = Field(None, ge=1)
     """Encoder actors grow up to this many; default: fixed at `encoder_actors`."""
 
     encoder_cpus: float = Field(0.5, ge=0)
@@ -46,13 +45,24 @@ class ResourcesConfig(Config):
     check: bool = True
     """Compare the plan with the cluster before starting; switch off where nodes come on demand."""
 
+    @model_validator(mode="after")
+    def _ray_can_give_it(self) -> Self:
+        check_gpus("resources.encoder_gpus", self.encoder_gpus)
+        check_gpus("resources.llm_gpus", self.llm_gpus)
+        if self.max_encoder_actors is not None and self.max_encoder_actors < self.encoder_actors:
+            raise ValueError(
+                f"resources.max_encoder_actors = {self.max_encoder_actors} is below "
+                f"resources.encoder_actors = {self.encoder_actors}, with which a run begins"
+            )
+        return self
+
 
 def check_engine_gpus(llm: LlmConfig, resources: ResourcesConfig) -> None:
     """Check that what an engine wants of GPUs is what Ray gives it.
 
     Raises:
-        ValueError: If its model is spread over more GPUs than it gets, Ray cannot give that number,
-            or it would fill more of a shared GPU than its part.
+        ValueError: If its model is spread over more GPUs than it gets, or it would fill more of a
+            shared GPU than its part.
     """
     gpus, parts = resources.llm_gpus, llm.tensor_parallel_size
     if llm.backend != "vllm" or not gpus:
@@ -61,11 +71,6 @@ def check_engine_gpus(llm: LlmConfig, resources: ResourcesConfig) -> None:
         raise ValueError(
             f"llm.tensor_parallel_size = {parts} spreads a model over that many GPUs of one node, "
             f"and resources.llm_gpus = {gpus:g}; set resources.llm_gpus={parts}"
-        )
-    if gpus > 1 and gpus != int(gpus):
-        raise ValueError(
-            f"resources.llm_gpus = {gpus:g}: Ray gives an actor a part of one GPU or whole ones; "
-            f"set {math.ceil(gpus)}"
         )
     if gpus < 1 and llm.gpu_memory_utilization > gpus:
         raise ValueError(
@@ -108,7 +113,7 @@ _SET = re.compile(
 class EvaluateSet(Config):
     """One labelled set to score on; in a config also as `name=path[:format[:label_map]]`."""
 
-    name: str = Field(pattern=r"^[^/\\]+$")
+    name: str = Field(pattern=FILE_NAME)
     """What its files and tables are called."""
 
     path: str
@@ -139,10 +144,12 @@ class StudyConfig(Config):
     """Further estimates of uncertainty to route by, each a pass of the encoder. Those that the
     checkpoint cannot give are left out, and the report says so."""
 
-    strategies: tuple[Literal["override", "product"], ...] = ("override", "product")
+    strategies: tuple[Literal["override", "product"], ...] = Field(
+        ("override", "product"), min_length=1
+    )
     """Ways of fusion to try."""
 
-    shares: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    shares: tuple[float, ...] = Field((0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0), min_length=1)
     """Shares of a set's candidates that are asked about, the most uncertain first."""
 
     ask_all: bool = False

@@ -1,10 +1,10 @@
 """Training: the corpus, the model, the optimisation and its workers."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from linkner_ray.config.base import Config
+from linkner_ray.config.base import FILE_NAME, Config, check_gpus
 
 
 class CorpusConfig(Config):
@@ -38,6 +38,15 @@ class ModelConfig(Config):
 
     window_overlap: int = Field(64, ge=0)
     """Subwords that neighbouring windows share."""
+
+    @model_validator(mode="after")
+    def _windows_move_on(self) -> Self:
+        if self.window_overlap >= self.max_subwords:
+            raise ValueError(
+                f"model.window_overlap = {self.window_overlap} is no part of a window of "
+                f"model.max_subwords = {self.max_subwords}; lower it"
+            )
+        return self
 
 
 class TrainingConfig(Config):
@@ -81,7 +90,7 @@ class TrainOutputConfig(Config):
     storage: str = Field(min_length=1)
     """Folder for the checkpoints of each epoch, shared by all nodes, local or with a scheme."""
 
-    run_name: str | None = None
+    run_name: str | None = Field(None, pattern=FILE_NAME)
     """Name under `storage`; the same name resumes a training of the same content. Default: a digest
     of corpora, label set, encoder and settings."""
 
@@ -97,6 +106,11 @@ class WorkersConfig(Config):
 
     num_threads: int = Field(0, ge=0)
     """CPU threads of one worker; 0 leaves it to torch."""
+
+    @model_validator(mode="after")
+    def _ray_can_give_it(self) -> Self:
+        check_gpus("workers.gpus", self.gpus)
+        return self
 
 
 class TrainConfig(Config):

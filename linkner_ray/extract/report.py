@@ -9,6 +9,7 @@ import yaml
 
 from linkner_ray.extract.plan import Plan
 from linkner_ray.readers import count_units
+from linkner_ray.reporting.visible import make_visible
 from linkner_ray.runs.code_version import LIBRARIES, versions_of
 from linkner_ray.runs.folder import RunFolder
 
@@ -32,7 +33,8 @@ def describe_plan(plan: Plan) -> str:
     for source in plan.sources[:LISTED_SHARDS]:
         units = count_units(source, plan.config.input)
         known = "units known when read" if units is None else f"{units} units"
-        lines.append(f"  {source.path}  {source.format}  {source.size:,} bytes  {known}")
+        path = make_visible(source.path, one_line=True)
+        lines.append(f"  {path}  {source.format}  {source.size:,} bytes  {known}")
     if len(plan.sources) > LISTED_SHARDS:
         lines.append(f"  ... and {len(plan.sources) - LISTED_SHARDS} more")
     lines.append(

@@ -53,7 +53,7 @@ def explain_shards(result: "ExtractionResult", paths: Sequence[str]) -> str:
     for unit_result in result.unit_results:
         unit_results_of[unit_result.source].append(unit_result)
     return "\n".join(
-        f"{path}: {'; '.join(_explain(unit_results))}"
+        f"{make_visible(path, one_line=True)}: {'; '.join(_explain(unit_results))}"
         for path, unit_results in unit_results_of.items()
     )
 

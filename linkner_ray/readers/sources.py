@@ -69,6 +69,13 @@ def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
     is_local = isinstance(filesystem, LocalFileSystem)
     for name, found in files.items():
         full_name = name if is_local else filesystem.unstrip_protocol(name)
+        try:
+            full_name.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"input path '{path}': the file name {full_name!a} is not UTF-8, so no table "
+                "can hold it; rename the file"
+            ) from error
         yield Source(
             path=full_name,
             format=_format_of(full_name, config),

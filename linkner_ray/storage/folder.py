@@ -67,7 +67,7 @@ class Folder:
         while not os.access(found, os.F_OK):
             found = found.parent
         if not found.is_dir():
-            raise ConfigError(f"{self.root}: {found} is a file; name a folder")
+            raise ConfigError(f"{found} is a file; name a folder")
         if not os.access(found, os.W_OK | os.X_OK):
             raise ConfigError(f"{self.root}: this user may not write into {found}")
 

@@ -91,3 +91,9 @@ def test_what_is_wrong_is_told_without_ray_and_without_a_model_library(world):
 def test_a_file_that_cannot_be_written_is_told_first(world, name, message, capsys):
     assert main(["compare", "a", "b", "--json", f"{world}/{name}"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_library_that_ends_the_process_with_a_message_is_no_success(monkeypatch):
+    monkeypatch.setattr("linkner_ray.cli.app.app", lambda **_: sys.exit("no memory left"))
+    with pytest.raises(SystemExit, match="no memory left"):
+        main(["extract"])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig
+from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig, TrainConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError
 
@@ -20,6 +20,10 @@ JOBS = {
     ],
     EvaluateConfig: ["sets=['test=a']", *MODEL],
 }
+TRAIN = [
+    "corpus.train=a", "corpus.dev=b", "corpus.label_set=conll03", "output.checkpoint=c",
+    "output.storage=s",
+]  # fmt: skip
 
 
 def job_with(kind, **settings):
@@ -43,6 +47,32 @@ def test_an_engine_that_wants_more_than_it_gets_is_refused_by_every_job(
     wanted = {f"llm__{key}": value for key, value in engine.items()}
     with pytest.raises(ConfigError, match=re.escape(message)):
         job_with(kind, resources__llm_gpus=gpus, **wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "override", "message"),
+    [
+        (ExtractConfig, "resources.encoder_gpus=1.5", "encoder_gpus = 1.5: Ray gives an actor a"),
+        (TrainConfig, "workers.gpus=2.5", "workers.gpus = 2.5: Ray gives an actor a part of one"),
+        (ExtractConfig, "resources={encoder_actors: 2, max_encoder_actors: 1}", "= 1 is below res"),
+        (ExtractConfig, "resources.max_encoder_actors=0", "expected 1 or more, found 0"),
+        (ExtractConfig, "resources.startup_timeout_s=.inf", "expected a finite number, found .inf"),
+        (ExtractConfig, "routing.requests_per_s=.inf", "expected a finite number, found .inf"),
+        (EvaluateConfig, "study.shares=[]", "study.shares: expected 1 item or more, found a list"),
+        (EvaluateConfig, "study.strategies=[]", "strategies: expected 1 item or more, found a lis"),
+        (EvaluateConfig, "sets=[..=a]", "expected a name that has no / and begins with no dot, fo"),
+        (TrainConfig, "output.run_name=../other", "expected a name that has no / and begins with"),
+        (TrainConfig, "output.run_name=", "expected a name that has no / and begins with no dot"),
+        (
+            TrainConfig,
+            "model={max_subwords: 32, window_overlap: 32}",
+            "= 32 is no part of a wind",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(kind, override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(kind, None, [*JOBS.get(kind, TRAIN), override])
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,12 @@ def test_the_plan_can_be_read_before_anything_starts(checkpoint, crawl, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_the_name_of_a_shard_does_not_act_on_a_terminal(checkpoint, tmp_path):
+    write_parquet(tmp_path / "a\x1b[2J.parquet", [text_of(1)])
+    plan = plan_extraction(config_of(*overrides(tmp_path, tmp_path / "out", checkpoint)))
+    assert f"{tmp_path}/a\N{SYMBOL FOR ESCAPE}[2J.parquet  parquet" in describe_plan(plan)
+
+
 def test_an_output_of_another_threshold_is_refused(finished, checkpoint, crawl):
     _, _, output = finished
     with pytest.raises(ConfigError, match=r"routing.threshold was 0.1, is 0.7"):

@@ -93,6 +93,12 @@ def test_an_empty_folder_is_an_error(tmp_path):
         listed(tmp_path)
 
 
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path):
+    touch(tmp_path, os.fsdecode(b"x\xff.parquet"))
+    with pytest.raises(ConfigError, match=r"x\\udcff.parquet' is not UTF-8.*; rename the file"):
+        listed(tmp_path)
+
+
 def test_an_unknown_scheme_is_a_config_error():
     with pytest.raises(ConfigError, match="nowhere://"):
         listed("nowhere://a/b")
