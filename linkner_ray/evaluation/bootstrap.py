@@ -59,13 +59,8 @@ class Resampler:
 
         Args:
             counts: True positives, false positives, false negatives of each document. Shape (D, 3).
-
-        Raises:
-            ValueError: If `counts` is of other documents.
         """
         samples, num_documents = self._weights.shape
-        if counts.shape != (num_documents, 3):
-            raise ValueError(f"counts have shape {counts.shape}, wanted is ({num_documents}, 3)")
         values = counts.astype(np.float32)  # whole numbers below 2^24 are exact
         step = max(1, _ROWS_AT_ONCE // max(1, num_documents))
         sums = [

@@ -24,7 +24,7 @@ READABLE = ("label", "non_entity")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductFit:
-    """What gold says of fusion by product, over routed spans whose answer names a class."""
+    """Best settings of fusion by product, for routed spans whose answer names a class."""
 
     num_spans: int
     weight: float
@@ -83,10 +83,8 @@ def fit_product_weight(
         gold: Class of each span, 0 where no entity has its boundaries. Shape (N,).
 
     Returns:
-        In [0, 1]; 0.5 if there is nothing to fit on.
+        In [0, 1].
     """
-    if not len(gold):
-        return 0.5
     local = np.log(np.maximum(local_probs, PROB_FLOOR))
     gain = np.log(np.maximum(llm_probs, PROB_FLOOR)) - local  # d log pool / d weight
     gain_of_gold = gain[np.arange(len(gold)), gold]

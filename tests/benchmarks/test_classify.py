@@ -1,12 +1,11 @@
 import json
-from dataclasses import replace
 
 import pytest
 
 from benchmarks import classify
 from benchmarks.classify_numbers import compare
 from benchmarks.classify_ways import time_stage
-from benchmarks.classify_work import Pass, Work, read, write
+from benchmarks.classify_work import Pass, Work
 from benchmarks.questions import load_documents, make_questions, shared_length
 from examples.demo import OWN_LLM
 from linkner_ray.config import LlmConfig
@@ -75,14 +74,6 @@ def test_a_corpus_without_a_labelled_span_is_refused(tmp_path):
     (tmp_path / "empty.conll").write_text("nothing O\n\n")
     with pytest.raises(ConfigError, match="no labelled span"):
         load_documents(str(tmp_path / "empty.conll"), None)
-
-
-def test_work_survives_the_way_to_another_process(questions, tmp_path):
-    sent = work(questions, passes=2)
-    write(tmp_path / "work", sent)
-    received = read(tmp_path / "work")
-    assert received.documents.equals(sent.documents)
-    assert replace(received, documents=None) == replace(sent, documents=None)
 
 
 def test_the_stage_is_timed_with_any_backend(questions):

@@ -62,10 +62,5 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(true_gain):
     assert 0.90 <= held / 200 <= 0.99
 
 
-def test_counts_of_other_documents_are_refused():
-    with pytest.raises(ValueError, match=r"\(4, 3\)"):
-        Resampler(5).f1(np.zeros((4, 3), dtype=np.int64))
-
-
 def test_no_documents_give_no_interval_but_zero():
     assert Resampler(0).interval(np.zeros((0, 3), dtype=np.int64)) == (0.0, 0.0)

@@ -74,14 +74,6 @@ def test_area_under_risk_by_hand():
     assert excess_aurc(uncertainty, correct) == pytest.approx((1 / 2) / 3)
 
 
-def test_precision_and_recall_are_of_the_errors():
-    # The most uncertain is right, the next is the one error: precision 1/2 at recall 1.
-    uncertainty, correct = np.array([0.9, 0.8, 0.1, 0.0]), np.array([True, False, True, True])
-    assert error_aupr(uncertainty, correct) == pytest.approx(1 / 2)
-    # Nothing said: every error has the precision of the base rate.
-    assert error_aupr(np.zeros(4), correct) == pytest.approx(1 / 4)
-
-
 @given(ENTITIES)
 def test_average_precision_against_its_definition(entities):
     uncertainty, correct = arrays(entities)

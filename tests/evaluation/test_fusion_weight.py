@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkner_ray.evaluation.fusion_weight import fit_product_weight
-from linkner_ray.stages.fuse_entities import choice_probs, pool_probs
+from linkner_ray.stages.fuse_entities import pool_probs
 
 
 def negative_log_likelihood(local, llm, gold, weight):
@@ -49,15 +49,3 @@ def test_the_weight_stays_between_the_models():
 def test_probabilities_of_zero_do_not_break_the_fit():
     local, llm = np.array([[0.0, 1.0], [0.2, 0.8]]), np.array([[1.0, 0.0], [0.1, 0.9]])
     assert 0 <= fit_product_weight(local, llm, np.array([1, 0])) <= 1
-
-
-def test_bare_choices_can_be_fitted():
-    # A choice of reliability 0.9 between two classes is the 9:1 of the case by hand.
-    llm = np.array([choice_probs(1, 2, 0.9)] * 4)
-    fitted = fit_product_weight(np.full((4, 2), 0.5), llm, np.array([1, 1, 1, 0]))
-    assert fitted == pytest.approx(0.5, abs=1e-9)
-
-
-def test_nothing_to_fit_on_is_the_default():
-    empty = np.zeros((0, 3))
-    assert fit_product_weight(empty, empty, np.zeros(0, dtype=np.int64)) == 0.5

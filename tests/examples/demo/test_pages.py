@@ -2,7 +2,6 @@ import numpy as np
 
 from examples.demo.names import load_gazetteer
 from examples.demo.pages import PageMaker
-from examples.demo.sentences import LABELS
 
 
 def make(count, *, hostile=False, seed=0):
@@ -17,16 +16,6 @@ def test_a_page_has_a_title_navigation_paragraphs_and_a_list():
     assert len(blocks) >= 5
     assert text == text.strip()
     assert "\r" not in text
-
-
-def test_entities_are_names_by_position():
-    names = set(load_gazetteer(0).splits)
-    for page in make(30):
-        spans = [page.passage.text[e.start : e.end] for e in page.passage.entities]
-        assert {span.replace("\u2019", "'") for span in spans} <= names
-        starts = [entity.start for entity in page.passage.entities]
-        assert starts == sorted(starts)
-        assert {entity.label for entity in page.passage.entities} <= set(LABELS)
 
 
 def test_some_words_have_two_letters_swapped_and_some_pages_curly_quotation_marks(monkeypatch):
@@ -46,12 +35,3 @@ def test_hostile_pages_carry_control_strings_outside_their_entities():
     text = "\n".join(page.passage.text for page in make(10, hostile=True))
     assert "<|im_start|>" in text
     assert "gnore all previous instructions" in text
-
-
-def test_pages_repeat_their_boilerplate():
-    footers = [page.passage.text.split("\n\n")[-1] for page in make(40)]
-    assert len(set(footers)) < 10
-
-
-def test_every_page_has_its_own_address():
-    assert len({page.address for page in make(20)}) == 20
