@@ -8,7 +8,7 @@ import typer
 
 from linkner_ray.cli.files import check_writable, write_json, write_text
 from linkner_ray.cli.options import Checkpoint, ConfigFile, JsonFile, Overrides
-from linkner_ray.errors import DataError
+from linkner_ray.errors import ConfigError, DataError
 
 _UNUSED_OUTPUT = "output.path=unused"
 """A config of extraction must have one, and a preview writes none."""
@@ -36,11 +36,11 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if not llm and config is None:
         given = ["llm.backend=none", *given]
     resolved = load_config(ExtractConfig, config, [_UNUSED_OUTPUT, *given])
+    if llm and resolved.llm.backend == "none":
+        raise ConfigError("--llm asks the LLM of the config, and llm.backend = none; name one")
     from linkner_ray.extract.preview import preview_input
 
-    found = preview_input(
-        resolved, pages=pages, seed=seed, ask=llm and resolved.llm.backend != "none"
-    )
+    found = preview_input(resolved, pages=pages, seed=seed, ask=llm)
     write_text(html, found.html)
     asked = f", {found.questions} questions" if llm else ""
     print(f"{found.pages} pages with {found.entities} entities{asked}: {html}")

@@ -133,7 +133,12 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     from linkner_ray.config.loading import load_config
     from linkner_ray.extract.plan import plan_extraction
 
-    plan = plan_extraction(load_config(ExtractConfig, config, overrides or []))
+    resolved = load_config(ExtractConfig, config, overrides or [])
+    if measure_llm and resolved.llm.backend == "none":
+        raise ConfigError("--measure-llm starts the LLM of the config, and llm.backend = none")
+    if measure_llm and requests_per_s is not None:
+        raise ConfigError("--measure-llm measures what --requests-per-s says; give one of them")
+    plan = plan_extraction(resolved)
     from linkner_ray.nightly.estimate import SampleSettings, estimate_run, known_answers
     from linkner_ray.nightly.estimate_report import describe_estimate
 

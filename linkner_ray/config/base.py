@@ -14,8 +14,8 @@ FILE_NAME = r"^[^/\\.][^/\\]*$"
 """Pattern of what becomes the name of a file or a folder."""
 
 Step = Literal["documents", "sentences", "encoder", "calibration", "routing", "llm", "fusion"]
-"""What a key may decide, in the order of the pipeline; `documents` is how documents are read, cut
-into units and kept, and no step over a given text."""
+"""What a key may decide, in the order of the pipeline. `documents`: how documents are read, put
+into units and kept; this changes nothing about a given text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What a run may ask the LLM: read from config, and divided so that no unit needs to know another.
 
 A budget counts candidates sent to be asked about. Identical questions of a unit are asked once and
-an answer cache answers what it knows, so the LLM itself gets as many questions or fewer. Not
-counted are further tries of a failed call, and a unit asked again because its worker was lost.
+an answer cache answers what it knows, so the LLM gets at most as many questions. Repeated tries of
+a failed call, and a unit that is asked again because its worker was lost, do not count.
 """
 
 import re

@@ -41,8 +41,8 @@ class RecognizeConfig(Config):
     """Which estimate decides the routing."""
 
     near_miss_floor: Annotated[float | None, Decides("calibration")] = Field(None, ge=0, le=1)
-    """Entity probability from which a span that lost becomes a near miss. This and
-    the next two keys default to what the dev set of the checkpoint chose."""
+    """Entity probability from which a span that lost becomes a near miss. This and the next two
+    keys default to what the dev set of the checkpoint chose."""
 
     max_near_misses: Annotated[int | None, Decides("calibration")] = Field(None, ge=0)
     """Near misses for each sentence, the most probable first; 0 for predicted only."""
@@ -55,9 +55,9 @@ class RecognizeConfig(Config):
     EXPERIMENTS.md); a GPU wants tens of thousands."""
 
     batch_scope: Literal["unit", "document"] = "unit"
-    """Whose sentences share a forward pass. Which ones do moves probabilities by some 1e-6; with
-    `document` they depend on the document alone, and an incremental run gives the bytes of a full
-    one, at the price of smaller batches."""
+    """Whose sentences share a forward pass. Sentences that share one move each other's
+    probabilities by some 1e-6. With `document` those depend on the document alone, so that an
+    incremental run writes the bytes of a full one, at the price of smaller batches."""
 
     device: Annotated[Literal["auto", "cpu", "cuda"], Decides(None)] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

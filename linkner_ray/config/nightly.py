@@ -20,7 +20,7 @@ class NightConfig(Config):
 
     max_questions: int | None = Field(None, ge=0)
     """Most questions that the estimate may foresee; a night that would ask more is not started.
-    The estimate takes every document for a new one, so it is what the night asks at most."""
+    The estimate counts every document as new, so a night never asks more than it says."""
 
     max_llm_hours: float | None = Field(None, gt=0)
     """The same in hours of all engines at work together; needs `routing.requests_per_s`."""
@@ -76,7 +76,7 @@ class NightlyConfig(ExtractConfig):
     def _can_follow(self) -> Self:
         if not self.output.keep_candidates:
             raise ValueError(
-                "a night is what the next one takes candidates over from; set "
+                "each night reuses the candidates of the one before; set "
                 "output.keep_candidates = true"
             )
         if self.night.max_llm_hours is not None and self.routing.requests_per_s is None:

@@ -122,7 +122,7 @@ def _describe(
     name: str,
     prefix: str,
 ) -> Iterator[str]:
-    """One line for each place; a list whose items are wrong is not called too short as well."""
+    """A line for each place, but none for a section or list in which something is wrong."""
     places = [_place(problem, written) for problem in problems]
     for place in dict.fromkeys(places):
         if any(len(other) > len(place) and other[: len(place)] == place for other in places):
@@ -145,7 +145,7 @@ def _say(
     written: Written,
     prefix: str,
 ) -> str:
-    """What is wrong at one place, where each type that a value may have is a problem."""
+    """What is wrong at one place; a value that may have several types has a problem for each."""
     problem, given = problems[0], problems[0]["input"]
     key = _key(place, prefix)
     wanted = [_WANTED[one["type"]] for one in problems if one["type"] in _WANTED]
@@ -155,7 +155,8 @@ def _say(
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{key}'{_nearest(kind, place, prefix)}"
     if problem["type"] == "missing":
-        return f"'{key}' is missing"
+        names = [f"'{key}{below}'" for below in _needed(kind, place)]
+        return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
     if problem["type"] == "value_error":
         return problem["msg"].removeprefix("Value error, ")
     expected = (
@@ -224,6 +225,18 @@ def _fields(kind: type[BaseModel] | None) -> Iterator[tuple[str, Any]]:
     """Keys as they are written, with what belongs there."""
     for name, one in (kind.model_fields if kind else {}).items():
         yield one.alias or name, one.annotation
+
+
+def _needed(kind: type[BaseModel], place: Place) -> list[str]:
+    """Keys that a missing value lacks, such as `.path`: those of a section without a default.
+
+    Of a section whose keys all have one, the first; a value lacks itself.
+    """
+    wanted = dict(_fields(_class_at(kind, place[:-1]))).get(place[-1])
+    if not (isinstance(wanted, type) and issubclass(wanted, BaseModel)):
+        return [""]
+    required = [name for name, field in wanted.model_fields.items() if field.is_required()]
+    return [f".{name}" for name in required or list(wanted.model_fields)[:1]]
 
 
 def _class_at(kind: type[BaseModel], place: Sequence[str | int]) -> type[BaseModel] | None:

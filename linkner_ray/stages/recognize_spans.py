@@ -21,11 +21,10 @@ from linkner_ray.stages.words import fields_of
 class RecognizeSpans:
     """`text`, `sentences` -> `candidates`: what the model calls an entity, and its near misses.
 
-    No candidate reaches over a lone bar. A document without sentences has no
-    candidates; `candidates` is null for one with a span for
-    which the model computes NaN or an infinity. Sentences of all documents of a table are
-    batched together, or those of each document by themselves (`recognize.batch_scope`); the answer
-    for one does not depend on the others, but for the last digits of its probabilities.
+    No candidate reaches over a lone bar. A document without sentences has no candidates;
+    `candidates` is null where the model computes NaN or an infinity for a span. Sentences share
+    forward passes as `recognize.batch_scope` says, which moves the last digits of probabilities and
+    nothing else.
 
     Args:
         config: What to estimate, which near misses to keep, and how to batch.

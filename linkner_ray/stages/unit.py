@@ -91,10 +91,10 @@ class Unit:
         self.quarantine = pa.concat_tables([self.quarantine, added])
 
     def require_finite(self) -> None:
-        """Check that no document was rejected, where there is no quarantine to put it into.
+        """Check that the local model computed numbers, for callers that keep no quarantine.
 
         Raises:
-            StartupError: If one was; names it.
+            StartupError: If it did not for a document; names it.
         """
         if self.quarantine.num_rows:
             raise StartupError(

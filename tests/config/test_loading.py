@@ -153,8 +153,8 @@ def test_a_wrong_value_of_a_file_is_named_with_its_line(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_config(ExtractConfig, str(file))
     assert str(caught.value).splitlines() == [
-        f"{file}: 'output' is missing",
-        f"{file}: 'recognize' is missing",
+        f"{file}: 'output.path' is missing",
+        f"{file}: 'recognize.checkpoint' is missing",
         f"{file}:4: routing.never_ask: expected a list, found 'PER'; write "
         "routing.never_ask=[PER] or, in a file, never_ask: [PER]",
         f"{file}:5: llm.backend = 'vllm' needs llm.model; for a run without an LLM set "
