@@ -91,86 +91,89 @@ def test_offsets_count_code_points():
     assert entity["text"] == "Élan 🎻 Corp"
 
 
-def test_override_takes_the_llms_label_and_probability():
-    asked = (candidate(0, 3, [0.25, 0.5, 0.25]), answer("label", "ORG", [0.125, 0.25, 0.625]))
-    entity = only(fuse([asked]))
-    assert (entity["label"], entity["score"], entity["source"]) == ("ORG", 0.625, "llm")
-    assert (entity["local_label"], entity["llm_label"]) == ("PER", "ORG")
+def product(**config):
+    return {"strategy": "product", **config}
 
 
-def test_override_takes_a_choice_without_probabilities_at_the_local_score():
-    asked = (candidate(0, 3, [0.25, 0.5, 0.25]), answer("label", "ORG", source="cache"))
-    entity = only(fuse([asked]))
-    assert (entity["label"], entity["score"], entity["source"]) == ("ORG", 0.25, "cache")
+def predicted(*probs):
+    return candidate(0, 3, list(probs))
 
 
-def test_product_takes_the_label_both_find_likely():
-    # square roots of the products: O 1/4, PER and ORG sqrt(1/8) -> a tie, the LLM's word decides;
-    # sqrt(1/8) / (1/4 + 2 sqrt(1/8)) = 0.3694
-    asked = (candidate(0, 3, [0.25, 0.5, 0.25]), answer("label", "ORG", [0.25, 0.25, 0.5]))
-    entity = only(fuse([asked], strategy="product"))
-    assert (entity["label"], entity["llm_label"]) == ("ORG", "ORG")
-    assert entity["score"] == pytest.approx(0.125**0.5 / (0.25 + 2 * 0.125**0.5))
+def near_miss(*probs):
+    return candidate(0, 3, list(probs), "near_miss")
 
 
-def test_product_can_keep_the_local_label_against_the_llm():
-    # PER 0.75 * 0.375 = 0.28125, ORG 0.25 * 0.625 = 0.15625, O at the floor
-    asked = (candidate(0, 3, [0.0, 0.75, 0.25]), answer("label", "ORG", [0.0, 0.375, 0.625]))
-    entity = only(fuse([asked], strategy="product"))
-    assert (entity["label"], entity["llm_label"], entity["source"]) == ("PER", "ORG", "llm")
-    roots = 0.28125**0.5, 0.15625**0.5
-    assert entity["score"] == pytest.approx(roots[0] / sum(roots), abs=1e-5)
+ORG_NAMED = answer("label", "ORG", source="cache")
+"""A choice without probabilities."""
+
+ORG_LIKELY = answer("label", "ORG", [0.1, 0.2, 0.7])
+PER_SURE = answer("label", "PER", [0.0, 1.0, 0.0])
+UNLIKELY = answer("non_entity", None, [0.4, 0.3, 0.3])
 
 
-def test_product_drops_a_span_the_llm_labelled_if_non_entity_wins():
-    # O 0.75 * 0.4375 = 0.328, PER 0.125 * 0.5 = 0.0625
-    asked = (candidate(0, 3, [0.75, 0.125, 0.125]), answer("label", "PER", [0.4375, 0.5, 0.0625]))
-    assert fuse([asked], strategy="product") == [[]]
+def mean_share(index, *products):
+    """Share of one class among the square roots of products of local and LLM probability."""
+    roots = [value**0.5 for value in products]
+    return roots[index] / sum(roots)
 
 
-def test_product_keeps_a_span_the_llm_called_non_entity_if_a_label_wins():
-    # O 0.125 * 0.5 = 0.0625, PER 0.75 * 0.4375 = 0.328
-    asked = (candidate(0, 3, [0.125, 0.75, 0.125]), answer("non_entity", None, [0.5, 0.4375, 0.0]))
-    entity = only(fuse([asked], strategy="product"))
-    assert (entity["label"], entity["local_label"], entity["llm_label"]) == ("PER", "PER", "O")
-
-
-def test_the_weight_moves_a_product_from_the_local_model_to_the_llm():
-    asked = (candidate(0, 3, [0.1, 0.6, 0.3]), answer("label", "ORG", [0.1, 0.2, 0.7]))
-    labels = {w: only(fuse([asked], strategy="product", weight=w)) for w in (0.0, 0.25, 0.5, 1.0)}
-    # log(0.6 / 0.3) = 0.693 for PER, log(0.7 / 0.2) = 1.253 for ORG: they balance at 0.356
-    assert [labels[w]["label"] for w in (0.0, 0.25, 0.5, 1.0)] == ["PER", "PER", "ORG", "ORG"]
-    assert labels[0.0]["score"] == pytest.approx(0.6)
-    assert labels[1.0]["score"] == pytest.approx(0.7)
-
-
-def test_a_choice_enters_a_product_with_its_reliability():
-    # at 0.7 the choice is (0.15, 0.15, 0.7): PER 0.6 * 0.15 = 0.09, ORG 0.3 * 0.7 = 0.21;
-    # at 0.4 it is (0.3, 0.3, 0.4): PER 0.18, ORG 0.12
-    asked = (candidate(0, 3, [0.1, 0.6, 0.3]), answer("label", "ORG", source="cache"))
-    sure = only(fuse([asked], strategy="product", reliability=0.7))
-    assert (sure["label"], sure["source"]) == ("ORG", "cache")
-    roots = [value**0.5 for value in (0.1 * 0.15, 0.09, 0.21)]
-    assert sure["score"] == pytest.approx(roots[2] / sum(roots))
-    assert only(fuse([asked], strategy="product", reliability=0.4))["label"] == "PER"
-
-
-def test_a_choice_of_non_entity_drops_an_uncertain_span_and_not_a_likely_one():
-    # (0.7, 0.15, 0.15): O 0.2 * 0.7 = 0.14 against PER 0.6 * 0.15 = 0.09, then 0.9 * 0.15 = 0.135
-    # against O 0.05 * 0.7 = 0.035
-    unsure = (candidate(0, 3, [0.2, 0.6, 0.2]), answer("non_entity"))
-    sure = (candidate(0, 3, [0.05, 0.9, 0.05]), answer("non_entity"))
-    assert fuse([unsure], strategy="product") == [[]]
-    assert only(fuse([sure], strategy="product"))["label"] == "PER"
-
-
-def test_product_of_distributions_without_common_ground_goes_by_weight():
-    asked = (candidate(0, 3, [0.0, 1.0, 0.0]), answer("label", "ORG", [0.0, 0.0, 1.0]))
-    labels = [
-        only(fuse([asked], strategy="product", weight=weight))["label"]
-        for weight in (0.4, 0.5, 0.6)
-    ]
-    assert labels == ["PER", "ORG", "ORG"]
+@pytest.mark.parametrize(
+    ("settings", "local", "said", "label", "score"),
+    [
+        # override: the LLM's label and probability; of a choice the local one
+        ({}, predicted(0.25, 0.5, 0.25), answer("label", "ORG", [0.125, 0.25, 0.625]),
+         "ORG", 0.625),
+        ({}, predicted(0.25, 0.5, 0.25), ORG_NAMED, "ORG", 0.25),
+        ({}, predicted(0.1, 0.8, 0.1), UNLIKELY, None, None),
+        ({}, predicted(0.25, 0.75, 0.0), answer("unreadable"), "PER", 0.75),
+        ({}, predicted(0.25, 0.75, 0.0), answer("failed"), "PER", 0.75),
+        # product: O 1/16, PER and ORG 1/8 before the root, a tie that the LLM's word decides
+        (product(), predicted(0.25, 0.5, 0.25), answer("label", "ORG", [0.25, 0.25, 0.5]),
+         "ORG", mean_share(2, 1 / 16, 1 / 8, 1 / 8)),
+        # PER 0.75 * 0.375 against ORG 0.25 * 0.625; no probability is below the floor of 1e-6
+        (product(), predicted(0.0, 0.75, 0.25), answer("label", "ORG", [0.0, 0.375, 0.625]),
+         "PER", mean_share(1, 1e-12, 0.28125, 0.15625)),
+        # O 0.75 * 0.4375 against PER 0.125 * 0.5, though the LLM said PER
+        (product(), predicted(0.75, 0.125, 0.125), answer("label", "PER", [0.4375, 0.5, 0.0625]),
+         None, None),
+        # PER 0.75 * 0.4375 against O 0.125 * 0.5, though the LLM said non-entity
+        (product(), predicted(0.125, 0.75, 0.125), answer("non_entity", None, [0.5, 0.4375, 0.0]),
+         "PER", mean_share(1, 0.0625, 0.328125, 0.125e-6)),
+        # log(0.6 / 0.3) = 0.693 for PER, log(0.7 / 0.2) = 1.253 for ORG: they balance at 0.356
+        (product(weight=0.0), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "PER", 0.6),
+        (product(weight=0.35), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "PER", None),
+        (product(weight=0.36), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "ORG", None),
+        (product(weight=1.0), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "ORG", 0.7),
+        # a choice is (0.15, 0.15, 0.7) at the reliability of 0.7, (0.3, 0.3, 0.4) at that of 0.4
+        (product(reliability=0.7), predicted(0.1, 0.6, 0.3), ORG_NAMED,
+         "ORG", mean_share(2, 0.1 * 0.15, 0.6 * 0.15, 0.3 * 0.7)),
+        (product(reliability=0.4), predicted(0.1, 0.6, 0.3), ORG_NAMED, "PER", None),
+        # O 0.2 * 0.7 against PER 0.6 * 0.15, then O 0.05 * 0.7 against PER 0.9 * 0.15
+        (product(), predicted(0.2, 0.6, 0.2), answer("non_entity"), None, None),
+        (product(), predicted(0.05, 0.9, 0.05), answer("non_entity"), "PER", None),
+        # without common ground the weight decides
+        (product(weight=0.4), predicted(0.0, 1.0, 0.0), answer("label", "ORG", [0.0, 0.0, 1.0]),
+         "PER", None),
+        (product(weight=0.5), predicted(0.0, 1.0, 0.0), answer("label", "ORG", [0.0, 0.0, 1.0]),
+         "ORG", None),
+        # a near miss enters by a label alone, however sure the local model is
+        ({}, near_miss(0.75, 0.25, 0.0), PER_SURE, "PER", 1.0),
+        ({}, near_miss(0.01, 0.98, 0.01), UNLIKELY, None, None),
+        (product(), near_miss(0.01, 0.98, 0.01), UNLIKELY, None, None),
+        ({}, near_miss(0.01, 0.98, 0.01), answer("unreadable"), None, None),
+        ({}, near_miss(0.01, 0.98, 0.01), answer("failed"), None, None),
+        ({}, near_miss(0.01, 0.98, 0.01), None, None, None),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_a_candidate(settings, local, said, label, score):
+    [found] = fuse([(local, said)], **settings)
+    assert [entity["label"] for entity in found] == ([label] if label else [])
+    for entity in found:
+        assert score is None or entity["score"] == pytest.approx(score, abs=1e-6)
+        is_read = said["verdict"] in {"label", "non_entity"}
+        assert entity["source"] == (said["source"] if is_read else "local")
+        assert entity["llm_label"] == ((said["label"] or "O") if is_read else None)
+        assert entity["local_label"] == (local["label"] if local["kind"] == "predicted" else None)
 
 
 shares = st.lists(st.integers(1, 20), min_size=3, max_size=3)
@@ -191,16 +194,6 @@ def test_product_decides_as_exact_arithmetic_does(local, llm, thirds, says_label
         said = answer("label", CLASSES[max((1, 2), key=llm.__getitem__)], llm_probs)
     [found] = fuse([(candidate(0, 3, local_probs), said)], strategy="product", weight=thirds / 3)
     assert (found[0]["label"] if found else "O") in best
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_no_strategy_lets_a_near_miss_in_that_the_llm_calls_non_entity(strategy):
-    # Locally the span is almost surely PER and lost to another boundary only.
-    asked = (
-        candidate(0, 3, [0.01, 0.98, 0.01], "near_miss"),
-        answer("non_entity", None, [0.4, 0.3, 0.3]),
-    )
-    assert fuse([asked], strategy=strategy) == [[]]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -227,32 +220,6 @@ def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certai
     alone = alone.set_column(2, "routes", pa.array([["over_budget"]], STAGE_COLUMNS["routes"]))
     entity = only(stage(alone)["entities"].to_pylist())
     assert (entity["label"], entity["source"], entity["llm_label"]) == ("PER", "local", None)
-
-
-@pytest.mark.parametrize("kind", ["predicted", "near_miss"])
-def test_the_verdict_non_entity_drops_the_span(kind):
-    asked = (candidate(0, 3, [0.1, 0.8, 0.1], kind), answer("non_entity", None, [0.6, 0.3, 0.1]))
-    assert fuse([asked]) == [[]]
-
-
-@pytest.mark.parametrize("verdict", ["unreadable", "failed"])
-def test_no_answer_leaves_a_predicted_candidate_its_local_label(verdict):
-    entity = only(fuse([(candidate(0, 3, [0.25, 0.75, 0.0]), answer(verdict))]))
-    assert (entity["label"], entity["source"], entity["llm_label"]) == ("PER", "local", None)
-
-
-@pytest.mark.parametrize("asked", [None, answer("unreadable"), answer("failed")])
-def test_a_near_miss_does_not_enter_without_a_verdict(asked):
-    assert fuse([(candidate(0, 3, [0.5, 0.4, 0.1], "near_miss"), asked)]) == [[]]
-
-
-def test_a_near_miss_enters_by_a_verdict_and_has_no_local_label():
-    asked = (
-        candidate(0, 3, [0.75, 0.25, 0.0], "near_miss"),
-        answer("label", "PER", [0.0, 1.0, 0.0]),
-    )
-    entity = only(fuse([asked]))
-    assert (entity["label"], entity["local_label"], entity["llm_label"]) == ("PER", None, "PER")
 
 
 def test_a_certain_local_entity_wins_over_a_better_scored_llm_one():
