@@ -23,7 +23,7 @@ _DERIVED: Mapping[type, tuple[str, ...]] = {
 
 
 def as_json(value: object) -> object:
-    """Dataclasses as objects, shares as short strings, pairs as a list with what they count."""
+    """Dataclasses become objects, shares short strings, and pairs with their counts a list."""
     match value:
         case Scores():
             return as_json({"all": value.micro, **value.by_label})

@@ -1,4 +1,4 @@
-"""What asking gains and what it did, as parts of the page of an evaluation."""
+"""The parts of an evaluation's report on asking: what it gains, and what it changed."""
 
 from collections.abc import Mapping
 
@@ -34,7 +34,7 @@ def asking_table(result: SetResult) -> str:
 
 
 def beside_curves(result: SetResult) -> list[str]:
-    """What the LLM does alone, as paragraphs."""
+    """Paragraphs on the LLM alone."""
     study, lines = result.study, []
     if study.llm_alone_f1 is not None:
         lines += [f"Every candidate decided by the LLM alone: F1 {study.llm_alone_f1:.4f}.", ""]
@@ -48,7 +48,7 @@ def beside_curves(result: SetResult) -> list[str]:
 
 
 def asking_section(result: SetResult) -> list[str]:
-    """What asking did, as lines of the report."""
+    """Lines of the report on the questions of one set."""
     cost = result.cost
     verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
     lines = [

@@ -1,4 +1,4 @@
-"""What the local model's candidates are worth: recall, calibration, detection of its own errors."""
+"""Figures of the local model's candidates: recall, calibration, detection of its errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class CandidateFigures(LabelFigures):
 
     Attributes:
         num_predicted: Candidates the local model calls entities.
-        num_near_misses: Candidates that lost, and are candidates all the same.
+        num_near_misses: The other candidates.
         candidate_recall: Share of gold entities whose boundaries a candidate has, in [0, 1].
         candidate_recall_predicted: The same with predicted candidates only.
         bins: Reliability diagram.

@@ -1,8 +1,8 @@
-"""Whether uncertainty finds errors, and text of another kind.
+"""How well uncertainty tells errors, and text of another kind, from the rest.
 
-Where several have the same uncertainty, what is given is the mean over all their orders, so no
-figure depends on the order of the input. Uncertainty has any scale, higher is less sure; `correct`
-says whether boundaries and label are right. Both have shape (N,): N predicted entities.
+Entities of equal uncertainty count as the mean over all their orders, so no figure depends on the
+order of the input. Uncertainty has any scale, higher is less sure; `correct` says whether
+boundaries and label are right. Both have shape (N,): N predicted entities.
 """
 
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ def aurc(uncertainty: FloatArray, correct: BoolArray) -> float | None:
 
 
 def excess_aurc(uncertainty: FloatArray, correct: BoolArray) -> float | None:
-    """AURC beyond that of an oracle which is less sure of every error than of anything right.
+    """AURC less that of an oracle, which is less sure of every error than of all that is right.
 
     Returns:
         In [0, 1], 0 is best; None for no entities.

@@ -1,9 +1,9 @@
-"""What asking did, where gold is known: right made wrong, wrong made right, and its benefit.
+"""What asking changed, where gold is known: errors corrected, errors made, and the net benefit.
 
 The local decision on a predicted candidate is its label, on a near miss non-entity; the final
 decision is the entity of the same boundaries in the output, or non-entity. A decision is right if
-gold has exactly that entity, or nothing with those boundaries. Boundaries that were put right thus
-count twice: the wrong span was dropped and the right one found.
+gold has exactly that entity, or nothing with those boundaries. Corrected boundaries thus count
+twice: the wrong span was dropped and the right one found.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What an evaluation will do, decided before Ray starts and a model library is imported."""
+"""The plan of an evaluation, made before Ray starts and a model library is imported."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -67,7 +67,7 @@ def evaluation_pictures(results: Sequence[SetResult]) -> dict[str, bytes]:
 
 
 def draw_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -> Figure:
-    """Share of right entities against what the model believed, in bins of equal mass."""
+    """Share of right entities against the confidence of the model, in bins of equal mass."""
     figure, axes = new_figure(5.2)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="believed = right")
     confidence = [one.confidence for one in bins]
@@ -84,7 +84,7 @@ def draw_reliability(bins: Sequence[ReliabilityBin], *, name: str, ece: float) -
 
 
 def draw_risk_coverage(curve: Curve, *, name: str) -> Figure:
-    """Share of wrong ones among the surest entities, beside an order that knows which are wrong."""
+    """Share of errors among the most confident entities, beside that of the best possible order."""
     figure, axes = new_figure(3.8)
     if curve:
         coverage, risk = zip(*curve, strict=True)

@@ -55,7 +55,7 @@ def run_stages(
 
 
 def _as_configured(answered: Sequence[pa.Table], chain: Chain) -> list[pa.Table]:
-    """What the run as configured makes of candidates that all have answers."""
+    """The run as configured, computed from candidates that all have answers."""
     bare = [table.drop_columns(["routes", "entities"]) for table in answered]
     linked = []
     for unit in chain.units_at_hand(bare):

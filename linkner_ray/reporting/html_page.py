@@ -1,4 +1,4 @@
-"""HTML pages of text that is hostile until shown otherwise."""
+"""HTML pages of text that is not trusted."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 

@@ -1,7 +1,7 @@
-"""A page to look at: documents with their entities highlighted, in one HTML file.
+"""An HTML page of documents with their entities highlighted.
 
-What stands in a document is hostile until shown otherwise: markup is escaped, control characters
-and those that turn the direction of text are made visible, and the page allows no script at all.
+Text of documents is not trusted: markup is escaped, control characters and those that change the
+direction of text are made visible, and the page allows no script.
 """
 
 from collections.abc import Iterable, Mapping
@@ -97,7 +97,7 @@ def _pieces(document: Mapping[str, Any]) -> list[_Piece]:
 
 
 def _link(url: str | None) -> str | None:
-    """The address, if a reader may follow it: a page's own address can be `javascript:` too."""
+    """The address if it may be a link; a page can also claim one that begins with `javascript:`."""
     try:
         scheme = urlsplit(url or "").scheme
     except ValueError:  # such as an unclosed [ of an IPv6 host

@@ -26,7 +26,7 @@ from linkner_ray.runs.counters import (
 
 
 def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
-    """Entities of each label, stacked by who decided."""
+    """Entities of each label, stacked by source."""
     figure, axes = new_figure(1.5 + 0.38 * len(labels))
     rows = range(len(labels))
     left = [0] * len(labels)

@@ -1,4 +1,4 @@
-"""What the units of a run took, in a size that does not grow with their number."""
+"""Seconds of the units of a run, summed up in a size that does not grow with their number."""
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitReport:
-    """What one unit took."""
+    """Size and seconds of one unit."""
 
     name: str
     source: str
@@ -33,13 +33,13 @@ class UnitReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitsReport:
-    """What all units took."""
+    """Seconds of all units."""
 
     count: int
     """Units of the output."""
 
     timed: int
-    """Units that this run did; the rest is about them."""
+    """Units that this run did; the figures below are of these."""
 
     timed_characters: int
     stage_seconds: Mapping[str, float]
@@ -53,7 +53,7 @@ class UnitsReport:
 
 
 def report_units(units: Iterable[UnitReport]) -> UnitsReport:
-    """Sum up units; of all of them only the seconds are kept meanwhile."""
+    """Sum up units; only their seconds are held in memory."""
     count = characters = 0
     seconds: dict[str, list[float]] = {}
     totals: list[float] = []
