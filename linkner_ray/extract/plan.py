@@ -77,15 +77,16 @@ def check_models(config: JobConfig, checkpoint: CheckpointParts) -> None:
 
     Raises:
         ConfigError: If the checkpoint lacks a label or an estimate, there are no answers to replay,
-            or none can be kept.
+            or a file stands where answers are to be kept.
     """
     config.routing.check_labels(checkpoint.label_set.ids)
     check_estimate(
         config.recognize.uncertainty, loss=checkpoint.loss, dropout=checkpoint.model.dropout
     )
     check_replay_source(config.llm, config.cache)
-    if config.cache.path and config.llm.backend in {"vllm", "openai"}:
-        Folder.at(config.cache.path).check_writable()
+    # Whether it can be written is for the machines of the LLM to say.
+    if config.cache.path and Folder.at(config.cache.path).is_file():
+        raise ConfigError(f"cache.path = {config.cache.path}: is a file; name a folder")
 
 
 def plan_extraction(config: ExtractConfig) -> Plan:
