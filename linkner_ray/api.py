@@ -83,21 +83,13 @@ class LinkNER:
     several threads at once.
     """
 
-    def __init__(
-        self,
-        chain: Chain,
-        recognize: Stage,
-        backend: Backend | None,
-        *,
-        owns_backend: bool = False,
-    ) -> None:
+    def __init__(self, chain: Chain, recognize: Stage, backend: Backend | None) -> None:
         """Put stages together; `from_pretrained` is the way to make one.
 
         Args:
             chain: The stages.
             recognize: The local model.
-            backend: The LLM; None to do without.
-            owns_backend: Whether `close` ends the backend.
+            backend: The LLM, which `close` ends; None to do without.
         """
         self.label_set: LabelSet = chain.label_set
         """Of the checkpoint."""
@@ -108,15 +100,14 @@ class LinkNER:
             chain.classify_step(backend),
             chain.fuse_step(),
         )
-        self._owned = backend if owns_backend else None
+        self._backend = backend
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 - the parts of a config
         cls,
         folder: str,
         *,
-        llm: LlmConfig | Mapping[str, Any] | Backend | None = None,
-        asked_as: LlmConfig | Mapping[str, Any] | None = None,
+        llm: LlmConfig | Mapping[str, Any] | None = None,
         recognize: RecognizeConfig | Mapping[str, Any] | None = None,
         routing: RoutingConfig | Mapping[str, Any] | None = None,
         fusion: FusionConfig | Mapping[str, Any] | None = None,
@@ -127,14 +118,12 @@ class LinkNER:
 
         Args:
             folder: Folder written by training, local or with a scheme.
-            llm: None for the local model alone; the part `llm` of a config, which starts what it
-                names; or a backend that runs already, which stays the caller's to close.
-            asked_as: With a backend that runs: model, context and demonstrations of its questions.
+            llm: None for the local model alone, or as in a config: what it names is started.
             recognize: As in a config. By default each text has forward passes of its own, so what
                 is found in it does not depend on the texts beside it.
             routing: As in a config, but for budgets in calls, which are of a run.
             fusion: As in a config.
-            cache: Where answers are kept; not with a backend that runs.
+            cache: Where answers are kept.
             sentences: As in a config.
 
         Raises:
@@ -142,10 +131,8 @@ class LinkNER:
             StartupError: If the checkpoint is damaged or fails its self-check, or the LLM does not
                 start.
         """
-        given = llm if not isinstance(llm, (LlmConfig, Mapping)) else None
-        settings, kept = _llm_part(llm, asked_as), _part(CacheConfig, cache, "cache")
-        if given is not None and kept.path:
-            raise ConfigError("cache.path is for an LLM that is started here, not for a backend")
+        settings = _part(LlmConfig, {"backend": "none"} if llm is None else llm, "llm")
+        kept = _part(CacheConfig, cache, "cache")
         by_document = {"batch_scope": "document"}
         recognizing = _part(RecognizeConfig, recognize or by_document, "recognize")
         recognizing = recognizing.model_copy(update={"checkpoint": folder})
@@ -157,20 +144,18 @@ class LinkNER:
             label_set=stage.label_set,
             recognize=recognizing,
             llm=settings,
-            has_llm=given is not None or settings.backend != "none",
+            has_llm=settings.backend != "none",
             routing=routes,
             fusion=fused,
             sentences=split,
             cache=kept,
         )
-        if given is not None:
-            return cls(chain, stage, given)
-        owned = _start_llm(chain)
+        backend = _start_llm(chain)
         try:
-            return cls(chain, stage, owned, owns_backend=True)
+            return cls(chain, stage, backend)
         except BaseException:
-            if owned is not None:
-                owned.close()
+            if backend is not None:
+                backend.close()
             raise
 
     def predict(self, texts: Sequence[str]) -> list[list[Entity]]:
@@ -205,9 +190,9 @@ class LinkNER:
 
     def close(self) -> None:
         """End the engine that was started here; a second call does nothing."""
-        owned, self._owned = self._owned, None
-        if owned is not None:
-            owned.close()
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
 
     def __enter__(self) -> Self:
         """Nothing more to start."""
@@ -245,15 +230,3 @@ def _start_llm(chain: Chain) -> Backend | None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return chain.start_llm()
-
-
-def _llm_part(
-    llm: LlmConfig | Mapping[str, Any] | Backend | None,
-    asked_as: LlmConfig | Mapping[str, Any] | None,
-) -> LlmConfig:
-    """How the LLM is asked; backend `none` without one."""
-    if isinstance(llm, (LlmConfig, Mapping)):
-        if asked_as is not None:
-            raise ConfigError("asked_as is for a backend that runs; put it into llm")
-        return _part(LlmConfig, llm, "llm")
-    return _part(LlmConfig, asked_as or {"backend": "none"}, "asked_as")

@@ -33,6 +33,13 @@ def server():
     server.close()
 
 
+def start_scripted(monkeypatch):
+    """What every LLM of this process is from now on."""
+    backend = ScriptedBackend(LABELS, by_digest)
+    monkeypatch.setattr("linkner_ray.stages.chain.start_backend", lambda *_, **_options: backend)
+    return backend
+
+
 def entities_of_a_run(monkeypatch, checkpoint, folder, *more):
     folder.mkdir(exist_ok=True)
     write_parquet(folder / "a.parquet", TEXTS)
@@ -48,18 +55,18 @@ def test_entities_are_those_of_a_run(monkeypatch, checkpoint, tmp_path):
         monkeypatch, checkpoint, tmp_path, "recognize.batch_scope=document",
         "fusion.strategy=product", "llm.context_sentences=1",
     )  # fmt: skip
-    backend = ScriptedBackend(plan.label_set, by_digest)
+    backend = start_scripted(monkeypatch)
     with LinkNER.from_pretrained(
         checkpoint,
-        llm=backend,
-        asked_as=plan.config.llm,
+        llm=plan.config.llm,
         routing=plan.config.routing,
         fusion={"strategy": "product"},
     ) as linkner:
         found = linkner.predict(TEXTS)
+        assert not backend.is_closed
+    assert backend.is_closed
     assert found == expected
     assert {one.source for entities in found for one in entities} == {"local", "llm"}
-    assert not backend.is_closed  # it is ours to close
 
 
 def test_without_an_llm_everything_is_the_local_models_word(monkeypatch, checkpoint, tmp_path):
@@ -111,7 +118,6 @@ def test_an_llm_is_started_from_its_config_and_ended(checkpoint, server, tmp_pat
         ({"llm": {"backend": "openai", "model": "m"}}, "needs llm.base_url"),
         ({"llm": {"backend": "replay", "model": "m"}}, "takes its answers from"),
         ({"routing": {"never_ask": ["NOBODY"]}}, "NOBODY"),
-        ({"llm": {"backend": "none"}, "asked_as": {"backend": "none"}}, "put it into llm"),
     ],
 )
 def test_a_wrong_part_is_refused_with_its_name(checkpoint, options, message):
@@ -125,15 +131,16 @@ def test_one_text_is_no_list_of_texts(checkpoint):
         linkner.predict("Ada")
 
 
-def test_a_threshold_by_name_is_that_of_the_checkpoint(checkpoint, tmp_path):
+def test_a_threshold_by_name_is_that_of_the_checkpoint(checkpoint, tmp_path, monkeypatch):
     folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, folder)
     write_thresholds(folder, {5: 0.25})
-    backend = ScriptedBackend(LABELS, by_digest)
+    start_scripted(monkeypatch)
+    llm = {"backend": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
     by_name, by_number = (
-        LinkNER.from_pretrained(
-            str(folder), llm=backend, recognize=DOCUMENT, routing=routing
-        ).predict(TEXTS)
+        LinkNER.from_pretrained(str(folder), llm=llm, recognize=DOCUMENT, routing=routing).predict(
+            TEXTS
+        )
         for routing in ({"threshold_for": "asked=5%"}, {"threshold": 0.25})
     )
     assert by_name == by_number
