@@ -40,6 +40,9 @@ THRESHOLD = 0.2
 
 NUM_PREVIEWED = 12
 
+LIST_TIMEOUT_S = 30.0
+"""Seconds for an endpoint to list its models."""
+
 NOTE = (
     "The demo's corpus, pages and LLM are made for it. Its LLM is tiny and knows nothing outside "
     "the demo; the scores show that the parts work together, not how good LinkNER is."
@@ -137,7 +140,12 @@ def _served_model(base_url: str) -> str:
     """Name of the first model an endpoint serves."""
     from openai import OpenAI, OpenAIError
 
-    client = OpenAI(base_url=base_url, api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"))
+    client = OpenAI(
+        base_url=base_url,
+        api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"),
+        timeout=LIST_TIMEOUT_S,  # its own is 600 s, three times
+        max_retries=0,
+    )
     try:
         models = client.models.list().data
     except OpenAIError as error:

@@ -1,6 +1,7 @@
 """What the demo does before it starts: when it trains anew, and what it does not touch."""
 
 import json
+import socket
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from examples.demo import OWN_LLM, run
 from examples.demo.world import DemoWorld
 from linkner_ray import spanner
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, StartupError
 
 
 @pytest.fixture
@@ -84,3 +85,11 @@ def test_without_an_llm_named_the_demos_own_is_asked_and_a_named_one_is_taken_as
     assert run._llm_config("").model == str(OWN_LLM)
     other = run._llm_config("some/model")
     assert (other.model, other.dtype, other.backend) == ("some/model", "auto", "vllm")
+
+
+def test_an_endpoint_that_says_nothing_ends_the_demo_soon(monkeypatch):
+    monkeypatch.setattr(run, "LIST_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        with pytest.raises(StartupError, match=r"not list its models: .*timed out"):
+            run._llm_config(url)
