@@ -232,7 +232,7 @@ def _needed(kind: type[BaseModel], place: Place) -> list[str]:
 
     Of a section whose keys all have one, the first; a value lacks itself.
     """
-    wanted = dict(_fields(_class_at(kind, place[:-1]))).get(place[-1])
+    wanted = dict(_fields(_class_at(kind, place[:-1]))).get(str(place[-1]))
     if not (isinstance(wanted, type) and issubclass(wanted, BaseModel)):
         return [""]
     required = [name for name, field in wanted.model_fields.items() if field.is_required()]

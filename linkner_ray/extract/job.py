@@ -11,7 +11,7 @@ from linkner_ray.errors import ContractError
 from linkner_ray.extract.limits import check_finite
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
-from linkner_ray.extract.progress import Progress, Show, ShowLines
+from linkner_ray.extract.progress import LineView, Progress, Show
 from linkner_ray.extract.result import ExtractionResult, find_finished, sum_results
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.failures import remove_leftovers
@@ -69,7 +69,7 @@ def extract(
             previous=previous,
             started=started,
             say=progress,
-            show=show or ShowLines(progress),
+            show=show or LineView(progress),
         )
 
 

@@ -1,5 +1,6 @@
 """Progress of a run, every few seconds."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -52,17 +53,22 @@ class Show(Protocol):
         """Show a snapshot."""
 
 
-class ShowLines:
-    """A line every ten seconds."""
+class LineView:
+    """A line every ten seconds, for `ray job logs` and files."""
 
     interval_s = LINE_INTERVAL_S
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
 
     def __call__(self, snapshot: Snapshot, /) -> None:
         """Say the line of a snapshot."""
-        self._say(snapshot.line)
+        self.say(snapshot.line)
+
+    def say(self, line: str) -> None:
+        """Write a line, at once."""
+        self._write(line)
+        sys.stdout.flush()
 
 
 class Progress:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from linkner_ray.extract.progress import Show, ShowLines, Snapshot
+from linkner_ray.extract.progress import LINE_INTERVAL_S, LineView, Show, Snapshot
 from linkner_ray.logs import is_json
 
 logger = logging.getLogger(__name__)
@@ -28,23 +28,10 @@ class View(Show, Protocol):
         """Say a sentence."""
 
 
-class LineView(ShowLines):
-    """Lines, for `ray job logs` and files."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        super().__init__(self.say)
-        self._write = write
-
-    def say(self, line: str) -> None:
-        """Write a line, at once."""
-        self._write(line)
-        sys.stdout.flush()
-
-
 class JsonView:
     """Events in the log: `progress` with its numbers, `note` for a sentence."""
 
-    interval_s = ShowLines.interval_s
+    interval_s = LINE_INTERVAL_S
 
     def __call__(self, snapshot: Snapshot, /) -> None:
         """Log a snapshot."""

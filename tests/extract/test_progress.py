@@ -2,7 +2,7 @@
 
 import threading
 
-from linkner_ray.extract.progress import Progress, ShowLines, Snapshot
+from linkner_ray.extract.progress import LineView, Progress, Snapshot
 from linkner_ray.runs.folder import UnitResult
 
 
@@ -48,7 +48,7 @@ def test_the_last_snapshot_has_all_units():
 
 def test_a_line_has_every_number():
     lines = []
-    show = ShowLines(lines.append)
+    show = LineView(lines.append)
     show(Snapshot(seconds=4.0, shards=3, shards_done=1, units=2, documents=10, entities=4))
     assert lines == ["4 s, 1/3 shards, 10 documents (2.5/s), 4 entities, 0 questions"]
     assert show.interval_s == 10
