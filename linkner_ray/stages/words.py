@@ -38,10 +38,17 @@ border of a name can be missed.
 """
 
 _KATAKANA = re.compile("[\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f]+")
-_SMALL_KANA = frozenset(
-    "\u3041\u3043\u3045\u3047\u3049\u3063\u3083\u3085\u3087\u308e\u3095\u3096\u30fc"
+_SECOND_KANA = frozenset(
+    "\u3041\u3043\u3045\u3047\u3049\u3063\u3083\u3085\u3087\u308e\u3095\u3096\u3093\u30fc"
 )
-"""Small hiragana and the mark of a long vowel: second halves of syllables."""
+"""Small hiragana, n and the mark of a long vowel: no word begins with them."""
+
+_HIRAGANA = frozenset(map(chr, (*range(0x3041, 0x3097), 0x309D, 0x309E)))
+_PARTICLES = frozenset("\u304b\u304c\u3060\u3067\u3068\u306b\u306e\u306f\u3078\u3082\u3084\u3092")
+"""ka, ga, da, de, to, ni, no, ha, he, mo, ya, wo: what stands behind a name is no part of it."""
+
+_MAX_JOINED_KANA = 4
+"""Most single hiragana in one token; a surname or a first name seldom has more."""
 
 _SECOND_HALVES = "\u0e33\u0eb3\uff9e\uff9f"
 """The vowel am of Thai and Lao, the voiced marks of half-width kana: they go with a letter."""
@@ -136,20 +143,27 @@ def _dictionary_borders(text: str) -> Iterator[int]:
 def _word_starts(stretch: str) -> Iterator[int]:
     """Where ICU's words begin, unless that is inside a letter.
 
-    ICU leaves single kana of a name that it does not know; katakana go to the word before or
-    behind them, small hiragana to the syllable that they end.
+    ICU leaves single kana of a name that it does not know. Katakana go to the word before or
+    behind them, hiragana to other single ones, unless they may be a particle.
     """
     letter_ends = set(accumulate(map(len, CharacterBreaker(stretch, "root")), initial=0))
     begin = end = 0  # of the word that may go on
-    was_katakana = False
+    was_katakana = was_single = False
     for word in WordBreaker(stretch, "root"):
         is_katakana = _KATAKANA.fullmatch(word) is not None
-        is_rest = is_katakana and was_katakana and 1 in (len(word), end - begin)
-        if end in letter_ends and not is_rest and word not in _SMALL_KANA:
+        is_second = word in _SECOND_KANA
+        is_single = word in _HIRAGANA and word not in _PARTICLES
+        is_rest = (
+            is_second
+            or (is_katakana and was_katakana and 1 in (len(word), end - begin))
+            or (is_single and was_single and end - begin < _MAX_JOINED_KANA)
+        )
+        if end in letter_ends and not is_rest:
             yield end
             begin = end
         end += len(word)
         was_katakana = is_katakana
+        was_single = was_single if is_second else is_single
 
 
 class _Patterns(NamedTuple):

@@ -111,7 +111,13 @@ def test_an_apostrophe_or_hyphen_at_the_end_of_a_word_is_a_token():
         "\u6765|\u305f|\u3002",
         "\u30a2\u30e1\u30ea\u30ab|\u30c9\u30eb",  # Japanese: America, dollar
         # Japanese: Kyary Pamyu Pamyu
-        "\u304d\u3083|\u308a\u30fc|\u3071|\u307f\u3085|\u3071|\u307f\u3085",
+        "\u304d\u3083\u308a\u30fc|\u3071\u307f\u3085\u3071|\u307f\u3085",
+        # Japanese: I study Japanese; the particles wa and wo stay apart
+        "\u308f\u305f\u3057|\u306f|\u306b|\u307b\u3093|\u3054|\u3092|\u3079\u3093|\u304d\u3087\u3046|\u3057|\u3066\u3044|\u307e\u3059|\u3002",
+        # Japanese: the names Ishii Hisaichi and Aimyon, each with a particle behind it
+        "\u3044\u3057\u3044|\u3072\u3055|\u3044\u3061|\u3068|\u3042\u3044|\u307f\u3087\u3093|\u306f",
+        # Japanese: a row of particles
+        "\u306e|\u306b|\u306f|\u304c|\u3092|\u3068|\u3067\u3082",
     ],
 )
 def test_scripts_without_spaces_have_words(expected):
@@ -126,9 +132,13 @@ def test_scripts_without_spaces_have_words(expected):
         "\u30a2\u30a4\u30a6\u30a8\u30aa\u30ab\u30ad\u30af\u30b1\u30b3\u30b5\u30b7\u30b9\u30bb\u30bd\u30bf",
         "\u30cc\u30eb\u30dd\u30ac\u30c3\u30cc\u30eb\u30dd\u30ac\u30c3\u30cc\u30eb\u30dd\u30ac\u30c3\u30cc",
         "\uff71\uff9a\uff78\uff7b\uff9d\uff84\uff9e\uff97\uff7a\uff9e\uff99\uff8a\uff9e\uff81\uff6e\uff9c",
+        # hiragana
+        "\u3071\u3074\u3077\u307a\u307d\u3071\u3074\u3077\u307a\u307d\u3071\u3074\u3077\u307a\u307d\u3071",
+        "\u3042\u3044\u3046\u3048\u304a\u304b\u304d\u304f\u3051\u3053\u3055\u3057\u3059\u305b\u305d\u305f",
+        "\u3080\u3057\u307e\u308b\u3075\u3086\u304d\u3061\u3080\u3057\u307e\u308b\u3075\u3086\u304d\u3061",
     ],
 )
-def test_a_katakana_name_has_at_most_half_as_many_tokens_as_characters(name):
+def test_a_kana_name_has_at_most_half_as_many_tokens_as_characters(name):
     # The widest name is `local.max_width` tokens, 10 if nothing is said.
     assert len(words(name)) <= len(name) / 2
 
