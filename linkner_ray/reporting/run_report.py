@@ -27,6 +27,7 @@ from linkner_ray.runs.counters import (
     audit_counter,
     label_counter,
     label_source_counter,
+    mean_option_mass,
     routed_share,
     source_counter,
 )
@@ -96,6 +97,7 @@ def report_json(run: RunReport) -> bytes:
     """The report as JSON, with stable keys."""
     tree = asdict(run)
     tree["routed_share"] = routed_share(run.totals)
+    tree["start_option_mass"] = mean_option_mass(run.totals)
     tree["stage_seconds"] = tree["units"].pop("stage_seconds")
     if run.timeline is not None:
         for name, pool in run.timeline.pools.items():
@@ -131,6 +133,7 @@ def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
         pictures=pictures,
         total=lambda name: run.totals.get(name, 0),
         routed_share=routed_share(run.totals),
+        option_mass=mean_option_mass(run.totals),
         entity_rows=_entity_rows(run),
         audit_rows=_audit_rows(run),
         verdicts=VERDICTS,

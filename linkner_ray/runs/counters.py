@@ -105,6 +105,9 @@ NO_COSTS: Mapping[str, int] = {
 """Of a run that finds every unit done."""
 
 
+_MASS_UNITS, _MASS = "units_after_llm_start", "start_option_mass_ppm"
+
+
 def count_costs(table: pa.Table) -> dict[str, int]:
     """Counters of what a unit's answers took in this run; they are not the same in every run.
 
@@ -126,6 +129,25 @@ def count_costs(table: pa.Table) -> dict[str, int]:
         "questions_from_previous": list(source_of.values()).count("previous"),
         "prompt_tokens_asked": sum(tokens_of[key] or 0 for key in asked),
     }
+
+
+def count_option_mass(described: Mapping[str, str | int]) -> dict[str, int]:
+    """Counters by which the report of a run knows what its LLM showed at its start.
+
+    Args:
+        described: What the backend says of itself once a unit is classified.
+
+    Returns:
+        1 unit and its millionths of probability; nothing where no LLM was started.
+    """
+    mass = described.get("start_option_mass")
+    return {} if mass is None else {_MASS_UNITS: 1, _MASS: round(float(mass) * 10**6)}
+
+
+def mean_option_mass(totals: Mapping[str, int]) -> float | None:
+    """Probability that the LLM put on the offered options at its start, mean over the units."""
+    units = totals.get(_MASS_UNITS, 0)
+    return totals[_MASS] / units / 10**6 if units else None
 
 
 def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

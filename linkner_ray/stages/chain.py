@@ -31,7 +31,7 @@ from linkner_ray.config.budget import Quota
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.readers import read_units
-from linkner_ray.runs.counters import count_costs
+from linkner_ray.runs.counters import count_costs, count_option_mass
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
@@ -160,9 +160,15 @@ class Chain:
         return step
 
     def classify_step(self, backend: Backend | None) -> Step:
-        """Classification."""
+        """Classification; notes what the LLM showed at its start."""
         classify = self.classify(backend)
-        return lambda unit: unit.apply(classify)
+
+        def step(unit: Unit) -> None:
+            unit.apply(classify)
+            if backend is not None:
+                unit.costs |= count_option_mass(backend.describe())
+
+        return step
 
     def fuse_step(self) -> Step:
         """Fusion; the costs of the unit are counted first, then sources are normalised."""

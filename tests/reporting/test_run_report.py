@@ -93,6 +93,14 @@ def test_the_page_says_what_came_in_what_came_out_and_what_was_asked():
     assert "| - no documents: warcinfo | 4 |" in page
 
 
+def test_the_page_says_what_the_llm_put_on_the_options_at_its_start():
+    two_units = {"units_after_llm_start": 2, "start_option_mass_ppm": 100_000 + 50_000}
+    run = run_report(totals={**TOTALS, **two_units})
+    assert "the LLM put a probability of 0.075 on the options" in render_markdown(run)
+    assert json.loads(report_json(run))["start_option_mass"] == 0.075
+    assert "At its start" not in render_markdown(run_report())
+
+
 def test_audits_are_reported_by_label_with_what_could_be_read_as_the_whole():
     totals = {
         **TOTALS,

@@ -14,7 +14,7 @@ from linkner_ray.llm.backends.cache_backend import CacheBackend
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.prompts import Verdict
 from linkner_ray.readers import list_sources
-from linkner_ray.runs.counters import check_counters
+from linkner_ray.runs.counters import check_counters, mean_option_mass
 from linkner_ray.stages.chain import Chain, units_of
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.write_entities import write_unit
@@ -177,6 +177,13 @@ def moody(seed):
         return {label: dice.random() for label in LABELS.classes}
 
     return ScriptedBackend(LABELS, script)
+
+
+def test_a_unit_brings_what_the_llm_showed_at_its_start(shard, tmp_path):
+    backend = moody(0)
+    backend.describe = lambda: {"start_option_mass": "0.25"}
+    for result in write(judged(read(shard), shard, backend=backend), tmp_path):
+        assert mean_option_mass(result.costs) == 0.25
 
 
 def test_a_second_run_with_the_cache_asks_nothing_and_writes_the_same_bytes(shard, tmp_path):
