@@ -115,7 +115,7 @@ def engine_dtype(config: LlmConfig) -> str:
     tree = None if folder is None else read_model_config(folder)
     if tree is None:
         return "auto"
-    tree = {**tree, **tree.get("text_config", {})}
+    tree = {**tree, **(tree.get("text_config") or {})}
     stored = tree.get("dtype") or tree.get("torch_dtype")
     return "float16" if stored == "float16" else "bfloat16"
 

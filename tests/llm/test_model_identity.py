@@ -130,6 +130,7 @@ def test_a_local_folder_has_no_revision_to_load(model):
         ('{"dtype": "float16"}', "float16"),
         ('{"torch_dtype": "float16"}', "float16"),
         ('{"text_config": {"dtype": "float16"}}', "float16"),
+        ('{"text_config": null, "dtype": "float16"}', "float16"),
         ('{"dtype": "bfloat16"}', "bfloat16"),
         ('{"dtype": "float32"}', "bfloat16"),
         ("{}", "bfloat16"),

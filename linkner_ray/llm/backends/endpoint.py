@@ -167,8 +167,8 @@ class EndpointBackend:
         if answer.verdict is Verdict.FAILED:
             reasons = ", ".join(self._failures.counts)
             raise StartupError(
-                f"{self._config.base_url} did not answer a first question to "
-                f"'{self._config.model}' ({reasons}; see the log above); is the server running?"
+                f"{self._where()}: no answer to a first question ({reasons}; see the log above); "
+                "is the server running?"
             )
         found = await self._ask_known(known, [answer])
         if 2 * found.num_unreadable > found.num_asked:
@@ -239,7 +239,8 @@ class EndpointBackend:
             answer = read_text(request, text, self._names, prompt_tokens=tokens)
         if not self._started:
             is_read = answer.verdict is not Verdict.UNREADABLE
-            self._masses[request.key] = mass if choice.logprobs else float(is_read)
+            has_probs = choice.logprobs is not None and bool(choice.logprobs.content)
+            self._masses[request.key] = mass if has_probs else float(is_read)
         return answer
 
     def _stop_if_hopeless(self, error: "APIStatusError") -> None:

@@ -57,6 +57,25 @@ def choose_answer_symbols(config: LlmConfig, encoder: PromptEncoder, count: int)
         return AnswerSymbols((), ())
 
 
+def check_dtype(config: LlmConfig) -> None:
+    """Check that the GPU computes in the dtype that requests are named by.
+
+    vLLM would take another one for `auto`, but then two kinds of GPU would answer one request.
+
+    Raises:
+        StartupError: If that is bfloat16, and the GPU is one without it, such as a T4 or V100.
+    """
+    import torch
+
+    if engine_dtype(config) != "bfloat16" or not torch.cuda.is_available():
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise StartupError(
+            f"{config.model}: llm.dtype = {config.dtype} means bfloat16 for this model, which the "
+            f"GPU ({torch.cuda.get_device_name()}) does not compute in; set llm.dtype = float16"
+        )
+
+
 def set_environment() -> None:
     """Set what vllm reads at import and what its processes inherit."""
     # A forked engine inherits locks that other threads of this process hold.
@@ -133,7 +152,7 @@ def free_sampling(held: Any) -> Any:  # noqa: ANN401 - classes of vllm
     return SamplingParams(
         temperature=0.0,
         max_tokens=held.max_tokens,
-        logprobs=held.logprobs,
+        logprobs=held.logprobs and 2 * held.logprobs,  # with a leading space and without
         detokenize=False,
         output_kind=held.output_kind,
     )
@@ -201,7 +220,7 @@ def engine_arguments(
         # Prompts are token ids and replies are not made text; only names need a grammar.
         "skip_tokenizer_init": num_symbols > 0,
         "logprobs_mode": "processed_logprobs",
-        "max_logprobs": num_symbols,
+        "max_logprobs": 2 * num_symbols,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         **given,

@@ -31,6 +31,7 @@ from linkner_ray.llm.backends.cores import Cores
 from linkner_ray.llm.backends.engine_start import (
     START_ERRORS,
     build_engine,
+    check_dtype,
     choice_sampling,
     choose_answer_symbols,
     free_sampling,
@@ -84,7 +85,7 @@ class VllmBackend:
             on_rebuild: Told of each rebuild of the engine as it begins.
 
         Raises:
-            StartupError: If there is no such model, or its tokenizer does not suit.
+            StartupError: If there is no such model, or its tokenizer or its dtype does not suit.
         """
         self._config = config
         self._label_set = label_set
@@ -92,6 +93,7 @@ class VllmBackend:
         # What requests are named by has to be what answers, however late the engine starts.
         self._content = known_content(config)
         self._engine_config = with_known_revision(config)
+        check_dtype(self._engine_config)
         self._encoder = PromptEncoder(self._tokenizer, name=config.model)
         self.symbols, self._token_ids = choose_answer_symbols(
             config, self._encoder, len(label_set.classes)
@@ -170,6 +172,12 @@ class VllmBackend:
         names = [NON_ENTITY_NAME, *(label.name for label in self._label_set.labels)]
         try:
             self._loop.run(self._live.start())
+            self._sampling = (
+                symbol_sampling(self._token_ids) if self.symbols else choice_sampling(names)
+            )
+            self._free_sampling = free_sampling(self._sampling)
+            self._max_model_len = self._live.engine.model_config.max_model_len
+            self._loop.run(self._warm_up())
         except StartupError:
             self.close()
             raise
@@ -181,16 +189,6 @@ class VllmBackend:
                 "llm.max_model_len or llm.max_num_seqs, or give the engine more by "
                 "llm.gpu_memory_utilization (GPU) or llm.kv_cache_bytes (CPU)"
             ) from error
-        self._sampling = (
-            symbol_sampling(self._token_ids) if self.symbols else choice_sampling(names)
-        )
-        self._free_sampling = free_sampling(self._sampling)
-        self._max_model_len = self._live.engine.model_config.max_model_len
-        try:
-            self._loop.run(self._warm_up())
-        except StartupError:
-            self.close()
-            raise
 
     async def _build_same(self) -> "AsyncLLMEngine":
         """Build an engine of the very model that requests are named by.
@@ -241,6 +239,11 @@ class VllmBackend:
                     f"{self._config.model}: the engine came up but did not answer a first "
                     f"question: {type(error).__name__}: {error.__cause__ or error}"
                 ) from error
+            if output is None:
+                raise StartupError(
+                    f"{self._config.model}: the engine came up and replied nothing to a first "
+                    "question; see its log above"
+                )
             self._check_reply(request, output)
             answers.append(self._read(request, output, len(prompt)))
             masses.append(self._mass(request, free))
@@ -250,7 +253,12 @@ class VllmBackend:
     def _mass(self, request: Request, free: Any) -> float:  # noqa: ANN401 - of vllm
         """Probability on the options of an unrestricted reply; 1 for a name that it gives."""
         if self.symbols:
-            return sum(self._weights(free).values())
+            # " A" is a token beside "A" in many vocabularies, and says the same.
+            return sum(
+                math.exp(entry.logprob)
+                for token_id, entry in (free.logprobs[0].items() if free and free.logprobs else ())
+                if self._tokenizer.decode([token_id]).strip() in self.symbols
+            )
         verdict = self._read(request, free, 0).verdict
         return float(verdict not in (Verdict.UNREADABLE, Verdict.FAILED))
 

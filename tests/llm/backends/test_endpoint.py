@@ -282,6 +282,14 @@ def test_a_server_that_is_not_there_is_a_start_up_error():
         start_backend(config, LABELS)
 
 
+def test_a_server_with_an_empty_list_of_probabilities_is_read_as_one_without(server, start):
+    reply = completion("A")
+    reply["choices"][0]["logprobs"] = {"content": []}
+    server.reply = lambda _number, _body: (200, reply)
+    found = start().describe()
+    assert (found["start_option_mass"], found["start_right"]) == ("1", "1 of 3")
+
+
 def test_without_a_key_a_placeholder_is_sent(server, start, monkeypatch):
     monkeypatch.delenv("LLM_KEY", raising=False)
     start()

@@ -6,6 +6,7 @@
 import asyncio
 import math
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -300,6 +301,50 @@ def test_a_model_with_nothing_on_the_options_is_refused_and_one_with_little_is_n
         start(FreeEngine(1e-4))
     found = start(FreeEngine(0.05)).describe()
     assert (found["start_option_mass"], found["start_right"]) == ("0.1", "1 of 2")
+
+
+def test_an_engine_that_replies_nothing_is_a_start_up_error(start):
+    class Mute(Engine):
+        async def generate(self, *_):
+            yield SimpleNamespace(outputs=[])
+
+    with pytest.raises(StartupError, match="replied nothing to a first question"):
+        start(Mute(None))
+
+
+def test_symbols_with_a_leading_space_count_as_mass_of_the_options(tmp_path):
+    words = tokenizer("gemma")
+    words.save_pretrained(tmp_path)
+    [spaced, other] = words.convert_tokens_to_ids(["\u2581A", "z"])
+
+    class SpacedEngine(Engine):
+        async def generate(self, prompt, sampling, name):
+            async for output in super().generate(prompt, sampling, name):
+                if not sampling.allowed_token_ids:
+                    reply = entries(0.1, 0.1, 0.4, 0.3)(*self.symbol_ids, spaced, other)
+                    output.outputs[0].logprobs = reply
+                yield output
+
+    backend = Backend([SpacedEngine(lambda _text, _number: GOOD)], str(tmp_path))
+    try:
+        backend.start()
+        assert backend.describe()["start_option_mass"] == "0.6"  # "A", "B" and " A"
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_a_gpu_without_bfloat16_is_told_before_an_engine_is_built(model, monkeypatch, has_bf16):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    Path(model, "config.json").write_text('{"model_type": "llama", "dtype": "bfloat16"}')
+    Backend([], model, dtype="float16").close()
+    if has_bf16:
+        Backend([], model).close()
+    else:
+        with pytest.raises(StartupError, match=r"Tesla T4.*set llm\.dtype = float16"):
+            Backend([], model)
 
 
 def test_no_engine_is_built_before_the_first_question(model):
