@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from linkner_ray.labels import NON_ENTITY, LabelSet
 from linkner_ray.llm.requests import Request
@@ -41,6 +42,25 @@ class Answer:
     latency_s: float | None = None
     """Seconds from handing the request over to its answer, waiting for its turn included."""
 
+    @classmethod
+    def of_class(
+        cls,
+        class_id: str,
+        *,
+        key: str,
+        probs: tuple[float, ...] | None = None,
+        prompt_tokens: int | None = None,
+    ) -> Self:
+        """The answer that a span is of a class, which may be non-entity."""
+        is_entity = class_id != NON_ENTITY
+        return cls(
+            verdict=Verdict.LABEL if is_entity else Verdict.NON_ENTITY,
+            label=class_id if is_entity else None,
+            probs=probs,
+            key=key,
+            prompt_tokens=prompt_tokens,
+        )
+
 
 def read_probs(
     request: Request, weights: Mapping[str, float], *, prompt_tokens: int | None = None
@@ -62,13 +82,8 @@ def read_probs(
         return Answer(verdict=Verdict.FAILED, key=request.key, prompt_tokens=prompt_tokens)
     probs = {class_id: weights.get(symbol, 0.0) / total for symbol, class_id in request.options}
     best = max(probs, key=probs.__getitem__)
-    return Answer(
-        verdict=Verdict.NON_ENTITY if best == NON_ENTITY else Verdict.LABEL,
-        label=None if best == NON_ENTITY else best,
-        probs=tuple(probs[class_id] for class_id in request.class_order),
-        key=request.key,
-        prompt_tokens=prompt_tokens,
-    )
+    in_order = tuple(probs[class_id] for class_id in request.class_order)
+    return Answer.of_class(best, key=request.key, probs=in_order, prompt_tokens=prompt_tokens)
 
 
 def read_text(
@@ -92,12 +107,8 @@ def read_text(
     symbols = dict(request.options)
     class_id = symbols.get(reply.strip()) or symbols.get(word) or names.get(word.casefold())
     if class_id is None:
-        verdict, label = Verdict.UNREADABLE, None
-    elif class_id == NON_ENTITY:
-        verdict, label = Verdict.NON_ENTITY, None
-    else:
-        verdict, label = Verdict.LABEL, class_id
-    return Answer(verdict=verdict, label=label, key=request.key, prompt_tokens=prompt_tokens)
+        return Answer(verdict=Verdict.UNREADABLE, key=request.key, prompt_tokens=prompt_tokens)
+    return Answer.of_class(class_id, key=request.key, prompt_tokens=prompt_tokens)
 
 
 def class_names(label_set: LabelSet) -> dict[str, str]:

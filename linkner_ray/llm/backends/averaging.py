@@ -6,7 +6,6 @@ A model's favour for a position falls on another option in each order, and the m
 from collections import Counter
 from collections.abc import Sequence
 
-from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.prompts import Answer, Request, Verdict
 
@@ -71,10 +70,4 @@ def average_answers(request: Request, answers: Sequence[Answer]) -> Answer:
     means = tuple(sum(column) / len(given) for column in zip(*given, strict=True))
     mean_of = dict(zip(request.class_order, means, strict=True))
     best = max((class_id for _, class_id in request.options), key=mean_of.__getitem__)
-    return Answer(
-        verdict=Verdict.NON_ENTITY if best == NON_ENTITY else Verdict.LABEL,
-        label=None if best == NON_ENTITY else best,
-        probs=means,
-        key=request.key,
-        prompt_tokens=tokens,
-    )
+    return Answer.of_class(best, key=request.key, probs=means, prompt_tokens=tokens)

@@ -120,7 +120,7 @@ class RecordedReplay:
         """
         self.symbols = usual_symbols(config, len(label_set.classes))
         self._config = config
-        self._labels = frozenset(label_set.ids)
+        self._classes = frozenset(label_set.classes)
         self._failures = Failures()
         self._counts: Counter[str] = Counter()
         self._sentences: dict[str, _Sentence] = {}
@@ -169,16 +169,9 @@ class RecordedReplay:
         before = len(_visible(context[:start]))
         span = (before, before + len(_visible(context[start:end])))
         label = sentence.labels.get(span, NON_ENTITY)
-        if label == NON_ENTITY:
-            verdict = Verdict.NON_ENTITY
-        else:
-            verdict = Verdict.LABEL if label in self._labels else Verdict.UNREADABLE
-        return Answer(
-            verdict=verdict,
-            label=label if verdict is Verdict.LABEL else None,
-            key=request.key,
-            source="cache",
-        )
+        if label not in self._classes:
+            return Answer(verdict=Verdict.UNREADABLE, key=request.key, source="cache")
+        return replace(Answer.of_class(label, key=request.key), source="cache")
 
 
 def read_recorded(path: str) -> Iterator[RecordedSentence]:

@@ -17,13 +17,12 @@ def choose(form, count):
     return choose_answer_symbols(LlmConfig(model="some-llm", answer_form=form), ENCODER, count)
 
 
-@pytest.mark.parametrize("form", ["auto", "symbol"])
-def test_symbols_are_asked_for_where_the_tokenizer_has_them(form):
-    assert choose(form, 3).symbols == ("A", "B", "C")
-
-
-def test_names_are_asked_for_where_they_are_wanted():
-    assert choose("choice", 3) == ((), ())
+@pytest.mark.parametrize(
+    ("form", "symbols"),
+    [("auto", ("A", "B", "C")), ("symbol", ("A", "B", "C")), ("choice", ())],
+)
+def test_symbols_are_asked_for_where_the_tokenizer_has_them_unless_names_are_wanted(form, symbols):
+    assert choose(form, 3).symbols == symbols
 
 
 def test_names_are_asked_for_where_symbols_run_out_and_the_log_says_so(caplog):

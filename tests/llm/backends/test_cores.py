@@ -91,16 +91,18 @@ def test_what_is_started_meanwhile_runs_on_them_and_the_thread_afterwards_as_bef
     assert os.sched_getaffinity(0) == before
 
 
-@pytest.mark.parametrize(("content", "cpus"), [("150000 100000\n", 1.5), ("max 100000\n", None)])
-def test_a_share_of_time_is_read(tmp_path, content, cpus):
-    (tmp_path / "cpu.max").write_text(content)
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.cfs_quota_us": "400000\n", "cpu.cfs_period_us": "100000\n"}, 4.0),
+    ],
+)
+def test_a_share_of_time_is_read(tmp_path, files, cpus):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
     assert module._quota(tmp_path / "cpu.max", tmp_path) == cpus
-
-
-def test_a_share_of_time_is_read_from_the_older_files(tmp_path):
-    (tmp_path / "cpu.cfs_quota_us").write_text("400000\n")
-    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
-    assert module._quota(tmp_path / "none", tmp_path) == 4.0
 
 
 def test_a_container_with_a_share_of_the_machines_time_binds_nothing(monkeypatch, tmp_path):
