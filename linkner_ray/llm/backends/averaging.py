@@ -11,7 +11,7 @@ from linkner_ray.llm.prompts import Answer, Request, Verdict
 
 
 class AveragingBackend:
-    """Asks the variants of each request of another backend; to everyone else there is one request.
+    """Asks the variants of each request of another backend; callers see one request.
 
     A failure of one variant is counted by the other backend, and fails the whole request.
     """

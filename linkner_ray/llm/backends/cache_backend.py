@@ -23,9 +23,8 @@ def _now() -> datetime:
 class CacheBackend:
     """Answers from the answer cache, asks the rest once, and keeps what it was told.
 
-    An answer is given out after it was kept, and as it was kept. So whatever a run writes can be
-    had again from the answer cache, byte for byte, also where two actors asked the same at the same
-    time.
+    An answer is returned only after it is stored, and as it is stored. So a rerun gets the same
+    answers from the cache, byte for byte, even where two actors asked one question at one time.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class CacheBackend:
         """Put an answer cache in front of a backend.
 
         Args:
-            backend: Who is asked; closed with this.
+            backend: Answers what is not kept yet; closed with this.
             cache: Opened for the same model and classes.
             now: The time, in UTC.
         """
@@ -65,7 +64,7 @@ class CacheBackend:
         return [found[key] for key in keys]
 
     def describe(self) -> dict[str, str | int]:
-        """What the other backend says, and what came of the answer cache."""
+        """What the other backend says, with hits and misses of the answer cache."""
         counts = self._counts + self._cache.counts
         return {**self._backend.describe(), **dict(sorted(counts.items()))}
 

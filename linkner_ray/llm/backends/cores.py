@@ -20,7 +20,7 @@ _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 
 class Cores:
-    """Cores that a process holds; nobody else's until it lets go of them or ends."""
+    """Cores that a process holds; no other process holds them until it releases them or ends."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Hold none yet.
@@ -69,7 +69,7 @@ class Cores:
         self._files, self.held = [], ()
 
     def _try(self, core: int) -> None:
-        """Hold a core, if nobody does."""
+        """Hold a core, unless another process does."""
         file = self._open(f"core-{core}")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,7 +81,7 @@ class Cores:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody else claims meanwhile, or two might each hold half of what both want."""
+        """No other process claims meanwhile, or two might each hold half of what both want."""
         file = self._open("claims")
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

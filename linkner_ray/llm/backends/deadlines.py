@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 
 
 class SilenceError(TimeoutError):
-    """The server replied to nobody for as long as one request may take."""
+    """The server sent no reply at all for as long as one request may take."""
 
 
 class Deadlines:
     """Limits the time a server works on a request, not the time the request waits for its turn.
 
     Servers take requests up in the order in which they come. So the time of a request begins when
-    it is the oldest one under way: by then the server has surely taken it up. All others wait
-    without a limit, since each gets to be the oldest. Lives on one event loop.
+    it is the oldest one under way: by then the server has surely taken it up. The other requests
+    wait without a limit, since each becomes the oldest in time. Lives on one event loop.
     """
 
     def __init__(self, limit_s: float) -> None:

@@ -82,12 +82,12 @@ class _Completion(BaseModel):
 
 
 class EndpointBackend:
-    """Asks a server that somebody else runs; whether it answers is seen at the first question."""
+    """Asks a server that the project does not run; `start` shows whether it answers."""
 
     decoding = ENDPOINT_SYMBOL
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
-        """Prepare; nobody is asked yet."""
+        """Prepare the client; no request is sent yet."""
         self.symbols = choose_symbols(len(label_set.classes))
         self._config = config
         self._names = class_names(label_set)
@@ -104,7 +104,7 @@ class EndpointBackend:
         self._started = StartOnce(self._start)
 
     def start(self) -> None:
-        """Ask one question to see that the server answers; once, whoever calls.
+        """Ask first questions to see that the server answers; only the first call does.
 
         Raises:
             BackendError: If the server refuses the key or does not know the model.
@@ -113,11 +113,11 @@ class EndpointBackend:
         self._started()
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer every request, in the order given, after the question of `start`.
+        """Answer every request, in the order given, after those of `start`.
 
         Raises:
             BackendError: If the server refuses the key or does not know the model.
-            StartupError: If it does not answer the question of `start`.
+            StartupError: If it does not answer those of `start`.
         """
         if not requests:
             return []

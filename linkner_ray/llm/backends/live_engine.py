@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class LiveEngine:
-    """The engine of the moment; lives on one event loop, and so does whoever asks it."""
+    """The present engine; it and its callers live on one event loop."""
 
     def __init__(  # noqa: PLR0913 - what differs from engine to engine
         self,

@@ -84,7 +84,7 @@ async def _cancel_others() -> None:
 
 
 class StartOnce:
-    """Starts something when it is first needed; whoever comes later is told how that went."""
+    """Starts something once, when it is first needed; later callers get the same error, if any."""
 
     def __init__(self, start: Callable[[], None]) -> None:
         self._start = start

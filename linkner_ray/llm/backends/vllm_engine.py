@@ -116,7 +116,7 @@ class VllmBackend:
         self._started = StartOnce(self._start)
 
     def start(self) -> None:
-        """Load the model and ask one question to see that it answers; once, whoever calls.
+        """Load the model and ask first questions to see that it answers; only the first call does.
 
         Raises:
             StartupError: If the model cannot be loaded or does not answer as it should, or is not
