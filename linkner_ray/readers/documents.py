@@ -209,10 +209,10 @@ def _reject_null_and_long(
 
 
 def _named(doc_ids: pa.ChunkedArray, records: Sequence[int], path: str) -> pa.ChunkedArray:
-    """Ids, with `path:record` for those that are null or empty."""
+    """Ids, with `path:record` for those that are null, empty or blank."""
     import pyarrow.compute as pc
 
-    given = pc.fill_null(pc.not_equal(doc_ids, ""), fill_value=False)
+    given = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(doc_ids), ""), fill_value=False)
     if pc.all(given).as_py():
         return doc_ids
     names = pa.array((f"{path}:{record}" for record in records), pa.string(), size=len(records))

@@ -18,6 +18,9 @@ _OTHER_FIELDS_BYTES = 1 << 20
 _MAX_BYTES_PER_CHAR = 12
 """An astral character as two \\u escapes."""
 
+_MAX_DIGITS = 4_000
+"""Python refuses to read an integer of more than 4,300 digits."""
+
 
 def read_jsonl(stream: ShardStream, config: InputConfig) -> Iterator[StreamRecord]:
     """Lines of a shard.
@@ -94,7 +97,8 @@ def _collect(unit: UnitCollector, *, line: bytes, byte_offset: int, config: Inpu
 def _load(text: str) -> tuple[Any, list[str]]:
     """Value of a line, and the keys that its object has more than once.
 
-    NaN and Infinity, which are no JSON but what Python writes for a missing number, are null.
+    NaN and Infinity, which are no JSON but what Python writes for a missing number, are null. An
+    integer that Python takes for too long is infinite, as 1e999 is.
     """
     twice: list[str] = []
 
@@ -105,7 +109,14 @@ def _load(text: str) -> tuple[Any, list[str]]:
         twice[:] = [key for key, count in counts.items() if count > 1]
         return row
 
-    return json.loads(text, object_pairs_hook=to_dict, parse_constant=lambda _: None), twice
+    row = json.loads(
+        text, object_pairs_hook=to_dict, parse_constant=lambda _: None, parse_int=_to_int
+    )
+    return row, twice
+
+
+def _to_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < _MAX_DIGITS else math.inf
 
 
 def _text_problem(row: object, text_column: str) -> tuple[str, str]:

@@ -92,7 +92,7 @@ def _frame(header: bytes, byte_offset: int) -> _Frame | None:
     fields: dict[bytes, bytes] = {}
     for line in header.split(b"\n")[1:]:
         name, colon, value = line.partition(b":")
-        if colon:
+        if colon and not line.startswith((b" ", b"\t")):  # else it goes on with a value
             fields.setdefault(name.strip().lower(), value.strip())
     length = fields.get(b"content-length", b"")
     complete = header.endswith((b"\n\r\n", b"\n\n"))

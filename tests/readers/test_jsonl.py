@@ -57,7 +57,7 @@ def test_bad_lines_are_quarantined_with_their_place(tmp_path, read):
     [
         (b'{"text": "\xff"}', "invalid_utf8"),
         (b"[" * 100_000, "bad_json"),
-        (b'{"n": ' + b"1" * 5000 + b"}", "bad_json"),
+        (b'{"n": ' + b"1" * 5000 + b"}", "missing_text"),
     ],
     ids=["invalid", "deep", "large number"],
 )
@@ -77,6 +77,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, read):
         ('"doc_id": NaN, "url": NaN, "lang": -Infinity', ("PATH:0", None, None)),
         ('"doc_id": "", "url": null', ("PATH:0", None, None)),
         ('"doc_id": 1e999, "url": 5', ("PATH:0", "5", None)),
+        pytest.param(f'"doc_id": {"9" * 5_000}', ("PATH:0", None, None), id="long integer"),
+        ('"doc_id": " \\t", "url": null', ("PATH:0", None, None)),
         ('"doc_id": 17, "lang": "de"', ("17", None, "de")),
         ('"doc_id": 2.0, "other": {"doc_id": 1, "doc_id": 2}', ("2.0", None, None)),
         ('"doc_id": true', "'doc_id' is bool, expected a string or a number; set input.id_column"),

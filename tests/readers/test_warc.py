@@ -51,6 +51,15 @@ def test_a_record_without_id_is_named_by_its_place(tmp_path, read):
     assert [d["doc_id"] for d in read(path, "wet").documents] == [f"{path}:1"]
 
 
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+def test_a_folded_header_line_goes_on_with_a_value(tmp_path, read, blank):
+    folded = b"\r\nSubject: a\r\n" + blank + b"Content-Length: 3\r\n"
+    record = page(1, "Ada Lovelace").replace(b"\r\n", folded, 1)
+    shard = read(write(tmp_path / "a.wet", record + page(2, "Ben")), "wet")
+    assert shard.texts == ["Ada Lovelace", "Ben"]
+    assert shard.reasons == []
+
+
 def test_invalid_utf8_in_a_page_is_quarantined(tmp_path, read):
     bad = warc_record("conversion", b"caf\xe9")
     shard = read(write(tmp_path / "a.wet", bad + page(2)), "wet")
