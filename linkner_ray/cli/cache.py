@@ -8,8 +8,6 @@ import typer
 from linkner_ray.errors import ConfigError, ErrorLimitError
 
 if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
-    import pyarrow as pa
-
     from linkner_ray.llm.cache.upkeep import Compaction
 
 app = typer.Typer(
@@ -30,24 +28,27 @@ def stats(folder: Folder) -> None:
     Example: linkner cache stats cache/
     """
     from linkner_ray.llm.cache.files import STORED_VERDICTS
-    from linkner_ray.llm.cache.upkeep import count_by_model, survey
+    from linkner_ray.llm.cache.upkeep import statistics
 
-    found = survey(folder)
-    answers = found.answers()
+    said = statistics(folder)
+    sizes, faults, latency = said.survey.sizes, said.survey.faults, said.mean_latency_s
     rows = {
-        "answers": f"{answers.num_rows:,}",
-        "files": f"{len(found.sizes):,}, {sum(found.sizes.values()):,} bytes",
-        "not trusted": f"{len(found.faults):,} files; see `linkner cache verify {folder}`",
-        "conflicts": f"{found.count_conflicts():,} requests with different answers; the first "
-        "counts",
-        "asked": _time_range(answers),
-        "mean latency": _mean_latency(answers),
+        "answers": f"{said.survey.num_answers:,}",
+        "files": f"{len(sizes):,}, {sum(sizes.values()):,} bytes",
+        "not trusted": f"{len(faults):,} files; see `linkner cache verify {folder}`",
+        "conflicts": f"{said.num_conflicts:,} requests with different answers; the first counts",
+        "asked": "never",
+        "mean latency": "unknown",
     }
-    if not found.faults:
+    if not faults:
         del rows["not trusted"]
+    if said.times:
+        rows["asked"] = "{:%Y-%m-%d %H:%M:%S} to {:%Y-%m-%d %H:%M:%S} UTC".format(*said.times)
+    if latency is not None:
+        rows["mean latency"] = f"{latency:.3f} s, waiting for its turn included"
     for name, value in rows.items():
         typer.echo(f"{name:<13} {value}")
-    for (model, revision), counts in count_by_model(answers).items():
+    for (model, revision), counts in said.by_model.items():
         typer.echo(f"\n{model}, revision {revision or 'unknown'}")
         for verdict in STORED_VERDICTS:
             typer.echo(f"  {verdict.replace('_', ' '):<11} {counts[verdict]:,}")
@@ -62,7 +63,7 @@ def verify(folder: Folder) -> None:
     from linkner_ray.llm.cache.upkeep import survey
 
     found = survey(folder)
-    typer.echo(f"{len(found.sizes):,} good files, {found.answers().num_rows:,} answers")
+    typer.echo(f"{len(found.sizes):,} good files, {found.num_answers:,} answers")
     for fault in found.faults:
         typer.echo(f"{'broken' if fault.is_broken else 'ignored'}: {fault.name}: {fault.problem}")
     if found.faults:
@@ -125,19 +126,3 @@ def _report(done: "Compaction") -> None:
     for fault in done.faults:
         what = "set aside" if fault.is_broken else "left where it is"
         typer.echo(f"{fault.name}: {what}: {fault.problem}")
-
-
-def _time_range(answers: "pa.Table") -> str:
-    import pyarrow.compute as pc
-
-    if not answers.num_rows:
-        return "never"
-    ends = pc.min_max(answers["time"]).as_py()
-    return f"{ends['min']:%Y-%m-%d %H:%M:%S} to {ends['max']:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _mean_latency(answers: "pa.Table") -> str:
-    import pyarrow.compute as pc
-
-    mean = pc.mean(answers["latency_s"]).as_py()
-    return "unknown" if mean is None else f"{mean:.3f} s, waiting for its turn included"

@@ -1,7 +1,9 @@
 """Folders local or on an object store, with writes that are whole or not there."""
 
+import io
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -167,9 +169,14 @@ class Folder:
         return str(self._ask(lambda: self.filesystem.ukey(path), path))
 
     def upload(self, local: Path, name: str) -> None:
-        """Copy a local file into the folder."""
+        """Copy a local file into the folder, so that a reader sees all of it or none."""
         path = self.path(name)
-        self._ask(lambda: self.filesystem.put_file(str(local), path), path)
+        if self.is_local:
+            with local.open("rb") as file:
+                self._ask(lambda: self._write_hidden(name, file).replace(path), path)
+            return
+        put = partial(self.filesystem.put_file, str(local), path, **self._one_put())
+        self._ask(put, path)
 
     def download(self, name: str, local: Path) -> None:
         """Copy a file of the folder to this machine."""
@@ -191,7 +198,7 @@ class Folder:
             put = partial(self.filesystem.pipe_file, path, content, **self._one_put())
             self._ask(put, path)
             return
-        hidden = self._ask(lambda: self._write_hidden(name, content), path)
+        hidden = self._ask(lambda: self._write_hidden(name, io.BytesIO(content)), path)
         fault_point("rename")
         self._ask(lambda: hidden.replace(path), path)
 
@@ -210,7 +217,7 @@ class Folder:
         """
         path = self.path(name)
         if self.is_local:
-            hidden = self._ask(lambda: self._write_hidden(name, content), path)
+            hidden = self._ask(lambda: self._write_hidden(name, io.BytesIO(content)), path)
             try:
                 os.link(hidden, path)
             except FileExistsError:
@@ -318,13 +325,14 @@ class Folder:
         """What keeps s3fs from sending a file in parts; it does so from twice this size."""
         return {"chunksize": _ONE_PUT_BYTES // 2} if self._is_s3 else {}
 
-    def _write_hidden(self, name: str, content: bytes) -> Path:
+    def _write_hidden(self, name: str, content: IO[bytes]) -> Path:
         """Write and sync a hidden file beside where a name will be."""
+        content.seek(0)  # of an earlier attempt
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         hidden = target.with_name(f".{target.name}.linkner-{uuid.uuid4().hex}")
         with hidden.open("wb") as stream:
-            stream.write(content)
+            shutil.copyfileobj(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
         return hidden

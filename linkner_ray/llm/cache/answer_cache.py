@@ -3,16 +3,13 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from linkner_ray.errors import BackendError, DataError, StoreError
-from linkner_ray.llm.cache.answer_index import AnswerIndex, BrokenIndexError
-from linkner_ray.llm.cache.answer_rows import PackedAnswers
+from linkner_ray.llm.cache.answer_index import MAX_SEGMENT_BYTES, AnswerIndex, IndexedFile
+from linkner_ray.llm.cache.answer_rows import PACKED_COLUMNS, AnswerArrays
 from linkner_ray.llm.cache.files import (
     CacheFolder,
     Entry,
@@ -20,14 +17,10 @@ from linkner_ray.llm.cache.files import (
     OtherVersionError,
     entries_table,
 )
+from linkner_ray.llm.cache.segment import BrokenIndexError
 from linkner_ray.llm.prompts import Answer
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_MAX_PACKED_BYTES = 2**29
-"""Answers that the index is given at once; more at once are sooner done, but are in memory."""
 
 
 class AnswerCache:
@@ -63,17 +56,24 @@ class AnswerCache:
 
     def __len__(self) -> int:
         with self._lock:
-            return self._sure(lambda: len(self._index))
+            return len(self._index)
 
     def find(self, keys: Collection[str]) -> dict[str, Answer]:
         """Answers that are known here, by key; source `cache`."""
         with self._lock:
-            return self._sure(lambda: self._index.find(keys))
+            try:
+                return self._index.find(keys)
+            except BrokenIndexError as error:
+                self.counts["cache_index_broken"] += 1
+                logger.warning("%s; the index is made anew from %s", error, self._folder.url)
+                self._index.replace(error.path)
+                self._update({})
+                return self._index.find(keys)
 
     def refresh(self) -> None:
         """Take note of what others wrote since the last look."""
         with self._lock:
-            self._sure(partial(self._update, {}))
+            self._update({})
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Keep answers; when this returns they are in the folder, or earlier ones to their keys.
@@ -112,7 +112,7 @@ class AnswerCache:
         for entry in batch:
             first.setdefault(entry.answer.key, entry)
         while True:
-            listing = self._sure(partial(self._update, {}))
+            listing = self._update({})
             known = self.find(first)
             fresh = [entry for key, entry in first.items() if key not in known]
             if not fresh:
@@ -120,21 +120,10 @@ class AnswerCache:
             table = entries_table(fresh, self._classes)
             name = self._folder.append(listing.next_number, table)
             if name is not None:
-                self._sure(partial(self._update, {name: table}))
+                self._update({name: table})
                 self.counts["cache_stored"] += len(fresh)
                 break
         self.counts["cache_asked_elsewhere"] += len(known)
-
-    def _sure(self, action: Callable[[], T]) -> T:
-        """What an action on the index gives; an index that is broken is made anew first."""
-        try:
-            return action()
-        except BrokenIndexError as error:
-            self.counts["cache_index_broken"] += 1
-            logger.warning("%s; it is made anew from %s", error, self._folder.url)
-            self._index.replace()
-            self._update({})
-            return action()
 
     def _update(self, own: Mapping[str, pa.Table]) -> Listing:
         """Bring the index up to date with the folder.
@@ -144,17 +133,16 @@ class AnswerCache:
         """
         while True:
             listing = self._folder.list()
-            if self._differs(listing):
+            self._index.refresh()
+            known = self._index.files()
+            if {name: file.version for name, file in known.items()} != listing.versions:
                 with self._index.alone():
+                    self._index.refresh()
                     listing = self._folder.list()  # that of before may be older than the index
                     if not self._take_over(listing, own):
                         continue
             self._report(listing)
             return listing
-
-    def _differs(self, listing: Listing) -> bool:
-        known = self._index.files()
-        return {name: file.version for name, file in known.items()} != listing.versions
 
     def _take_over(self, listing: Listing, own: Mapping[str, pa.Table]) -> bool:
         """Add the files that are new; where one is gone or changed, begin anew.
@@ -168,40 +156,39 @@ class AnswerCache:
         if any(listing.versions.get(name) != file.version for name, file in known.items()):
             self._index.clear()
             known = {}
-        new: dict[str, tuple[str, PackedAnswers]] = {}
-        try:
-            for name in listing.names:
-                if name in known:
-                    continue
-                packed = self._pack(name, listing.versions[name], own)
-                if packed is not None:
-                    new[name] = listing.versions[name], packed
-                if sum(answers.num_bytes for _, answers in new.values()) > _MAX_PACKED_BYTES:
-                    self._index.add_files(new)
-                    new = {}
-        except FileNotFoundError:  # compacted meanwhile
-            are_all_there = False
-        else:
-            are_all_there = True
-        self._index.add_files(new)
-        return are_all_there
+        files: dict[str, IndexedFile] = {}
+        answers: list[AnswerArrays] = []
+        for name in listing.names:
+            if name in known:
+                continue
+            try:
+                file, packed = self._read(name, listing.versions[name], own)
+            except FileNotFoundError:  # compacted meanwhile
+                self._index.add(files, answers)
+                return False
+            if file is not None:
+                files[name] = file
+            answers += packed
+            if sum(part.num_bytes for part in answers) > MAX_SEGMENT_BYTES:
+                self._index.add(files, answers)
+                files, answers = {}, []
+        self._index.add(files, answers)
+        return True
 
-    def _pack(self, name: str, version: str, own: Mapping[str, pa.Table]) -> PackedAnswers | None:
-        """Read a file; None, and counted, if it cannot be trusted."""
+    def _read(
+        self, name: str, version: str, own: Mapping[str, pa.Table]
+    ) -> tuple[IndexedFile | None, list[AnswerArrays]]:
+        """What the index is to know of a file; none of its answers if it cannot be trusted."""
         try:
-            tables = [own[name]] if name in own else self._folder.read_parts(name)
-            return self._index.pack(map(self._of_model, tables))
+            tables = [own[name]] if name in own else self._folder.read(name, PACKED_COLUMNS)
+            return IndexedFile(version), self._index.pack(tables)
         except OtherVersionError as error:
-            self._index.add_problem(name, version, "cache_files_other_version", str(error))
+            return IndexedFile(version, "cache_files_other_version", str(error)), []
         except DataError as error:
-            if self._folder.set_aside(name):
-                self._report_one(name, "cache_files_broken", f"{error}; set aside")
-            else:
-                self._index.add_problem(name, version, "cache_files_broken", str(error))
-        return None
-
-    def _of_model(self, table: pa.Table) -> pa.Table:
-        return table.filter(pc.equal(table["model"], self._model))
+            if not self._folder.set_aside(name):
+                return IndexedFile(version, "cache_files_broken", str(error)), []
+            self._report_one(name, "cache_files_broken", f"{error}; set aside")
+            return None, []
 
     def _report(self, listing: Listing) -> None:
         """Count and name files that are not read, each once in a process."""

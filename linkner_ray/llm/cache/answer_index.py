@@ -1,76 +1,71 @@
-"""The answers of one model by key: a database on the node, made from an answer cache's files.
+"""The answers of one model by key: an index on the node, made from an answer cache's files.
 
-The files are the truth. The database is filled from them once on each node, by the process that
-comes first, and all processes of the node look answers up in it. So a process holds next to nothing
-of an answer cache in its own memory, and a node reads each file once.
+The files are the truth. The index is made of them once on each node, by the process that comes
+first, and mapped into the memory of all processes of the node. So none holds answers in memory of
+its own, and a node reads each file once.
+
+The index is a few segments, each sorted by key. What is new becomes another one, which takes the
+last ones in while they are not larger. So there are never many of them, and an answer is written
+again about as often as the number of answers can be halved.
 """
 
 import fcntl
 import hashlib
 import json
+import logging
 import os
-import sqlite3
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
-from linkner_ray.llm.cache.answer_rows import AnswerRows, BrokenRowError, PackedAnswers, key_bytes
+from linkner_ray.llm.cache.answer_rows import AnswerArrays, AnswerRows, first_answers, key_array
+from linkner_ray.llm.cache.segment import BrokenIndexError, Segment, check_is_ours, write_segment
 from linkner_ray.llm.prompts import Answer
 
-VERSION = 1
-"""Of the database; one of another version is made anew."""
+logger = logging.getLogger(__name__)
 
-_MARK = 0x4C4E4B52
-"""`application_id` of our databases."""
+MAX_SEGMENT_BYTES = 2**26
+"""A segment that is larger takes no other in; as much is in memory while one is written."""
+
+_VERSION = 2
+"""Of the files; indexes of other versions have other names."""
 
 _UNUSED_DAYS = 30
-"""After so many days without a change or a new process a database is removed."""
+"""After so many days without a change or a new process an index is removed."""
 
 _LOCK = ".lock"
-
-_KEYS_A_QUERY = 500
-
-_MAX_LOG_BYTES = 2**26
-"""Of the write-ahead log after it went into the database."""
-
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, version TEXT, answers INT, "
-    "counter TEXT, problem TEXT)",
-    "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID",
-)
+_SEGMENT = re.compile(r"answers-[0-9a-f]{32}-\d{8}-\d{8}\.segment")
 
 
 class IndexedFile(NamedTuple):
-    """A file that the database knows."""
+    """A file that the index knows."""
 
     version: str
     """What tells it from others of its name."""
 
-    counter: str
+    counter: str = ""
     """What counts it if it is not read."""
 
-    problem: str
+    problem: str = ""
     """Why it is not read; empty if it is."""
 
 
-class BrokenIndexError(OSError):
-    """A database that is not what was written."""
-
-
 class AnswerIndex:
-    """A database of answers; the first answer to a key is the one that stays.
+    """Answers by key; the first answer to a key is the one that stays.
 
     Used by one thread at a time. A file's answers are there with its name or not at all, even if
     the process that takes them over is killed.
     """
 
     def __init__(self, url: str, *, model: str, classes: Sequence[str]) -> None:
-        """Open the database of an answer cache on this node; an empty one if there is none.
+        """Find the index of an answer cache on this node; an empty one if there is none.
 
         Args:
             url: Folder of the answer cache, the same for every process.
@@ -78,176 +73,182 @@ class AnswerIndex:
             classes: `LabelSet.classes`; answers about others are left out.
 
         Raises:
-            OSError: If it cannot be opened.
+            OSError: If its folder cannot be used.
         """
+        self._model = model
         self._rows = AnswerRows(classes)
-        about = json.dumps([url, model, list(classes)]).encode()
+        about = json.dumps([_VERSION, url, model, list(classes)]).encode()
         digest = hashlib.blake2b(about, digest_size=16).hexdigest()
-        folder = _node_folder()
-        _remove_unused(folder)
-        self.path = folder / f"answers-{digest}.sqlite"
-        with self._locked():
-            self._open()
+        self._folder = _node_folder()
+        self._name = f"answers-{digest}"
+        self._lock = self._folder / f"{self._name}{_LOCK}"
+        self._lock.touch()
+        self._segments: dict[_Place, Segment] = {}
+        _remove_unused(self._folder)
 
     def __len__(self) -> int:
-        with self._checked():
-            [count] = self._connection.execute("SELECT total(answers) FROM files").fetchone()
-        return int(count)
+        return sum(map(len, self._segments.values()))
+
+    def refresh(self) -> None:
+        """Take note of what other processes changed."""
+        while True:
+            try:
+                self._segments = {
+                    place: self._segments.get(place)
+                    or Segment(self._folder / place.name, self._rows.dtype)
+                    for place in _current(self._list())
+                }
+            except FileNotFoundError:  # another process took it in meanwhile
+                continue
+            except BrokenIndexError as error:
+                logger.warning("%s; it is made anew", error)
+                _remove(error.path)
+                continue
+            return
 
     def files(self) -> dict[str, IndexedFile]:
         """The files that were taken over or refused, by name."""
-        query = "SELECT name, version, counter, problem FROM files"
-        with self._checked():
-            rows = self._connection.execute(query).fetchall()
-        return {name: IndexedFile(*file) for name, *file in rows}
+        return {
+            name: IndexedFile(*file)
+            for segment in self._segments.values()
+            for name, file in segment.notes.items()
+        }
 
     def find(self, keys: Collection[str]) -> dict[str, Answer]:
         """The answers there are, by key; source `cache`.
 
         Raises:
-            BrokenIndexError: If the database is damaged.
+            BrokenIndexError: If a segment is damaged.
         """
-        names = {key_bytes(key): key for key in keys}
-        wanted = list(names)
-        found = {}
-        with self._checked():
-            for first in range(0, len(wanted), _KEYS_A_QUERY):
-                part = wanted[first : first + _KEYS_A_QUERY]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT key, value FROM answers WHERE key IN ({marks})"  # noqa: S608
-                for key, value in self._connection.execute(query, part):
-                    found[names[key]] = self._rows.unpack(names[key], value)
-        return found
+        names = list(keys)
+        wanted = key_array(names)
+        answers: dict[str, Answer] = {}
+        for segment in self._segments.values():
+            found, rows = segment.find(wanted)
+            answers |= self._rows.unpack([names[place] for place in found], rows)
+        return answers
+
+    def pack(self, tables: Iterable[pa.Table]) -> list[AnswerArrays]:
+        """Content of a file, schema `ENTRIES`, as `add` takes it."""
+        return [self._rows.pack(table, self._model) for table in tables]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """No other process changes the database meanwhile."""
-        with self._locked():
-            if self._is_replaced():
-                self._connection.close()
-                self._open()
+        """No other process changes the index meanwhile; the system frees the lock of a dead one."""
+        with self._lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._lock.touch()
             yield
 
-    def pack(self, tables: Iterable[pa.Table]) -> PackedAnswers:
-        """Content of a file, schema `ENTRIES`, as `add_files` takes it."""
-        return PackedAnswers.of([self._rows.pack(table) for table in tables])
-
-    def add_files(self, files: Mapping[str, tuple[str, PackedAnswers]]) -> None:
-        """Take over files in one transaction; for use in `alone`.
-
-        Keys are spread as digests are, so to add files one by one would write every page again for
-        each of them.
+    def add(self, files: Mapping[str, IndexedFile], answers: Sequence[AnswerArrays]) -> None:
+        """Take files over, all or none; for use in `alone`, after `refresh`.
 
         Args:
-            files: Version and answers of the model, by name, in the order in which they count.
+            files: The files by name, those that are not read, too.
+            answers: Those of the model, in the order in which they count.
         """
         if not files:
             return
-        answers = PackedAnswers.of([packed for _, packed in files.values()])
-        with self._transaction():
-            added = self._connection.executemany(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?)", answers.rows()
-            ).rowcount
-            for name, (version, _) in files.items():
-                self._note(name, version, max(0, added), "", "")
-                added = 0  # counted with the first
-        pa.default_memory_pool().release_unused()
-
-    def add_problem(self, name: str, version: str, counter: str, problem: str) -> None:
-        """Remember a file that is not read; for use in `alone`."""
-        with self._transaction():
-            self._note(name, version, 0, counter, problem)
+        new = first_answers([AnswerArrays.none(self._rows.dtype), *answers])
+        is_known = np.zeros(len(new.keys), dtype=bool)
+        for segment in self._segments.values():
+            is_known |= segment.has(new.keys)
+        if is_known.any():
+            new = new.where(~is_known)
+        count, size = len(new.keys), new.num_bytes
+        taken: list[Segment] = []
+        for segment in reversed(self._segments.values()):
+            size += segment.answers.num_bytes
+            if len(segment) > count or size > MAX_SEGMENT_BYTES:
+                break
+            count += len(segment)
+            taken.insert(0, segment)
+        notes: dict[str, Sequence[str]] = {}
+        for segment in taken:
+            notes |= segment.notes
+        last = 1 + max((place.last for place in self._segments), default=-1)
+        first = list(self._segments)[-len(taken)].first if taken else last
+        self._write(first, last, {**notes, **files}, [*(s.answers for s in taken), new])
 
     def clear(self) -> None:
-        """Begin anew with an empty database; for use in `alone`."""
-        self._connection.close()
-        self._remove()
-        self._open()
+        """Remove all segments; for use in `alone`."""
+        for place in self._list():
+            _remove(self._folder / place.name)
+        self._segments = {}
 
-    def replace(self) -> None:
-        """Begin anew, unless another process did since this one opened the database."""
-        with self._locked():
-            is_replaced = self._is_replaced()
-            self._connection.close()
-            if not is_replaced:
-                self._remove()
-            self._open()
+    def replace(self, broken: Path) -> None:
+        """Remove all segments, unless another process replaced this one meanwhile."""
+        held = {place for place in self._segments if place.name == broken.name}
+        with self.alone():
+            self.refresh()
+            if held <= self._segments.keys():
+                self.clear()
 
-    def _note(self, *row: str | int) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._checked():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.rollback()
-                raise
-            self._connection.commit()
-
-    def _open(self) -> None:
-        """Connect; a database that is not ours, or damaged, is made anew."""
+    def _write(
+        self,
+        first: int,
+        last: int,
+        notes: Mapping[str, Sequence[str]],
+        answers: Sequence[AnswerArrays],
+    ) -> None:
+        """Write a segment, and remove those whose answers are in it."""
+        path = self._folder / f"{self._name}-{first:08d}-{last:08d}.segment"
         try:
-            with self._checked():
-                self._connect()
-        except BrokenIndexError:
-            self._connection.close()
-            self._remove()
-            with self._checked():
-                self._connect()
-        self._inode = self.path.stat().st_ino
-
-    def _connect(self) -> None:
-        self._connection = sqlite3.connect(
-            self.path, timeout=600, isolation_level=None, check_same_thread=False
-        )
-        ask = self._connection.execute
-        [mark], [version] = ask("PRAGMA application_id"), ask("PRAGMA user_version")
-        [count] = ask("SELECT count(*) FROM sqlite_master").fetchone()
-        if count and (*mark, *version) != (_MARK, VERSION):
-            raise sqlite3.DatabaseError("it has another mark or version")
-        if not count:
-            ask("PRAGMA journal_mode = WAL")
-            ask(f"PRAGMA application_id = {_MARK}")
-            ask(f"PRAGMA user_version = {VERSION}")
-        ask("PRAGMA synchronous = NORMAL")
-        ask(f"PRAGMA journal_size_limit = {_MAX_LOG_BYTES}")
-        for table in _TABLES:
-            ask(table)
-
-    def _remove(self) -> None:
-        _remove_database(self.path)
-
-    def _is_replaced(self) -> bool:
-        return not self.path.exists() or self.path.stat().st_ino != self._inode
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock of the database, which the system frees when the process ends."""
-        path = self.path.with_suffix(_LOCK)
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            os.utime(path)
-            yield
-
-    @contextmanager
-    def _checked(self) -> Iterator[None]:
-        """Tell a database that is damaged from a disk that fails or is full."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
+            write_segment(
+                path, notes, first_answers(answers), self._folder / f"{self._name}-new.segment"
+            )
+        except FileExistsError:
+            raise
+        except OSError as error:
             raise OSError(
-                f"{self.path}: {error}; its folder needs to be writable, local, and have room; "
-                "TMPDIR names another"
+                f"{path}: {error}; its folder needs to be writable, local, and have room; TMPDIR "
+                "names another"
             ) from error
-        except (sqlite3.DatabaseError, BrokenRowError) as error:
-            raise BrokenIndexError(f"{self.path}: {error}") from error
+        for place in self._list():
+            if place.name != path.name and first <= place.first and place.last <= last:
+                _remove(self._folder / place.name)
+        pa.default_memory_pool().release_unused()
+        self.refresh()
+
+    def _list(self) -> list["_Place"]:
+        """All segments of this index, in order."""
+        with os.scandir(self._folder) as entries:
+            found = [
+                _Place(entry.name, entry.inode())
+                for entry in entries
+                if entry.name.startswith(self._name) and _SEGMENT.fullmatch(entry.name)
+            ]
+        return sorted(found, key=lambda place: (place.first, -place.last))
+
+
+class _Place(NamedTuple):
+    """A segment's file."""
+
+    name: str
+    inode: int
+
+    @property
+    def first(self) -> int:
+        """Number of the first segment that went into this one."""
+        return int(self.name.split("-")[2])
+
+    @property
+    def last(self) -> int:
+        """Number of the last one, which no other segment has."""
+        return int(self.name.split("-")[3].partition(".")[0])
+
+
+def _current(places: Sequence[_Place]) -> list[_Place]:
+    """Those that are not part of another, which a process that dies at the wrong moment leaves."""
+    kept: list[_Place] = []
+    for place in places:
+        if not kept or place.last > kept[-1].last:
+            kept.append(place)
+    return kept
 
 
 def _node_folder() -> Path:
-    """Folder of this user's databases on this node."""
+    """Folder of this user's indexes on this node."""
     folder = Path(gettempdir()) / f"linkner-answers-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -256,13 +257,15 @@ def _node_folder() -> Path:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove databases that no process has used for long; a lock stays, which is empty."""
+    """Remove indexes that no process has used for long; a lock stays, which is empty."""
     latest = time.time() - _UNUSED_DAYS * 86_400
     for lock in folder.glob(f"answers-*{_LOCK}"):
         if lock.stat().st_mtime < latest:
-            _remove_database(lock.with_suffix(".sqlite"))
+            for path in folder.glob(f"{lock.stem}-*.segment"):
+                with suppress(FileExistsError):  # not ours
+                    _remove(path)
 
 
-def _remove_database(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
+def _remove(path: Path) -> None:
+    check_is_ours(path)
+    path.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""Answers as rows of bytes: a key of 16 bytes and a value of 12 and 4 for each class."""
+"""Answers as arrays: a key of 16 bytes and a row of 12 bytes and 4 more for each class."""
 
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+import binascii
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,66 +9,94 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from linkner_ray.llm.cache.files import STORED_VERDICTS, key_words, sort_words
+from linkner_ray.llm.cache.files import STORED_VERDICTS
 from linkner_ray.llm.prompts import Answer, Verdict
 from linkner_ray.schemas import list_offsets
 
+KEY = np.dtype("S16")
+"""Digest of a request. numpy leaves out zero bytes at its end where it makes `bytes` of one, but
+not where it compares or sorts them."""
+
+PACKED_COLUMNS = ("key", "verdict", "label", "probs", "model", "prompt_tokens")
+"""Columns of `ENTRIES` that are packed."""
+
 _UNKNOWN = -1
-_CHECKSUM_BYTES = 4
-_ROWS_AT_A_TIME = 65_536
+_DIGITS = 32
+_EMPTY_CHECKSUM = 1  # not 0, so that a row of zeros is found out
 
 
-class BrokenRowError(Exception):
-    """A value whose checksum is not that of its key and content."""
+class AnswerArrays(NamedTuple):
+    """Answers of one model about one list of classes."""
 
+    keys: NDArray[np.bytes_]
+    """Type `KEY`. Shape (N,)."""
 
-def key_bytes(key: str) -> bytes:
-    """The digest in the name of a request."""
-    return bytes.fromhex(key[-32:])
-
-
-class PackedAnswers(NamedTuple):
-    """Answers as arrays, of which rows of bytes are made."""
-
-    words: NDArray[np.uint64]
-    """Of each key, see `key_words`. Shape (N, 2)."""
-
-    values: NDArray[np.void]
-    """What is known of each answer; its checksum is not set. Shape (N,)."""
+    rows: NDArray[np.void]
+    """Type `AnswerRows.dtype`. Shape (N,)."""
 
     @property
     def num_bytes(self) -> int:
         """Memory that they take."""
-        return int(self.words.nbytes + self.values.nbytes)
+        return int(self.keys.nbytes + self.rows.nbytes)
 
     @classmethod
-    def of(cls, parts: Sequence["PackedAnswers"]) -> "PackedAnswers":
-        """Several as one, in order."""
-        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    def none(cls, dtype: "np.dtype[np.void]") -> "AnswerArrays":
+        """No answers, with rows of a type."""
+        return cls(np.empty(0, KEY), np.empty(0, dtype))
 
-    def rows(self) -> Iterator[tuple[bytes, bytes]]:
-        """The first answer to each key, by key, so that neighbours lie beside each other."""
-        order, is_first = sort_words(*self.words.T)
-        chosen = order[is_first]
-        for first in range(0, len(chosen), _ROWS_AT_A_TIME):
-            part = chosen[first : first + _ROWS_AT_A_TIME]
-            keys = self.words[part].astype(">u8").view("V16").ravel().tolist()
-            values = self.values[part].view(f"V{self.values.itemsize}").tolist()
-            for key, value in zip(keys, values, strict=True):
-                yield key, _checksum(key, value) + value[_CHECKSUM_BYTES:]
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp] | slice) -> "AnswerArrays":
+        """Some of them, by a mask or by their places."""
+        return AnswerArrays(self.keys[chosen], self.rows[chosen])
 
 
-def _checksum(key: bytes, value: bytes) -> bytes:
-    return zlib.crc32(value[_CHECKSUM_BYTES:], zlib.crc32(key)).to_bytes(_CHECKSUM_BYTES, "little")
+def key_array(keys: Sequence[str]) -> NDArray[np.bytes_]:
+    """The digests in the names of requests. Shape (N,)."""
+    digits = "".join(key[-_DIGITS:] for key in keys)
+    return np.frombuffer(bytes.fromhex(digits), KEY)
+
+
+def key_column(keys: pa.ChunkedArray) -> NDArray[np.bytes_]:
+    """As `key_array`, of a column of strings."""
+    digits = pc.binary_slice(keys.cast(pa.binary()), -_DIGITS).combine_chunks()
+    if not len(digits):
+        return np.empty(0, KEY)
+    return np.frombuffer(binascii.unhexlify(digits.buffers()[2][: len(digits) * _DIGITS]), KEY)
+
+
+def sort_keys(keys: NDArray[np.bytes_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Order keys; rows of one key stay as they come.
+
+    Returns:
+        Rows in order, and whether each of these is the first of its key. Shapes (N,).
+    """
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    is_first = np.ones(len(keys), dtype=bool)
+    is_first[1:] = keys[1:] != keys[:-1]
+    return order, is_first
+
+
+def first_answers(parts: Sequence[AnswerArrays]) -> AnswerArrays:
+    """The first answer to each key, by key.
+
+    Args:
+        parts: At least one.
+    """
+    if len(parts) == 1:
+        answers = parts[0]
+    else:
+        answers = AnswerArrays(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    order, is_first = sort_keys(answers.keys)
+    return answers.where(order[is_first])
 
 
 class AnswerRows:
-    """Packs answers about one list of classes, and unpacks them."""
+    """Makes arrays of answers about one list of classes, and answers of arrays."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         """Take the classes, non-entity first; C is their number."""
         self._classes = tuple(classes)
-        self._dtype = np.dtype(
+        self.dtype = np.dtype(
             [
                 ("checksum", "<u4"),
                 ("tokens", "<i4"),
@@ -79,71 +106,83 @@ class AnswerRows:
                 ("probs", "<f4", (len(classes),)),
             ]
         )
-        self._struct = struct.Struct(f"<IiHBB{len(classes)}f")
 
-    def pack(self, entries: pa.Table) -> "PackedAnswers":
-        """Rows in the order of the table, without answers about other classes.
+    def pack(self, entries: pa.Table, model: str) -> AnswerArrays:
+        """The answers of a model, in the order of the table, without those about other classes.
 
         Args:
-            entries: Schema `ENTRIES`.
+            entries: With `PACKED_COLUMNS`, as in `ENTRIES`.
+            model: `Request.model`.
         """
         verdicts = pa.array([verdict.value for verdict in STORED_VERDICTS])
         labels = pa.array(self._classes[1:], pa.string())
-        values = np.zeros(entries.num_rows, self._dtype)
-        values["tokens"] = _numbers(entries["prompt_tokens"])
-        values["verdict"] = _numbers(pc.index_in(entries["verdict"], verdicts))
-        values["label"] = 1 + _numbers(pc.index_in(entries["label"], labels))
+        rows = np.zeros(entries.num_rows, self.dtype)
+        rows["tokens"] = _numbers(entries["prompt_tokens"])
+        rows["verdict"] = _numbers(pc.index_in(entries["verdict"], verdicts))
+        rows["label"] = 1 + _numbers(pc.index_in(entries["label"], labels))
         lists = entries["probs"].combine_chunks()
-        is_ours, values["probs"] = self._probs(lists)
-        values["has_probs"] = lists.is_valid().to_numpy(zero_copy_only=False)
-        names_a_label = values["verdict"] == STORED_VERDICTS.index(Verdict.LABEL)
-        is_ours &= (values["label"] > 0) == names_a_label
-        words = np.stack(key_words(entries["key"]), axis=1)
-        return PackedAnswers(words[is_ours], values[is_ours])
+        rows["has_probs"] = lists.is_valid().to_numpy(zero_copy_only=False)
+        is_ours = self._set_probs(rows, lists)
+        names_a_label = rows["verdict"] == STORED_VERDICTS.index(Verdict.LABEL)
+        is_ours &= (rows["label"] > 0) == names_a_label
+        is_ours &= pc.equal(entries["model"], model).to_numpy()
+        keys = key_column(entries["key"])
+        rows["checksum"] = checksums(keys, rows)
+        answers = AnswerArrays(keys, rows)
+        return answers if is_ours.all() else answers.where(is_ours)
 
-    def unpack(self, key: str, value: bytes) -> Answer:
-        """An answer; source `cache`.
-
-        Raises:
-            BrokenRowError: If the value is not one that was packed for this key.
-        """
-        if len(value) != self._struct.size:
-            raise BrokenRowError(f"{key}: {len(value)} bytes, expected {self._struct.size}")
-        _, tokens, label, verdict, has_probs, *probs = self._struct.unpack(value)
-        if value[:_CHECKSUM_BYTES] != _checksum(key_bytes(key), value):
-            raise BrokenRowError(f"{key}: its checksum is not that of its content")
-        return Answer(
-            verdict=STORED_VERDICTS[verdict],
-            label=self._classes[label] if label else None,
-            probs=tuple(probs) if has_probs else None,
-            key=key,
-            source="cache",
-            prompt_tokens=None if tokens == _UNKNOWN else tokens,
-        )
-
-    def _probs(self, lists: pa.ListArray) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """Whether a row has each class once or no probabilities, and these. Shapes (N,), (N, C)."""
-        num_classes = len(self._classes)
-        probs = np.zeros((len(lists), num_classes), np.float32)
-        is_ours = lists.is_null().to_numpy(zero_copy_only=False).copy()
-        offsets = list_offsets(lists)
-        rows = np.flatnonzero(np.diff(offsets) == num_classes)
-        if len(rows):
-            flat = lists.flatten()
-            names = flat.field("class").dictionary_encode()
-            number_of = _numbers(pc.index_in(names.dictionary, pa.array(self._classes)))
-            places = offsets[rows][:, None] + np.arange(num_classes)  # (R, C)
-            numbers = number_of[_numbers(names.indices)][places]
-            has_each_once = (np.sort(numbers) == np.arange(num_classes)).all(axis=1)
-            rows, places, numbers = (
-                rows[has_each_once],
-                places[has_each_once],
-                numbers[has_each_once],
+    def unpack(self, keys: Sequence[str], rows: NDArray[np.void]) -> dict[str, Answer]:
+        """Answers by key; source `cache`."""
+        names = ("tokens", "label", "verdict", "has_probs", "probs")
+        columns = [rows[name].tolist() for name in names]
+        return {
+            key: Answer(
+                verdict=STORED_VERDICTS[verdict],
+                label=self._classes[label] if label else None,
+                probs=tuple(probs) if has_probs else None,
+                key=key,
+                source="cache",
+                prompt_tokens=None if tokens == _UNKNOWN else tokens,
             )
-            given = flat.field("prob").to_numpy(zero_copy_only=False)
-            probs[rows[:, None], numbers] = given[places]
-            is_ours[rows] = True
-        return is_ours, probs
+            for key, tokens, label, verdict, has_probs, probs in zip(keys, *columns, strict=True)
+        }
+
+    def _set_probs(self, rows: NDArray[np.void], lists: pa.ListArray) -> NDArray[np.bool_]:
+        """Put probabilities into rows, in the order of the classes.
+
+        Returns:
+            Whether a row has each class once, or no probabilities. Shape (N,).
+        """
+        num_classes = len(self._classes)
+        is_ours = lists.is_null().to_numpy(zero_copy_only=False).copy()
+        has_as_many = np.diff(list_offsets(lists)) == num_classes
+        if not has_as_many.any():
+            return is_ours
+        if not has_as_many.all():
+            lists = lists.filter(pa.array(has_as_many))
+        flat = lists.flatten()
+        names = flat.field("class").dictionary_encode()
+        number_of = _numbers(pc.index_in(names.dictionary, pa.array(self._classes)))
+        numbers = number_of.astype(np.int32)[names.indices.to_numpy()].reshape(-1, num_classes)
+        given = flat.field("prob").to_numpy().reshape(-1, num_classes)
+        left = np.flatnonzero(has_as_many)
+        while len(left):  # once for each order of classes that occurs: few in one file
+            order = numbers[0]
+            has_order = (numbers == order).all(axis=1)
+            if sorted(order) == list(range(num_classes)):
+                same = left[has_order]
+                rows["probs"][same] = given[has_order][:, np.argsort(order)]
+                is_ours[same] = True
+            left, numbers, given = left[~has_order], numbers[~has_order], given[~has_order]
+        return is_ours
+
+
+def checksums(keys: NDArray[np.bytes_], rows: NDArray[np.void]) -> NDArray[np.uint32]:
+    """What the field `checksum` of rows has to be; a single changed word changes it. Shape (N,)."""
+    words = rows.view("<u4").reshape(len(rows), rows.dtype.itemsize // 4)[:, 1:]  # (N, 2 + C)
+    factors = np.arange(1, 5 + words.shape[1], dtype=np.uint32) * np.uint32(0x9E3779B2) + 1  # odd
+    digest = keys.view("<u4").reshape(len(keys), 4)
+    return digest @ factors[:4] + words @ factors[4:] + np.uint32(_EMPTY_CHECKSUM)
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:

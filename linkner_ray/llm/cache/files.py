@@ -10,12 +10,15 @@ clock or a lock.
 import hashlib
 import io
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -61,6 +64,8 @@ SET_ASIDE = "_set_aside"
 _VERSION_KEY = b"linkner.cache.version"
 _CHECKSUM_KEY = b"linkner.cache.checksum"
 _MAGIC = b"PAR1"
+_TAIL = struct.Struct("<I4s")
+_BLOCK_BYTES = 2**20
 _NO_CHECKSUM = b"0" * 32
 """In place of the checksum while it is computed."""
 
@@ -129,29 +134,38 @@ class CacheFolder:
         """Bytes of a file."""
         return self.folder.size(name)
 
-    def read(self, name: str) -> pa.Table:
-        """Read a file and check it.
+    def read(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read a file some rows at a time; one that is not whole is not begun.
+
+        Args:
+            name: Of a listed file.
+            columns: To read; default: all.
 
         Raises:
             FileNotFoundError: If it is gone, as after a compaction.
             OtherVersionError: If it is of another version.
             DataError: If it is not what an answer cache wrote.
         """
-        return pa.concat_tables(self.read_parts(name))
-
-    def read_parts(self, name: str) -> Iterator[pa.Table]:
-        """Read a file as `read` does, some rows at a time; at least one table."""
-        return parse_entries(self.folder.read_bytes(name), f"{self.url}/{name}")
+        with ExitStack() as stack:
+            if self.folder.is_local:
+                file: IO[bytes] = stack.enter_context(self.folder.open(name))
+            else:  # read twice, for the checksum and for the rows
+                file = stack.enter_context(NamedTemporaryFile())
+                self.folder.download(name, Path(file.name))
+            yield from read_entries(file, f"{self.url}/{name}", columns)
 
     def append(self, number: int, entries: pa.Table) -> str | None:
         """Write answers under a number; None if another writer took it."""
         name = f"answers-{number:010d}.parquet"
         return name if self.folder.create_whole(name, format_entries(entries)) else None
 
-    def write_compacted(self, number: int, entries: pa.Table) -> str:
+    def write_compacted(self, number: int, tables: Iterable[pa.Table]) -> str:
         """Write all answers of the files up to a number as one."""
         name = f"compacted-{number:010d}.parquet"
-        self.folder.write_whole(name, format_entries(entries))
+        with NamedTemporaryFile() as file:
+            write_entries(file, tables)
+            file.flush()
+            self.folder.upload(Path(file.name), name)
         return name
 
     def set_aside(self, name: str) -> bool:
@@ -197,122 +211,128 @@ def entries_table(entries: Iterable[Entry], classes: Sequence[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=ENTRIES)
 
 
-def first_answers(tables: Sequence[pa.Table]) -> pa.Table:
-    """One row for each key, the first one, sorted by key.
-
-    Args:
-        tables: In the order in which they count; with a column `key`.
-    """
-    table = pa.concat_tables(tables)
-    order, is_first = sort_words(*key_words(table["key"]))
-    return table.take(pa.array(order[is_first]))
-
-
-def repeated_answers(tables: Sequence[pa.Table]) -> pa.Table:
-    """All rows whose key occurs more than once, by key and then by precedence."""
-    table = pa.concat_tables(tables)
-    order, is_first = sort_words(*key_words(table["key"]))
-    is_last = np.append(is_first[1:], True)
-    return table.take(pa.array(order[~(is_first & is_last)]))
-
-
-def key_words(keys: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The hash in each key as two numbers of 64 bits. Shapes (N,)."""
-    digits = pc.utf8_slice_codeunits(keys, -32).to_pylist()
-    words = np.frombuffer(bytes.fromhex("".join(digits)), dtype=">u8").astype(np.uint64)
-    return words[0::2], words[1::2]
-
-
-def sort_words(high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order keys by their words; rows of one key stay as they come.
-
-    Args:
-        high: First 64 bits of each key. Shape (N,).
-        low: The other 64. Shape (N,).
-
-    Returns:
-        Rows in order, and whether each of these is the first of its key. Shapes (N,).
-    """
-    order = np.lexsort((low, high))  # stable
-    high, low = high[order], low[order]
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    return order, is_first
-
-
 def format_entries(entries: pa.Table) -> bytes:
-    """A table of schema `ENTRIES` as the bytes of a file; any Parquet reader can read it."""
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, ENTRIES, compression="zstd", store_schema=False) as writer:
-        writer.write_table(entries)
+    """A table of schema `ENTRIES` as the bytes of a file."""
+    file = io.BytesIO()
+    write_entries(file, [entries])
+    return file.getvalue()
+
+
+def write_entries(file: IO[bytes], tables: Iterable[pa.Table]) -> None:
+    """Write tables of schema `ENTRIES` to an empty file; any Parquet reader can read it.
+
+    Args:
+        file: For reading and writing.
+        tables: Each becomes a row group.
+    """
+    with pq.ParquetWriter(file, ENTRIES, compression="zstd", store_schema=False) as writer:
+        for table in tables:
+            writer.write_table(table)
         writer.add_key_value_metadata(
             {_VERSION_KEY.decode(): VERSION, _CHECKSUM_KEY.decode(): _NO_CHECKSUM.decode()}
         )
-    blank = sink.getvalue()
-    place = _checksum_place(blank)
-    return blank[:place] + _checksum(blank) + blank[place + len(_NO_CHECKSUM) :]
+    place = _checksum_place(file, "what was just written")
+    checksum = _checksum(file, place)
+    file.seek(place)
+    file.write(checksum)
 
 
-def parse_entries(content: bytes, path: str) -> Iterator[pa.Table]:
-    """Read the bytes of a file, some rows at a time; a file that is not whole is not parsed.
+def read_entries(
+    file: IO[bytes], path: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Read a file some rows at a time; one that is not whole is not begun.
 
     Args:
-        content: All of the file.
+        file: With seeking.
         path: For the message.
+        columns: To read; default: all.
 
     Raises:
         OtherVersionError: If the file is of another version.
         DataError: If it is no file of an answer cache, was cut short, or was changed.
     """
-    if len(content) < 12 or not content.startswith(_MAGIC) or not content.endswith(_MAGIC):
-        raise DataError(f"{path}: is not a whole Parquet file; it was cut short or replaced")
-    place = _checksum_place(content)
-    if place < 0:
-        raise DataError(f"{path}: is not a file of an answer cache: it has no checksum")
-    end = place + len(_NO_CHECKSUM)
-    if _checksum(content[:place] + _NO_CHECKSUM + content[end:]) != content[place:end]:
+    place = _checksum_place(file, path)
+    checksum = _checksum(file, place)
+    file.seek(place)
+    if file.read(len(checksum)) != checksum:
         raise DataError(f"{path}: its checksum is not that of its content; it was changed")
-    file = pq.ParquetFile(io.BytesIO(content), read_dictionary=_DICTIONARIES)
-    version = file.metadata.metadata[_VERSION_KEY].decode()
+    parquet = pq.ParquetFile(file, read_dictionary=_DICTIONARIES)
+    version = parquet.metadata.metadata[_VERSION_KEY].decode()
     if version != VERSION:
         raise OtherVersionError(
             f"{path}: is of answer cache version {version}, this release reads {VERSION}"
         )
-    if file.schema_arrow.equals(ENTRIES) and file.metadata.num_rows:
-        batches = file.iter_batches(_ROWS_AT_A_TIME)
-        tables: Iterator[pa.Table] = (pa.Table.from_batches([batch]) for batch in batches)
-    else:
-        tables = iter([file.read()])
-    for entries in tables:
-        problem = _problem(entries)
+    if not parquet.schema_arrow.equals(ENTRIES):
+        raise DataError(
+            f"{path}: its columns are {parquet.schema_arrow.names}, with types other than declared"
+        )
+    batches = (
+        batch  # Arrow cannot make one of nested columns over the end of a row group
+        for group in range(parquet.num_row_groups)
+        for batch in parquet.iter_batches(_ROWS_AT_A_TIME, row_groups=[group], columns=columns)
+    )
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        problem = _problem(table)
         if problem:
             raise DataError(f"{path}: {problem}")
-        yield entries
+        yield table
 
 
 def _problem(entries: pa.Table) -> str:
-    """What is wrong with a table that should be one of `ENTRIES`; empty if nothing is."""
-    if not entries.schema.equals(ENTRIES):
-        return f"its columns are {entries.schema.names}, with types other than declared"
-    if entries.num_rows and not pc.all(pc.match_substring_regex(entries["key"], _KEY)).as_py():
+    """What is wrong with rows of a file; empty if nothing is."""
+    if not pc.all(pc.match_substring_regex(entries["key"], _KEY)).as_py():
         return "a key is not the name of a request"
     known = pa.array([verdict.value for verdict in STORED_VERDICTS])
-    if entries.num_rows and not pc.all(pc.is_in(entries["verdict"], known)).as_py():
+    if (
+        "verdict" in entries.column_names
+        and not pc.all(pc.is_in(entries["verdict"], known)).as_py()
+    ):
         return "a verdict is none of those that are stored"
     return ""
 
 
-def _checksum_place(content: bytes) -> int:
-    """Where the checksum stands; -1 if there is none.
+def _checksum_place(file: IO[bytes], path: str) -> int:
+    """Where the checksum stands.
 
-    In the footer of a Parquet file a value follows its name after two bytes, type and length.
+    A Parquet file ends with a footer, its length in 4 bytes, and "PAR1". In the footer a value
+    follows its name after two bytes, type and length.
+
+    Raises:
+        DataError: If this is not a whole Parquet file, or has no checksum.
     """
-    place = content.rfind(_CHECKSUM_KEY)
-    return place + len(_CHECKSUM_KEY) + 2 if place >= 0 else -1
+    cut = DataError(f"{path}: is not a whole Parquet file; it was cut short or replaced")
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _TAIL.size))
+    tail = file.read(_TAIL.size)
+    file.seek(0)
+    if size < len(_MAGIC) + _TAIL.size or file.read(len(_MAGIC)) != _MAGIC:
+        raise cut
+    footer_bytes, magic = _TAIL.unpack(tail)
+    start = size - _TAIL.size - footer_bytes
+    if magic != _MAGIC or start < len(_MAGIC):
+        raise cut
+    file.seek(start)
+    place = file.read(footer_bytes).rfind(_CHECKSUM_KEY)
+    if place < 0:
+        raise DataError(f"{path}: is not a file of an answer cache: it has no checksum")
+    return start + place + len(_CHECKSUM_KEY) + 2
 
 
-def _checksum(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).hexdigest().encode()
+def _checksum(file: IO[bytes], place: int) -> bytes:
+    """Of all bytes of a file, with zeros where the checksum stands."""
+    digest = hashlib.blake2b(digest_size=16)
+    file.seek(0)
+    left = place
+    while left:
+        block = file.read(min(left, _BLOCK_BYTES))
+        digest.update(block)
+        left -= len(block)
+    digest.update(_NO_CHECKSUM)
+    file.seek(place + len(_NO_CHECKSUM))
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest().encode()
 
 
 def _number(name: str) -> int:

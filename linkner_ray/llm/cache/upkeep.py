@@ -1,29 +1,32 @@
-"""Statistics, verification, compaction and pruning of an answer cache."""
+"""Statistics, verification, compaction and pruning of an answer cache, a few rows at a time."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import groupby
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from linkner_ray.config import CacheConfig
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.llm.cache.files import (
-    ENTRIES,
-    SET_ASIDE,
-    CacheFolder,
-    OtherVersionError,
-    first_answers,
-    repeated_answers,
-)
+from linkner_ray.llm.cache.answer_rows import KEY, key_column, sort_keys
+from linkner_ray.llm.cache.files import SET_ASIDE, CacheFolder, OtherVersionError
 
 MANY_FILES = 1000
 """Files above which a run says that they should be merged."""
 
 _NAMED = 5
 """Files named in a note."""
+
+_ROWS_A_GROUP = 2**17
+"""Of a merged file."""
+
+T = TypeVar("T")
 
 
 class Fault(NamedTuple):
@@ -37,29 +40,42 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Everything an answer cache holds, read and checked."""
+    """The files of an answer cache, all of them read; of their rows the keys are in memory."""
 
     sizes: dict[str, int]
-    """Bytes of each good file."""
+    """Bytes of each good file, in the order in which they count."""
 
-    tables: list[pa.Table]
-    """Their content, in the order in which it counts."""
+    versions: dict[str, str]
+    """What tells each good file from others of its name."""
+
+    counts: dict[str, NDArray[np.bool_]]
+    """Of each good file the rows that count: the first ones of their keys."""
+
+    is_repeated: dict[str, NDArray[np.bool_]]
+    """Of each good file the rows whose keys occur more than once."""
 
     faults: list[Fault]
 
-    def answers(self) -> pa.Table:
-        """The answers that count, one a key, sorted by key."""
-        return first_answers(self.tables or [ENTRIES.empty_table()])
+    @property
+    def num_answers(self) -> int:
+        """How many answers count."""
+        return sum(int(mask.sum()) for mask in self.counts.values())
 
-    def count_conflicts(self) -> int:
-        """Keys to which different answers were written."""
-        rows = repeated_answers(self.tables or [ENTRIES.empty_table()]).to_pylist()
-        groups = groupby(rows, key=lambda row: row["key"])
-        replies = [
-            {repr((row["verdict"], row["label"], row["probs"])) for row in group}
-            for _, group in groups
-        ]
-        return sum(len(different) > 1 for different in replies)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What an answer cache holds; of several answers to a request the first counts."""
+
+    survey: Survey
+    num_conflicts: int
+    """Requests to which different answers were written."""
+
+    times: tuple[datetime, datetime] | None
+    """Of the first and of the last answer."""
+
+    mean_latency_s: float | None
+    by_model: dict[tuple[str, str], Counter[str]]
+    """Answers by model and revision, then by verdict; an unknown revision is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,56 +99,32 @@ def survey(url: str) -> Survey:
     Raises:
         ConfigError: If there is no answer cache.
     """
-    folder = CacheFolder(url)
-    while True:
-        listing = folder.list()
-        if not listing.names and not listing.foreign:
-            raise ConfigError(f"{url}: there is no answer cache here, or it is empty")
-        found = Survey(
-            sizes={},
-            tables=[],
-            faults=[
-                Fault(n, "is no file of an answer cache", is_broken=False) for n in listing.foreign
-            ],
-        )
-        try:
-            for name in listing.names:
-                _read(folder, name, found)
-        except FileNotFoundError:  # compacted meanwhile: begin again
-            continue
-        return found
+    return _unless_compacted(lambda: _survey(CacheFolder(url)))
+
+
+def statistics(url: str) -> Statistics:
+    """Say what an answer cache holds.
+
+    Raises:
+        ConfigError: If there is no answer cache.
+    """
+    return _unless_compacted(lambda: _statistics(CacheFolder(url)))
 
 
 def compact(url: str, *, keep: Callable[[pa.Table], pa.Table] = lambda table: table) -> Compaction:
-    """Merge all files into one; broken files are set aside first.
+    """Merge all files into one, and set broken files aside.
 
     Runs that write to the answer cache at the same time are not disturbed: the merged file is there
     before the others go, and nothing is removed that was not read.
 
     Args:
         url: Folder or prefix.
-        keep: Takes the answers of the answer cache, schema `ENTRIES`, and returns those to keep.
+        keep: Takes some answers, schema `ENTRIES`, and returns those of them to keep.
 
     Raises:
         ConfigError: If there is no answer cache.
     """
-    found = survey(url)
-    folder = CacheFolder(url)
-    for fault in found.faults:
-        if fault.is_broken:
-            folder.set_aside(fault.name)
-    answers = found.answers()
-    kept = keep(answers)
-    if found.sizes and (len(found.sizes) > 1 or kept.num_rows < answers.num_rows):
-        written = folder.write_compacted(max(map(folder.number, found.sizes)), kept)
-        for name in found.sizes.keys() - {written}:
-            folder.folder.remove(name)
-    return Compaction(
-        files_before=len(found.sizes),
-        kept=kept.num_rows,
-        dropped=answers.num_rows - kept.num_rows,
-        faults=found.faults,
-    )
+    return _unless_compacted(lambda: _compact(CacheFolder(url), keep))
 
 
 def cache_notes(config: CacheConfig) -> list[str]:
@@ -159,23 +151,144 @@ def cache_notes(config: CacheConfig) -> list[str]:
     ]
 
 
-def count_by_model(answers: pa.Table) -> dict[tuple[str, str], Counter[str]]:
-    """Answers by model and revision, then by verdict; an unknown revision is empty."""
-    counts: dict[tuple[str, str], Counter[str]] = {}
-    columns = (answers[name].to_pylist() for name in ("model", "revision", "verdict"))
-    for model, revision, verdict in zip(*columns, strict=True):
-        counts.setdefault((model, revision or ""), Counter())[verdict] += 1
-    return dict(sorted(counts.items()))
+def _unless_compacted(action: Callable[[], T]) -> T:
+    """What an action gives; if another process merges the files meanwhile, it begins again."""
+    while True:
+        try:
+            return action()
+        except FileNotFoundError:
+            continue
 
 
-def _read(folder: CacheFolder, name: str, found: Survey) -> None:
-    """Add a file to a survey."""
-    try:
-        table = folder.read(name)
-    except OtherVersionError as error:
-        found.faults.append(Fault(name, str(error), is_broken=False))
-    except DataError as error:
-        found.faults.append(Fault(name, str(error), is_broken=True))
-    else:
-        found.sizes[name] = folder.size(name)
-        found.tables.append(table)
+def _survey(folder: CacheFolder) -> Survey:
+    listing = folder.list()
+    if not listing.names and not listing.foreign:
+        raise ConfigError(f"{folder.url}: there is no answer cache here, or it is empty")
+    faults = [Fault(n, "is no file of an answer cache", is_broken=False) for n in listing.foreign]
+    sizes: dict[str, int] = {}
+    versions: dict[str, str] = {}
+    keys: list[NDArray[np.bytes_]] = []
+    for name in listing.names:
+        try:
+            parts = [key_column(t["key"]) for t in folder.read(name, ("key", "verdict"))]
+        except OtherVersionError as error:
+            faults.append(Fault(name, str(error), is_broken=False))
+        except DataError as error:
+            faults.append(Fault(name, str(error), is_broken=True))
+        else:
+            sizes[name] = folder.size(name)
+            versions[name] = listing.versions[name]
+            keys.append(np.concatenate([np.empty(0, KEY), *parts]))
+    ends = np.cumsum([len(part) for part in keys])[:-1]
+    order, is_first = sort_keys(np.concatenate([np.empty(0, KEY), *keys]))
+    is_last = np.append(is_first[1:], True)[: len(is_first)]
+    counts, is_repeated = np.empty((2, len(order)), dtype=bool)
+    counts[order] = is_first
+    is_repeated[order] = ~(is_first & is_last)
+    return Survey(
+        sizes=sizes,
+        versions=versions,
+        counts=dict(zip(sizes, np.split(counts, ends), strict=False)),
+        is_repeated=dict(zip(sizes, np.split(is_repeated, ends), strict=False)),
+        faults=faults,
+    )
+
+
+def _rows_of(
+    folder: CacheFolder, found: Survey, mask: dict[str, NDArray[np.bool_]]
+) -> Iterator[pa.Table]:
+    """The rows that a mask of a survey names, some at a time.
+
+    Raises:
+        FileNotFoundError: At the end at the latest, if a file is gone or changed since the survey.
+    """
+    for name, chosen in mask.items():
+        first = 0
+        for table in folder.read(name):
+            part = chosen[first : first + table.num_rows]
+            if len(part) == table.num_rows:
+                yield table.filter(pa.array(part))
+            first += table.num_rows
+    now = folder.list().versions
+    for name, version in found.versions.items():
+        if now.get(name) != version:
+            raise FileNotFoundError(f"{folder.url}/{name}: was changed since it was read")
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What `_statistics` adds up."""
+
+    by_model: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    times: list[datetime] = field(default_factory=list)
+    latency_s: float = 0.0
+    timed: int = 0
+
+    def add(self, answers: pa.Table) -> None:
+        if not answers.num_rows:
+            return
+        ends = pc.min_max(answers["time"]).as_py()
+        self.times = [min([ends["min"], *self.times]), max([ends["max"], *self.times])]
+        self.latency_s += pc.sum(answers["latency_s"]).as_py() or 0.0
+        self.timed += pc.count(answers["latency_s"]).as_py()
+        names = ["model", "revision", "verdict"]
+        groups = answers.group_by(names).aggregate([([], "count_all")])
+        for row in groups.to_pylist():
+            verdicts = self.by_model.setdefault((row["model"], row["revision"] or ""), Counter())
+            verdicts[row["verdict"]] += row["count_all"]
+
+
+def _statistics(folder: CacheFolder) -> Statistics:
+    found = _survey(folder)
+    totals = _Totals()
+    for table in _rows_of(folder, found, found.counts):
+        totals.add(table)
+    return Statistics(
+        survey=found,
+        num_conflicts=_count_conflicts(_rows_of(folder, found, found.is_repeated)),
+        times=(totals.times[0], totals.times[1]) if totals.times else None,
+        mean_latency_s=totals.latency_s / totals.timed if totals.timed else None,
+        by_model=dict(sorted(totals.by_model.items())),
+    )
+
+
+def _count_conflicts(tables: Iterator[pa.Table]) -> int:
+    """Keys with different answers."""
+    answers = set()  # digests: of most keys there is one
+    for table in tables:
+        for row in table.select(["key", "verdict", "label", "probs"]).to_pylist():
+            reply = repr((row["verdict"], row["label"], row["probs"])).encode()
+            answers.add(bytes.fromhex(row["key"][-32:]) + hashlib.blake2b(reply).digest()[:8])
+    keys = Counter(answer[:16] for answer in answers)
+    return sum(count > 1 for count in keys.values())
+
+
+def _compact(folder: CacheFolder, keep: Callable[[pa.Table], pa.Table]) -> Compaction:
+    found = _survey(folder)
+    kept = sum(keep(table).num_rows for table in _rows_of(folder, found, found.counts))
+    if found.sizes and (len(found.sizes) > 1 or kept < found.num_answers):
+        rows = map(keep, _rows_of(folder, found, found.counts))
+        written = folder.write_compacted(max(map(folder.number, found.sizes)), _groups(rows))
+        for name in found.sizes.keys() - {written}:
+            folder.folder.remove(name)
+    for fault in found.faults:
+        if fault.is_broken:
+            folder.set_aside(fault.name)
+    return Compaction(
+        files_before=len(found.sizes),
+        kept=kept,
+        dropped=found.num_answers - kept,
+        faults=found.faults,
+    )
+
+
+def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of many small files as fewer."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) >= _ROWS_A_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)

@@ -104,7 +104,7 @@ def test_a_compaction_behind_its_back_does_not_disturb_a_cache(tmp_path):
     folder = CacheFolder(str(tmp_path))
     names = folder.list().names
     whole = entries_table([entry(number) for number in range(3)], CLASSES)
-    folder.write_compacted(2, whole)
+    folder.write_compacted(2, [whole])
     for name in names:
         (tmp_path / name).unlink()
     cache.add([entry(9)])

@@ -5,17 +5,18 @@ import multiprocessing
 import os
 import random
 import signal
-import sqlite3
 import time
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkner_ray.errors import BackendError
 from linkner_ray.llm.cache import answer_index
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.cache.answer_index import AnswerIndex
-from linkner_ray.llm.cache.files import CacheFolder, entries_table, first_answers
+from linkner_ray.llm.cache.files import CacheFolder, entries_table
 from linkner_ray.llm.cache.upkeep import compact
 from tests.llm.caches import CLASSES, entry, key, unsure
 
@@ -24,8 +25,10 @@ def opened(path):
     return AnswerCache(str(path), model="some-llm", classes=CLASSES)
 
 
-def index_path(cache):
-    return cache._index.path
+def segments(cache):
+    """Paths of the segments on the disk, in order."""
+    folder = cache._index._folder
+    return sorted(folder.glob(f"{cache._index._name}-*.segment"))
 
 
 def probs_of(cache, numbers):
@@ -35,14 +38,14 @@ def probs_of(cache, numbers):
 def read_files(path, numbers):
     """The first answers to keys, by reading all files."""
     folder = CacheFolder(str(path))
-    tables = [folder.read(name) for name in folder.list().names]
     wanted = {key(number) for number in numbers}
-    rows = first_answers(tables).to_pylist() if tables else []
-    return {
-        row["key"]: row["probs"] and tuple(p["prob"] for p in row["probs"])
-        for row in rows
-        if row["key"] in wanted and row["model"] == "some-llm"
-    }
+    first = {}
+    for name in folder.list().names:
+        for row in pa.concat_tables([entries_table([], CLASSES), *folder.read(name)]).to_pylist():
+            if row["model"] == "some-llm" and row["key"] in wanted:
+                probs = row["probs"] and tuple(p["prob"] for p in row["probs"])
+                first.setdefault(row["key"], probs)
+    return first
 
 
 @settings(deadline=None, max_examples=25)
@@ -70,7 +73,8 @@ def test_the_index_gives_what_reading_the_files_gives(tmp_path_factory, steps, s
         elif step == "reopen":
             cache = opened(path)
         elif step == "break":
-            index_path(cache).write_bytes(b"SQLite format 3\0" + b"?" * 5000)
+            for segment in segments(cache):
+                segment.write_bytes(segment.read_bytes()[:-1])
         elif CacheFolder(str(path)).list().names:
             keep = (lambda t: t.slice(1)) if step == "prune" else (lambda t: t)
             compact(str(path), keep=keep)
@@ -83,7 +87,7 @@ def test_the_index_gives_what_reading_the_files_gives(tmp_path_factory, steps, s
 
 def test_processes_of_a_node_read_a_file_once(tmp_path, monkeypatch):
     opened(tmp_path).add([entry(1), unsure(2)])
-    monkeypatch.setattr(CacheFolder, "read_parts", None)  # nobody reads
+    monkeypatch.setattr(CacheFolder, "read", None)  # nobody reads
     assert set(opened(tmp_path).find([key(1), key(2), key(3)])) == {key(1), key(2)}
 
 
@@ -103,36 +107,27 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert probs_of(opened(tmp_path), [1]) == {key(1): (0.0, 0.75, 0.25)}
 
 
-def damage_value(path):
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute("UPDATE answers SET value = zeroblob(24)")
-    connection.close()
-
-
-def damage_mark(path):
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA application_id = 7")
-    connection.close()
+def damage_rows(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-7200] + bytes(7200))  # 300 answers of 24 bytes
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        damage_value,
-        damage_mark,
+        damage_rows,
+        lambda path: path.write_bytes(path.read_bytes()[:48] + b"x" * (path.stat().st_size - 48)),
         lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(b"no database" * 1000),
+        lambda path: os.truncate(path, 20),
         lambda path: os.truncate(path, 5000),
         lambda path: path.unlink(),
     ],
-    ids=["value", "mark", "empty", "foreign", "cut", "gone"],
+    ids=["rows", "notes", "empty", "head", "cut", "gone"],
 )
 def test_a_broken_index_is_made_anew(tmp_path, caplog, damage):
-    cache = opened(tmp_path)
-    cache.add([entry(number) for number in range(300)])
-    cache._index._connection.close()  # so that all of it is in one file
-    damage(index_path(cache))
+    opened(tmp_path).add([entry(number) for number in range(300)])
+    [segment] = segments(opened(tmp_path))
+    damage(segment)
     with caplog.at_level(logging.WARNING):
         again = opened(tmp_path)
         assert probs_of(again, range(300)) == read_files(tmp_path, range(300))
@@ -140,20 +135,78 @@ def test_a_broken_index_is_made_anew(tmp_path, caplog, damage):
     assert "cache_files_broken" not in again.counts
 
 
+@pytest.mark.parametrize("name", ["{}-00000000-00000000.segment", "{}-new.segment"])
+def test_a_foreign_file_of_an_indexs_name_is_refused_and_stays(tmp_path, name):
+    url = CacheFolder(str(tmp_path)).address
+    index = AnswerIndex(url, model="some-llm", classes=CLASSES)
+    foreign = index._folder / name.format(index._name)
+    foreign.write_bytes(b"years of work")
+    with pytest.raises(
+        (OSError, BackendError), match="this program did not write it; move it away"
+    ):
+        opened(tmp_path).add([entry(1)])
+    assert foreign.read_bytes() == b"years of work"
+    month_ago = time.time() - 31 * 86_400
+    os.utime(index._lock, (month_ago, month_ago))
+    opened(tmp_path / "other")
+    assert foreign.read_bytes() == b"years of work"
+
+
+def test_a_lock_of_that_name_is_not_emptied(tmp_path):
+    cache = opened(tmp_path)
+    cache._index._lock.write_bytes(b"years of work")
+    cache.add([entry(1)])
+    assert cache._index._lock.read_bytes() == b"years of work"
+
+
 def test_an_index_of_another_version_is_made_anew(tmp_path, monkeypatch):
     opened(tmp_path).add([entry(1)])
-    monkeypatch.setattr(answer_index, "VERSION", 2)
+    monkeypatch.setattr(answer_index, "_VERSION", 3)
     assert len(opened(tmp_path)) == 1
+
+
+def test_there_are_never_many_segments(tmp_path):
+    cache = opened(tmp_path)
+    for number in range(64):
+        cache.add([entry(number)])
+        # Each is larger than the next, so n answers need at most log2(n) + 1 segments.
+        assert len(segments(cache)) <= number.bit_length() + 1
+    assert probs_of(opened(tmp_path), range(64)) == read_files(tmp_path, range(64))
+
+
+def test_a_segment_over_the_limit_takes_no_other_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(answer_index, "MAX_SEGMENT_BYTES", 10 * (16 + 24))
+    cache = opened(tmp_path)
+    for number in range(0, 40, 5):
+        cache.add([entry(number + step) for step in range(5)])
+    assert [len(s) for s in cache._index._segments.values()] == [10] * 4
+
+
+def test_who_dies_between_writing_and_removing_leaves_the_same_answers(tmp_path):
+    cache = opened(tmp_path)
+    cache.add([entry(1), entry(2)])
+    [part] = segments(cache)
+    content = part.read_bytes()
+    cache.add([entry(3), entry(4)])
+    part.write_bytes(content)
+    assert len(segments(cache)) == 2
+    assert len(opened(tmp_path)) == 4
+    cache.add([entry(number) for number in range(5, 9)])
+    assert len(segments(cache)) == 1
+    assert len(opened(tmp_path)) == 8
 
 
 def test_who_holds_an_index_that_was_replaced_takes_the_new_one(tmp_path):
     ours, theirs = opened(tmp_path), opened(tmp_path)
     ours.add([entry(1)])
-    theirs._index.replace()
+    theirs.refresh()
+    [segment] = segments(theirs)
+    theirs._index.replace(segment)
     theirs.add([entry(2)])
+    ours._index.replace(segment)  # was replaced: nothing is removed
+    assert len(ours) == 2
     ours.add([entry(3)])
     theirs.refresh()
-    assert index_path(ours).stat().st_ino == ours._index._inode == theirs._index._inode
     assert len(ours) == len(theirs) == 3
 
 
@@ -170,12 +223,14 @@ def test_a_folder_that_is_another_users_is_refused(tmp_path, monkeypatch):
 def test_an_index_that_was_not_used_for_a_month_is_removed(tmp_path):
     old, recent = opened(tmp_path / "old"), opened(tmp_path / "recent")
     month_ago = time.time() - 31 * 86_400
-    os.utime(index_path(old).with_suffix(".lock"), (month_ago, month_ago))
+    for cache in (old, recent):
+        cache.add([entry(0)])
+    os.utime(old._index._lock, (month_ago, month_ago))
     opened(tmp_path / "other")
-    assert not index_path(old).exists()
-    assert index_path(recent).exists()
+    assert segments(old) == []
+    assert len(segments(recent)) == 1
     old.add([entry(1)])  # who still has it goes on
-    assert len(old) == 1
+    assert len(old) == 2
 
 
 def build_slowly(path):
@@ -183,7 +238,8 @@ def build_slowly(path):
         time.sleep(0.002)
         return table
 
-    AnswerCache._of_model = lambda _, table: slow(table)
+    pack = AnswerIndex.pack
+    AnswerIndex.pack = lambda index, tables: pack(index, map(slow, tables))
     opened(path)
 
 

@@ -2,7 +2,6 @@ import io
 import re
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,10 +15,7 @@ from linkner_ray.llm.cache.files import (
     CacheFolder,
     OtherVersionError,
     entries_table,
-    first_answers,
     format_entries,
-    key_words,
-    repeated_answers,
 )
 from tests.llm.caches import CLASSES, entry, key, unsure
 
@@ -28,7 +24,7 @@ CONTENT = format_entries(TABLE)
 
 
 def parse_entries(content, path):
-    return pa.concat_tables(cache_files.parse_entries(content, path))
+    return pa.concat_tables(cache_files.read_entries(io.BytesIO(content), path))
 
 
 def test_what_is_written_is_read_again():
@@ -37,7 +33,7 @@ def test_what_is_written_is_read_again():
 
 def test_a_file_is_read_some_rows_at_a_time_with_each_class_name_held_once(monkeypatch):
     monkeypatch.setattr(cache_files, "_ROWS_AT_A_TIME", 2)
-    parts = list(cache_files.parse_entries(CONTENT, "x"))
+    parts = list(cache_files.read_entries(io.BytesIO(CONTENT), "x"))
     assert [part.num_rows for part in parts] == [2, 1]
     names = parts[0]["probs"].combine_chunks().flatten().field("class")
     assert names.dictionary.to_pylist() == list(CLASSES)
@@ -48,7 +44,8 @@ def test_equal_tables_give_equal_bytes():
 
 
 def test_an_empty_table_is_a_file_too():
-    assert parse_entries(format_entries(TABLE.slice(0, 0)), "x").num_rows == 0
+    content = format_entries(TABLE.slice(0, 0))
+    assert list(cache_files.read_entries(io.BytesIO(content), "x")) == []
 
 
 @given(st.data())
@@ -121,45 +118,13 @@ def test_any_parquet_reader_understands_it(tmp_path):
     assert rows == [("PER", 2026, 0.25), ("PER", 2026, 0.5)]
 
 
-def test_the_first_answer_to_a_key_is_kept_and_keys_are_sorted():
-    first = entries_table([entry(9, score=0.25), entry(2)], CLASSES)
-    second = entries_table([entry(9, score=0.75), entry(5)], CLASSES)
-    kept = first_answers([first, second])
-    assert kept["key"].to_pylist() == [key(2), key(5), key(9)]
-    assert kept["probs"].to_pylist()[2][1] == {"class": "PER", "prob": 0.25}
-    repeated = repeated_answers([first, second])
-    assert repeated["key"].to_pylist() == [key(9), key(9)]
-    assert [row[1]["prob"] for row in repeated["probs"].to_pylist()] == [0.25, 0.75]
-
-
-@given(st.lists(st.lists(st.integers(0, 6), max_size=6), min_size=1, max_size=4))
-def test_first_answers_are_those_of_a_dictionary_filled_once(files):
-    scores = iter(np.linspace(0, 1, 25).tolist())
-    tables, expected = [], {}
-    for numbers in files:
-        entries = [entry(number << 64 | number, score=next(scores)) for number in numbers]
-        tables.append(entries_table(entries, CLASSES))
-        for made in entries:
-            expected.setdefault(made.answer.key, np.float32(made.answer.probs[1]))
-    kept = first_answers(tables)
-    found = zip(kept["key"].to_pylist(), kept["probs"].to_pylist(), strict=True)
-    assert {name: row[1]["prob"] for name, row in found} == expected
-
-
-def test_the_words_of_a_key_are_its_digits():
-    keys = pa.chunked_array([pa.array([f"k1:{'0' * 15}a{'0' * 15}b", f"k22:{'f' * 32}"])])
-    high, low = key_words(keys)
-    assert high.tolist() == [10, 2**64 - 1]
-    assert low.tolist() == [11, 2**64 - 1]
-
-
 def test_a_folder_lists_compacted_files_first_and_names_what_is_foreign(tmp_path):
     folder = CacheFolder(str(tmp_path / "cache"))
     assert folder.list() == ([], [], {})
     assert folder.list().next_number == 0
     folder.append(7, TABLE)
     folder.append(2, TABLE)
-    folder.write_compacted(4, TABLE)
+    folder.write_compacted(4, [TABLE])
     (tmp_path / "cache" / "notes.txt").write_text("hello")
     (tmp_path / "cache" / ".answers-0000000008.parquet.0123").write_text("half")
     (tmp_path / "cache" / "_set_aside").mkdir()
@@ -176,14 +141,14 @@ def test_a_number_is_given_to_one_writer(tmp_path):
     folder = CacheFolder(str(tmp_path))
     assert folder.append(0, TABLE) == "answers-0000000000.parquet"
     assert folder.append(0, TABLE.slice(1)) is None
-    assert folder.read("answers-0000000000.parquet").equals(TABLE)
+    assert next(folder.read("answers-0000000000.parquet")).equals(TABLE)
 
 
 def test_a_broken_file_is_moved_out_of_the_way(tmp_path):
     folder = CacheFolder(str(tmp_path))
     (tmp_path / "answers-0000000000.parquet").write_bytes(CONTENT[:-9])
     with pytest.raises(DataError, match=re.escape(str(tmp_path))):
-        folder.read("answers-0000000000.parquet")
+        next(folder.read("answers-0000000000.parquet"))
     assert folder.set_aside("answers-0000000000.parquet")
     assert folder.set_aside("answers-0000000000.parquet")
     assert (tmp_path / "_set_aside" / "answers-0000000000.parquet").read_bytes() == CONTENT[:-9]

@@ -1,13 +1,14 @@
 import threading
 
+import pyarrow as pa
 import pytest
 
 from linkner_ray.config import CacheConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.llm.cache import upkeep as cache_upkeep
 from linkner_ray.llm.cache.answer_cache import AnswerCache
-from linkner_ray.llm.cache.files import CacheFolder, entries_table
-from linkner_ray.llm.cache.upkeep import cache_notes, compact, count_by_model, survey
+from linkner_ray.llm.cache.files import ENTRIES, CacheFolder, entries_table
+from linkner_ray.llm.cache.upkeep import cache_notes, compact, statistics, survey
 from tests.llm.caches import CLASSES, entry, key, unsure
 
 
@@ -31,17 +32,69 @@ def answers_of(path):
     return {name: (answer.verdict, answer.label, answer.probs) for name, answer in found.items()}
 
 
-def test_a_survey_counts_what_counts(cache):
-    found = survey(str(cache))
-    assert found.sizes == {path.name: path.stat().st_size for path in cache.iterdir()}
-    assert found.answers()["key"].to_pylist() == [key(n) for n in (1, 2, 3, 4)]
-    assert found.count_conflicts() == 1
-    assert found.faults == []
-    assert count_by_model(found.answers()) == {
+def test_statistics_count_what_counts(cache):
+    found = statistics(str(cache))
+    assert found.survey.sizes == {path.name: path.stat().st_size for path in cache.iterdir()}
+    assert [mask.tolist() for mask in found.survey.counts.values()] == [
+        [True, True], [False, True], [False, True]
+    ]  # fmt: skip
+    assert found.survey.num_answers == 4
+    assert found.num_conflicts == 1
+    assert found.survey.faults == []
+    assert found.by_model == {
         ("other-llm", ""): {"label": 1},
         ("some-llm", ""): {"label": 2},
         ("some-llm", "r1"): {"unreadable": 1},
     }
+
+
+@pytest.fixture
+def big_cache(tmp_path):
+    """20 files of 3,000 answers; and the bytes of all of them in memory."""
+    folder = CacheFolder(str(tmp_path / "big"))
+    rows = entries_table([entry(number) for number in range(3000)], CLASSES)
+    for number in range(20):
+        keys = pa.array([f"k1:{number << 64 | row:032x}" for row in range(3000)])
+        folder.append(number, rows.set_column(0, ENTRIES.field("key"), keys))
+    return folder, 20 * rows.nbytes
+
+
+@pytest.mark.parametrize("action", [survey, statistics, compact])
+def test_upkeep_holds_a_part_of_the_answers_in_memory(big_cache, monkeypatch, action):
+    folder, all_bytes = big_cache
+    monkeypatch.setattr(cache_upkeep, "_ROWS_A_GROUP", 3000)
+    before, peak = pa.total_allocated_bytes(), 0
+    read = CacheFolder.read
+
+    def watched(*arguments):
+        nonlocal peak
+        for table in read(*arguments):
+            peak = max(peak, pa.total_allocated_bytes() - before)
+            yield table
+
+    monkeypatch.setattr(CacheFolder, "read", watched)
+    action(folder.url)
+    assert 0 < peak < all_bytes / 4  # a file, its group and what is written of it, of 20
+    if action is compact:
+        [name] = folder.list().names
+        assert sum(table.num_rows for table in read(folder, name)) == 60_000
+
+
+def test_a_file_replaced_between_two_looks_makes_compaction_begin_again(cache, monkeypatch):
+    survey_once, folder = cache_upkeep._survey, CacheFolder(str(cache))
+    other = entries_table([entry(7), entry(8)], CLASSES)
+
+    def survey_then_replace(place):
+        found = survey_once(place)
+        if (cache / "answers-0000000002.parquet").exists():
+            (cache / "answers-0000000002.parquet").unlink()
+            folder.write_compacted(1, [other])
+        return found
+
+    monkeypatch.setattr(cache_upkeep, "_survey", survey_then_replace)
+    done = compact(str(cache))
+    # 7 and 8 of the new file; 1 and 2; 3
+    assert (done.files_before, done.kept) == (3, 5)
 
 
 def test_a_survey_names_broken_and_foreign_files_and_changes_nothing(cache):
@@ -70,7 +123,11 @@ def test_compaction_leaves_one_file_that_answers_as_before(cache):
 
 def test_a_compaction_cut_off_before_it_removed_anything_changes_no_answer(cache):
     before = answers_of(cache)
-    CacheFolder(str(cache)).write_compacted(2, survey(str(cache)).answers())
+    names = CacheFolder(str(cache)).list().names
+    contents = {name: (cache / name).read_bytes() for name in names}
+    compact(str(cache))
+    for name, content in contents.items():
+        (cache / name).write_bytes(content)
     (cache / "answers-0000000000.parquet").unlink()  # the file with the answer that counts
     assert answers_of(cache) == before
 
@@ -155,5 +212,5 @@ def test_answers_about_several_label_sets_are_merged_as_they_are(tmp_path):
         cache = AnswerCache(str(tmp_path), model="some-llm", classes=classes)
         assert cache.find([key(number)])[key(number)].probs == (0.0, 0.25, 0.75)
         assert len(cache) == sets.count(classes)
-    [rows] = [folder.read(name).to_pylist() for name in folder.list().names]
+    [rows] = [t.to_pylist() for name in folder.list().names for t in folder.read(name)]
     assert [tuple(prob["class"] for prob in row["probs"]) for row in rows] == sets
