@@ -92,11 +92,13 @@ class AnswerIndex:
     def refresh(self) -> None:
         """Take note of what other processes changed."""
         while True:
+            self._folder.mkdir(mode=0o700, exist_ok=True)  # the system may clean TMPDIR meanwhile
+            places = _current(self._list())
             try:
                 self._segments = {
                     place: self._segments.get(place)
                     or Segment(self._folder / place.name, self._rows.dtype)
-                    for place in _current(self._list())
+                    for place in places
                 }
             except FileNotFoundError:  # another process took it in meanwhile
                 continue

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -150,6 +151,15 @@ def test_a_foreign_file_of_an_indexs_name_is_refused_and_stays(tmp_path, name):
     os.utime(index._lock, (month_ago, month_ago))
     opened(tmp_path / "other")
     assert foreign.read_bytes() == b"years of work"
+
+
+def test_a_node_whose_temporary_files_were_cleaned_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(answer_index, "gettempdir", lambda: str(tmp_path))
+    cache = opened(tmp_path / "cache")
+    cache.add([entry(1)])
+    shutil.rmtree(cache._index._folder)
+    cache.add([entry(2)])
+    assert len(cache) == len(opened(tmp_path / "cache")) == 2
 
 
 def test_a_lock_of_that_name_is_not_emptied(tmp_path):
