@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.measure import write_json
-from linkner_ray.nightly.diff import Diff, _Comparison
+from linkner_ray.nightly import diff_rows
+from linkner_ray.nightly.diff import compare_finished
 from linkner_ray.reporting.tables import markdown_table
-from linkner_ray.runs import finished, part_cache
+from linkner_ray.runs import finished
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.row_index import document_digest
 from linkner_ray.schemas import OUTPUT
@@ -41,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     numbers: Numbers = {}
     for count in map(int, options.entities.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            runs = [
-                write_run(Path(folder) / label, [[0]], label=label, entities=count)
-                for label in ("PER", "ORG")
-            ]
+            runs = (
+                write_run(Path(folder) / "before", [[0]], label="PER", entities=count),
+                write_run(Path(folder) / "after", [[0]], label="ORG", entities=count),
+            )
             started = time.process_time()
-            diff = _Comparison(*runs).run()
+            diff = compare_finished(runs)
             numbers[f"cpu_s_{count}_entities"] = time.process_time() - started
             numbers[f"relabelled_{count}_entities"] = diff.causes["steps", "relabelled"]
     numbers |= _in_another_order(options.files)
@@ -93,7 +94,7 @@ def _in_another_order(num_files: int) -> Numbers:
     documents = list(range(DOCUMENTS_A_FILE * num_files))
     shuffled = np.random.default_rng(0).permutation(len(documents)).tolist()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [
+        before, after = (
             write_run(
                 Path(folder) / label,
                 [order[first::num_files] for first in range(num_files)],
@@ -101,23 +102,17 @@ def _in_another_order(num_files: int) -> Numbers:
                 entities=2,
             )
             for label, order in (("PER", documents), ("ORG", shuffled))
-        ]
+        )
         started = time.process_time()
-        reads, diff = count_reads(*runs)
+        with patch.object(diff_rows, "read_part", wraps=finished.read_part) as read:
+            diff = compare_finished((before, after))
         seconds = time.process_time() - started
     return {
         "documents_in_another_order": diff.documents["same_text"],
-        "reads_of_the_earlier_run": reads,
-        "files": num_files,
+        "reads_of_both_runs": read.call_count,
+        "files_of_each": num_files,
         "cpu_s_in_another_order": seconds,
     }
-
-
-def count_reads(before: FinishedRun, after: FinishedRun) -> tuple[int, Diff]:
-    """Reads of rows of the earlier run's files, and the comparison."""
-    with patch.object(part_cache, "read_part", wraps=finished.read_part) as read:
-        diff = _Comparison(before, after).run()
-    return read.call_count, diff
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def simulate_plan(num_units: int) -> Numbers:
     received_s = time.perf_counter() - started
     started = time.perf_counter()
     for unit_result in unit_results:
-        totals = add_counts(totals, unit_result.counts)
+        add_counts(totals, unit_result.counts)
     added_s = time.perf_counter() - started
     started = time.perf_counter()
     todo = remaining(plan, unit_results, "out")

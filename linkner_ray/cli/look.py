@@ -110,10 +110,11 @@ def diff(
     Example: linkner diff nights/monday nights/tuesday --html diff.html
     """
     check_writable(html, json_file)
+    from linkner_ray.extract.spread import BySize
     from linkner_ray.nightly.diff import compare_runs
     from linkner_ray.nightly.diff_page import describe_diff, render_diff
 
-    found = compare_runs(before, after)
+    found = compare_runs(before, after, spread=BySize())
     print(describe_diff(found))
     write_text(html, render_diff(found) if html else "")
     write_json(json_file, found.as_json())
@@ -124,19 +125,11 @@ def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.
 
     Example: linkner verify s3://bucket/entities/2026-01-01
     """
-    from linkner_ray.runs.manifest import read_manifest, verify_output
-    from linkner_ray.runs.part_work import Spread, is_much, spread_here
+    from linkner_ray.extract.spread import BySize
+    from linkner_ray.runs.manifest import verify_output
     from linkner_ray.storage import Folder
 
-    folder = Folder.at(output)
-    spread: Spread = spread_here
-    if is_much(read_manifest(folder).files.num_rows):
-        from linkner_ray.extract.ray_start import start_ray
-        from linkner_ray.extract.spread import spread_on_ray
-
-        start_ray()
-        spread = spread_on_ray
-    num_files, faults = verify_output(folder, spread=spread)
+    num_files, faults = verify_output(Folder.at(output), spread=BySize())
     if faults:
         raise DataError("\n".join([f"{output} is not what its manifest says:", *faults]))
     print(f"{output}: {num_files} files are as the manifest lists them")

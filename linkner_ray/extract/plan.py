@@ -147,8 +147,9 @@ def remaining(
     for unit_result in done:
         finished.setdefault(unit_result.source_digest, []).append(unit_result)
     todo = []
+    plan_digest = plan.digest
     for source in plan.sources:
-        unit_results = finished.pop(source.digest(plan.digest), [])
+        unit_results = finished.pop(source.digest(plan_digest), [])
         if not _covers_shard(unit_results):
             done_units = {result.first_record: result.num_records for result in unit_results}
             todo.append((source, done_units))

@@ -103,7 +103,7 @@ class Progress:
 
     def add(self, unit_result: UnitResult) -> None:
         """Count a unit."""
-        self.totals = add_counts(self.totals, unit_result.counts)
+        add_counts(self.totals, unit_result.counts)
         self._shards_done += unit_result.is_last
         self._units += 1
 

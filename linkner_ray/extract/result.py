@@ -74,8 +74,8 @@ def sum_results(
     totals: dict[str, int] = {}
     costs = dict(NO_COSTS)
     for unit_result in unit_results:
-        totals = add_counts(totals, unit_result.counts)
-        costs = add_counts(costs, unit_result.costs)
+        add_counts(totals, unit_result.counts)
+        add_counts(costs, unit_result.costs)
     check_counters(totals)
     return ExtractionResult(
         unit_results=tuple(unit_results),

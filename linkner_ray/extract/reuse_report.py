@@ -70,7 +70,7 @@ def _explain(unit_results: Sequence[UnitResult]) -> Iterator[str]:
         if not unit_result.costs:
             found_done += 1
             continue
-        costs = add_counts(costs, unit_result.costs)
+        add_counts(costs, unit_result.costs)
         counts = unit_result.counts
         documents += counts["documents_entities"] + counts["documents_empty"]
     if found_done:

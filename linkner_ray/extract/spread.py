@@ -1,62 +1,124 @@
-"""Pieces of work over part files on the workers of a Ray, as a Ray Data job."""
+"""Work over part files on the workers of a Ray, as Ray Data jobs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import ray.data
-from ray import cloudpickle
 
 from linkner_ray.errors import LinknerError
-from linkner_ray.extract.pipeline import batches_of
-from linkner_ray.extract.ray_start import start_ray
-from linkner_ray.runs.part_work import Spread, is_much, spread_here
+from linkner_ray.runs.part_work import BUCKET, FEW_PIECES, HERE, Spread
 
 P = TypeVar("P")
 R = TypeVar("R")
 
+_BUCKET_BLOCK_BYTES = 2**27
+"""Of the rows that go into buckets; a run's own blocks are single units."""
 
-def choose_spread(num_files: int) -> Spread:
-    """The workers of a Ray, which is started if need be, for many files; else this process."""
-    if not is_much(num_files):
-        return spread_here
+
+class BySize:
+    """Few pieces are done in this process, many on a Ray, which is started if need be."""
+
+    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
+        """See `Spread`."""
+        return _spread(pieces).each(work, pieces)
+
+    def by_bucket(
+        self,
+        read: Callable[[P], pa.Table],
+        work: Callable[[pa.Table], R],
+        pieces: Sequence[P],
+        /,
+    ) -> Iterator[R]:
+        """See `Spread`."""
+        return _spread(pieces).by_bucket(read, work, pieces)
+
+
+def _spread(pieces: Sequence[object]) -> Spread:
+    if len(pieces) <= FEW_PIECES:
+        return HERE
+    from linkner_ray.extract.ray_start import start_ray
+
     start_ray()
-    return spread_on_ray
+    return OnRay()
 
 
-def spread_on_ray(work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
-    """Do the work on the workers of the Ray that this process has, a piece a task.
+class OnRay:
+    """Work is done by the workers of the Ray that this process has, a piece or a bucket a task.
 
-    Raises:
-        LinknerError: What the work raised.
+    A `LinknerError` that the work raises comes out as itself.
     """
-    rows = [
+
+    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
+        """See `Spread`."""
+        import ray.data
+
+        from linkner_ray.extract.pipeline import batches_of
+
+        if not pieces:
+            return
+        done = ray.data.from_arrow(_rows_of(pieces)).map_batches(
+            partial(_do, work), batch_format="pyarrow", batch_size=None, num_cpus=1
+        )
+        results: dict[int, Any] = {}
+        next_place = 0
+        for batch in batches_of(done):
+            for row in batch.to_pylist():
+                results[row["place"]] = _unpack(row["content"])
+            while next_place in results:
+                yield _raise_if_error(results.pop(next_place))
+                next_place += 1
+
+    def by_bucket(
+        self,
+        read: Callable[[P], pa.Table],
+        work: Callable[[pa.Table], R],
+        pieces: Sequence[P],
+        /,
+    ) -> Iterator[R]:
+        """See `Spread`."""
+        import ray.data
+
+        from linkner_ray.extract.pipeline import batches_of
+
+        if not pieces:
+            return
+        context = ray.data.DataContext.get_current().copy()
+        context.target_max_block_size = _BUCKET_BLOCK_BYTES
+        with ray.data.DataContext.current(context):  # a dataset keeps that of its beginning
+            done = (
+                ray.data.from_arrow(_rows_of(pieces))
+                .map_batches(
+                    partial(_read, read), batch_format="pyarrow", batch_size=None, num_cpus=1
+                )
+                .groupby(BUCKET, num_partitions=len(pieces))
+                .map_groups(partial(_do_bucket, work), batch_format="pyarrow", num_cpus=1)
+            )
+        for batch in batches_of(done):
+            for content in batch["content"].to_pylist():
+                yield _raise_if_error(_unpack(content))
+
+
+def _rows_of(pieces: Sequence[object]) -> list[pa.Table]:
+    """A table of one row for each piece, so that each is a block."""
+    return [
         pa.table({"place": [place], "content": [_pack(piece)]})
         for place, piece in enumerate(pieces)
     ]
-    if not rows:
-        return
-    done = ray.data.from_arrow(rows).map_batches(
-        partial(_do, work), batch_format="pyarrow", batch_size=None, num_cpus=1
-    )
-    results: dict[int, Any] = {}
-    next_place = 0
-    for batch in batches_of(done):
-        for row in batch.to_pylist():
-            results[row["place"]] = cloudpickle.loads(row["content"])
-        while next_place in results:
-            result = results.pop(next_place)
-            if isinstance(result, LinknerError):
-                raise result
-            yield result
-            next_place += 1
 
 
 def _do(work: Callable[[Any], Any], batch: pa.Table) -> pa.Table:
-    pieces = map(cloudpickle.loads, batch["content"].to_pylist())
+    pieces = map(_unpack, batch["content"].to_pylist())
     found = [_pack(_try(work, piece)) for piece in pieces]
     return pa.table({"place": batch["place"], "content": pa.array(found, pa.binary())})
+
+
+def _read(read: Callable[[Any], pa.Table], batch: pa.Table) -> pa.Table:
+    return pa.concat_tables(read(_unpack(piece)) for piece in batch["content"].to_pylist())
+
+
+def _do_bucket(work: Callable[[pa.Table], Any], rows: pa.Table) -> pa.Table:
+    return pa.table({"content": pa.array([_pack(_try(work, rows))], pa.binary())})
 
 
 def _try(work: Callable[[Any], Any], piece: object) -> object:
@@ -67,6 +129,20 @@ def _try(work: Callable[[Any], Any], piece: object) -> object:
         return error
 
 
+def _raise_if_error(result: Any) -> Any:  # noqa: ANN401 - what the work gives
+    if isinstance(result, LinknerError):
+        raise result
+    return result
+
+
 def _pack(value: object) -> bytes:
+    from ray import cloudpickle
+
     packed: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
     return packed
+
+
+def _unpack(content: bytes) -> Any:  # noqa: ANN401 - what was packed
+    from ray import cloudpickle
+
+    return cloudpickle.loads(content)

@@ -7,7 +7,8 @@ characters are made visible, and the page allows no script at all.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linkner_ray.nightly.diff import CAUSES, KINDS, Change, Diff, name_cause
+from linkner_ray.nightly.diff import CAUSES, KINDS, Diff, name_cause
+from linkner_ray.nightly.diff_rows import Change
 from linkner_ray.reporting.html_page import html_template
 from linkner_ray.reporting.visible import make_visible
 
@@ -54,14 +55,14 @@ def label_rows(diff: Diff) -> list[tuple[str | int, ...]]:
 
 def describe_diff(diff: Diff) -> str:
     """The counts for a reader at a terminal."""
-    names = ("same_text", "other_text", "only_before", "only_after", "repeated_id")
-    documents = {name: diff.documents[name] for name in names}
+    counts = (f"{name.replace('_', ' ')} {n:,}" for name, n in diff.documents.items())
+    documents = ", ".join(counts)
     differing = [line for lines in diff.changed.values() for line in lines]
     lines = [
         f"{diff.before} -> {diff.after}",
         *(f"  {make_visible(line, one_line=True)}" for line in differing or ["the plans agree"]),
         "",
-        "documents  " + ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in documents.items()),
+        f"documents  {documents}",
         "",
         *_table(["label", "source", *KINDS, "same"], label_rows(diff)),
         "",

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from linkner_ray.config import DriftConfig
 from linkner_ray.runs.counters import UNCERTAINTY_BINS
 from linkner_ray.runs.finished import FinishedRun, read_part
-from linkner_ray.runs.part_work import Spread, pieces_of, spread_here
+from linkner_ray.runs.part_work import HERE, Spread, pieces_of
 from linkner_ray.storage import Folder
 
 SMOOTHING = 0.5
@@ -119,7 +119,7 @@ def stability_index(before: Counts, after: Counts) -> float | None:
 
 
 def measure_drift(
-    before: str, after: str, config: DriftConfig, *, spread: Spread = spread_here
+    before: str, after: str, config: DriftConfig, *, spread: Spread = HERE
 ) -> DriftReport:
     """Compare two finished nights that kept their candidates.
 
@@ -175,7 +175,7 @@ def _largest_groups(run: FinishedRun, config: DriftConfig, spread: Spread) -> li
     """Hosts and languages with most documents, those that are not said left out."""
     hosts: Counter[str] = Counter()
     languages: Counter[str] = Counter()
-    for found in spread(partial(_count_groups, run.url), pieces_of(run.parts)):
+    for found in spread.each(partial(_count_groups, run.url), pieces_of(run.parts)):
         hosts.update(found[0])
         languages.update(found[1])
     return [
@@ -207,7 +207,7 @@ def _histograms(
 ) -> dict[str, Counts]:
     """Counts of a run by measure. Shape (G, B) each."""
     total = _no_counts(groups, labels)
-    for found in spread(partial(_count, run.url, groups, labels), pieces_of(run.parts)):
+    for found in spread.each(partial(_count, run.url, groups, labels), pieces_of(run.parts)):
         for measure, counts in found.items():
             total[measure] += counts
     return total

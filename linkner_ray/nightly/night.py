@@ -22,7 +22,7 @@ from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.report import write_run_report
 from linkner_ray.extract.result import ExtractionResult
 from linkner_ray.extract.reuse_report import describe_previous
-from linkner_ray.extract.spread import choose_spread
+from linkner_ray.extract.spread import BySize
 from linkner_ray.nightly.checks import check_limits, run_self_check_of
 from linkner_ray.nightly.diff import Diff, compare_runs
 from linkner_ray.nightly.diff_page import render_diff
@@ -40,7 +40,7 @@ from linkner_ray.nightly.report import describe_night
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.lock import OutputLock
-from linkner_ray.runs.manifest import as_json, read_manifest, verify_output
+from linkner_ray.runs.manifest import as_json, verify_output
 from linkner_ray.runs.previous import PreviousRun, open_previous
 from linkner_ray.runs.shutdown import Shutdown, exit_on_sigterm
 from linkner_ray.schemas import SCHEMA_VERSION
@@ -243,8 +243,7 @@ def _version_of(previous: str) -> object:
 
 
 def _verify(output: Folder) -> int:
-    spread = choose_spread(read_manifest(output).files.num_rows)
-    num_files, faults = verify_output(output, spread=spread)
+    num_files, faults = verify_output(output, spread=BySize())
     if faults:
         raise DataError("\n".join([f"{output.root} is not what its manifest says:", *faults]))
     return num_files
@@ -257,13 +256,12 @@ def _compare(night: _Night) -> tuple[Diff | None, DriftReport | None]:
         return None, None
     url = night.plan.config.output.path
     with night.step("diff"):
-        diff = compare_runs(previous, url)
+        diff = compare_runs(previous, url, spread=BySize())
         page = render_diff(diff).encode(errors="backslashreplace")
         night.output.write_whole("diff.html", page)
         night.output.write_whole("diff.json", as_json(diff.as_json()))
     with night.step("drift"):
-        spread = choose_spread(read_manifest(night.output).files.num_rows)
-        return diff, measure_drift(previous, url, night.config.drift, spread=spread)
+        return diff, measure_drift(previous, url, night.config.drift, spread=BySize())
 
 
 def _describe_alert(drift: Drift) -> str:

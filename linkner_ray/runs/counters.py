@@ -150,9 +150,10 @@ def mean_option_mass(totals: Mapping[str, int]) -> float | None:
     return totals[_MASS] / units / 10**6 if units else None
 
 
-def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
-    """Counters of two parts together; a name that one of them lacks counts as 0 there."""
-    return {name: first.get(name, 0) + second.get(name, 0) for name in {**first, **second}}
+def add_counts(totals: dict[str, int], counts: Mapping[str, int]) -> None:
+    """Add the counters of a part to totals, in place: a run adds some 70 for each unit."""
+    for name, count in counts.items():
+        totals[name] = totals.get(name, 0) + count
 
 
 def routed_share(totals: Mapping[str, int]) -> float:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import DataError
-from linkner_ray.runs.part_work import Spread, pieces_of, spread_here
+from linkner_ray.runs.part_work import HERE, Spread, pieces_of
 from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 
@@ -220,7 +220,7 @@ def _read_files(folder: Folder, digest: str) -> pa.Table:
     return pq.read_table(io.BytesIO(content), read_dictionary=list(SOURCE_COLUMNS))
 
 
-def verify_output(folder: Folder, *, spread: Spread = spread_here) -> tuple[int, list[str]]:
+def verify_output(folder: Folder, *, spread: Spread = HERE) -> tuple[int, list[str]]:
     """Compare an output with its manifest, reading every byte.
 
     Args:
@@ -240,7 +240,7 @@ def verify_output(folder: Folder, *, spread: Spread = spread_here) -> tuple[int,
     unknown = there.filter(pc.invert(pc.is_in(there, listed["path"]))).to_pylist()
     faults = [f"{path} is listed but missing" for path in missing]
     faults += [f"{path} is there but not listed" for path in unknown]
-    for found in spread(partial(_compare_all, folder), pieces_of(listed.filter(is_there))):
+    for found in spread.each(partial(_compare_all, folder), pieces_of(listed.filter(is_there))):
         faults += found
     return listed.num_rows, faults
 

@@ -1,9 +1,13 @@
 """Work over the part files of a run, piece by piece, here or on the workers of a Ray."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -14,29 +18,70 @@ PIECE_FILES = 128
 FEW_PIECES = 8
 """Pieces that one process does in less time than a Ray takes to start."""
 
+BUCKET = "bucket"
+"""Column that says to which bucket a row goes."""
+
 
 class Spread(Protocol):
-    """Who does a piece of work."""
+    """Who does pieces of work."""
 
-    def __call__(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterable[R]:
+    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
         """Do the work on each piece; results come in the order of the pieces."""
 
+    def by_bucket(
+        self,
+        read: Callable[[P], pa.Table],
+        work: Callable[[pa.Table], R],
+        pieces: Sequence[P],
+        /,
+    ) -> Iterator[R]:
+        """Read rows of each piece, then do the work on the rows of each bucket, of all pieces.
 
-def spread_here(work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
-    """Do the work in this process, piece after piece."""
-    return map(work, pieces)
+        Args:
+            read: Gives a table with the column `BUCKET`, a number.
+            work: Gets all rows of a bucket, in any order; they have to fit in memory.
+            pieces: What is read.
+
+        Yields:
+            A result for each bucket that has rows, in any order.
+        """
 
 
-def is_much(num_files: int) -> bool:
-    """Whether work over so many files is worth several processes."""
-    return num_files > FEW_PIECES * PIECE_FILES
+class Here:
+    """All work is done in this process, piece after piece."""
+
+    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
+        """See `Spread`."""
+        return map(work, pieces)
+
+    def by_bucket(
+        self,
+        read: Callable[[P], pa.Table],
+        work: Callable[[pa.Table], R],
+        pieces: Sequence[P],
+        /,
+    ) -> Iterator[R]:
+        """See `Spread`; the buckets are temporary files."""
+        with tempfile.TemporaryDirectory(prefix="linkner-") as folder:
+            with ExitStack() as open_files:
+                writers: dict[int, pa.RecordBatchFileWriter] = {}
+                for rows in map(read, pieces):
+                    for number in pc.unique(rows[BUCKET]).to_pylist():
+                        if number not in writers:
+                            writer = pa.ipc.new_file(Path(folder) / str(number), rows.schema)
+                            writers[number] = open_files.enter_context(writer)
+                        writers[number].write_table(rows.filter(pc.equal(rows[BUCKET], number)))
+            for number in writers:
+                with pa.memory_map(str(Path(folder) / str(number))) as file:
+                    yield work(pa.ipc.open_file(file).read_all())
+
+
+HERE = Here()
 
 
 def pieces_of(files: Any) -> list[Any]:  # noqa: ANN401 - a table or a sequence
     """Files in pieces: slices of a table of files, or of a sequence of names."""
+    starts = range(0, len(files), PIECE_FILES)
     if isinstance(files, pa.Table):
-        return [
-            files.slice(first, PIECE_FILES).combine_chunks()
-            for first in range(0, files.num_rows, PIECE_FILES)
-        ]
-    return [files[first : first + PIECE_FILES] for first in range(0, len(files), PIECE_FILES)]
+        return [files.slice(first, PIECE_FILES).combine_chunks() for first in starts]
+    return [files[first : first + PIECE_FILES] for first in starts]

@@ -1,9 +1,9 @@
 """Where in a run's files a row lies, found by a name of it: in little memory, by many at once."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -74,10 +74,6 @@ class RowIndex:
         """The file and row of a position."""
         file = int(np.searchsorted(self.starts, position, side="right")) - 1
         return Place(file, position - int(self.starts[file]))
-
-    def files(self) -> Iterator[tuple[int, int]]:
-        """First position and the one after the last, of each file."""
-        return pairwise(self.starts.tolist())
 
 
 def document_digest(text: str) -> str:

@@ -59,7 +59,7 @@ def send(folder, name, given, checkpoint, *, more=b"", unit_documents=50):
         todo=[(source, {}) for source in sources],
         sources=sources,
     ):
-        totals = add_counts(totals, unit_result.counts)
+        add_counts(totals, unit_result.counts)
     check_counters(totals)
     tables = {
         part: ds.dataset(folder / "out" / part).to_table().to_pylist()

@@ -12,8 +12,9 @@ from linkner_ray.cli import main
 from linkner_ray.errors import ConfigError
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import plan_extraction
-from linkner_ray.nightly.diff import CAUSES, NUM_EXAMPLES, compare_runs, name_cause
+from linkner_ray.nightly.diff import CAUSES, compare_runs, name_cause
 from linkner_ray.nightly.diff_page import describe_diff, render_diff
+from linkner_ray.nightly.diff_rows import DOCUMENTS, NUM_EXAMPLES
 from linkner_ray.spanner.calibration.temperature import Calibration
 from tests.crawl import config_of, overrides, text_of, write_parquet
 from tests.fakes import ScriptedBackend
@@ -139,7 +140,7 @@ def test_changed_text_is_told_apart_from_changed_steps(world):
 
 def test_a_run_and_itself_are_all_the_same(world):
     diff = compare_runs(world(), world())
-    assert diff.documents == {"repeated_id": 0, "same_text": NUM_DOCUMENTS}
+    assert diff.documents == {**dict.fromkeys(DOCUMENTS, 0), "same_text": NUM_DOCUMENTS}
     assert {kind for _, _, kind in diff.entities} == {"same"}
     assert not diff.examples
     assert "the plans agree" in describe_diff(diff)

@@ -264,8 +264,8 @@ def test_the_counts_of_two_slices_add_up_to_those_of_the_whole(counts):
         quarantine=QUARANTINED,
         skipped={"warcinfo": 2},
     )
-    assert add_counts(first, second) == counts
-    assert add_counts(second, first) == counts
+    add_counts(first, second)
+    assert first == counts
 
 
 def test_a_unit_without_documents_adds_up():

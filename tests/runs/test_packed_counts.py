@@ -17,7 +17,9 @@ def test_it_reads_like_the_dict_it_was_made_of():
     assert counts == packed
     assert dict(packed) == counts
     assert packed.get("c", 7) == 7
-    assert add_counts(packed, {"b": 2, "c": 3}) == {"a": 1, "b": 2, "c": 3}
+    totals = {"b": 2, "c": 3}
+    add_counts(totals, packed)
+    assert totals == {"a": 1, "b": 2, "c": 3}
     assert copy.deepcopy(packed) == packed
     assert dict(PackedCounts({"a": 0.5, "b": 2.0})) == {"a": 0.5, "b": 2.0}
     with pytest.raises(KeyError):
