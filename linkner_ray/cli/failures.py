@@ -51,13 +51,14 @@ def list_failures(
 
     Example: linkner failures list s3://crawl/out --reason bad_json --json
     """
+    from linkner_ray.extract.spread import BySize
     from linkner_ray.runs.counters import count_files, num_failed
     from linkner_ray.runs.failures import read_failures
     from linkner_ray.runs.folder import RunFolder
 
     run = RunFolder(output)
     run.known_record()
-    unit_results = run.unit_results()
+    unit_results = run.unit_results(spread=BySize())
     rows = read_failures(run, unit_results, _wanted(reason, file))
     if as_json:
         for row in rows.slice(0, limit).to_pylist():
@@ -122,11 +123,12 @@ def _find(
     run: "RunFolder", record: Mapping[str, Any], wanted: "Wanted", *, drop_gone: bool
 ) -> "list[FailedShard]":
     """Shards to do again, each with a line about it."""
+    from linkner_ray.extract.spread import BySize
     from linkner_ray.runs.failures import find_failed_shards
     from linkner_ray.runs.folder import json_digest
 
     found = find_failed_shards(
-        run.unit_results(),
+        run.unit_results(spread=BySize()),
         wanted,
         plan_digest=json_digest(record["plan"]),
         source_now=lambda path: _source_now(path, record["config"]),

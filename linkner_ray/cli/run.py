@@ -62,7 +62,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
     else:
         from linkner_ray.extract.result import find_finished
 
-        finished = find_finished(plan)
+        finished = find_finished(plan, with_units=explain)
         if finished is not None:
             _tell(plan, finished, explain=explain)
             return

@@ -13,11 +13,13 @@ from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.extract.progress import LineView, Progress, Show
 from linkner_ray.extract.result import ExtractionResult, find_finished, sum_results
+from linkner_ray.extract.spread import BySize
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.failures import remove_leftovers
 from linkner_ray.runs.folder import RunFolder, UnitResult, json_digest
 from linkner_ray.runs.lock import OutputLock
-from linkner_ray.runs.manifest import FileEntry, FileList, read_all, written_files
+from linkner_ray.runs.manifest import FileEntry, FileList, read_entries, written_files
+from linkner_ray.runs.part_work import pieces_of
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.shutdown import Shutdown
 from linkner_ray.schemas import SCHEMA_VERSION
@@ -104,7 +106,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
         }
     )
     run.abort_uploads()
-    done = run.unit_results()
+    done = run.unit_results(spread=BySize())
     remove_leftovers(run, done)
     unit_results += done
     files = FileList()
@@ -132,7 +134,9 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
         raise ContractError(
             f"{run.url}: {len(missing)} shards were not read to their end, such as {missing[0]}"
         )
-    files.add(read_all(run.folder, files.without(written_files(run.folder))))
+    unknown = pieces_of(files.without(written_files(run.folder)))
+    for entries in BySize().each(partial(read_entries, run.folder), unknown):
+        files.add(entries)
     result = sum_results(plan, unit_results, done=len(done), started=started, has_finished=True)
     check_finite(result.totals, config.errors, has_ended=True)
     lock.confirm()

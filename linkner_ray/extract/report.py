@@ -117,8 +117,7 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
 
     totals = result.totals
     if not result.has_finished:
-        units = len(result.unit_results)
-        return f"nothing to do: {plan.config.output.path} is complete ({units} units)"
+        return f"nothing to do: {plan.config.output.path} is complete ({result.num_units} units)"
     rows = {
         "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
         f"entities, {totals['documents_empty']:,} empty, "

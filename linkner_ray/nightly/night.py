@@ -20,7 +20,7 @@ from linkner_ray.extract.plan import Plan, plan_extraction
 from linkner_ray.extract.progress import Show
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.report import write_run_report
-from linkner_ray.extract.result import ExtractionResult
+from linkner_ray.extract.result import ExtractionResult, find_finished
 from linkner_ray.extract.reuse_report import describe_previous
 from linkner_ray.extract.spread import BySize
 from linkner_ray.nightly.checks import check_limits, run_self_check_of
@@ -270,7 +270,10 @@ def _describe_alert(drift: Drift) -> str:
 
 def _report(night: _Night, record: dict[str, Any], result: ExtractionResult) -> None:
     """The run's own report, if it has none yet, and the night's."""
-    if result.has_finished or not night.output.exists("report.md"):
+    if result.has_finished:
         write_run_report(night.plan, result)
+    elif not night.output.exists("report.md"):
+        found = find_finished(night.plan, with_units=True)
+        write_run_report(night.plan, found or result)
     night.output.write_whole("night.md", describe_night(record).encode())
     write_record(night.output, record)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ from linkner_ray.runs.manifest import (
     written_files,
 )
 from linkner_ray.runs.packed_counts import PackedCounts
+from linkner_ray.runs.part_work import HERE, Spread, pieces_of
 from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 
@@ -235,23 +237,18 @@ class RunFolder:
         """Whether the run has ended and `_SUCCESS` stands."""
         return self.folder.exists("_SUCCESS")
 
-    def unit_results(self) -> list[UnitResult]:
-        """Unit results of all finished units, read from the footers of their files."""
-        names = self.folder.names("entities", "part-*.parquet")
-        with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-            return list(pool.map(self._read_unit_result, names))
+    def unit_results(self, *, spread: Spread = HERE) -> list[UnitResult]:
+        """Unit results of all finished units, read from the footers of their files.
 
-    def _read_unit_result(self, name: str) -> UnitResult:
-        try:
-            with self.folder.open(f"entities/{name}") as stream:
-                metadata = pq.read_schema(stream).metadata or {}
-        except pa.ArrowInvalid as error:
-            raise DataError(
-                f"{self.url}/entities/{name} is damaged ({error}); remove it and run again"
-            ) from error
-        if UNIT_RESULT_KEY not in metadata:
-            raise ContractError(f"{self.url}/entities/{name} carries no unit result; remove it")
-        return UnitResult.from_record(json.loads(metadata[UNIT_RESULT_KEY]))
+        Args:
+            spread: Who reads the files.
+        """
+        pieces = pieces_of(self.folder.names("entities", "part-*.parquet"))
+        return [
+            UnitResult.from_record(json.loads(content))
+            for contents in spread.each(partial(_read_unit_results, self.url), pieces)
+            for content in contents
+        ]
 
     def commit(
         self,
@@ -321,6 +318,25 @@ class RunFolder:
         write_manifest(self.folder, record, table)
         fault_point("success")
         self.folder.write_whole("_SUCCESS", b"")
+
+
+def _read_unit_results(url: str, names: Sequence[str]) -> list[bytes]:
+    """The unit results of some part files, as these carry them."""
+    folder = Folder.at(url)
+
+    def read(name: str) -> bytes:
+        path = f"{url}/entities/{name}"
+        try:
+            with folder.open(f"entities/{name}") as stream:
+                metadata = pq.read_schema(stream).metadata or {}
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{path} is damaged ({error}); remove it and run again") from error
+        if UNIT_RESULT_KEY not in metadata:
+            raise ContractError(f"{path} carries no unit result; remove it")
+        return bytes(metadata[UNIT_RESULT_KEY])
+
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        return list(pool.map(read, names))
 
 
 def _num_rows(unit_result: UnitResult) -> int:

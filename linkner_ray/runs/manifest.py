@@ -80,10 +80,10 @@ def written_files(folder: Folder) -> list[str]:
     return [f"{below}/{n}" for below in FOLDERS for n in folder.names(below, "part-*.parquet")]
 
 
-def read_all(folder: Folder, paths: Iterable[str]) -> list[FileEntry]:
-    """Entries of many files, read side by side."""
+def read_entries(folder: Folder, paths: Sequence[str]) -> list[FileEntry]:
+    """Entries of some files, read side by side."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda path: FileEntry.read(folder, path), paths))
+        return list(pool.map(partial(FileEntry.read, folder), paths))
 
 
 class FileList:

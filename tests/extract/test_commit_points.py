@@ -10,12 +10,15 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
 from linkner_ray.errors import ConfigError, LockLostError
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.report import summarise, write_run_report
+from linkner_ray.extract.result import find_finished
 from linkner_ray.fault_injection import POINTS, VARIABLE, arm
 from linkner_ray.runs import code_version as code
 from linkner_ray.runs.lock import OutputLock
@@ -225,6 +228,25 @@ def test_a_finished_output_is_looked_at_without_a_lock(tmp_path, crawl, checkpoi
     extract_in_process(monkeypatch, plan)
     with lock_of(tmp_path / "out"):
         assert extract_in_process(monkeypatch, plan).units_written == 0
+
+
+def test_a_finished_output_is_known_by_its_names_and_manifest(
+    tmp_path, crawl, checkpoint, monkeypatch
+):
+    plan = plan_of(crawl, tmp_path / "out", checkpoint)
+    first = extract_in_process(monkeypatch, plan)
+    with patch("linkner_ray.runs.folder.pq.read_schema", side_effect=AssertionError):
+        again = find_finished(plan)
+        more = replace(plan.sources[0], path="later")
+        assert find_finished(replace(plan, sources=(*plan.sources, more))) is None
+    assert (again.totals, again.num_units) == (first.totals, first.num_units)
+    assert [unit.unit for unit in find_finished(plan, with_units=True).unit_results] == sorted(
+        unit.unit for unit in first.unit_results
+    )
+    with pytest.raises(ConfigError, match="no longer in the input"):
+        find_finished(replace(plan, sources=plan.sources[1:]))
+    next((tmp_path / "out" / "entities").iterdir()).unlink()
+    assert find_finished(plan) is None
 
 
 def test_a_run_that_is_taken_over_stops_before_it_finishes(run, monkeypatch):

@@ -4,7 +4,13 @@ import pytest
 
 from linkner_ray.errors import DataError
 from linkner_ray.runs.folder import RunFolder, parquet_bytes
-from linkner_ray.runs.manifest import FileList, read_all, verify_output, with_sources, written_files
+from linkner_ray.runs.manifest import (
+    FileList,
+    read_entries,
+    verify_output,
+    with_sources,
+    written_files,
+)
 from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 from tests.runs.test_folder import commit, quarantine_rows, unit_result
@@ -26,7 +32,7 @@ def test_an_output_as_it_was_written_is_what_its_manifest_says(output):
 def test_facts_read_back_are_those_of_the_writer(tmp_path):
     run = RunFolder(str(tmp_path))
     written = commit(run, unit_result(0), quarantine_rows())
-    read = read_all(run.folder, written_files(run.folder))
+    read = read_entries(run.folder, written_files(run.folder))
     assert sorted(read, key=str) == sorted(written, key=str)
 
 
