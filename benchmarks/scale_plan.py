@@ -9,7 +9,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -56,7 +56,8 @@ def simulate_plan(num_units: int) -> Numbers:
     todo = remaining(plan, unit_results, "out")
     planned_s = time.process_time() - started
     driver_mib = _resident_mib() - before
-    written = _write_manifest(unit_results, files, plan.sources)
+    sources = {source.digest(plan.digest): source for source in plan.sources}
+    written = _write_manifest(unit_results, files, sources)
     numbers: Numbers = {
         "planned_units": num_units,
         "planned_shards": len(plan.sources),
@@ -85,7 +86,7 @@ def _files(unit_result: UnitResult) -> list[FileEntry]:
 
 
 def _write_manifest(
-    unit_results: Sequence[UnitResult], files: FileList, sources: Sequence[Source]
+    unit_results: Sequence[UnitResult], files: FileList, sources: Mapping[str, Source]
 ) -> Numbers:
     """Finish the run, and read its manifest back."""
     with tempfile.TemporaryDirectory() as output:

@@ -3,6 +3,9 @@
 import re
 from typing import ClassVar
 
+CUT = "***"
+"""What stands where a secret was."""
+
 _USER = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _QUERY = re.compile(
     r"([?&][^=&\s]*(?:key|token|secret|sig|password|credential)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE
@@ -11,7 +14,7 @@ _QUERY = re.compile(
 
 def hide_secrets(text: str) -> str:
     """A text with what stands in its URLs for users, passwords, tokens and signatures cut."""
-    return _QUERY.sub(r"\1***", _USER.sub("***", text))
+    return _QUERY.sub(rf"\1{CUT}", _USER.sub(CUT, text))
 
 
 class LinknerError(Exception):

@@ -22,6 +22,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from linkner_ray.errors import hide_secrets
+
 if TYPE_CHECKING:  # every process of Ray imports this module before anything else
     from linkner_ray.config import LoggingConfig
 
@@ -46,6 +48,14 @@ _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 _HOST = socket.gethostname()
 
 
+class TextFormatter(logging.Formatter):
+    """A record as text, without what is secret in an address."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines."""
+        return hide_secrets(super().format(record))
+
+
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON."""
 
@@ -66,7 +76,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        entry = {name: hide_secrets(v) if isinstance(v, str) else v for name, v in entry.items()}
+        return json.dumps(entry, ensure_ascii=False, default=lambda v: hide_secrets(str(v)))
 
 
 def set_up_logs(config: "LoggingConfig") -> None:
@@ -96,15 +107,22 @@ def set_up_logs(config: "LoggingConfig") -> None:
     log_as_json()
 
 
+def log_to_console() -> None:
+    """Have this process write its warnings as text, unless it logs already."""
+    console = logging.StreamHandler()
+    console.setFormatter(TextFormatter(TEXT_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=[console])
+
+
 def _log_as_text() -> None:
     """Keep from the console what is not for it, if this process has a plain one."""
-    logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
+    log_to_console()
     console = _find(logging.StreamHandler)
     if console is None or _is_for_console in console.filters:
         return
     console.addFilter(_is_for_console)
     late = logging.StreamHandler(sys.stderr)
-    late.setFormatter(logging.Formatter(TEXT_FORMAT))
+    late.setFormatter(TextFormatter(TEXT_FORMAT))
     # Kept until Ray has a folder for it; without one, it is shown at the end.
     held = MemoryHandler(1000, flushLevel=logging.CRITICAL + 1, target=late)
     held.setLevel(logging.WARNING)
@@ -129,7 +147,7 @@ def log_as_json() -> None:
 def log_as_worker() -> None:
     """Have this process, a worker's, mark our lines as text; what else it writes stays as it is."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(TEXT_FORMAT))
+    handler.setFormatter(TextFormatter(TEXT_FORMAT))
     own = logging.getLogger("linkner_ray")
     own.handlers[:] = [handler]
     own.setLevel(logging.INFO)
@@ -159,7 +177,7 @@ def keep_in(folder: Path) -> None:
     except OSError as error:
         logger.warning("what Ray says is shown at the end, since its folder is closed: %s", error)
         return
-    file.setFormatter(logging.Formatter(TEXT_FORMAT))
+    file.setFormatter(TextFormatter(TEXT_FORMAT))
     file.setLevel(logging.WARNING)  # Ray Data has a file for all of its own
     held.setTarget(file)
     held.close()
@@ -207,5 +225,5 @@ def say_last(sentence: str, *, exit_code: int) -> None:
             sentence, extra={"event": "end", "exit_code": exit_code}
         )
     else:
-        sys.stderr.write(f"linkner: {sentence}\n")
+        sys.stderr.write(f"linkner: {hide_secrets(sentence)}\n")
     sys.stderr.flush()

@@ -112,8 +112,8 @@ TEXT = """
 import logging, os, sys, warnings
 from pathlib import Path
 from linkner_ray.config import LoggingConfig
-from linkner_ray.logs import TEXT_FORMAT, adopt, keep_in, say_last, set_up_logs
-logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)  # as the command does
+from linkner_ray.logs import adopt, keep_in, log_to_console, say_last, set_up_logs
+log_to_console()  # as the command does
 set_up_logs(LoggingConfig())
 def import_library(name):
     library = logging.getLogger(name)

@@ -1,6 +1,5 @@
 """The command `linkner`: the same code as the jobs."""
 
-import logging
 import os
 import sys
 import tempfile
@@ -11,7 +10,7 @@ import typer
 
 from linkner_ray.cli import cache, failures, labels, look, model, run
 from linkner_ray.errors import ConfigError, LinknerError
-from linkner_ray.logs import TEXT_FORMAT, say_last
+from linkner_ray.logs import log_to_console, say_last
 
 MODEL, RUN, LOOK, KEEP = "Model", "Run", "Look", "Keep"
 """Panels of `linkner --help`."""
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 wrong config or input; 3 finished over an error limit; 4 a model or engine did
         not start; 143 stopped by SIGTERM; 1 anything else.
     """
-    logging.basicConfig(level=logging.WARNING, format=TEXT_FORMAT)
+    log_to_console()
     _give_home()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:

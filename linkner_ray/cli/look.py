@@ -8,7 +8,7 @@ import typer
 
 from linkner_ray.cli.files import check_writable, write_json, write_text
 from linkner_ray.cli.options import Checkpoint, ConfigFile, JsonFile, Overrides
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import ConfigError, DataError, hide_secrets
 
 _UNUSED_OUTPUT = "output.path=unused"
 """A config of extraction must have one, and a preview writes none."""
@@ -132,4 +132,4 @@ def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.
     num_files, faults = verify_output(Folder.at(output), spread=BySize())
     if faults:
         raise DataError("\n".join([f"{output} is not what its manifest says:", *faults]))
-    print(f"{output}: {num_files} files are as the manifest lists them")
+    print(f"{hide_secrets(output)}: {num_files} files are as the manifest lists them")

@@ -7,7 +7,7 @@ import typer
 
 from linkner_ray.cli.files import check_writable, write_json
 from linkner_ray.cli.options import ConfigFile, DryRun, JsonFile, Overrides
-from linkner_ray.errors import ConfigError, DriftError, ErrorLimitError
+from linkner_ray.errors import ConfigError, DriftError, ErrorLimitError, hide_secrets
 from linkner_ray.logs import set_up_logs
 
 if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
@@ -102,7 +102,7 @@ def _tell(plan: "Plan", result: "ExtractionResult", *, explain: bool) -> None:
     if result.has_finished:
         write_run_report(plan, result)
     if explain:
-        print(explain_shards(result, [source.path for source in plan.sources]))
+        print(explain_shards(result, [source.shown for source in plan.sources]))
     print(summarise(plan, result))
     if result.problems:
         raise ErrorLimitError("\n".join(result.problems))
@@ -184,11 +184,11 @@ def nightly(
     from linkner_ray.nightly.publication import find_published
 
     result = find_published(resolved, plan) or _run_night(resolved, plan)
-    name = result.record["night"]
+    name, output = result.record["night"], hide_secrets(result.output)
     if result.did_nothing:
-        print(f"nothing to do: night {name} has ended, see {result.output}/night.md")
+        print(f"nothing to do: night {name} has ended, see {output}/night.md")
         return
-    print(f"night {name}: {result.output}/night.md")
+    print(f"night {name}: {output}/night.md")
     if result.problems:
         raise ErrorLimitError("\n".join([*result.problems, "latest stays where it was"]))
     if result.alerts:

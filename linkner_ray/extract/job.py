@@ -140,7 +140,10 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     result = sum_results(plan, unit_results, done=len(done), started=started, has_finished=True)
     check_finite(result.totals, config.errors, has_ended=True)
     lock.confirm()
-    run.finish(unit_results, files, _manifest_header(plan, result.totals), sources=plan.sources)
+    header = _manifest_header(plan, result.totals)
+    plan_digest = plan.digest
+    sources = {source.digest(plan_digest): source for source in plan.sources}
+    run.finish(unit_results, files, header, sources=sources)
     return result
 
 

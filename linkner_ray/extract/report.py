@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from linkner_ray.errors import hide_secrets
 from linkner_ray.extract.plan import Plan
 from linkner_ray.readers import count_units
 from linkner_ray.reporting.visible import make_visible
@@ -33,7 +34,7 @@ def describe_plan(plan: Plan) -> str:
     for source in plan.sources[:LISTED_SHARDS]:
         units = count_units(source, plan.config.input)
         known = "units known when read" if units is None else f"{units} units"
-        path = make_visible(source.path, one_line=True)
+        path = make_visible(source.shown, one_line=True)
         lines.append(f"  {path}  {source.format}  {source.size:,} bytes  {known}")
     if len(plan.sources) > LISTED_SHARDS:
         lines.append(f"  ... and {len(plan.sources) - LISTED_SHARDS} more")
@@ -117,7 +118,8 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
 
     totals = result.totals
     if not result.has_finished:
-        return f"nothing to do: {plan.config.output.path} is complete ({result.num_units} units)"
+        output = hide_secrets(plan.config.output.path)
+        return f"nothing to do: {output} is complete ({result.num_units} units)"
     rows = {
         "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
         f"entities, {totals['documents_empty']:,} empty, "
@@ -134,7 +136,7 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
         **_from_previous(result.costs),
         "entities": f"{totals['entities']:,}",
         "seconds": f"{result.seconds:.1f}",
-        "output": plan.config.output.path,
+        "output": hide_secrets(plan.config.output.path),
     }
     return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
 

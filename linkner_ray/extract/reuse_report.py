@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from linkner_ray.errors import hide_secrets
 from linkner_ray.reporting.visible import make_visible
 from linkner_ray.runs.counters import add_counts
 from linkner_ray.runs.fingerprint import STEPS
@@ -27,8 +28,9 @@ def describe_previous(previous: PreviousRun) -> str:
     """Which steps of an earlier run hold under a plan; said before anything starts."""
     index = previous.index
     lines = [
-        f"incremental on {previous.url}: {len(index):,} documents in {len(previous.parts):,} "
-        f"files, an index of {index.num_bytes:,} bytes in each machine's memory"
+        f"incremental on {hide_secrets(previous.url)}: {len(index):,} documents in "
+        f"{len(previous.parts):,} files, an index of {index.num_bytes:,} bytes in each machine's "
+        "memory"
     ]
     for step in STEPS:
         differing = previous.changed.get(step)

@@ -7,13 +7,15 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from linkner_ray.errors import LinknerError
-from linkner_ray.runs.part_work import BUCKET, FEW_PIECES, HERE, Spread
+from linkner_ray.runs.part_work import BUCKET, FEW_PIECES, HERE, Spread, split
 
 P = TypeVar("P")
 R = TypeVar("R")
 
 _BUCKET_BLOCK_BYTES = 2**27
 """Of the rows that go into buckets; a run's own blocks are single units."""
+
+_PART = pa.schema([(BUCKET, pa.int64()), ("content", pa.binary())])
 
 
 class BySize:
@@ -114,14 +116,23 @@ def _do(work: Callable[[Any], Any], batch: pa.Table) -> pa.Table:
 
 
 def _read(read: Callable[[Any], pa.Table], batch: pa.Table) -> pa.Table:
-    return pa.concat_tables(read(_unpack(piece)) for piece in batch["content"].to_pylist())
+    """A row for each bucket that a piece has rows of, with these in a cell; or for an error."""
+    parts: list[tuple[int, object]] = []
+    for piece in batch["content"].to_pylist():
+        rows = _try(read, _unpack(piece))
+        parts += [(0, rows)] if isinstance(rows, LinknerError) else split(rows)
+    columns = [number for number, _ in parts], [_pack(rows) for _, rows in parts]
+    return pa.table(columns, schema=_PART)
 
 
-def _do_bucket(work: Callable[[pa.Table], Any], rows: pa.Table) -> pa.Table:
-    return pa.table({"content": pa.array([_pack(_try(work, rows))], pa.binary())})
+def _do_bucket(work: Callable[[pa.Table], Any], batch: pa.Table) -> pa.Table:
+    parts = [_unpack(content) for content in batch["content"].to_pylist()]
+    errors = [part for part in parts if isinstance(part, LinknerError)]
+    result = errors[0] if errors else _try(work, pa.concat_tables(parts))
+    return pa.table({"content": pa.array([_pack(result)], pa.binary())})
 
 
-def _try(work: Callable[[Any], Any], piece: object) -> object:
+def _try(work: Callable[[Any], Any], piece: object) -> Any:  # noqa: ANN401 - what the work gives
     """The result, or an error of ours: Ray would bring it back as text."""
     try:
         return work(piece)

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, hide_secrets
 from linkner_ray.nightly.diff_rows import (
     NUM_EXAMPLES,
     Change,
@@ -117,8 +117,8 @@ def compare_finished(runs: tuple[FinishedRun, FinishedRun], *, spread: Spread = 
     for tally in spread.by_bucket(read, compare_rows, pieces):
         total.merge(tally)
     return Diff(
-        before=runs[0].url,
-        after=runs[1].url,
+        before=hide_secrets(runs[0].url),
+        after=hide_secrets(runs[1].url),
         changed=changed_steps(runs[0].fingerprint, runs[1].fingerprint),
         documents=total.documents,
         entities=total.entities,

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from linkner_ray.config import DriftConfig
+from linkner_ray.errors import hide_secrets
 from linkner_ray.runs.counters import UNCERTAINTY_BINS
 from linkner_ray.runs.finished import FinishedRun, read_part
 from linkner_ray.runs.part_work import HERE, Spread, pieces_of
@@ -142,7 +143,12 @@ def measure_drift(
         for place, group in enumerate(groups)
         for measure in MEASURES
     ]
-    return DriftReport(before=before, after=after, drifts=tuple(drifts), gate=config.gate)
+    return DriftReport(
+        before=hide_secrets(before),
+        after=hide_secrets(after),
+        drifts=tuple(drifts),
+        gate=config.gate,
+    )
 
 
 def host_of(url: str | None) -> str:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from linkner_ray.config import NightlyConfig
-from linkner_ray.errors import DataError
+from linkner_ray.errors import DataError, hide_secrets
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import Plan, plan_extraction
 from linkner_ray.extract.progress import Show
@@ -171,7 +171,7 @@ def _run_alone(
     held = bool(result.problems) or bool(alerts and not config.night.accept_drift)
     record = {
         "night": config.night.name.isoformat(),
-        "previous": night.previous,
+        "previous": night.previous and hide_secrets(night.previous),
         "plan": night.plan.digest,
         "code": code_version(),
         **checks,
@@ -181,7 +181,7 @@ def _run_alone(
         "drift": None if drift is None else drift.as_json(),
         "accepted_drift": list(alerts) if not held else [],
         "problems": list(result.problems),
-        "notes": night.notes,
+        "notes": [hide_secrets(note) for note in night.notes],
         "seconds": night.seconds,
         "publish": not held,
     }

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO
 
 from linkner_ray.config import InputConfig
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import ConfigError, DataError, hide_secrets
 from linkner_ray.readers.compression import ShardStream
 from linkner_ray.readers.documents import Checks, whole_shard_unit
 from linkner_ray.readers.jsonl import read_jsonl
@@ -39,7 +39,7 @@ def read_units(
         StoreError: If the store fails; nothing is quarantined for that.
     """
     checks = Checks(
-        path=source.path,
+        path=source.shown,
         max_document_chars=config.max_document_chars,
         errors_raw_chars=errors_raw_chars,
     )
@@ -47,14 +47,14 @@ def read_units(
         file = _open(source)
     except OSError as error:
         if 0 not in done:
-            detail = f"cannot be opened: {error}"
+            detail = f"cannot be opened: {hide_secrets(str(error))}"
             yield whole_shard_unit(checks, reason="unreadable_file", detail=detail)
         return
     if source.format == "parquet":
         with file:
             yield from read_parquet(file, config, checks=checks, done=done)
         return
-    with ShardStream(file, source.path) as stream:
+    with ShardStream(file, source.shown) as stream:
         read = read_jsonl if source.format == "jsonl" else read_warc
         records = read(stream, config)
         yield from group_records(

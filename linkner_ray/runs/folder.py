@@ -284,7 +284,7 @@ class RunFolder:
         files: FileList,
         record: Mapping[str, Any],
         *,
-        sources: Sequence[Source] = (),
+        sources: Mapping[str, Source] | None = None,
     ) -> None:
         """Write the manifest, the list of files that count, then `_SUCCESS`.
 
@@ -292,7 +292,7 @@ class RunFolder:
             unit_results: Of all units.
             files: All part files.
             record: What the manifest says besides them.
-            sources: Shards that the units are of.
+            sources: Shards that the units are of, by their digests.
 
         Raises:
             ContractError: If a unit has no file of entities, or one with other rows than its
@@ -310,11 +310,12 @@ class RunFolder:
                 f"{self.url}/{paths[first]} has {'no' if rows is None else rows} rows, its unit "
                 f"result counts {counted[first]}"
             )
-        place_of = {source.path: place for place, source in enumerate(sources)}
-        places = [place_of.get(unit_result.source) for unit_result in unit_results]
+        place_of = {digest: place for place, digest in enumerate(sources or {})}
+        places = [place_of.get(unit_result.source_digest) for unit_result in unit_results]
         self.clear()
         fault_point("manifest")
-        table = with_sources(listed, paths=paths, places=places, sources=sources)
+        shards = [*(sources or {}).values()]
+        table = with_sources(listed, paths=paths, places=places, sources=shards)
         write_manifest(self.folder, record, table)
         fault_point("success")
         self.folder.write_whole("_SUCCESS", b"")

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from linkner_ray.errors import ConfigError, LockLostError, StoreError
+from linkner_ray.errors import ConfigError, LockLostError, StoreError, hide_secrets
 from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -192,8 +192,8 @@ class OutputLock:
         if owner.machine and owner.machine == _this_machine():
             return _process_started(owner.pid) == owner.process_started
         self._say(
-            f"{self._url} is locked by {owner.name} since {owner.since}; waiting up to "
-            f"{owner.timeout_s:g} s for a sign of life"
+            f"{hide_secrets(self._url)} is locked by {owner.name} since {owner.since}; waiting up "
+            f"to {owner.timeout_s:g} s for a sign of life"
         )
         last = self._read(_beat_name(number))
         deadline = time.monotonic() + owner.timeout_s

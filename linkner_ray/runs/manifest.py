@@ -162,7 +162,7 @@ def with_sources(
         taken[is_known] = values.to_numpy()[known]
         return pa.array(taken, mask=~is_known)
 
-    for name, attribute in zip(SOURCE_COLUMNS, ("path", "format", "size", "version"), strict=True):
+    for name, attribute in zip(SOURCE_COLUMNS, ("shown", "format", "size", "version"), strict=True):
         values = pa.array([getattr(source, attribute) for source in sources])
         if name == "source_bytes":
             files = files.append_column(name, column(values.cast(pa.int64())))

@@ -65,18 +65,23 @@ class Here:
         with tempfile.TemporaryDirectory(prefix="linkner-") as folder:
             with ExitStack() as open_files:
                 writers: dict[int, pa.RecordBatchFileWriter] = {}
-                for rows in map(read, pieces):
-                    for number in pc.unique(rows[BUCKET]).to_pylist():
-                        if number not in writers:
-                            writer = pa.ipc.new_file(Path(folder) / str(number), rows.schema)
-                            writers[number] = open_files.enter_context(writer)
-                        writers[number].write_table(rows.filter(pc.equal(rows[BUCKET], number)))
+                for number, rows in (part for piece in pieces for part in split(read(piece))):
+                    if number not in writers:
+                        writer = pa.ipc.new_file(Path(folder) / str(number), rows.schema)
+                        writers[number] = open_files.enter_context(writer)
+                    writers[number].write_table(rows)
             for number in writers:
                 with pa.memory_map(str(Path(folder) / str(number))) as file:
                     yield work(pa.ipc.open_file(file).read_all())
 
 
 HERE = Here()
+
+
+def split(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """The buckets that rows go to, each with its rows."""
+    for number in pc.unique(rows[BUCKET]).to_pylist():
+        yield number, rows.filter(pc.equal(rows[BUCKET], number))
 
 
 def pieces_of(files: Any) -> list[Any]:  # noqa: ANN401 - a table or a sequence

@@ -10,6 +10,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from linkner_ray.errors import hide_secrets
+
 ShardFormat = Literal["parquet", "jsonl", "wet", "warc"]
 
 
@@ -22,6 +24,11 @@ class Source:
     size: int
     version: str
     """Modification time or ETag; another version is another source."""
+
+    @property
+    def shown(self) -> str:
+        """The path as it is shown and kept, without what is secret in an address."""
+        return hide_secrets(self.path)
 
     def digest(self, plan_digest: str) -> str:
         """Name of this shard under a plan; units of the shard begin with it.

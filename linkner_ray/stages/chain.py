@@ -221,7 +221,7 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
     ):
         unit = Unit(
             name=unit_name(digest, read.first_record),
-            source=source.path,
+            source=source.shown,
             first_record=read.first_record,
             num_records=read.num_records,
             is_last=read.is_last,

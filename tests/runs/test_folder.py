@@ -175,7 +175,8 @@ def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):
     assert not run.is_complete
     files = FileList(commit(run, unit_result(7)) + commit(run, unit_result(0), quarantine_rows()))
     source = Source(path=unit_result(0).source, format="jsonl", size=9, version="v")
-    run.finish([unit_result(7), unit_result(0)], files, {"totals": {"a": 2}}, sources=[source])
+    units = [unit_result(7), unit_result(0)]
+    run.finish(units, files, {"totals": {"a": 2}}, sources={"abc": source})
     listed = pq.read_table(tmp_path / "_manifest.parquet").to_pylist()
     quarantine, *entities = listed
     assert [file["path"] for file in entities] == [
