@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.config import ExtractConfig, LlmConfig
+from linkner_ray.extract.limits import check_finite
 from linkner_ray.extract.plan import Plan
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import (
@@ -30,6 +31,7 @@ from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.route_spans import RouteSpans
+from linkner_ray.stages.unit import NOT_FINITE
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
@@ -179,7 +181,7 @@ def estimate_run(
 
     Raises:
         StartupError: If the checkpoint, the LLM's tokenizer or, to be measured, the LLM do not
-            load, or the local model computes no number for a document.
+            load, or the local model computes no number for more documents than `errors` allows.
     """
     config = plan.config
     recorder = _Recorder(config.llm, plan.label_set)
@@ -191,16 +193,19 @@ def estimate_run(
         chain.recognize_step(chain.load_recognizer()),
         chain.classify_step(recorder),
     )
-    samples, seconds = [], 0.0
+    samples, seconds, lost = [], 0.0, 0
     for sample in draw_sample(
         plan.sources, config.input, documents=settings.documents, seed=settings.seed
     ):
         [unit] = chain.units_at_hand([sample.table])
         for step in steps:
             step(unit)
-        unit.require_finite()
+        lost += unit.quarantine.num_rows
         seconds += unit.seconds["RecognizeSpans"]
         samples.append(replace(sample, table=unit.documents))
+    read = lost + sum(sample.table.num_rows for sample in samples)
+    counts = {"documents_read": read, f"quarantine_{NOT_FINITE}": lost}
+    check_finite(counts, config.errors, has_ended=True)
     sampled_words = sum(_num_words(sample.table) for sample in samples)
     words_per_s = sampled_words / seconds if seconds else 0.0
     requests_per_s = settings.requests_per_s or config.routing.requests_per_s

@@ -99,5 +99,5 @@ def read_part(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
     try:
         with folder.open(name) as stream:
             return pq.ParquetFile(stream).read(columns=list(columns))
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{folder.path(name)} is missing or damaged: {error}") from error

@@ -330,7 +330,7 @@ def _read_unit_results(url: str, names: Sequence[str]) -> list[bytes]:
         try:
             with folder.open(f"entities/{name}") as stream:
                 metadata = pq.read_schema(stream).metadata or {}
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is damaged ({error}); remove it and run again") from error
         if UNIT_RESULT_KEY not in metadata:
             raise ContractError(f"{path} carries no unit result; remove it")

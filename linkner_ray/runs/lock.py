@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import re
 import threading
 import time
 import uuid
@@ -28,6 +29,8 @@ from linkner_ray.storage import Folder
 logger = logging.getLogger(__name__)
 
 LOCKS = "_lock"
+
+_OUR_FILE = re.compile(r"([0-9]{6,})\.(json|beat)")
 
 MOST_WAIT_S = 1.0
 """For a heartbeat that is being written when the lock is released."""
@@ -225,8 +228,12 @@ class OutputLock:
             ) from error
 
     def _numbers(self) -> list[int]:
-        names = self._folder.names(LOCKS, "[0-9]*.json")
-        return [int(name.removesuffix(".json")) for name in names]
+        """Numbers of the locks there are, the highest last."""
+        return sorted(int(found[1]) for found in self._found() if found[2] == "json")
+
+    def _found(self) -> list[re.Match[str]]:
+        """Our files among the names in `_lock/`; no others are touched."""
+        return [found for n in self._folder.names(LOCKS) if (found := _OUR_FILE.fullmatch(n))]
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -250,9 +257,9 @@ class OutputLock:
         self._folder.remove(_lock_name(self._number))
 
     def _remove_lower(self, number: int) -> None:
-        for name in self._folder.names(LOCKS):
-            if name < f"{number:06d}":
-                self._folder.remove(f"{LOCKS}/{name}")
+        for found in self._found():
+            if int(found[1]) < number:
+                self._folder.remove(f"{LOCKS}/{found[0]}")
 
 
 def _lock_name(number: int) -> str:

@@ -70,7 +70,7 @@ class FileEntry:
         content = folder.read_bytes(path)
         try:
             rows = pq.read_metadata(io.BytesIO(content)).num_rows
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is damaged ({error}); remove it and run again") from error
         return cls.of(path, content, rows=rows)
 
@@ -205,11 +205,23 @@ def read_manifest(folder: Folder) -> Manifest:
     """
     if not (folder.exists(MANIFEST) and folder.exists("_SUCCESS")):
         raise DataError(f"{folder.root} has no {MANIFEST} or no _SUCCESS: its run has not ended")
-    header = json.loads(folder.read_bytes(MANIFEST))
+    header = _read_header(folder)
     if isinstance(header["files"], list):  # an earlier release listed them here
         entries = header["files"] + header["side_files"]
         return Manifest(header, pa.Table.from_pylist(entries, schema=_COLUMNS))
     return Manifest(header, _read_files(folder, header["files"]["digest"]))
+
+
+def _read_header(folder: Folder) -> dict[str, Any]:
+    try:
+        header = json.loads(folder.read_bytes(MANIFEST))
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or "files" not in header:
+        raise DataError(
+            f"{folder.path(MANIFEST)} is damaged, or no run wrote it; remove it and run again"
+        )
+    return header
 
 
 @lru_cache(maxsize=2)

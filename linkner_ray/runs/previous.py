@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from fsspec import AbstractFileSystem
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.fingerprint import LOCAL_STEPS, changed_steps
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.row_index import RowIndex, digest_words
+from linkner_ray.storage import Folder
 
 REUSED = "documents_reused"
 """Counter of the documents whose sentences and candidates were reused."""
@@ -63,7 +67,7 @@ def open_previous(
         ConfigError: If there is no such run, it has not ended, it is the plan's own output, it kept
             no candidates, or it wrote other tables than this version.
     """
-    if url.rstrip("/") == output.rstrip("/"):
+    if _place(url) == _place(output):
         raise ConfigError(
             f"--incremental {url} is output.path itself; a run goes on by itself where it stopped, "
             "and a new night needs a folder of its own"
@@ -89,3 +93,10 @@ def open_previous(
             {**run.fingerprint, "code": codes[0]}, {**fingerprint, "code": codes[1]}
         ),
     )
+
+
+def _place(url: str) -> tuple[AbstractFileSystem, str]:
+    """A folder, by whichever name it is called."""
+    folder = Folder.at(url)
+    root = str(Path(folder.root).resolve()) if folder.is_local else folder.root
+    return folder.filesystem, root

@@ -6,6 +6,7 @@ from linkner_ray.api import LinkNER
 from linkner_ray.errors import StartupError
 from linkner_ray.extract import job, limits
 from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.nightly.estimate import SampleSettings, estimate_run
 from tests.crawl import config_of, overrides, write_parquet
 from tests.local_pipeline import run_here
 from tests.spanner.tiny import without_a_number
@@ -51,6 +52,20 @@ def test_a_run_does_not_wait_for_its_end_to_say_so(run, tmp_path, monkeypatch):
     with pytest.raises(StartupError, match="for 1 of 2 documents"):
         run("errors.max_share=0.19")
     assert len(list((tmp_path / "out" / "entities").iterdir())) == 2
+
+
+def test_an_estimate_passes_over_as_many_as_a_run_does(tmp_path, checkpoint):
+    write_parquet(tmp_path / "a.parquet", PAGES)
+
+    def estimate(share):
+        arguments = overrides(
+            tmp_path / "a.parquet", "out", checkpoint, f"errors.max_share={share}"
+        )
+        return estimate_run(plan_extraction(config_of(*arguments)), SampleSettings())
+
+    assert estimate(0.2).sampled_documents == 4
+    with pytest.raises(StartupError, match=r"for 1 of 5 documents, over errors.max_share = 0.19"):
+        estimate(0.19)
 
 
 def test_a_text_without_a_number_is_an_error_where_nothing_is_written(checkpoint):

@@ -370,8 +370,9 @@ def _set(run, path, value):
 
 def test_a_run_is_no_previous_run_of_itself(yesterday, checkpoint):
     crawl, previous = yesterday
-    with pytest.raises(ConfigError, match=r"output.path itself"):
-        run(crawl, previous, checkpoint, previous=previous)
+    for name in (previous, f"{previous}/../{previous.name}/", f"file://{previous}"):
+        with pytest.raises(ConfigError, match=r"output.path itself"):
+            run(crawl, previous, checkpoint, previous=name)
 
 
 def test_documents_reused_and_redone_are_all_there_are(yesterday, checkpoint, tmp_path):

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.errors import ConfigError, ContractError, DataError
+from linkner_ray.runs.finished import FinishedRun, read_part
 from linkner_ray.runs.folder import RunFolder, UnitResult, parquet_bytes
-from linkner_ray.runs.manifest import FileList, read_manifest
+from linkner_ray.runs.manifest import FileList, read_entries, read_manifest
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import OUTPUT, QUARANTINE
 from linkner_ray.storage import Folder
@@ -161,13 +162,40 @@ def test_a_part_file_without_a_unit_result_is_named(tmp_path):
         RunFolder(str(tmp_path)).unit_results()
 
 
-def test_a_damaged_part_file_is_named(tmp_path):
+@pytest.mark.parametrize("place", [slice(-9, None), slice(-60, -30)])
+def test_a_damaged_part_file_is_named(tmp_path, place):
     run = RunFolder(str(tmp_path))
     commit(run, unit_result())
     part = tmp_path / "entities/part-abc-0000000000.parquet"
-    part.write_bytes(part.read_bytes()[:-9])
+    content = bytearray(part.read_bytes())
+    content[place] = b"" if place.stop is None else b"\xff" * 30
+    part.write_bytes(content)
     with pytest.raises(DataError, match=r"part-abc-0000000000.parquet is damaged"):
         run.unit_results()
+    with pytest.raises(DataError, match=r"part-abc-0000000000.parquet is damaged"):
+        read_entries(run.folder, ["entities/part-abc-0000000000.parquet"])
+
+
+def test_a_damaged_page_of_a_part_file_is_named(tmp_path):
+    """Arrow raises an OSError for it, as a disk would."""
+    run = RunFolder(str(tmp_path))
+    commit(run, unit_result())
+    part = tmp_path / "entities/part-abc-0000000000.parquet"
+    content = bytearray(part.read_bytes())
+    content[6] ^= 0xFF
+    part.write_bytes(content)
+    with pytest.raises(DataError, match=r"part-abc-0000000000.parquet is missing or damaged"):
+        read_part(run.folder, f"entities/{part.name}", ["doc_id"])
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no json"])
+def test_a_run_json_that_no_run_wrote_is_named_and_stays(tmp_path, content):
+    (tmp_path / "_run.json").write_text(content)
+    for look in (lambda: RunFolder(str(tmp_path)).begin({"plan": PLAN}),
+                 lambda: FinishedRun.open(str(tmp_path))):  # fmt: skip
+        with pytest.raises(DataError, match=r"_run.json is damaged"):
+            look()
+    assert (tmp_path / "_run.json").read_text() == content
 
 
 def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):

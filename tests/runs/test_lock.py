@@ -77,6 +77,16 @@ def test_after_a_clean_end_no_lock_is_left(url):
     assert locks(url) == []
 
 
+def test_files_of_others_beside_the_locks_stay(url):
+    folder = Folder.at(url)
+    for name in ("0-notes.txt", "1-old.json"):
+        folder.write_whole(f"_lock/{name}", b"mine")
+    for _ in range(2):
+        with lock(url):
+            assert locks(url) == ["0-notes.txt", "000001.json", "1-old.json"]
+    assert locks(url) == ["0-notes.txt", "1-old.json"]
+
+
 def test_a_live_owner_is_named_to_whoever_comes_second(url):
     with another_process(url) as owner:
         with pytest.raises(ConfigError, match=rf"being written by .*process {owner.pid} since"):
