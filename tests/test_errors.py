@@ -1,6 +1,6 @@
 import pytest
 
-from linkner_ray.config import LlmConfig
+from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import StartupError, hide_secrets
 
 
@@ -20,5 +20,5 @@ from linkner_ray.errors import StartupError, hide_secrets
 def test_secrets_in_urls_are_cut_and_nothing_else(text, shown):
     assert hide_secrets(text) == shown
     assert str(StartupError(f"{text} is gone")) == f"{shown} is gone"
-    shown_config = LlmConfig(backend="openai", model="m", base_url=text).shown()
-    assert (shown_config["base_url"], shown_config["max_num_seqs"]) == (shown, 64)
+    shown_config = RecognizeConfig(checkpoint=text, dropout_samples=7).shown()
+    assert (shown_config["checkpoint"], shown_config["dropout_samples"]) == (shown, 7)

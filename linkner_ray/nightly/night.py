@@ -29,7 +29,6 @@ from linkner_ray.nightly.diff_page import render_diff
 from linkner_ray.nightly.drift import Drift, DriftReport, measure_drift
 from linkner_ray.nightly.publication import (
     NightResult,
-    is_extracted,
     move_latest,
     publish_again,
     read_latest,
@@ -114,7 +113,7 @@ def run_night(
     if shutdown is not None:
         shutdown.end = lambda: _let_go(lock, "stopped by SIGTERM; the same command goes on")
     with lock:
-        done = is_extracted(night.plan)
+        done = find_finished(night.plan) is not None
         record = read_record(night.output)
         latest = read_latest(night.nights)
         if latest == config.night.name or (record is not None and record["publish"]):

@@ -92,25 +92,17 @@ def write_record(output: Folder, record: dict[str, Any]) -> None:
     output.write_whole(RECORD, as_json(record))
 
 
-def is_extracted(plan: Plan) -> bool:
-    """Whether the extraction of a night has ended.
-
-    Raises:
-        ConfigError: If the folder holds another plan's output, or shards have changed.
-    """
-    return find_finished(plan) is not None
-
-
 def find_published(config: NightlyConfig, plan: Plan) -> NightResult | None:
     """The night, if it has ended well and `latest` names it; told without Ray and models.
 
     Raises:
-        ConfigError: If it is published and its input has changed since.
+        ConfigError: If it is published and its input has changed since, or the folder holds another
+            plan's output.
     """
     if read_latest(Folder.at(config.output.path)) != config.night.name:
         return None
     record = read_record(Folder.at(plan.config.output.path))
-    return publish_again(config, plan, record, is_done=is_extracted(plan))
+    return publish_again(config, plan, record, is_done=find_finished(plan) is not None)
 
 
 def publish_again(

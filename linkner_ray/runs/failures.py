@@ -8,7 +8,7 @@ what is left over.
 
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -186,14 +186,12 @@ def remove_leftovers(run: RunFolder, unit_results: Sequence[UnitResult]) -> int:
         How many there were.
     """
     finished = {f"part-{unit_result.unit}.parquet" for unit_result in unit_results}
-    leftovers = list(_leftovers(run, finished))
+    leftovers = [
+        f"{below}/{name}"
+        for below in _BESIDE
+        for name in run.folder.names(below, "part-*.parquet")
+        if name not in finished
+    ]
     for name in leftovers:
         run.folder.remove(name)
     return len(leftovers)
-
-
-def _leftovers(run: RunFolder, finished: set[str]) -> Iterator[str]:
-    for below in _BESIDE:
-        for name in run.folder.names(below, "part-*.parquet"):
-            if name not in finished:
-                yield f"{below}/{name}"

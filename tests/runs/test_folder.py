@@ -190,7 +190,8 @@ def test_a_damaged_page_of_a_part_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no json"])
 def test_a_run_json_that_no_run_wrote_is_named_and_stays(tmp_path, content):
-    (tmp_path / "_run.json").write_text(content)
+    for name in ("_run.json", "_SUCCESS", "_manifest.json"):
+        (tmp_path / name).write_text(content)
     for look in (lambda: RunFolder(str(tmp_path)).begin({"plan": PLAN}),
                  lambda: FinishedRun.open(str(tmp_path))):  # fmt: skip
         with pytest.raises(DataError, match=r"_run.json is damaged"):
