@@ -87,32 +87,37 @@ def two_cpus():
     ray.shutdown()
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    """A real HTTP server that speaks S3, empty; the environment that finds it.
-
-    Instances of s3fs are kept by their arguments, which do not name the server: without clearing
-    them, a later test would speak to the server of an earlier one.
-    """
-    import s3fs
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of a real HTTP server that speaks S3, one for all tests of a process."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    yield f"{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The server without any bucket, and the environment that finds it.
+
+    Instances of s3fs remember listings of what earlier tests wrote, so each test begins without.
+    """
+    import s3fs
+
     environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": f"http://{s3_server}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    # buckets outlive a server
     urllib.request.urlopen(
-        urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST"), timeout=30
+        urllib.request.Request(f"http://{s3_server}/moto-api/reset", method="POST"), timeout=30
     ).close()
     s3fs.S3FileSystem.clear_instance_cache()
     yield environment
     s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
