@@ -35,6 +35,7 @@ from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.calibration.named_threshold import resolved_routing
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import Stage
+from linkner_ray.stages.link_source import link_of
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 
 _Part = TypeVar("_Part", bound=Config)
@@ -140,14 +141,16 @@ class LinkNER:
         split = _part(SentencesConfig, sentences, "sentences")
         stage = RecognizeSpans(recognizing)
         routes.check_labels(stage.label_set.ids)
+        link = link_of(routes, recognizing, settings, stage.label_set)
         chain = Chain(
             label_set=stage.label_set,
             recognize=recognizing,
             llm=settings,
-            has_llm=settings.backend != "none",
+            has_llm=settings.backend != "none" and (link is None or link.asks),
             routing=routes,
             fusion=fused,
             sentences=split,
+            link=link,
             cache=kept,
         )
         backend = _start_llm(chain)

@@ -18,7 +18,7 @@ LAYERS = (
         "config",
     ),
     ("corpora", "spanner", "llm", "runs"),
-    ("readers",),
+    ("readers", "linking"),
     ("stages", "reporting"),
     ("api", "extract", "training", "evaluation"),
     ("nightly",),
@@ -38,7 +38,7 @@ KNOWS_RAY = {
 }
 """Modules, or rooms, that may import Ray."""
 
-SHARED_BY_STAGES = {"contract", "unit", "words"}
+SHARED_BY_STAGES = {"contract", "demonstration_source", "unit", "words"}
 """Modules of `stages/` that its other modules may import."""
 
 

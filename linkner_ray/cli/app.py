@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 for panel, commands in (
-    (MODEL, (model.train, model.calibrate, model.evaluate, model.compare)),
+    (MODEL, (model.train, model.calibrate, model.link, model.evaluate, model.compare)),
     (RUN, (run.estimate, run.extract, run.nightly)),
     (LOOK, (look.preview, look.predict, look.show, look.diff)),
     (KEEP, (look.verify,)),

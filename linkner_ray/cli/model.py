@@ -70,6 +70,41 @@ def calibrate(
     )
 
 
+def link(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    checkpoint: Checkpoint,
+    dev: Annotated[
+        str, typer.Argument(metavar="DEV", help="Labelled set, PATH[:FORMAT[:LABEL_MAP]].")
+    ],
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    output: Annotated[str, typer.Option(help="File of the link.")] = "link.json",
+    dry_run: DryRun = False,
+) -> None:
+    """Measure on a labelled set how far an LLM is to be believed, and what is worth asking it.
+
+    A run with `routing.link` asks in the order of what an answer is expected to gain, weighs
+    answers as measured here, and leaves alone an LLM that gains nothing.
+
+    Example: linkner link checkpoints/conll03 dev.conll llm.model=Qwen/Qwen3-8B --output link.json
+    """
+    check_writable(output if "://" not in output else None)
+    from linkner_ray.config import LinkConfig, LoggingConfig
+    from linkner_ray.config.loading import load_config
+
+    given = [f"dev=dev={dev}", f"recognize.checkpoint={json.dumps(checkpoint)}"]
+    given.append(f"output={json.dumps(output)}")
+    resolved = load_config(LinkConfig, config, [*given, *(overrides or [])])
+    set_up_logs(LoggingConfig())
+    from linkner_ray.evaluation.measure_link import describe_link, measure_link, plan_link
+
+    plan = plan_link(resolved)
+    if dry_run:
+        print_yaml(plan.config.shown())
+        return
+    print(describe_link(measure_link(plan, say=print)))
+    print(f"\nwritten to {output}; use it with routing.link={output}")
+
+
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     overrides: Overrides = None,
     config: ConfigFile = None,

@@ -15,6 +15,7 @@ from linkner_ray.config.jobs import (
     EvaluateConfig,
     EvaluateSet,
     ExtractConfig,
+    LinkConfig,
     ResourcesConfig,
     StudyConfig,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "ExtractConfig",
     "FusionConfig",
     "InputConfig",
+    "LinkConfig",
     "LlmConfig",
     "LoggingConfig",
     "ModelConfig",

@@ -199,3 +199,28 @@ class EvaluateConfig(Config):
         if len(set(names)) < len(names):
             raise ValueError(f"sets are called {names}; give each a name of its own")
         return self
+
+
+class LinkConfig(Config):
+    """`linkner link`: a checkpoint and an LLM, measured together on a labelled set."""
+
+    dev: EvaluateSet
+    """The set; best the one that the checkpoint was calibrated on, and none of its training."""
+
+    output: str
+    """File of the link, for `routing.link`."""
+
+    recognize: RecognizeConfig
+    llm: LlmConfig
+    cache: CacheConfig = CacheConfig()
+    questions: int = Field(1000, ge=50)
+    """Candidates that are asked about, or a few more: those of whole sentences, drawn by `seed`."""
+
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _llm_can_work(self) -> Self:
+        check_replay(self.llm, self.cache)
+        if self.llm.backend == "none":
+            raise ValueError("llm.backend = none asks nobody; a link is one with an LLM")
+        return self

@@ -98,6 +98,15 @@ class RoutingConfig(Config):
     share of dev's candidates; "risk=2%", which leaves that share of wrong ones among dev's labels
     that stay local."""
 
+    link: Annotated[str | None, Decides(None)] = None
+    """File that `linkner link` made for this checkpoint and this LLM, local or with a scheme.
+    With it the LLM is asked in the order of what an answer is expected to gain, and its answers
+    count as dev showed that they should; `threshold` and the section `fusion` say nothing then."""
+
+    min_gain: float = Field(0.01, gt=0)
+    """Least expected gain of a question under a link, in entities put right: 0.01 asks 100
+    questions for one entity."""
+
     route_near_misses: bool = True
     """Whether near misses are asked about, from the same threshold; they enter the output only
     by the LLM's word."""
@@ -134,6 +143,15 @@ class RoutingConfig(Config):
             raise ValueError(
                 f"routing.threshold = {self.threshold:g} and routing.threshold_for = "
                 f"'{self.threshold_for}' both say who is asked; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> Self:
+        if self.link is not None and {"threshold", "threshold_for"} & self.model_fields_set:
+            raise ValueError(
+                f"routing.link = '{self.link}' says who is asked, so routing.threshold and "
+                "routing.threshold_for say nothing; leave out one or the other"
             )
         return self
 

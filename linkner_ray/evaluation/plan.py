@@ -81,7 +81,7 @@ def plan_evaluation(config: EvaluateConfig) -> EvaluationPlan:
         config=config,
         threshold_for=threshold_for,
         checkpoint=checkpoint,
-        sets=[_load(entry, checkpoint) for entry in config.sets],
+        sets=[load_labelled_set(entry, checkpoint) for entry in config.sets],
     )
 
 
@@ -102,7 +102,13 @@ def _check_output(url: str) -> None:
         )
 
 
-def _load(entry: EvaluateSet, checkpoint: CheckpointParts) -> LabelledSet:
+def load_labelled_set(entry: EvaluateSet, checkpoint: CheckpointParts) -> LabelledSet:
+    """Read a labelled set in the labels of a checkpoint.
+
+    Raises:
+        ConfigError: If there is no such file, or its label map leads elsewhere.
+        DataError: If it is malformed, or has a label the checkpoint does not know.
+    """
     renamed: dict[str, int] = {}
     dropped: dict[str, int] = {}
     if entry.label_map is None:

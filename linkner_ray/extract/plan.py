@@ -1,22 +1,20 @@
 """What a run will do, decided before anything starts: its shards, and what decides its output."""
 
-import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from linkner_ray.config import ExtractConfig, LlmConfig
+from linkner_ray.config import ExtractConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends.forms import usual_symbols
-from linkner_ray.llm.context import Question
+from linkner_ray.linking.link import Link
 from linkner_ray.llm.model_identity import (
     check_replay_source,
     engine_dtype,
     known_content,
     with_known_revision,
 )
-from linkner_ray.llm.prompts import PromptBuilder
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.runs.folder import UnitResult, json_digest
 from linkner_ray.runs.units import Source
@@ -32,8 +30,11 @@ from linkner_ray.spanner.checkpoint import (
     read_parts,
 )
 from linkner_ray.spanner.pretrained import pin_encoder
-from linkner_ray.stages.demonstration_source import corpus_digest, fixed_demonstrations
+from linkner_ray.stages.demonstration_source import corpus_digest
+from linkner_ray.stages.link_source import link_of, prompt_digest
 from linkner_ray.storage import Folder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     fingerprint: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "demonstrations": corpus_digest(config.llm),
-        "prompt": _prompt_digest(config.llm, label_set),
+        "prompt": prompt_digest(config.llm, label_set),
         "checkpoint": checkpoint_digest(config.recognize.checkpoint),
         "encoder": encoder_digest(config.recognize.checkpoint),
         "calibration": calibration_digest(config.recognize.checkpoint),
@@ -118,25 +119,28 @@ def plan_extraction(config: ExtractConfig) -> Plan:
         "llm": known_content(config.llm),
         "config": deciding,
     }
+    link = link_of(config.routing, config.recognize, config.llm, label_set)
+    if link is not None:
+        fingerprint["link"] = json_digest(link.to_json())
+        _say_if_useless(config, link)
     if config.routing.max_calls is not None:
         # What a unit may ask depends on all shards, so shards that come later are another plan.
         fingerprint["budget_over"] = _sizes_digest(sources)
     return Plan(config=config, label_set=label_set, fingerprint=fingerprint, sources=sources)
 
 
+def _say_if_useless(config: ExtractConfig, link: Link) -> None:
+    if not link.asks:
+        logger.warning(
+            "%s: answers of %s changed F1 on dev by %+.2f +- %.2f points, which is not told from "
+            "chance; the LLM is not started, and all labels are the local model's",
+            config.routing.link, config.llm.model, 100 * link.gain, 100 * link.gain_error,
+        )  # fmt: skip
+
+
 def _sizes_digest(sources: Sequence[Source]) -> str:
     """Name of the shards and their sizes."""
     return json_digest([(source.path, source.size) for source in sources])
-
-
-def _prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
-    """Name of what every question has in common: changes with any word of the prompt."""
-    symbols = usual_symbols(config, len(label_set.classes))
-    prompt_builder = PromptBuilder.from_config(config, label_set, symbols, decoding="")
-    fixed = fixed_demonstrations(config, label_set)
-    request = prompt_builder.request(Question("Ada", 0, 3), fixed=fixed)
-    messages = [variant.messages for variant in (request, *request.variants)]
-    return hashlib.blake2b(repr(messages).encode(), digest_size=8).hexdigest()
 
 
 def remaining(

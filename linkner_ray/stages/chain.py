@@ -29,6 +29,7 @@ from linkner_ray.config import (
 )
 from linkner_ray.config.budget import Quota
 from linkner_ray.labels import LabelSet
+from linkner_ray.linking.link import Link
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.readers import read_units
 from linkner_ray.runs.counters import count_costs, count_option_mass
@@ -37,6 +38,7 @@ from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.demonstration_source import load_demonstrations
 from linkner_ray.stages.fuse_entities import FuseEntities
+from linkner_ray.stages.link_source import link_of
 from linkner_ray.stages.normalise_sources import normalise_sources
 from linkner_ray.stages.recognize_when_needed import RecognizeWhenNeeded
 from linkner_ray.stages.reuse import ReuseDocuments
@@ -63,19 +65,27 @@ class Chain:
     routing: RoutingConfig
     fusion: FusionConfig
     sentences: SentencesConfig
+    link: Link | None = None
+    """What dev showed of the checkpoint and the LLM together, if it was measured."""
+
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     @classmethod
     def of(cls, config: ExtractConfig | EvaluateConfig, label_set: LabelSet) -> "Chain":
-        """The chain of a job; an evaluation's documents come with their sentences."""
+        """The chain of a job; an evaluation's documents come with their sentences.
+
+        An LLM that gains nothing by its link is left out.
+        """
+        link = link_of(config.routing, config.recognize, config.llm, label_set)
         return cls(
             label_set=label_set,
             recognize=config.recognize,
             llm=config.llm,
-            has_llm=config.llm.backend != "none",
+            has_llm=config.llm.backend != "none" and (link is None or link.asks),
             routing=config.routing,
             fusion=config.fusion,
             cache=config.cache,
+            link=link,
             sentences=config.sentences if isinstance(config, ExtractConfig) else SentencesConfig(),
         )
 
@@ -126,7 +136,7 @@ class Chain:
 
     def route(self, max_asked: int | None = None) -> RouteSpans:
         """Detection, for a unit with this part of a budget in calls."""
-        return RouteSpans(self.routing, has_llm=self.has_llm, max_asked=max_asked)
+        return RouteSpans(self.routing, has_llm=self.has_llm, max_asked=max_asked, link=self.link)
 
     def start_llm(
         self, *, own_cores: bool = False, on_rebuild: Callable[[], None] = lambda: None
@@ -147,7 +157,7 @@ class Chain:
 
     def fuse(self) -> FuseEntities:
         """Local and LLM answers become entities."""
-        return FuseEntities(self.fusion, self.label_set.classes)
+        return FuseEntities(self.fusion, self.label_set.classes, link=self.link)
 
     def recognize_step(self, recognize: Stage) -> Step:
         """Recognition and Detection; documents without finite numbers go into quarantine."""
@@ -185,7 +195,7 @@ class Chain:
         """Documents with candidates as a run without an LLM routes, answers and fuses them."""
         later = ("routes", "answers", "entities")
         table = table.drop_columns([name for name in later if name in table.column_names])
-        alone = replace(self, has_llm=False)
+        alone = replace(self, has_llm=False, link=None)
         for stage in (alone.route(), alone.classify(None), alone.fuse()):
             table = apply_stage(stage, table)
         return table

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from linkner_ray.config import FusionConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import NON_ENTITY
+from linkner_ray.linking.judged import Answers, Candidates
+from linkner_ray.linking.link import Link
 from linkner_ray.schemas import ENTITY, STAGE_COLUMNS, make_lists, offsets_of
 from linkner_ray.spans import RankedSpan, keep_flat
 
@@ -39,6 +41,8 @@ class _Judged(NamedTuple):
     llm_label: str | None
     llm_probs: Sequence[float] | None
     answer_source: str | None
+    linked: tuple[int, float] | None
+    """Class and score that a link decides on; None without a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class _Fused:
 
     def ranked(self) -> RankedSpan:
         """Its rank among overlapping spans: certain local entities first, then by score."""
-        certain = self.judged.route in DECIDED_ROUTES
+        certain = self.judged.route in DECIDED_ROUTES and self.judged.linked is None
         return RankedSpan(
             self.judged.start, self.judged.end, self.label, (float(certain), self.score)
         )
@@ -69,21 +73,25 @@ class FuseEntities:
     - `product`: the class of the highest p_local^(1 - weight) * p_llm^weight, which can be
       non-entity though the LLM named a label, and a label though it said non-entity.
 
-    Under both, a near miss becomes an entity only if the LLM named a label. `keep_flat` then
-    resolves overlaps within a document: certain candidates that were not asked about come first,
-    the others by score.
+    Under both, a near miss becomes an entity only if the LLM named a label. A link decides by both
+    models, as dev showed. `keep_flat` then resolves overlaps within a document: certain candidates
+    that were not asked about come first, the others by score; under a link all go by score.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "candidates", "routes", "answers")
     adds: ClassVar[tuple[str, ...]] = ("entities",)
 
-    def __init__(self, config: FusionConfig, classes: Sequence[str]) -> None:
+    def __init__(
+        self, config: FusionConfig, classes: Sequence[str], *, link: Link | None = None
+    ) -> None:
         """Take the rules of one run.
 
         Args:
             config: The strategy and what it needs.
             classes: `LabelSet.classes`: the order of every probability vector.
+            link: Decides in place of the strategy; None to leave it to that.
         """
+        self.link = link
         self.strategy = config.strategy
         self.weight = config.weight
         self.reliability = config.reliability
@@ -99,12 +107,22 @@ class FuseEntities:
         """
         rows: list[tuple[Any, ...]] = []
         lengths = []
-        for text, document in zip(batch["text"].to_pylist(), _documents(batch), strict=True):
+        documents = _documents(batch, self._linked(batch))
+        for text, document in zip(batch["text"].to_pylist(), documents, strict=True):
             fused = [kept for judged in document if (kept := self._fuse(judged)) is not None]
             kept_indices = keep_flat([entity.ranked() for entity in fused])
             rows.extend(_entity_row(fused[index], text) for index in kept_indices)
             lengths.append(len(kept_indices))
         return batch.append_column("entities", _entity_lists(rows, lengths))
+
+    def _linked(self, batch: pa.Table) -> Iterator[tuple[int, float] | None]:
+        """What the link decides on each candidate, were it routed to the LLM."""
+        if self.link is None:
+            return repeat(None)
+        candidates = Candidates.of(batch["candidates"].combine_chunks(), self.classes)
+        answers = Answers.of(batch["answers"].combine_chunks(), self.classes)
+        classes, scores = self.link.fuse(candidates, answers)
+        return zip(classes.tolist(), scores.tolist(), strict=True)
 
     def _fuse(self, judged: _Judged) -> _Fused | None:
         """What becomes of one candidate; None if it is no entity."""
@@ -121,7 +139,7 @@ class FuseEntities:
                 raise ContractError(
                     f"FuseEntities: verdict '{judged.verdict}' is none of the known"
                 )
-        if chosen == 0 and judged.kind == "near_miss":
+        if judged.linked is None and chosen == 0 and judged.kind == "near_miss":
             return None
         best, score = self._decide(judged, chosen)
         if best == 0:
@@ -142,6 +160,8 @@ class FuseEntities:
             judged: The candidate.
             chosen: Class the LLM named.
         """
+        if judged.linked is not None:
+            return judged.linked
         match self.strategy:
             case "override":
                 probs = judged.llm_probs or judged.local_probs
@@ -191,8 +211,10 @@ def choice_probs(chosen: int, num_classes: int, reliability: float) -> list[floa
     return [reliability if index == chosen else others for index in range(num_classes)]
 
 
-def _documents(batch: pa.Table) -> Iterator[Iterator[_Judged]]:
-    """The candidates of each document, with their routes and answers."""
+def _documents(
+    batch: pa.Table, linked: Iterator[tuple[int, float] | None]
+) -> Iterator[Iterator[_Judged]]:
+    """The candidates of each document, with their routes and answers, and what a link decides."""
     candidates, routes, answers = (
         batch[name].combine_chunks() for name in ("candidates", "routes", "answers")
     )
@@ -207,7 +229,7 @@ def _documents(batch: pa.Table) -> Iterator[Iterator[_Judged]]:
         routes.flatten().to_pylist(),
         *_flat_fields(answers, _ANSWER_FIELDS),
     )
-    judged = map(_Judged._make, zip(*columns, strict=True))
+    judged = (_Judged._make((*row, next(linked))) for row in zip(*columns, strict=True))
     for length in lengths.to_pylist():
         yield islice(judged, length)
 

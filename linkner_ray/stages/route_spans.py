@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from linkner_ray.config import RoutingConfig
 from linkner_ray.config.budget import share_of
 from linkner_ray.errors import ContractError
+from linkner_ray.linking.judged import Candidates
+from linkner_ray.linking.link import Link
 from linkner_ray.schemas import ROUTES, STAGE_COLUMNS, list_offsets, make_lists
 
 _LOCAL, _LLM, _AUDIT, _OVER_BUDGET = range(len(ROUTES))
@@ -21,17 +23,23 @@ class RouteSpans:
 
     A candidate, predicted or near miss, is asked about from the threshold up, unless config
     excludes its kind or its label. A budget goes to the most uncertain candidates of a unit first,
-    to the earlier of two that are equal; the rest is `over_budget`. A seeded share of the certain
-    predicted candidates is audited; audits are taken from the budget first, so that a tight budget
-    does not end the measurement. Routes depend on the unit's documents alone; gold labels never
-    reach a stage.
+    to the earlier of two that are equal; the rest is `over_budget`. Under a link, what a question
+    is expected to gain takes the place of uncertainty, and `routing.min_gain` that of the
+    threshold. A seeded share of the certain predicted candidates is audited; audits are taken from
+    the budget first, so that a tight budget does not end the measurement. Routes depend on the
+    unit's documents alone; gold labels never reach a stage.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("doc_id", "candidates")
     adds: ClassVar[tuple[str, ...]] = ("routes",)
 
     def __init__(
-        self, config: RoutingConfig, *, has_llm: bool = True, max_asked: int | None = None
+        self,
+        config: RoutingConfig,
+        *,
+        has_llm: bool = True,
+        max_asked: int | None = None,
+        link: Link | None = None,
     ) -> None:
         """Take the rules of one unit.
 
@@ -39,8 +47,10 @@ class RouteSpans:
             config: What is asked about, and how much of it.
             has_llm: Whether there is an LLM to ask; without, every route is "local".
             max_asked: The unit's part of a budget in calls.
+            link: Says what a question is worth; None to go by uncertainty.
         """
         self.config = config
+        self.link = link
         self.has_llm = has_llm
         self.max_asked = max_asked
 
@@ -58,32 +68,44 @@ class RouteSpans:
         routes = np.full(len(candidates), _LOCAL)
         if self.has_llm:
             doc_ids = batch["doc_id"].combine_chunks().take(pc.list_parent_indices(lists))
-            routes = self._routes(candidates, doc_ids, max_asked=self._max_asked(len(candidates)))
+            routes = self._routes(
+                candidates, doc_ids, self._worth(lists), max_asked=self._max_asked(len(candidates))
+            )
         names = pa.array(ROUTES).take(pa.array(routes))
         column = make_lists(names, list_offsets(lists), STAGE_COLUMNS["routes"])
         return batch.append_column("routes", column)
 
-    def _routes(
-        self, candidates: pa.StructArray, doc_ids: pa.Array, *, max_asked: int
-    ) -> NDArray[np.int64]:
-        """Index into ROUTES of each of a flat array of candidates."""
-        uncertainty = pc.struct_field(candidates, "uncertainty")
+    def _worth(self, lists: pa.ListArray) -> NDArray[np.floating]:
+        """What decides whether each candidate is asked about, and before which others."""
+        uncertainty = pc.struct_field(lists.flatten(), "uncertainty")
         if uncertainty.null_count:
             raise ContractError(f"RouteSpans: {uncertainty.null_count} uncertainties are null")
+        if self.link is not None:
+            return self.link.value(Candidates.of(lists, self.link.classes))
+        return uncertainty.to_numpy()
+
+    def _routes(
+        self,
+        candidates: pa.StructArray,
+        doc_ids: pa.Array,
+        worth: NDArray[np.floating],
+        *,
+        max_asked: int,
+    ) -> NDArray[np.int64]:
+        """Index into ROUTES of each of a flat array of candidates."""
         near_misses = _mask(pc.equal(pc.struct_field(candidates, "kind"), "near_miss"))
         never = pa.array(self.config.never_ask, pa.string())
         askable = ~_mask(pc.is_in(pc.struct_field(candidates, "label"), never))
+        least = self.config.threshold if self.link is None else self.config.min_gain
         # The stored uncertainty is float32: compared as such, 0.1 is at the threshold 0.1.
-        threshold = pa.scalar(self.config.threshold, pa.float32())
-        uncertain = _mask(pc.greater_equal(uncertainty, threshold))
+        uncertain = worth >= worth.dtype.type(least)
         wanted = np.flatnonzero(
             uncertain & askable & (self.config.route_near_misses | ~near_misses)
         )
         audited = self._audited(
             candidates, doc_ids, np.flatnonzero(~uncertain & askable & ~near_misses)
         )[:max_asked]
-        by_uncertainty = np.argsort(-uncertainty.to_numpy()[wanted], kind="stable")
-        ranked = wanted[by_uncertainty]
+        ranked = wanted[np.argsort(-worth[wanted], kind="stable")]
         num_routed = max_asked - len(audited)
         routes = np.full(len(candidates), _LOCAL)
         routes[audited] = _AUDIT

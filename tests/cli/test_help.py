@@ -11,7 +11,13 @@ import pytest
 from typer.main import get_command
 
 from linkner_ray.cli.app import app, main
-from linkner_ray.config import EvaluateConfig, ExtractConfig, NightlyConfig, TrainConfig
+from linkner_ray.config import (
+    EvaluateConfig,
+    ExtractConfig,
+    LinkConfig,
+    NightlyConfig,
+    TrainConfig,
+)
 from linkner_ray.config.old_names import REMOVED
 from linkner_ray.config.validation import known_keys
 
@@ -23,6 +29,7 @@ CONFIGS = {
     "estimate": ExtractConfig,
     "preview": ExtractConfig,
     "evaluate": EvaluateConfig,
+    "link": LinkConfig,
     "nightly": NightlyConfig,
 }
 """Of the commands that take overrides."""

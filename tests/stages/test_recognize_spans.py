@@ -126,8 +126,9 @@ def test_the_label_set_and_threads_come_from_checkpoint_and_config(model, tmp_pa
 
 
 def test_a_checkpoint_that_is_not_there_is_a_wrong_config():
+    nowhere = CONFIG.model_copy(update={"checkpoint": "not/there"})
     with pytest.raises(ConfigError, match="no such folder"):
-        RecognizeSpans(CONFIG)
+        RecognizeSpans(nowhere)
 
 
 def test_a_checkpoint_that_answers_otherwise_than_its_self_check_does_not_start(model, tmp_path):

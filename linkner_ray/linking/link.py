@@ -1,0 +1,251 @@
+"""A link: what dev shows of one checkpoint and one LLM together.
+
+Letters: N candidates, C classes with non-entity first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from linkner_ray.linking.combination import Combination, fit_combination
+from linkner_ray.linking.evidence import confusion_of, log_floored, log_mean, without_prior
+from linkner_ray.linking.judged import UNANSWERED, Answers, Candidates, FloatArray, IntArray
+from linkner_ray.linking.value import contribution, decide, expected_value
+
+FOLDS = 5
+"""Parts of dev; what is learned of an answer is tried on the other parts."""
+
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+"""Of the candidates, for which a link says what to expect."""
+
+MIN_SIGNIFICANCE = 2.0
+"""Standard errors by which the LLM's gain on dev must exceed 0; chance does so in one of 44."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """How far an LLM is believed, and what asking it is worth.
+
+    Attributes:
+        classes: `LabelSet.classes`: the order of every probability vector.
+        num_answers: Readable answers it was fitted on.
+        f1: Of the local model on dev, in [0, 1].
+        gain: What the answers add to dev's F1 over the same fit without them, in [0, 1], if every
+            candidate is asked about; each part of dev by what the others show.
+        gain_error: Its standard error.
+        by_share: Share of the candidates asked about, the most promising first, and dev's F1 then,
+            both in [0, 1]; each part of dev by what the others show.
+        belief: Local probabilities, recalibrated.
+        combination: Of local probabilities and what the LLM's choice says.
+        confusion: How often the LLM calls each class each class. Shape (C of gold, C said).
+        pooled: Of local probabilities and the LLM's; None where it gives none.
+        log_prior: What the LLM answers on average; None where it gives no probabilities.
+            Shape (C,).
+    """
+
+    classes: tuple[str, ...]
+    num_answers: int
+    f1: float
+    gain: float
+    gain_error: float
+    by_share: tuple[tuple[float, float], ...]
+    belief: Combination
+    combination: Combination
+    confusion: FloatArray
+    pooled: Combination | None
+    log_prior: FloatArray | None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the answers gain anything that dev can tell from chance."""
+        return self.gain > MIN_SIGNIFICANCE * self.gain_error
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Self:
+        """As `to_json` and JSON left it."""
+        pooled, prior = tree["pooled"], tree["log_prior"]
+        return cls(
+            classes=tuple(tree["classes"]),
+            num_answers=int(tree["num_answers"]),
+            f1=float(tree["f1"]),
+            gain=float(tree["gain"]),
+            gain_error=float(tree["gain_error"]),
+            by_share=tuple((float(share), float(f1)) for share, f1 in tree["by_share"]),
+            belief=Combination.from_json(tree["belief"]),
+            combination=Combination.from_json(tree["combination"]),
+            confusion=np.array(tree["confusion"], dtype=np.float64),
+            pooled=None if pooled is None else Combination.from_json(pooled),
+            log_prior=None if prior is None else np.array(prior, dtype=np.float64),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        tree = asdict(self)
+        tree["confusion"] = self.confusion.tolist()
+        tree["log_prior"] = None if self.log_prior is None else self.log_prior.tolist()
+        return tree
+
+    def value(self, candidates: Candidates) -> FloatArray:
+        """Expected gain of a question about each candidate; 0 for all if the LLM gains nothing.
+
+        Returns:
+            In entities put right: one that was missing and is found adds 1. Shape (N,).
+        """
+        if not self.asks:
+            return np.zeros(len(candidates))
+        value = expected_value(
+            candidates,
+            belief=self.belief,
+            combination=self.combination,
+            confusion=self.confusion,
+            f1=self.f1,
+        )
+        return value / (2.0 - self.f1)
+
+    def fuse(self, candidates: Candidates, answers: Answers) -> tuple[IntArray, FloatArray]:
+        """Decide candidates by both models; where there is no answer, by the local one.
+
+        Returns:
+            Class of each, 0 to leave it out, and the probability of its likeliest label.
+            Shapes (N,).
+        """
+        if self.pooled is not None and self.log_prior is not None and answers.probs is not None:
+            evidence = without_prior(log_floored(answers.probs), self.log_prior)
+            probs = self.pooled.apply(candidates, evidence)
+        else:
+            evidence = np.log(self.confusion[:, np.maximum(answers.said, 0)].T)
+            probs = self.combination.apply(candidates, evidence)
+        answered = answers.said != UNANSWERED
+        decided = np.where(answered, decide(probs, self.f1), candidates.local)
+        return decided, probs[:, 1:].max(axis=1)
+
+
+def fit_link(  # noqa: PLR0913 - a labelled set in its parts
+    candidates: Candidates,
+    answers: Answers,
+    gold: IntArray,
+    *,
+    classes: Sequence[str],
+    f1: float,
+    num_counted: int,
+) -> Link:
+    """Fit a link on a labelled set whose candidates were asked about.
+
+    Args:
+        candidates: Of the set, or a sample of its documents.
+        answers: To a question about each; candidates without a readable answer are left out.
+        gold: Class of each, 0 where gold has no entity there. Shape (N,).
+        classes: `LabelSet.classes`.
+        f1: Of the local model on the set, in [0, 1].
+        num_counted: Predicted and gold entities of the same documents, which F1 is divided by.
+    """
+    rows = np.flatnonzero(answers.said != UNANSWERED)
+    candidates, answers, gold = candidates.take(rows), answers.take(rows), gold[rows]
+    by_choice = _held_out_evidence(candidates, answers.said, gold, len(classes))
+    prior, evidence = None, by_choice
+    if answers.probs is not None:
+        prior = log_mean(log_floored(answers.probs))
+        evidence = without_prior(log_floored(answers.probs), prior)
+    found = _held_out(candidates, answers.said, gold, by_choice=by_choice, evidence=evidence, f1=f1)
+    gains = found.of_answer / max(1, num_counted)
+    order = np.argsort(-found.value, kind="stable")
+    curve = _rising_f1(
+        candidates.take(order).local, found.decided[order], gold[order], f1, num_counted
+    )
+    return Link(
+        classes=tuple(classes),
+        num_answers=len(rows),
+        f1=f1,
+        gain=float(gains.sum()),
+        gain_error=float(gains.std()) * len(rows) ** 0.5,
+        by_share=tuple(
+            (share, float(curve[round(share * len(rows)) - 1]))
+            for share in SHARES
+            if round(share * len(rows))
+        ),
+        belief=fit_combination(candidates, None, gold),
+        combination=fit_combination(candidates, by_choice, gold),
+        confusion=confusion_of(answers.said, gold, len(classes)),
+        pooled=None if prior is None else fit_combination(candidates, evidence, gold),
+        log_prior=prior,
+    )
+
+
+def _rising_f1(
+    local: IntArray, decided: IntArray, gold: IntArray, f1: float, num_counted: int
+) -> FloatArray:
+    """F1 after each candidate, from first to last, is decided anew. Shape (N,)."""
+    right = num_counted * f1 / 2 + np.cumsum(
+        ((decided > 0) & (decided == gold)).astype(np.int64) - ((local > 0) & (local == gold))
+    )
+    counted = num_counted + np.cumsum((decided > 0).astype(np.int64) - (local > 0))
+    found: FloatArray = 2 * right / np.maximum(1, counted)
+    return found
+
+
+def _held_out_evidence(
+    candidates: Candidates, said: IntArray, gold: IntArray, num_classes: int
+) -> FloatArray:
+    """What each choice says, by how often the LLM calls which class what in other parts of dev."""
+    parts = _parts(candidates.document)
+    evidence = np.zeros((len(said), num_classes))
+    for part in range(FOLDS):
+        here, there = parts == part, parts != part
+        confusion = confusion_of(said[there], gold[there], num_classes)
+        evidence[here] = np.log(confusion[:, said[here]].T)
+    return evidence
+
+
+def _parts(document: IntArray) -> IntArray:
+    """Part of each candidate; candidates of a document are in one part. Shape (N,)."""
+    documents, row = np.unique(document, return_inverse=True)
+    dealt = np.random.default_rng(0).permutation(len(documents)) % FOLDS
+    return dealt[row].astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _HeldOut:
+    """What comes of each candidate of dev, each part of dev by what the others show.
+
+    Attributes:
+        of_answer: Contribution over that of the same fit without the answer. Shape (N,).
+        decided: Class by both models. Shape (N,).
+        value: What was expected of it. Shape (N,).
+    """
+
+    of_answer: FloatArray
+    decided: IntArray
+    value: FloatArray
+
+
+def _held_out(  # noqa: PLR0913 - a labelled set in its parts
+    candidates: Candidates,
+    said: IntArray,
+    gold: IntArray,
+    *,
+    by_choice: FloatArray,
+    evidence: FloatArray,
+    f1: float,
+) -> _HeldOut:
+    parts = _parts(candidates.document)
+    of_answer, value, decided = np.zeros(len(gold)), np.zeros(len(gold)), gold.copy()
+    for part in range(FOLDS):
+        here, there = np.flatnonzero(parts == part), np.flatnonzero(parts != part)
+        own, others = candidates.take(here), candidates.take(there)
+        belief = fit_combination(others, None, gold[there])
+        pooled = fit_combination(others, evidence[there], gold[there])
+        decided[here] = decide(pooled.apply(own, evidence[here]), f1)
+        alone = decide(belief.apply(own), f1)
+        of_answer[here] = contribution(decided[here], gold[here], f1) - contribution(
+            alone, gold[here], f1
+        )
+        value[here] = expected_value(
+            own,
+            belief=belief,
+            combination=fit_combination(others, by_choice[there], gold[there]),
+            confusion=confusion_of(said[there], gold[there], by_choice.shape[1]),
+            f1=f1,
+        )
+    return _HeldOut(of_answer=of_answer, decided=decided, value=value)
