@@ -75,13 +75,13 @@ def measure_link(plan: LinkPlan, say: Callable[[str], None]) -> Link:
         sentences=SentencesConfig(),
         cache=config.cache,
     )
-    recognized = _recognize(chain, plan.dev)
+    recognized = recognize_set(chain, plan.dev)
     rows = _sample(recognized, config)
     table, gold = recognized.take(rows), [plan.dev.gold[row] for row in rows]
     num = len(table["candidates"].combine_chunks().flatten())
     say(f"{num:,} questions about {len(rows):,} of {recognized.num_rows:,} sentences")
-    answered = _ask(chain, table)
-    link = _fit(chain, answered, gold)
+    answered = ask_all(chain, table)
+    link = fit_on(chain, answered, gold)
     identity = link_identity(config.recognize, config.llm, label_set)
     folder, name = _file(config.output)
     folder.write_whole(name, link_bytes(link, identity))
@@ -131,7 +131,8 @@ def _file(url: str) -> tuple[Folder, str]:
     return Folder.at(above or ("/" if url.startswith("/") else ".")), name
 
 
-def _recognize(chain: Chain, dev: LabelledSet) -> pa.Table:
+def recognize_set(chain: Chain, dev: LabelledSet) -> pa.Table:
+    """The sentences of a set with candidates and routes, without Ray."""
     documents, _ = corpus_documents(dev.sentences, ids_prefix=dev.name)
     step = chain.recognize_step(chain.load_recognizer())
     sizes = range(0, documents.num_rows, UNIT_SENTENCES)
@@ -150,7 +151,8 @@ def _sample(recognized: pa.Table, config: LinkConfig) -> IntArray:
     return np.sort(order[:needed])
 
 
-def _ask(chain: Chain, table: pa.Table) -> pa.Table:
+def ask_all(chain: Chain, table: pa.Table) -> pa.Table:
+    """The documents with the answers to their routes."""
     backend = chain.start_llm()
     try:
         [unit] = chain.units_at_hand([table])
@@ -161,7 +163,12 @@ def _ask(chain: Chain, table: pa.Table) -> pa.Table:
     return unit.documents
 
 
-def _fit(chain: Chain, answered: pa.Table, gold: Gold) -> Link:
+def fit_on(chain: Chain, answered: pa.Table, gold: Gold) -> Link:
+    """Fit a link on documents whose candidates all have answers.
+
+    Raises:
+        ConfigError: If no answer could be read.
+    """
     classes = chain.label_set.classes
     candidates = Candidates.of(answered["candidates"].combine_chunks(), classes)
     answers = Answers.of(answered["answers"].combine_chunks(), classes)

@@ -4,7 +4,7 @@ Letters: N candidates, C classes with non-entity first.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -32,11 +32,12 @@ class Link:
         classes: `LabelSet.classes`: the order of every probability vector.
         num_answers: Readable answers it was fitted on.
         f1: Of the local model on dev, in [0, 1].
+        aim: F1 on dev with all answers, which decisions are made for.
         gain: What the answers add to dev's F1 over the same fit without them, in [0, 1], if every
             candidate is asked about; each part of dev by what the others show.
         gain_error: Its standard error.
         by_share: Share of the candidates asked about, the most promising first, and dev's F1 then,
-            both in [0, 1]; each part of dev by what the others show.
+            both in [0, 1]; decided in each part of dev by what the others show.
         belief: Local probabilities, recalibrated.
         combination: Of local probabilities and what the LLM's choice says.
         confusion: How often the LLM calls each class each class. Shape (C of gold, C said).
@@ -48,6 +49,7 @@ class Link:
     classes: tuple[str, ...]
     num_answers: int
     f1: float
+    aim: float
     gain: float
     gain_error: float
     by_share: tuple[tuple[float, float], ...]
@@ -70,6 +72,7 @@ class Link:
             classes=tuple(tree["classes"]),
             num_answers=int(tree["num_answers"]),
             f1=float(tree["f1"]),
+            aim=float(tree["aim"]),
             gain=float(tree["gain"]),
             gain_error=float(tree["gain_error"]),
             by_share=tuple((float(share), float(f1)) for share, f1 in tree["by_share"]),
@@ -100,9 +103,9 @@ class Link:
             belief=self.belief,
             combination=self.combination,
             confusion=self.confusion,
-            f1=self.f1,
+            f1=self.aim,
         )
-        return value / (2.0 - self.f1)
+        return value / (2.0 - self.aim)
 
     def fuse(self, candidates: Candidates, answers: Answers) -> tuple[IntArray, FloatArray]:
         """Decide candidates by both models; where there is no answer, by the local one.
@@ -118,7 +121,7 @@ class Link:
             evidence = np.log(self.confusion[:, np.maximum(answers.said, 0)].T)
             probs = self.combination.apply(candidates, evidence)
         answered = answers.said != UNANSWERED
-        decided = np.where(answered, decide(probs, self.f1), candidates.local)
+        decided = np.where(answered, decide(probs, self.aim), candidates.local)
         return decided, probs[:, 1:].max(axis=1)
 
 
@@ -143,59 +146,78 @@ def fit_link(  # noqa: PLR0913 - a labelled set in its parts
     """
     rows = np.flatnonzero(answers.said != UNANSWERED)
     candidates, answers, gold = candidates.take(rows), answers.take(rows), gold[rows]
-    by_choice = _held_out_evidence(candidates, answers.said, gold, len(classes))
+    parts = _parts(candidates.document)
+    by_choice = _held_out_evidence(answers.said, gold, parts, len(classes))
     prior, evidence = None, by_choice
     if answers.probs is not None:
         prior = log_mean(log_floored(answers.probs))
         evidence = without_prior(log_floored(answers.probs), prior)
-    found = _held_out(candidates, answers.said, gold, by_choice=by_choice, evidence=evidence, f1=f1)
-    gains = found.of_answer / max(1, num_counted)
-    order = np.argsort(-found.value, kind="stable")
-    curve = _rising_f1(
-        candidates.take(order).local, found.decided[order], gold[order], f1, num_counted
-    )
-    return Link(
+    both = _held_out_probs(candidates, evidence, gold, parts)
+    alone = _held_out_probs(candidates, None, gold, parts)
+    local = _Counts(candidates.local, gold, f1=f1, counted=num_counted)
+    aim = local.best_f1(both)
+    gains = contribution(decide(both, aim), gold, aim)
+    gains = (gains - contribution(decide(alone, aim), gold, aim)) / max(1, num_counted)
+    link = Link(
         classes=tuple(classes),
         num_answers=len(rows),
         f1=f1,
+        aim=aim,
         gain=float(gains.sum()),
         gain_error=float(gains.std()) * len(rows) ** 0.5,
-        by_share=tuple(
-            (share, float(curve[round(share * len(rows)) - 1]))
-            for share in SHARES
-            if round(share * len(rows))
-        ),
+        by_share=(),
         belief=fit_combination(candidates, None, gold),
         combination=fit_combination(candidates, by_choice, gold),
         confusion=confusion_of(answers.said, gold, len(classes)),
         pooled=None if prior is None else fit_combination(candidates, evidence, gold),
         log_prior=prior,
     )
+    order = np.argsort(-link.value(candidates), kind="stable")
+    rising = local.rising_f1(decide(both, aim), order)
+    taken = {share: round(share * len(rows)) for share in SHARES}
+    by_share = tuple((share, float(rising[num - 1])) for share, num in taken.items() if num)
+    return replace(link, by_share=by_share)
 
 
-def _rising_f1(
-    local: IntArray, decided: IntArray, gold: IntArray, f1: float, num_counted: int
-) -> FloatArray:
-    """F1 after each candidate, from first to last, is decided anew. Shape (N,)."""
-    right = num_counted * f1 / 2 + np.cumsum(
-        ((decided > 0) & (decided == gold)).astype(np.int64) - ((local > 0) & (local == gold))
-    )
-    counted = num_counted + np.cumsum((decided > 0).astype(np.int64) - (local > 0))
-    found: FloatArray = 2 * right / np.maximum(1, counted)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What F1 on dev comes to when candidates are decided anew.
 
+    Attributes:
+        local: Class of each by the local model alone. Shape (N,).
+        gold: Shape (N,).
+        f1: With these.
+        counted: Predicted and gold entities with these.
+    """
 
-def _held_out_evidence(
-    candidates: Candidates, said: IntArray, gold: IntArray, num_classes: int
-) -> FloatArray:
-    """What each choice says, by how often the LLM calls which class what in other parts of dev."""
-    parts = _parts(candidates.document)
-    evidence = np.zeros((len(said), num_classes))
-    for part in range(FOLDS):
-        here, there = parts == part, parts != part
-        confusion = confusion_of(said[there], gold[there], num_classes)
-        evidence[here] = np.log(confusion[:, said[here]].T)
-    return evidence
+    local: IntArray
+    gold: IntArray
+    f1: float
+    counted: int
+
+    def rising_f1(self, decided: IntArray, order: IntArray) -> FloatArray:
+        """F1 after each candidate, in an order, is decided anew. Shape (N,)."""
+        new, old, gold = decided[order], self.local[order], self.gold[order]
+        more_right = ((new > 0) & (new == gold)).astype(float) - ((old > 0) & (old == gold))
+        more_counted = (new > 0).astype(float) - (old > 0)
+        right = self.counted * self.f1 / 2 + more_right.cumsum()
+        counted = self.counted + more_counted.cumsum()
+        found: FloatArray = 2 * right / np.maximum(1, counted)
+        return found
+
+    def best_f1(self, probs: FloatArray) -> float:
+        """The highest F1 that `decide` reaches with these probabilities.
+
+        A decision at F1 / 2 is the best one for that F1, so F1 rises from one to the next until it
+        stays (Dinkelbach, 1967, On Nonlinear Fractional Programming).
+        """
+        best, everything = self.f1, np.arange(len(probs))
+        while len(probs):
+            found = float(self.rising_f1(decide(probs, best), everything)[-1])
+            if found <= best:
+                break
+            best = found
+        return best
 
 
 def _parts(document: IntArray) -> IntArray:
@@ -205,47 +227,27 @@ def _parts(document: IntArray) -> IntArray:
     return dealt[row].astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _HeldOut:
-    """What comes of each candidate of dev, each part of dev by what the others show.
-
-    Attributes:
-        of_answer: Contribution over that of the same fit without the answer. Shape (N,).
-        decided: Class by both models. Shape (N,).
-        value: What was expected of it. Shape (N,).
-    """
-
-    of_answer: FloatArray
-    decided: IntArray
-    value: FloatArray
+def _held_out_evidence(
+    said: IntArray, gold: IntArray, parts: IntArray, num_classes: int
+) -> FloatArray:
+    """What each choice says, by how often the LLM calls which class what in other parts of dev."""
+    evidence = np.zeros((len(said), num_classes))
+    for part in range(FOLDS):
+        here, there = parts == part, parts != part
+        confusion = confusion_of(said[there], gold[there], num_classes)
+        evidence[here] = np.log(confusion[:, said[here]].T)
+    return evidence
 
 
-def _held_out(  # noqa: PLR0913 - a labelled set in its parts
-    candidates: Candidates,
-    said: IntArray,
-    gold: IntArray,
-    *,
-    by_choice: FloatArray,
-    evidence: FloatArray,
-    f1: float,
-) -> _HeldOut:
-    parts = _parts(candidates.document)
-    of_answer, value, decided = np.zeros(len(gold)), np.zeros(len(gold)), gold.copy()
+def _held_out_probs(
+    candidates: Candidates, evidence: FloatArray | None, gold: IntArray, parts: IntArray
+) -> FloatArray:
+    """Probabilities in each part of dev by what is fitted on the others. Shape (N, C)."""
+    probs = np.zeros_like(candidates.probs)
     for part in range(FOLDS):
         here, there = np.flatnonzero(parts == part), np.flatnonzero(parts != part)
-        own, others = candidates.take(here), candidates.take(there)
-        belief = fit_combination(others, None, gold[there])
-        pooled = fit_combination(others, evidence[there], gold[there])
-        decided[here] = decide(pooled.apply(own, evidence[here]), f1)
-        alone = decide(belief.apply(own), f1)
-        of_answer[here] = contribution(decided[here], gold[here], f1) - contribution(
-            alone, gold[here], f1
-        )
-        value[here] = expected_value(
-            own,
-            belief=belief,
-            combination=fit_combination(others, by_choice[there], gold[there]),
-            confusion=confusion_of(said[there], gold[there], by_choice.shape[1]),
-            f1=f1,
-        )
-    return _HeldOut(of_answer=of_answer, decided=decided, value=value)
+        known = None if evidence is None else evidence[there]
+        fit = fit_combination(candidates.take(there), known, gold[there])
+        own = candidates.take(here)
+        probs[here] = fit.apply(own, 0.0 if evidence is None else evidence[here])
+    return probs

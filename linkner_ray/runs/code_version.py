@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 
 DECIDING = (
-    "config/budget.py", "corpora", "labels.py",
+    "config/budget.py", "corpora", "labels.py", "linking",
     "llm", "readers", "runs/counters.py", "runs/folder.py", "runs/units.py", "schemas.py",
     "spanner", "spans.py", "stages", "unread.py",
 )  # fmt: skip

@@ -103,7 +103,8 @@ def read_failures(run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wa
 
     def read(name: str) -> pa.Table:
         try:
-            table = pq.read_table(pa.BufferReader(run.folder.read_bytes(f"_quarantine/{name}")))
+            content = pa.BufferReader(run.folder.read_bytes(f"_quarantine/{name}"))
+            table = pq.ParquetFile(content).read()
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{run.url}/_quarantine/{name} is damaged ({error})") from error
         keep = [wanted.has_reason(reason) for reason in table["reason"].to_pylist()]

@@ -229,7 +229,8 @@ def _read_files(folder: Folder, digest: str) -> pa.Table:
     content = folder.read_bytes(FILES)
     if _digest(content) != digest:
         raise DataError(f"{folder.path(FILES)} is not the list that {MANIFEST} names; run again")
-    return pq.read_table(io.BytesIO(content), read_dictionary=list(SOURCE_COLUMNS))
+    # `read_table` would import pyarrow.dataset, and with it pandas.
+    return pq.ParquetFile(io.BytesIO(content), read_dictionary=list(SOURCE_COLUMNS)).read()
 
 
 def verify_output(folder: Folder, *, spread: Spread = HERE) -> tuple[int, list[str]]:

@@ -56,8 +56,8 @@ def test_questions_of_more_value_gain_more():
     link = fit(*drawn(600, accuracy=0.7))
     found, answers, gold = drawn(4_000, accuracy=0.7, seed=2)
     decided, _ = link.fuse(found, answers)
-    gained = contribution(decided, gold, link.f1) - contribution(found.local, gold, link.f1)
-    gained /= 2 - link.f1
+    gained = contribution(decided, gold, link.aim) - contribution(found.local, gold, link.aim)
+    gained /= 2 - link.aim
     order = np.argsort(-link.value(found))
     first, second, last = (gained[part].mean() for part in np.array_split(order, 3))
 
