@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+import torch
 
 from benchmarks import link
 from linkner_ray.api import LinkNER
@@ -11,6 +12,7 @@ from tests.crawl import write_checkpoint
 
 
 def test_a_good_llm_gains_and_a_dealt_out_one_is_not_asked(tmp_path, capsys):
+    torch.manual_seed(0)
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
     labels = LinkNER.from_pretrained(checkpoint).label_set.ids
     rng = random.Random(0)

@@ -6,6 +6,7 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from linkner_ray.api import LinkNER
 from linkner_ray.cli import main
@@ -18,6 +19,7 @@ NUM_SENTENCES = 120
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
