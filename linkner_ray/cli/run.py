@@ -125,6 +125,9 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
 ) -> None:
     """Say what a run would find, ask and take, from a sample of its input and without Ray.
 
+    A row for each of several thresholds; with routing.link for each of several values of
+    routing.min_gain, with the F1 that the link expects on dev.
+
     Example: linkner estimate --config jobs/configs/extract.yaml input.paths=[crawl/]
     --documents 500
     """
@@ -138,6 +141,11 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
         raise ConfigError("--measure-llm starts the LLM of the config, and llm.backend = none")
     if measure_llm and requests_per_s is not None:
         raise ConfigError("--measure-llm measures what --requests-per-s says; give one of them")
+    if threshold and resolved.routing.link is not None and resolved.llm.backend != "none":
+        raise ConfigError(
+            "--threshold compares thresholds, and a run with routing.link goes by "
+            "routing.min_gain; leave --threshold out"
+        )
     plan = plan_extraction(resolved)
     from linkner_ray.nightly.estimate import SampleSettings, estimate_run, known_answers
     from linkner_ray.nightly.estimate_report import describe_estimate

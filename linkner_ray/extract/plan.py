@@ -8,7 +8,7 @@ from typing import Any
 from linkner_ray.config import ExtractConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
-from linkner_ray.linking.link import Link
+from linkner_ray.linking.summary import describe_summary, summary_of
 from linkner_ray.llm.model_identity import (
     check_replay_source,
     engine_dtype,
@@ -52,6 +52,19 @@ class Plan:
     def digest(self) -> str:
         """Name of `fingerprint`."""
         return json_digest(self.fingerprint)
+
+    @property
+    def has_llm(self) -> bool:
+        """Whether an LLM is started: there is one, and it gains something by its link."""
+        link = self.fingerprint.get("link")
+        return self.config.llm.backend != "none" and (link is None or link["asks"])
+
+    @property
+    def link_note(self) -> tuple[str, ...]:
+        """What the link says, if there is one."""
+        link = self.fingerprint.get("link")
+        path = self.config.shown()["routing"]["link"]
+        return () if link is None else (describe_summary(path, link),)
 
 
 def resolve_models(config: JobConfig) -> JobConfig:
@@ -121,21 +134,15 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     }
     link = link_of(config.routing, config.recognize, config.llm, label_set)
     if link is not None:
-        fingerprint["link"] = json_digest(link.to_json())
-        _say_if_useless(config, link)
+        fingerprint["link"] = {"digest": json_digest(link.to_json()), **summary_of(link)}
+        if not link.asks:
+            logger.warning(
+                "%s", describe_summary(config.shown()["routing"]["link"], summary_of(link))
+            )
     if config.routing.max_calls is not None:
         # What a unit may ask depends on all shards, so shards that come later are another plan.
         fingerprint["budget_over"] = _sizes_digest(sources)
     return Plan(config=config, label_set=label_set, fingerprint=fingerprint, sources=sources)
-
-
-def _say_if_useless(config: ExtractConfig, link: Link) -> None:
-    if not link.asks:
-        logger.warning(
-            "%s: answers of %s changed F1 on dev by %+.2f +- %.2f points, which is not told from "
-            "chance; the LLM is not started, and all labels are the local model's",
-            config.routing.link, config.llm.model, 100 * link.gain, 100 * link.gain_error,
-        )  # fmt: skip
 
 
 def _sizes_digest(sources: Sequence[Source]) -> str:

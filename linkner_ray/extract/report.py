@@ -43,12 +43,12 @@ def describe_plan(plan: Plan) -> str:
         f"{resources.encoder_gpus:g} GPU"
         + (
             ""
-            if plan.config.llm.backend == "none"
+            if not plan.has_llm
             else f", {resources.llm_actors} llm x {resources.llm_cpus:g} CPU "
             f"{resources.llm_gpus:g} GPU"
         )
     )
-    return "\n".join(lines)
+    return "\n".join((*lines, *plan.link_note))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
         run_id=plan.digest,
         totals={**result.totals, **result.costs},
         labels=plan.label_set.ids,
-        routing_threshold=plan.config.routing.threshold,
+        routing_threshold=None if plan.link_note else plan.config.routing.threshold,
         config=plan.config.shown(),
         versions={
             **installed_versions(),
@@ -98,7 +98,7 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
         ),
         timeline=measure_timeline(result.unit_results, _actors(plan)),
         scores=context.scores,
-        notes=(*context.notes, *result.notes, *result.problems),
+        notes=(*context.notes, *plan.link_note, *result.notes, *result.problems),
     )
     write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
 
@@ -107,9 +107,7 @@ def _actors(plan: Plan) -> dict[str, int]:
     """Actors that each pool of a run has from the start."""
     resources = plan.config.resources
     encoders = {"encoder": resources.encoder_actors}
-    return (
-        encoders if plan.config.llm.backend == "none" else {**encoders, "llm": resources.llm_actors}
-    )
+    return {**encoders, "llm": resources.llm_actors} if plan.has_llm else encoders
 
 
 def summarise(plan: Plan, result: "ExtractionResult") -> str:

@@ -107,6 +107,15 @@ class Link:
         )
         return value / (2.0 - self.aim)
 
+    def f1_at(self, share: float) -> float:
+        """F1 to expect of text like dev, if the most promising candidates are asked about.
+
+        Args:
+            share: Of the candidates, in [0, 1]; between two of `by_share`, F1 is interpolated.
+        """
+        shares, scores = zip((0.0, self.f1), *self.by_share, strict=True)
+        return float(np.interp(share, shares, scores))
+
     def fuse(self, candidates: Candidates, answers: Answers) -> tuple[IntArray, FloatArray]:
         """Decide candidates by both models; where there is no answer, by the local one.
 

@@ -34,7 +34,7 @@ def check_limits(plan: Plan, config: NightlyConfig) -> RunEstimate:
         ConfigError: If that is over a limit of `night`.
     """
     here = plan.config.model_copy(update={"recognize": _anywhere(plan.config.recognize)})
-    settings = SampleSettings(documents=config.night.sample_documents, thresholds=())
+    settings = SampleSettings(documents=config.night.sample_documents, thresholds=(), min_gains=())
     estimate = estimate_run(
         replace(plan, config=here), settings, is_known=known_answers(here, plan.label_set)
     )
@@ -53,9 +53,10 @@ def check_limits(plan: Plan, config: NightlyConfig) -> RunEstimate:
         if limit is not None and found is not None and found > limit
     ]
     if over:
+        rule = "threshold" if estimate.link is None else "min_gain"
         raise ConfigError(
             f"night {config.night.name} is not started, its estimate is {', '.join(over)}; set "
-            "routing.budget or a higher routing.threshold, or raise the limit"
+            f"routing.budget or a higher routing.{rule}, or raise the limit"
         )
     return estimate
 

@@ -4,45 +4,37 @@ The sample goes through the stages of a run, here and without Ray, up to the que
 asked. A shard's sample stands for the shard, the sampled shards by their bytes for all.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkner_ray.config import ExtractConfig, LlmConfig
+from linkner_ray.config import ExtractConfig, LlmConfig, RoutingConfig
 from linkner_ray.extract.limits import check_finite
 from linkner_ray.extract.plan import Plan
 from linkner_ray.labels import LabelSet
+from linkner_ray.linking.link import Link
+from linkner_ray.linking.summary import LinkSummary, summary_of
 from linkner_ray.llm.backends import (
-    engine_start,
     open_cache,
     start_backend,
 )
-from linkner_ray.llm.backends.forms import decoding_of, usual_symbols
-from linkner_ray.llm.chat import PromptEncoder
-from linkner_ray.llm.prompts import Answer, Request, Verdict
+from linkner_ray.llm.prompts import Request
+from linkner_ray.nightly.asking_estimate import IsKnown, RoutingEstimate, estimate_row
+from linkner_ray.nightly.recorder import Recorder
 from linkner_ray.readers.sampling import ShardSample, draw_sample
-from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.chain import Chain
-from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.route_spans import RouteSpans
 from linkner_ray.stages.unit import NOT_FINITE
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
-CHARS_PER_TOKEN = 4
-"""Of an LLM whose tokenizer is not at hand."""
+MIN_GAINS = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+"""Least expected gains of a question, of a run with a link."""
 
 MEASURED_REQUESTS = 256
 """Requests by which an LLM's speed is measured."""
-
-IsKnown = Callable[[Sequence[str]], Sequence[bool]]
-"""Whether the replies to requests of these keys are at hand already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +47,9 @@ class SampleSettings:
     thresholds: tuple[float, ...] = THRESHOLDS
     """Thresholds to compare, besides the config's own."""
 
+    min_gains: tuple[float, ...] = MIN_GAINS
+    """What takes their place in a run with a link: values of `routing.min_gain`."""
+
     requests_per_s: float | None = None
     """What one engine answers in a second; None for `routing.requests_per_s`, if that is set."""
 
@@ -62,34 +57,6 @@ class SampleSettings:
     """Whether to start the LLM and measure it instead."""
 
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThresholdEstimate:
-    """What a run at one threshold would ask; counts are of the whole input."""
-
-    threshold: float
-    routed: int
-    """Candidates from the threshold up."""
-
-    audited: int
-    routed_share: float
-    """Routed candidates as a share of all, in [0, 1]."""
-
-    asked: int
-    """Routed and audited candidates as far as `routing.budget` goes."""
-
-    questions: int
-    """Distinct questions among the asked; those in the sample of one shard are told apart."""
-
-    known: int | None
-    """Questions whose reply is at hand; None if nobody was there to say."""
-
-    prompt_tokens: int
-    """Of the questions whose reply is not at hand."""
-
-    llm_hours: float | None
-    """Hours of all engines at work together; None without a rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,58 +82,10 @@ class RunEstimate:
     tokens_are_exact: bool
     """Whether prompt tokens come from the LLM's tokenizer, or from characters / 4."""
 
-    rows: tuple[ThresholdEstimate, ...]
+    link: LinkSummary | None
+    """Of a run with a link. Where it does not ask, there is one row, and all of it is 0."""
 
-
-class _Recorder:
-    """A backend that answers nothing and says how long each prompt is."""
-
-    def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
-        count = len(label_set.classes)
-        self.symbols = usual_symbols(config, count)
-        self.requests: list[Request] = []
-        self._encoder: PromptEncoder | None = None
-        if config.model and Path(config.model).is_dir():  # "" would be the working directory
-            tokenizer = engine_start.load_tokenizer(config)
-            self._encoder = PromptEncoder(tokenizer, name=config.model)
-            if config.backend == "vllm":
-                chosen = engine_start.choose_answer_symbols(config, self._encoder, count)
-                self.symbols = chosen.symbols
-        self.decoding = decoding_of(config.backend, by_name=not self.symbols)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether prompts are measured by the LLM's own tokenizer."""
-        return self._encoder is not None
-
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        """No answers, with the tokens of each prompt."""
-        self.requests.extend(requests)
-        return [
-            Answer(verdict=Verdict.FAILED, key=request.key, prompt_tokens=self._num_tokens(request))
-            for request in requests
-        ]
-
-    def _num_tokens(self, request: Request) -> int:
-        if request.variants:
-            return sum(map(self._num_tokens, request.variants))
-        if self._encoder is not None:
-            return len(
-                self._encoder.encode(
-                    request.fixed_part,
-                    request.user_message,
-                    demonstrations=request.fixed_demonstrations,
-                )
-            )
-        characters = sum(len(content) for _, content in request.messages)
-        return math.ceil(characters / CHARS_PER_TOKEN)
-
-    def describe(self) -> dict[str, str | int]:
-        """What it is."""
-        return {"backend": "recorder", "requests": len(self.requests)}
-
-    def close(self) -> None:
-        """Nothing to free."""
+    rows: tuple[RoutingEstimate, ...]
 
 
 def estimate_run(
@@ -184,10 +103,13 @@ def estimate_run(
             load, or the local model computes no number for more documents than `errors` allows.
     """
     config = plan.config
-    recorder = _Recorder(config.llm, plan.label_set)
+    recorder = Recorder(config.llm, plan.label_set)
     # Whatever may be asked about gets an answer, and so the key of its question.
     anything = config.routing.model_copy(update={"threshold": 0.0, "budget": None})
-    chain = replace(Chain.of(config, plan.label_set), routing=anything, has_llm=True)
+    chain = Chain.of(config, plan.label_set)
+    link = chain.link
+    asks = link is None or link.asks
+    chain = replace(chain, routing=anything, has_llm=asks, link=None)
     steps = (
         chain.split_step(),
         chain.recognize_step(chain.load_recognizer()),
@@ -213,7 +135,6 @@ def estimate_run(
         requests_per_s = _measure(config.llm, plan.label_set, recorder.requests)
     words = _total(samples, _num_words)
     actors = config.resources.encoder_actors
-    thresholds = sorted({*settings.thresholds, config.routing.threshold})
     return RunEstimate(
         sampled_documents=sum(sample.table.num_rows for sample in samples),
         sampled_shards=len(samples),
@@ -226,11 +147,16 @@ def estimate_run(
         encoder_hours=words / words_per_s / actors / 3600 if words_per_s else 0.0,
         requests_per_s=requests_per_s,
         tokens_are_exact=recorder.is_exact,
+        link=None if link is None else summary_of(link),
         rows=tuple(
-            _at_threshold(
-                samples, config, threshold, requests_per_s=requests_per_s, is_known=is_known
+            estimate_row(
+                samples,
+                config.model_copy(update={"routing": routing}),
+                link,
+                requests_per_s=requests_per_s,
+                is_known=is_known,
             )
-            for threshold in thresholds
+            for routing in _routings(config.routing, settings, link)
         ),
     )
 
@@ -252,61 +178,17 @@ def known_answers(config: ExtractConfig, label_set: LabelSet) -> IsKnown | None:
     return is_known
 
 
-def _at_threshold(
-    samples: Sequence[ShardSample],
-    config: ExtractConfig,
-    threshold: float,
-    *,
-    requests_per_s: float | None,
-    is_known: IsKnown | None,
-) -> ThresholdEstimate:
-    """What would be asked at one threshold."""
-    routing = config.routing.model_copy(update={"threshold": threshold, "budget": None})
-    candidates = routed = audited = questions = known = tokens = 0.0
-    for sample in samples:
-        table = apply_stage(RouteSpans(routing), sample.table.drop_columns(["routes"]))
-        routes = table["routes"].combine_chunks().flatten()
-        answers = table["answers"].combine_chunks().flatten()
-        asked = answers.filter(pc.is_in(routes, pa.array(ASKED_ROUTES)))
-        tokens_of = dict(
-            zip(
-                asked.field("key").to_pylist(),
-                asked.field("prompt_tokens").to_pylist(),
-                strict=True,
-            )
-        )
-        at_hand = np.zeros(len(tokens_of), dtype=bool)
-        if is_known is not None and tokens_of:
-            at_hand = np.asarray(is_known(list(tokens_of)), dtype=bool)
-        candidates += sample.weight * len(routes)
-        routed += sample.weight * pc.sum(pc.equal(routes, "llm")).as_py() if len(routes) else 0
-        audited += sample.weight * pc.sum(pc.equal(routes, "audit")).as_py() if len(routes) else 0
-        questions += sample.weight * len(tokens_of)
-        known += sample.weight * int(at_hand.sum())
-        tokens += sample.weight * float(np.array(list(tokens_of.values()))[~at_hand].sum())
-    wanted = routed + audited
-    within = min(_budget(config, candidates), wanted)
-    part = within / wanted if wanted else 0.0
-    to_ask = part * (questions - known)
-    actors = config.resources.llm_actors
-    return ThresholdEstimate(
-        threshold=threshold,
-        routed=round(routed),
-        audited=round(audited),
-        routed_share=routed / candidates if candidates else 0.0,
-        asked=round(within),
-        questions=round(part * questions),
-        known=None if is_known is None else round(part * known),
-        prompt_tokens=round(part * tokens),
-        llm_hours=to_ask / requests_per_s / actors / 3600 if requests_per_s else None,
-    )
-
-
-def _budget(config: ExtractConfig, candidates: float) -> float:
-    """Candidates that may be asked about."""
-    if config.routing.max_share is not None:
-        return float(config.routing.max_share) * candidates
-    return math.inf if config.routing.max_calls is None else float(config.routing.max_calls)
+def _routings(
+    own: RoutingConfig, settings: SampleSettings, link: Link | None
+) -> list[RoutingConfig]:
+    """What to compare: the config's own among others, from the most to the least asked."""
+    if link is None:
+        thresholds = sorted({*settings.thresholds, own.threshold})
+        return [own.model_copy(update={"threshold": value}) for value in thresholds]
+    if not link.asks:
+        return [own]
+    gains = sorted({*settings.min_gains, own.min_gain})
+    return [own.model_copy(update={"min_gain": value}) for value in gains]
 
 
 def _measure(config: LlmConfig, label_set: LabelSet, requests: Sequence[Request]) -> float | None:

@@ -1,7 +1,10 @@
 """The page that `linkner estimate` prints."""
 
 from linkner_ray.config import ExtractConfig
-from linkner_ray.nightly.estimate import CHARS_PER_TOKEN, RunEstimate
+from linkner_ray.linking.summary import describe_summary
+from linkner_ray.nightly.asking_estimate import RoutingEstimate
+from linkner_ray.nightly.estimate import RunEstimate
+from linkner_ray.nightly.recorder import CHARS_PER_TOKEN
 from linkner_ray.reporting.tables import markdown_table
 
 
@@ -19,8 +22,7 @@ def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
         "",
         markdown_table(
             {
-                "threshold": f"{row.threshold:g}"
-                + (" (config)" if row.threshold == config.routing.threshold else ""),
+                **_rule(row, config),
                 "routed": f"{row.routed:,}",
                 "share": f"{row.routed_share:.1%}",
                 "audited": f"{row.audited:,}",
@@ -29,6 +31,7 @@ def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
                 "in the answer cache": "-" if row.known is None else f"{row.known:,}",
                 "prompt tokens": f"{row.prompt_tokens:,}",
                 "LLM hours": _hours(row.llm_hours),
+                **({} if row.dev_f1 is None else {"F1 on dev": f"{100 * row.dev_f1:.2f}"}),
             }
             for row in estimate.rows
         ),
@@ -38,10 +41,30 @@ def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
     return "\n".join(lines)
 
 
+def _rule(row: RoutingEstimate, config: ExtractConfig) -> dict[str, str]:
+    """From where a row's candidates are routed."""
+    name, value, own = (
+        ("threshold", row.threshold, config.routing.threshold)
+        if row.min_gain is None
+        else ("min_gain", row.min_gain, config.routing.min_gain)
+    )
+    return {name: f"{value:g}{' (config)' if value == own else ''}"}
+
+
 def _notes(estimate: RunEstimate, config: ExtractConfig) -> list[str]:
     """What a reader has to know about the numbers."""
     budget = config.routing.budget
-    notes = [
+    notes = []
+    if estimate.link is not None:
+        notes.append(describe_summary(config.shown()["routing"]["link"], estimate.link))
+        if not estimate.link["asks"]:
+            return [f"- {note}" for note in notes]
+        notes.append(
+            "Routed: candidates of which a question is expected to put at least min_gain entities "
+            "right. F1 on dev: what the link expects of dev with as large a share of the "
+            "candidates asked about, the most promising first; other text has another F1."
+        )
+    notes += [
         "Asked: routed and audited"
         + (", as far as they go." if budget is None else f" within routing.budget = '{budget}'.")
         + " Questions: distinct ones within the sample of a shard; a run, which compares whole"

@@ -45,12 +45,13 @@ def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
     return as_png(finish(figure, axes, "Entities by label, and who decided"))
 
 
-def plot_uncertainty(totals: Mapping[str, int], threshold: float) -> bytes:
+def plot_uncertainty(totals: Mapping[str, int], threshold: float | None) -> bytes:
     """Histogram of the candidates' uncertainty, with the threshold of routing.
 
     Args:
         totals: Counters of a run.
-        threshold: Uncertainty from which a predicted candidate is asked about, in [0, 1].
+        threshold: Uncertainty from which a predicted candidate is asked about, in [0, 1]; None
+            where it does not go by uncertainty.
     """
     figure, axes = new_figure(3.2)
     bar = 1 / UNCERTAINTY_BINS / len(KINDS)
@@ -59,7 +60,8 @@ def plot_uncertainty(totals: Mapping[str, int], threshold: float) -> bytes:
         left = [i / UNCERTAINTY_BINS + place * bar for i in range(UNCERTAINTY_BINS)]
         label = f"{kind} ({sum(counts):,})"
         axes.bar(left, counts, bar * 0.92, align="edge", color=KIND_COLOURS[kind], label=label)
-    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(bottom=0)
     axes.set_yscale("symlog", linthresh=1)  # one candidate is still seen beside 10^5

@@ -60,7 +60,9 @@ class RunReport:
     labels: Sequence[str]
     """Label ids in the order of their set."""
 
-    routing_threshold: float
+    routing_threshold: float | None
+    """None for a run with a link, which goes by `routing.min_gain`."""
+
     config: Mapping[str, Any]
     """As resolved, JSON values only."""
 

@@ -14,6 +14,7 @@ _DECIDED_BY = {
     "labels": "encoder",
     "calibration": "calibration",
     "budget_over": "routing",
+    "link": "routing",
     "llm": "llm",
     "prompt": "llm",
     "demonstrations": "llm",

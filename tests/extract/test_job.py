@@ -30,6 +30,7 @@ from tests.crawl import (
     write_parquet,
 )
 from tests.endpoint_server import Server, completion
+from tests.linking.made import write_link
 from tests.local_pipeline import run_here
 
 pytestmark = [
@@ -330,6 +331,31 @@ def test_the_llm_decides_uncertain_spans_and_only_those(checkpoint, crawl, endpo
             else:
                 assert entity["source"] == "local"
                 assert entity["uncertainty"] < 0.3
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_run_whose_llm_gains_nothing_starts_none_and_reports_why(checkpoint, crawl, tmp_path):
+    nobody = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
+    arguments = overrides(crawl, tmp_path / "out", checkpoint, *nobody)
+    linked = write_link(tmp_path / "link.json", plan_extraction(config_of(*arguments)), gain=0.03)
+    plan = plan_extraction(config_of(*arguments, linked, "routing.audit_share=1"))
+
+    result = extract(plan)
+    (tmp_path / "link.json").unlink()  # the record says all
+    write_run_report(plan, result)
+
+    assert result.totals["questions"] == 0
+    kept = json.loads((tmp_path / "out" / "_run.json").read_text())["plan"]["link"]
+    del kept["digest"]
+    assert kept == {
+        "f1": 0.6, "f1_all_asked": 0.9, "gain": 0.03, "gain_error": 0.02, "asks": False,
+    }  # fmt: skip
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "60.00 by the local model and 90.00 with all answers; the answers gain +3.00" in page
+    assert "so the LLM is not started" in page
+    assert set(json.loads((tmp_path / "out" / "report.json").read_text())["timeline"]["pools"]) == {
+        "encoder"
+    }
 
 
 @pytest.mark.usefixtures("without_ray")

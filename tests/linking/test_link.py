@@ -8,7 +8,7 @@ import pytest
 from linkner_ray.linking.judged import UNANSWERED, Answers
 from linkner_ray.linking.link import Link, fit_link
 from linkner_ray.linking.value import contribution
-from tests.linking.made import drawn
+from tests.linking.made import drawn, link_of
 
 CLASSES = ("O", "PER", "LOC")
 
@@ -95,3 +95,14 @@ def test_what_is_expected_of_a_share_rises_to_what_comes_of_all():
     # Half of the questions gain nearly all.
     assert expected[-2] > link.f1 + 0.75 * (expected[-1] - link.f1)
     assert linked == pytest.approx(expected[-1], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("share", "f1"), [(0.0, 0.6), (0.05, 0.65), (0.1, 0.7), (0.4, 0.775), (1.0, 0.9)]
+)
+def test_f1_between_two_shares_lies_on_the_line_between_theirs(share, f1):
+    assert link_of(CLASSES).f1_at(share) == pytest.approx(f1)
+
+
+def test_without_shares_f1_is_that_of_the_local_model():
+    assert link_of(CLASSES, by_share=()).f1_at(0.5) == 0.6

@@ -10,9 +10,11 @@ from linkner_ray.cli import main
 from linkner_ray.config import LlmConfig, RoutingConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.extract.report import describe_plan
 from linkner_ray.nightly.estimate import SampleSettings, estimate_run
 from linkner_ray.nightly.estimate_report import describe_estimate
 from linkner_ray.readers import read_units
+from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.route_spans import RouteSpans
@@ -27,6 +29,7 @@ from tests.crawl import (
     write_thresholds,
 )
 from tests.fakes import ScriptedBackend
+from tests.linking.made import write_link
 from tests.spanner.tiny import LABELS
 
 LLM = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
@@ -177,6 +180,73 @@ def test_a_run_without_an_llm_is_planned_too(crawl, checkpoint):
     plan = plan_extraction(config_of(*overrides(crawl, "out", checkpoint)))
     assert plan.config.llm.model == ""
     assert estimate_run(plan, SampleSettings(documents=5)).words > 0
+
+
+@pytest.mark.parametrize("budget", ["none", "5%"])
+def test_with_a_link_rows_are_by_expected_gain_and_say_what_f1_dev_had(
+    crawl, checkpoint, tmp_path, budget
+):
+    linked = write_link(tmp_path / "link.json", planned(crawl, checkpoint))
+    more = [] if budget == "none" else [f"routing.budget={budget}"]
+    plan = planned(crawl, checkpoint, linked, "routing.min_gain=0.47", *more)
+    estimate = estimate_run(plan, SampleSettings(documents=1000, min_gains=(0.6, 1e-9)))
+
+    assert [row.min_gain for row in estimate.rows] == [1e-9, 0.47, 0.6]
+    assert {row.threshold for row in estimate.rows} == {None}
+    most, own, least = estimate.rows
+    assert most.routed > own.routed > least.routed
+    chain = Chain.of(plan.config, plan.label_set)
+    routes = routes_of(plan, chain.route())
+    assert own.asked == min(own.routed, round(estimate.candidates / 20) if more else own.routed)
+    assert own.routed == routes.count("llm") + routes.count("over_budget")
+    for row in estimate.rows:
+        share = row.asked / estimate.candidates
+        assert row.dev_f1 == pytest.approx(chain.link.f1_at(share), abs=1e-3)
+    assert most.questions >= own.questions >= least.questions
+    page = describe_estimate(estimate, plan.config)
+    assert "| 0.47 (config) |" in page
+    assert f"| {100 * own.dev_f1:.2f} |" in page
+    assert "60.00 by the local model and 90.00 with all answers" in page
+
+
+def routes_of(plan, route):
+    """Routes of all candidates of the input."""
+    found = []
+    for source in plan.sources:
+        units = read_units(source, config=plan.config.input, errors_raw_chars=9, done={})
+        table = pa.concat_tables([unit.documents for unit in units])
+        split, recognize = (
+            SplitSentences(plan.config.sentences),
+            RecognizeSpans(plan.config.recognize),
+        )
+        for stage in (split, recognize, route):
+            table = stage(table)
+        found += [one for row in table["routes"].to_pylist() for one in row]
+    return found
+
+
+def test_an_llm_that_gains_nothing_is_asked_nothing(crawl, checkpoint, tmp_path):
+    linked = write_link(tmp_path / "link.json", planned(crawl, checkpoint), gain=0.01)
+    plan = planned(crawl, checkpoint, linked, "routing.audit_share=1")
+    # To be measured the LLM would be started, and nobody listens at its address.
+    settings = SampleSettings(documents=1000, measure_llm=True)
+
+    estimate = estimate_run(plan, settings)
+
+    [row] = estimate.rows
+    assert (row.routed, row.audited, row.questions, row.prompt_tokens) == (0, 0, 0, 0)
+    assert row.dev_f1 == 0.6
+    assert "the LLM is not started" in describe_estimate(estimate, plan.config)
+    assert "the LLM is not started" in describe_plan(plan)
+    assert " llm x " not in describe_plan(plan)
+
+
+def test_thresholds_are_not_compared_where_a_link_decides(crawl, checkpoint, tmp_path, capsys):
+    linked = write_link(tmp_path / "link.json", planned(crawl, checkpoint))
+    arguments = overrides(crawl, "/nowhere", checkpoint, *LLM, linked)
+
+    assert main(["estimate", *arguments, "--threshold", "0.4"]) == 2
+    assert "leave --threshold out" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_and_writes_json(crawl, checkpoint, tmp_path, capsys):

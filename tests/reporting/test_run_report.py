@@ -115,9 +115,20 @@ def test_audits_are_reported_by_label_with_what_could_be_read_as_the_whole():
     assert "| PER | 5 | 3 | 1 | 1 | 75.0 % |" in page
     assert "| ORG | 1 | 0 | 0 | 1 | - |" in page
     assert "| all | 6 | 3 | 1 | 2 | 75.0 % |" in page
-    assert "| uncertain too, left local by the budget | 40 |" in page
+    assert "| wanted too, left local by the budget | 40 |" in page
     assert "until the budget is spent." in page
     assert "audited" not in render_markdown(run_report())
+
+
+def test_a_run_with_a_link_says_how_it_chose_whom_to_ask():
+    config = {"routing": {"min_gain": 0.02}}
+    totals = {**TOTALS, "over_budget": 40}
+    page = render_markdown(run_report(routing_threshold=None, config=config, totals=totals))
+    assert "expected to put at least 0.02 entities right, the most promising of each unit" in page
+    assert "from the uncertainty" not in page
+    files = {}
+    write_report(run_report(routing_threshold=None, config=config), write_bytes=files.__setitem__)
+    assert json.loads(files["report.json"])["routing_threshold"] is None
 
 
 def test_errors_are_listed_by_reason_the_most_frequent_first():

@@ -14,6 +14,7 @@ FINGERPRINT = {
     "llm": None,
     "demonstrations": None,
     "checkpoint": "k",
+    "link": {"digest": "d", "asks": True},
     "config": {
         "input": {"text_column": "text"},
         "sentences": {"segmenter": "blingfire"},
@@ -38,6 +39,7 @@ FINGERPRINT = {
         ("config.recognize.near_miss_floor", "calibration"),
         ("config.routing.threshold", "routing"),
         ("budget_over", "routing"),
+        ("link.digest", "routing"),
         ("prompt", "llm"),
         ("label_set", "llm"),
         ("config.llm.model", "llm"),
