@@ -25,6 +25,8 @@ from linkner_ray.evaluation.report import Ood, describe_evaluation
 from linkner_ray.evaluation.set_result import Judged, SetResult, judge_set
 from linkner_ray.evaluation.staged import run_stages
 from linkner_ray.labels import LabelSet
+from linkner_ray.linking.link import Link
+from linkner_ray.linking.summary import describe_summary, summary_of
 from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
@@ -92,7 +94,7 @@ def evaluate(plan: EvaluationPlan) -> Evaluation:
         results=tuple(results),
         ood=_ood([loaded.name for loaded in sets], unsure),
         seconds={**staged.seconds, "all": time.perf_counter() - started},
-        notes=(*notes, *said),
+        notes=(*_link_notes(config, chain.link, results), *notes, *said),
         problems=_problems(staged.answered, config.errors.max_failed_answers_share),
         threshold_for=plan.threshold_for,
     )
@@ -129,6 +131,19 @@ def _dev_thresholds(
         ]
     chosen = {n: e.asked[percent] for n, e in kept.estimates.items() if percent in e.asked}
     return chosen, [f"What dev chose asks {percent} % of dev's candidates."]
+
+
+def _link_notes(
+    config: EvaluateConfig, link: Link | None, results: Sequence[SetResult]
+) -> tuple[str, ...]:
+    """What the link of a run says, and what share of each set it asks about."""
+    if link is None:
+        return ()
+    said = describe_summary(config.shown()["routing"]["link"], summary_of(link))
+    if not link.asks:
+        return (said,)
+    asked = ", ".join(f"{result.routed_share:.1%} of {result.name}" for result in results)
+    return (f"{said} Asked about, from routing.min_gain = {config.routing.min_gain:g}: {asked}.",)
 
 
 def _problems(answered: Sequence[pa.Table], limit: float) -> tuple[str, ...]:

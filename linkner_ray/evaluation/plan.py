@@ -14,6 +14,7 @@ from linkner_ray.extract.plan import check_models, resolve_models
 from linkner_ray.labels import load_label_map
 from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
 from linkner_ray.stages.demonstration_source import corpus_digest
+from linkner_ray.stages.link_source import link_of
 from linkner_ray.storage import Folder
 
 METRICS = "metrics.json"
@@ -77,6 +78,7 @@ def plan_evaluation(config: EvaluateConfig) -> EvaluationPlan:
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
     check_models(config, checkpoint)
     corpus_digest(config.llm)
+    link_of(config.routing, config.recognize, config.llm, checkpoint.label_set)
     return EvaluationPlan(
         config=config,
         threshold_for=threshold_for,

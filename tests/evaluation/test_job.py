@@ -21,6 +21,7 @@ from linkner_ray.extract import ray_start
 from linkner_ray.storage import Folder
 from tests.crawl import write_checkpoint, write_thresholds
 from tests.endpoint_server import GOOD, Server, completion
+from tests.linking.made import write_link
 from tests.local_pipeline import documents_here
 from tests.spanner.tiny import LABELS
 
@@ -97,6 +98,29 @@ def test_local_and_linked_are_scored_on_the_same_candidates(tmp_path, refuser):
     predictions = pq.read_table(tmp_path / "out" / "predictions" / "mine.parquet")
     assert predictions["text"].to_pylist()[0] == "Peter Blackburn met Microsoft ."
     assert summary_table([result]) in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_link_decides_who_is_asked_and_is_named(tmp_path, refuser):
+    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
+    plan = plan_evaluation(config_of(tmp_path, SENTENCES, *llm))
+    linked = write_link(tmp_path / "link.json", plan.config, plan.checkpoint.label_set)
+    study = [*EVERY_SPAN, "routing.min_gain=0.1", "study.ask_all=true"]
+    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, linked, *study)).results
+    assert 0 < result.num_routed < result.num_candidates
+    everyone = [one.points[1.0].num_asked for one in result.study.systems]
+    assert everyone == [result.num_candidates] * len(everyone)
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert f"The link {tmp_path / 'link.json'} says who is asked" in page
+    assert f"min_gain = 0.1: {result.routed_share:.1%} of mine." in page
+
+
+def test_a_link_of_another_llm_is_refused_before_the_work(tmp_path, refuser):
+    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
+    plan = plan_evaluation(config_of(tmp_path, SENTENCES, *llm))
+    linked = write_link(tmp_path / "link.json", plan.config, plan.checkpoint.label_set)
+    config = config_of(tmp_path, SENTENCES, *llm[:2], "llm.model=other", linked)
+    with pytest.raises(ConfigError, match=r"llm\.model was judge, is other"):
+        plan_evaluation(config)
 
 
 def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):

@@ -337,7 +337,8 @@ def test_the_llm_decides_uncertain_spans_and_only_those(checkpoint, crawl, endpo
 def test_a_run_whose_llm_gains_nothing_starts_none_and_reports_why(checkpoint, crawl, tmp_path):
     nobody = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
     arguments = overrides(crawl, tmp_path / "out", checkpoint, *nobody)
-    linked = write_link(tmp_path / "link.json", plan_extraction(config_of(*arguments)), gain=0.03)
+    bare = plan_extraction(config_of(*arguments))
+    linked = write_link(tmp_path / "link.json", bare.config, bare.label_set, gain=0.03)
     plan = plan_extraction(config_of(*arguments, linked, "routing.audit_share=1"))
 
     result = extract(plan)

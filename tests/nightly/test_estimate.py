@@ -182,11 +182,15 @@ def test_a_run_without_an_llm_is_planned_too(crawl, checkpoint):
     assert estimate_run(plan, SampleSettings(documents=5)).words > 0
 
 
+def write_link_of(plan, folder, **changes):
+    return write_link(folder / "link.json", plan.config, plan.label_set, **changes)
+
+
 @pytest.mark.parametrize("budget", ["none", "5%"])
 def test_with_a_link_rows_are_by_expected_gain_and_say_what_f1_dev_had(
     crawl, checkpoint, tmp_path, budget
 ):
-    linked = write_link(tmp_path / "link.json", planned(crawl, checkpoint))
+    linked = write_link_of(planned(crawl, checkpoint), tmp_path)
     more = [] if budget == "none" else [f"routing.budget={budget}"]
     plan = planned(crawl, checkpoint, linked, "routing.min_gain=0.47", *more)
     estimate = estimate_run(plan, SampleSettings(documents=1000, min_gains=(0.6, 1e-9)))
@@ -226,7 +230,7 @@ def routes_of(plan, route):
 
 
 def test_an_llm_that_gains_nothing_is_asked_nothing(crawl, checkpoint, tmp_path):
-    linked = write_link(tmp_path / "link.json", planned(crawl, checkpoint), gain=0.01)
+    linked = write_link_of(planned(crawl, checkpoint), tmp_path, gain=0.01)
     plan = planned(crawl, checkpoint, linked, "routing.audit_share=1")
     # To be measured the LLM would be started, and nobody listens at its address.
     settings = SampleSettings(documents=1000, measure_llm=True)
@@ -242,7 +246,7 @@ def test_an_llm_that_gains_nothing_is_asked_nothing(crawl, checkpoint, tmp_path)
 
 
 def test_thresholds_are_not_compared_where_a_link_decides(crawl, checkpoint, tmp_path, capsys):
-    linked = write_link(tmp_path / "link.json", planned(crawl, checkpoint))
+    linked = write_link_of(planned(crawl, checkpoint), tmp_path)
     arguments = overrides(crawl, "/nowhere", checkpoint, *LLM, linked)
 
     assert main(["estimate", *arguments, "--threshold", "0.4"]) == 2
