@@ -14,8 +14,9 @@ class DemonstrationsConfig(Config):
 
     kind: Literal["none", "random", "nearest"] = "none"
     """random: some of every class, non-entity among them, the same for the whole run (the paper's,
-    which had none of non-entity). nearest: those from the sentences most like the one asked about.
-    A sentence that contains the one asked about is never shown."""
+    which had none of non-entity). nearest: the labelled spans most like the one asked about, by the
+    span and by its sentence alike, no two of one sentence. A sentence that contains the one asked
+    about is never shown."""
 
     corpus: Annotated[str, Decides(None)] = ""
     """Labelled corpus, such as the one the checkpoint was trained on; it uses the checkpoint's
@@ -30,8 +31,8 @@ class DemonstrationsConfig(Config):
     """Demonstrations for each question; kind nearest only."""
 
     encoder: str = "all-MiniLM-L6-v2"
-    """Says which sentences are alike, named as `model.encoder` of a training; kind nearest only. It
-    reads the corpus once in each LLM actor, on CPU."""
+    """Says which spans are alike, named as `model.encoder` of a training, or a checkpoint's local
+    folder; kind nearest only. It reads the corpus once in each LLM actor, on CPU."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -29,8 +29,7 @@ from linkner_ray.spanner.checkpoint import (
     local_checkpoint,
     read_parts,
 )
-from linkner_ray.spanner.pretrained import pin_encoder
-from linkner_ray.stages.demonstration_source import corpus_digest
+from linkner_ray.stages.demonstration_source import corpus_digest, pin_demonstrations
 from linkner_ray.stages.link_source import link_of, prompt_digest
 from linkner_ray.storage import Folder
 
@@ -79,9 +78,8 @@ def resolve_models(config: JobConfig) -> JobConfig:
     config = with_threshold(config)
     recognize = config.recognize.with_dtype(config.resources.encoder_gpus)
     llm = with_known_revision(config.llm)
-    if llm.backend != "none" and llm.demonstrations.kind == "nearest":
-        encoder = pin_encoder(llm.demonstrations.encoder)
-        demonstrations = llm.demonstrations.model_copy(update={"encoder": encoder})
+    if llm.backend != "none":
+        demonstrations = pin_demonstrations(llm.demonstrations)
         llm = llm.model_copy(update={"demonstrations": demonstrations})
     return config.model_copy(update={"recognize": recognize, "llm": llm})
 

@@ -87,7 +87,7 @@ class _Run:
             span=(candidate["start"], candidate["end"]),
             size=ContextSize(self.llm.context_sentences, self.llm.max_context_chars),
         )
-        shown = self.demonstrations.choose([asked.sentence])[0] if self.demonstrations else Shown()
+        shown = self.demonstrations.choose([asked])[0] if self.demonstrations else Shown()
         for prompt_builder in self.prompt_builders:
             yield prompt_builder.request(asked.question, fixed=shown.fixed, near=shown.near)
 

@@ -1,4 +1,4 @@
-"""Which solved questions an LLM is shown: some of every class, or those nearest to the question.
+"""Which solved questions an LLM is shown: some of every class, or those about spans like its own.
 
 They come from a labelled corpus. None is taken from a sentence that contains the sentence asked
 about, so a corpus that overlaps the input gives no answer away.
@@ -16,22 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from linkner_ray.labels import NON_ENTITY
-from linkner_ray.llm.context import ContextSize, render_context
+from linkner_ray.llm.context import AskedSpan, ContextSize, Question, render_context
 from linkner_ray.llm.option_order import digest
 from linkner_ray.llm.prompts import Demonstration
+from linkner_ray.llm.span_vectors import SpanVectors, best_first, similarities
 
 _SQUEEZED_LENGTH = 20
 """Characters from which a sentence is found inside another however both are divided into words;
 shorter ones are compared by whole words."""
 
 _SPARE_NEIGHBOURS = 8
-"""Neighbours looked at beyond those wanted, in case some contain the sentence asked about."""
-
-_SIMILARITY_DIGITS = 4
-"""Decimals of a similarity that count: the rest depends on what else was in the batch."""
-
-_SIMILARITY_BLOCK = 256
-"""Sentences compared with the corpus at once, to bound memory."""
+"""Spans looked at at first beyond those wanted, as some share a sentence with a nearer one."""
 
 
 class ExampleSentence(NamedTuple):
@@ -58,16 +53,16 @@ class Shown(NamedTuple):
 class Demonstrations(Protocol):
     """Chooses what is shown."""
 
-    def choose(self, sentences: Sequence[str]) -> list[Shown]:
-        """Choose for questions about spans of the given sentences, in their order."""
+    def choose(self, asked: Sequence[AskedSpan]) -> list[Shown]:
+        """Choose for each question."""
         ...
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors whose inner product is their similarity."""
+    """Turns spans into vectors whose inner products are similarities."""
 
-    def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of length 1. Shape (texts, width)."""
+    def __call__(self, questions: Sequence[Question]) -> SpanVectors:
+        """Vectors of each question's span in its context."""
         ...
 
 
@@ -107,8 +102,14 @@ class RandomDemonstrations:
             pool.sort(key=lambda place: digest(seed, *place))
         self._usual = self._pick("")
 
-    def choose(self, sentences: Sequence[str]) -> list[Shown]:
-        """Choose for questions about spans of the given sentences, in their order."""
+    @property
+    def usual(self) -> tuple[Demonstration, ...]:
+        """What is shown unless one of them contains the sentence asked about."""
+        return tuple(self._render(place) for place in self._usual)
+
+    def choose(self, asked: Sequence[AskedSpan]) -> list[Shown]:
+        """Choose for each question."""
+        sentences = [one.sentence for one in asked]
         shown = {sentence: self._choose_one(sentence) for sentence in dict.fromkeys(sentences)}
         return [shown[sentence] for sentence in sentences]
 
@@ -143,16 +144,17 @@ class RandomDemonstrations:
 
 
 class NearestDemonstrations:
-    """The demonstrations whose sentences are most like the one asked about, the nearest last.
+    """The labelled spans most like the one asked about, the nearest last.
 
-    Every sentence of the corpus gives one: a span of its entities and one non-entity, which of them
-    the seed decides. Search is exact.
+    They are the entities of the corpus and one non-entity of each sentence. How alike two are is
+    the mean of two cosines: that of the spans, and that of their sentences. Search is exact. No
+    question is shown two spans of one sentence.
 
     Args:
         corpus: Where they come from.
         embed: Gives the vectors; asked once for the corpus, then once a table.
         count: How many a question gets.
-        seed: Decides which span of a sentence is shown.
+        seed: Decides the non-entities.
         max_chars: Code points of a sentence that are shown.
     """
 
@@ -167,37 +169,35 @@ class NearestDemonstrations:
     ) -> None:
         self._embed, self._count = embed, count
         size = ContextSize(0, max_chars)
-        self._demonstrations: list[Demonstration] = []
-        self._words: list[_Words] = []
-        texts, seen = [], set()
+        self._pool: list[tuple[Demonstration, _Words]] = []
+        seen = set()
         for index, sentence in enumerate(corpus):
-            spans = [*sentence.entities, *non_entity_spans(sentence, seed=seed, index=index)]
             words = _Words.of(sentence.text)
-            if spans and words.squeezed not in seen:
-                seen.add(words.squeezed)
-                span = min(spans, key=lambda place: digest(seed, index, *place))
-                self._demonstrations.append(_demonstration(sentence.text, span, size))
-                self._words.append(words)
-                texts.append(sentence.text)
-        self._vectors = embed(texts)
+            if words.squeezed in seen:
+                continue
+            seen.add(words.squeezed)
+            spans = [*sentence.entities, *non_entity_spans(sentence, seed=seed, index=index)]
+            self._pool += [(_demonstration(sentence.text, span, size), words) for span in spans]
+        self._vectors = embed([demonstration.question for demonstration, _ in self._pool])
 
-    def choose(self, sentences: Sequence[str]) -> list[Shown]:
-        """Choose for questions about spans of the given sentences, in their order."""
-        distinct = list(dict.fromkeys(sentences))
-        shown: dict[str, Shown] = {}
-        for first in range(0, len(distinct), _SIMILARITY_BLOCK):
-            block = distinct[first : first + _SIMILARITY_BLOCK]
-            similarities = self._embed(block) @ self._vectors.T
-            for sentence, row in zip(block, similarities.round(_SIMILARITY_DIGITS), strict=True):
-                shown[sentence] = Shown(near=self._nearest(sentence, row))
-        return [shown[sentence] for sentence in sentences]
+    def choose(self, asked: Sequence[AskedSpan]) -> list[Shown]:
+        """Choose for each question."""
+        vectors = self._embed([one.question for one in asked])
+        rows = similarities(vectors, self._vectors)
+        return [Shown(near=self._nearest(*pair)) for pair in zip(asked, rows, strict=True)]
 
-    def _nearest(self, sentence: str, row: npt.NDArray[np.float32]) -> tuple[Demonstration, ...]:
-        asked = _Words.of(sentence)
-        allowed = (index for index in _descending(row, self._count + _SPARE_NEIGHBOURS)
-                   if not self._words[index].contain(asked))  # fmt: skip
-        chosen = [index for index, _ in zip(allowed, range(self._count), strict=False)]
-        return tuple(self._demonstrations[index] for index in reversed(chosen))
+    def _nearest(self, asked: AskedSpan, row: npt.NDArray[np.float32]) -> tuple[Demonstration, ...]:
+        own, used = _Words.of(asked.sentence), set()
+        chosen: list[Demonstration] = []
+        for index in best_first(row, self._count + _SPARE_NEIGHBOURS):
+            demonstration, words = self._pool[index]
+            if words.squeezed in used or words.contain(own):
+                continue
+            used.add(words.squeezed)
+            chosen.append(demonstration)
+            if len(chosen) == self._count:
+                break
+        return tuple(reversed(chosen))
 
 
 def non_entity_spans(
@@ -258,19 +258,6 @@ def _demonstration(text: str, span: tuple[int, int, str], size: ContextSize) -> 
     start, end, class_id = span
     question = render_context(text, [(0, len(text))], index=0, span=(start, end), size=size)
     return Demonstration(question, class_id)
-
-
-def _descending(row: npt.NDArray[np.float32], head: int) -> Iterator[int]:
-    """Indices of a row from its greatest value down, equal ones by place; a cheap head first."""
-    if head < len(row):
-        bound = np.partition(row, len(row) - head)[len(row) - head]
-        candidates = np.flatnonzero(row >= bound)
-    else:
-        candidates = np.arange(len(row))
-    given = candidates[np.argsort(-row[candidates], kind="stable")]
-    yield from given.tolist()
-    rest = np.setdiff1d(np.argsort(-row, kind="stable"), given, assume_unique=True)
-    yield from rest.tolist()
 
 
 class _Words(NamedTuple):

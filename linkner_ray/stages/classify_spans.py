@@ -108,7 +108,7 @@ class ClassifySpans:
     def _requests(self, questions: Sequence[AskedSpan]) -> list[Request]:
         if self.demonstrations is None:
             return [self.prompt_builder.request(asked.question) for asked in questions]
-        shown = self.demonstrations.choose([asked.sentence for asked in questions])
+        shown = self.demonstrations.choose(questions)
         return [
             self.prompt_builder.request(asked.question, fixed=chosen.fixed, near=chosen.near)
             for asked, chosen in zip(questions, shown, strict=True)

@@ -1,14 +1,9 @@
 """Demonstrations of a run: its corpus is read, and embedded if the nearest ones are wanted."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from linkner_ray.config import LlmConfig
+from linkner_ray.config import DemonstrationsConfig, LlmConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.files import read_bytes
 from linkner_ray.corpora.tables import corpus_documents
@@ -21,15 +16,12 @@ from linkner_ray.llm.demonstrations import (
 )
 from linkner_ray.llm.model_identity import folder_digest
 from linkner_ray.llm.prompts import Demonstration
-from linkner_ray.spanner.pretrained import resolve_encoder
+from linkner_ray.llm.span_vectors import SpanEmbedder, is_checkpoint
+from linkner_ray.spanner.checkpoint import encoder_digest
+from linkner_ray.spanner.pretrained import pin_encoder, resolve_encoder
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_MAX_SUBWORDS = 256
-"""Subwords of a sentence that decide its vector; what is longer is cut."""
-
-_BATCH_SIZE = 32
+_LIKENESS = "by span and sentence"
+"""How kind `nearest` measures what is alike; another way is another plan."""
 
 
 def load_demonstrations(config: LlmConfig, label_set: LabelSet) -> Demonstrations | None:
@@ -51,17 +43,11 @@ def load_demonstrations(config: LlmConfig, label_set: LabelSet) -> Demonstration
         case "none":
             return None
         case "random":
-            return RandomDemonstrations(
-                _read_sentences(config, label_set),
-                label_set.classes,
-                per_class=settings.per_class,
-                seed=config.seed,
-                max_chars=config.max_context_chars,
-            )
+            return _random_demonstrations(config, label_set)
         case "nearest":
             return NearestDemonstrations(
                 _read_sentences(config, label_set),
-                SentenceEmbedder(settings.encoder),
+                SpanEmbedder(settings.encoder),
                 count=settings.count,
                 seed=config.seed,
                 max_chars=config.max_context_chars,
@@ -76,9 +62,7 @@ def fixed_demonstrations(config: LlmConfig, label_set: LabelSet) -> tuple[Demons
         DataError: If it is malformed, or has a label the checkpoint does not know.
     """
     if config.demonstrations.kind == "random":
-        demonstrations = load_demonstrations(config, label_set)
-        if demonstrations is not None:
-            return demonstrations.choose([""])[0].fixed
+        return _random_demonstrations(config, label_set).usual
     if config.demonstrations.kind == "nearest":
         _read_sentences(config, label_set)  # an error in the corpus must show before the start
     return ()
@@ -95,55 +79,36 @@ def corpus_digest(config: LlmConfig) -> str | None:
         return None
     digest = hashlib.blake2b(read_bytes(settings.corpus), digest_size=8)
     if settings.kind == "nearest":
-        source, revision = resolve_encoder(settings.encoder)
-        is_folder = Path(source).is_dir()
-        encoder = folder_digest(Path(source)) if is_folder else f"{source}@{revision}"
-        digest.update(encoder.encode())
+        digest.update(f"{_LIKENESS}\0{_encoder_content(settings.encoder)}".encode())
     return digest.hexdigest()
 
 
-class SentenceEmbedder:
-    """Means of an encoder's last hidden states, scaled to length 1.
-
-    Args:
-        encoder: As `spanner.encoders.load_encoder` takes it.
+def pin_demonstrations(settings: DemonstrationsConfig) -> DemonstrationsConfig:
+    """The config with the commit that an encoder of the hub stands for now.
 
     Raises:
-        ConfigError: If it cannot be loaded.
+        ConfigError: If there is no such encoder.
     """
+    if settings.kind != "nearest" or is_checkpoint(settings.encoder):
+        return settings
+    return settings.model_copy(update={"encoder": pin_encoder(settings.encoder)})
 
-    def __init__(self, encoder: str) -> None:
-        from linkner_ray.spanner.encoders import load_encoder, longest_input
 
-        model, self._tokenizer = load_encoder(encoder)
-        self._model = model.train(mode=False)
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(min(_MAX_SUBWORDS, longest_input(model) or _MAX_SUBWORDS))
+def _encoder_content(encoder: str) -> str:
+    if is_checkpoint(encoder):
+        return encoder_digest(encoder)
+    source, revision = resolve_encoder(encoder)
+    return folder_digest(Path(source)) if Path(source).is_dir() else f"{source}@{revision}"
 
-    def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of length 1. Shape (texts, width)."""
-        rows = [row.ids for row in self._tokenizer.encode_batch(list(texts))]
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        vectors = np.zeros((len(rows), self._model.config.hidden_size), dtype=np.float32)
-        for first in range(0, len(order), _BATCH_SIZE):
-            places = order[first : first + _BATCH_SIZE]
-            vectors[places] = self._mean_states([rows[place] for place in places]).numpy()
-        return vectors
 
-    def _mean_states(self, rows: Sequence[Sequence[int]]) -> "Tensor":
-        """Shape (rows, width)."""
-        import torch
-
-        longest = max(map(len, rows))
-        ids = torch.zeros((len(rows), longest), dtype=torch.long)
-        mask = torch.zeros((len(rows), longest))
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
-            mask[place, : len(row)] = 1.0
-        with torch.inference_mode():
-            states = self._model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        means = (states.float() * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        return torch.nn.functional.normalize(means, dim=1)
+def _random_demonstrations(config: LlmConfig, label_set: LabelSet) -> RandomDemonstrations:
+    return RandomDemonstrations(
+        _read_sentences(config, label_set),
+        label_set.classes,
+        per_class=config.demonstrations.per_class,
+        seed=config.seed,
+        max_chars=config.max_context_chars,
+    )
 
 
 def _read_sentences(config: LlmConfig, label_set: LabelSet) -> list[ExampleSentence]:

@@ -191,7 +191,8 @@ class Echo:
     def __init__(self):
         self.asked = []
 
-    def choose(self, sentences):
+    def choose(self, asked):
+        sentences = [one.sentence for one in asked]
         self.asked += sentences
         return [
             Shown(

@@ -1,13 +1,16 @@
-import numpy as np
+import json
+from pathlib import Path
+
 import pytest
 
 from linkner_ray.config import DemonstrationsConfig, LlmConfig
 from linkner_ray.errors import DataError
+from linkner_ray.llm.context import AskedSpan, Question
 from linkner_ray.stages.demonstration_source import (
-    SentenceEmbedder,
     corpus_digest,
     fixed_demonstrations,
     load_demonstrations,
+    pin_demonstrations,
 )
 from tests.spanner import tiny
 
@@ -37,6 +40,11 @@ def config(tmp_path):
     return config
 
 
+def asked(context, span):
+    start = context.index(span)
+    return AskedSpan(Question(context, start, start + len(span)), context)
+
+
 def test_none_asks_for_no_corpus():
     config = LlmConfig(backend="none")
     assert load_demonstrations(config, tiny.LABELS) is None
@@ -52,7 +60,7 @@ def test_demonstrations_without_a_corpus_are_refused():
 def test_random_ones_are_the_same_at_planning_and_at_work(config):
     random = config("random")
     fixed = fixed_demonstrations(random, tiny.LABELS)
-    assert load_demonstrations(random, tiny.LABELS).choose(["x"])[0].fixed == fixed
+    assert load_demonstrations(random, tiny.LABELS).choose([asked("x", "x")])[0].fixed == fixed
     # two sentences, none used twice
     assert len(fixed) == 2
     assert {d.question.context for d in fixed} == {
@@ -73,23 +81,44 @@ def test_a_label_that_the_checkpoint_does_not_know_is_named_at_planning(config, 
         fixed_demonstrations(config(kind), tiny.LABELS)
 
 
-def test_nearest_ones_come_by_an_encoder(config, tmp_path):
-    encoder = tiny.save_bert(tmp_path / "encoder")
-    demonstrations = load_demonstrations(config("nearest", count=1, encoder=encoder), tiny.LABELS)
-    asked = ["London called Microsoft on Thursday", "Peter met Angela in Paris"]
-    near = [shown.near[0].question.context for shown in demonstrations.choose(asked)]
-    assert near == ["London called Microsoft", "Peter met Angela in Berlin"]
+def test_another_rule_of_what_is_near_is_another_digest(config, monkeypatch):
+    before = [corpus_digest(config(kind)) for kind in ("random", "nearest")]
+    monkeypatch.setattr("linkner_ray.stages.demonstration_source._LIKENESS", "by sentence")
+    after = [corpus_digest(config(kind)) for kind in ("random", "nearest")]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
 
 
-def test_a_vector_is_the_mean_of_the_states_and_does_not_depend_on_the_batch(tmp_path):
-    import torch
+def save(encoder, folder):
+    """The name of an encoder in a config."""
+    if encoder == "checkpoint":
+        tiny.model().save_pretrained(folder)
+        return str(folder)
+    return tiny.save_bert(folder) if encoder == "tiny" else encoder
 
-    embed = SentenceEmbedder(tiny.save_bert(tmp_path))
-    texts = ["Paris , London and New York are cities ;", "Peter", "Angela Merkel in Berlin on"]
-    together = embed(texts)
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-5)
-    for text, vector in zip(texts, together, strict=True):
-        ids = torch.tensor([embed._tokenizer.encode(text).ids])
-        with torch.inference_mode():
-            mean = embed._model(input_ids=ids).last_hidden_state[0].mean(dim=0).numpy()
-        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+@pytest.mark.parametrize("encoder", ["tiny", "checkpoint", "all-MiniLM-L6-v2"])
+def test_nearest_ones_come_by_an_encoder(config, tmp_path, encoder):
+    name = save(encoder, tmp_path / "encoder")
+    demonstrations = load_demonstrations(config("nearest", count=1, encoder=name), tiny.LABELS)
+    shown = demonstrations.choose([
+        asked("London called Microsoft on Thursday", "Microsoft"),
+        asked("London called Microsoft on Thursday", "London"),
+        asked("Peter met Angela in Paris", "Peter"),
+    ])  # fmt: skip
+    near = [one.near[0].question for one in shown]
+    assert [one.context for one in near[:2]] == ["London called Microsoft"] * 2
+    assert [one.span for one in near] == ["Microsoft", "London", "Peter"]
+
+
+def test_a_checkpoint_is_named_by_its_encoder_and_not_its_calibration(config, tmp_path):
+    folder = Path(save("checkpoint", tmp_path / "checkpoint"))
+    settings = config("nearest", encoder=str(folder))
+    assert pin_demonstrations(settings.demonstrations) == settings.demonstrations
+    before = corpus_digest(settings)
+    calibration = json.loads((folder / "calibration.json").read_text())
+    (folder / "calibration.json").write_text(json.dumps({**calibration, "temperature": 2.0}))
+    assert corpus_digest(settings) == before
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert corpus_digest(settings) != before
