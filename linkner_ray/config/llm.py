@@ -76,10 +76,11 @@ class LlmConfig(Config):
     max_context_chars: int = Field(2000, ge=200)
     """Context is cut to this many code points around the span, and the cut is marked."""
 
-    answer_form: Literal["auto", "symbol", "choice"] = "auto"
-    """symbol: one token for each option, with its probability. choice: the engine picks among the
-    options' names, in several passes and without probabilities; backend vllm only. auto: symbol,
-    and choice where the tokenizer of an engine has no such tokens."""
+    answer_form: Literal["auto", "symbol", "name", "choice"] = "auto"
+    """symbol: one token for each option, with its probability. name: the same with the first tokens
+    of the options' names; where two are alike, another word stands for one name. choice: the engine
+    picks among the names, in several passes and without probabilities. auto: symbol, and choice
+    where the tokenizer of an engine has no such tokens. name and choice: backend vllm only."""
 
     option_order: Literal["fixed", "shuffled", "rotations"] = "fixed"
     """fixed: labels as in their set, non-entity last. shuffled: each question in one of a few
@@ -138,10 +139,11 @@ class LlmConfig(Config):
                 f"llm.backend = '{self.backend}' needs llm.model; for a run without an LLM set "
                 "llm.backend = none"
             )
-        if self.backend == "openai" and self.answer_form == "choice":
+        if self.backend == "openai" and self.answer_form in ("name", "choice"):
             raise ValueError(
-                "llm.answer_form = 'choice' holds an engine to the names of the options and needs "
-                "llm.backend = vllm; of an endpoint's replies symbols and names are read anyway"
+                f"llm.answer_form = '{self.answer_form}' holds an engine to the names of the "
+                "options and needs llm.backend = vllm; of an endpoint's replies symbols and names "
+                "are read anyway"
             )
         if self.backend == "openai" and not self.base_url:
             raise ValueError(

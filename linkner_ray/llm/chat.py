@@ -45,31 +45,37 @@ _ANCHOR = "A"
 
 _WORD = re.compile(r"\w+(?:[-.']\w+)*")
 
+_PLAIN_END = "\n\nAnswer:"
+"""What a prompt ends with where there is no chat template."""
+
 _CACHED_FRAMES = 256
 
 
 class AnswerSymbols(NamedTuple):
-    """Symbols of the options, and the one token each is where a reply begins."""
+    """What stands for the options, and the token that each is, or begins with, in a reply."""
 
     symbols: tuple[str, ...]
     token_ids: tuple[int, ...]
 
 
 class PromptEncoder:
-    """Renders system and user message with a model's chat template, as token ids."""
+    """Renders system and user message with a model's chat template, as token ids.
+
+    A base model has no chat template: its prompts are the text of both messages and "Answer:".
+    """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast", *, name: str) -> None:
         """Check that the tokenizer can be used safely.
 
         Args:
-            tokenizer: A fast tokenizer of Hugging Face transformers, with a chat template.
+            tokenizer: A fast tokenizer of Hugging Face transformers.
             name: What to call the model in errors.
 
         Raises:
-            StartupError: If the tokenizer is not a fast one, or its chat template is missing,
-                fails, or alters the text of messages.
+            StartupError: If the tokenizer is not a fast one, or its chat template fails or alters
+                the text of messages.
         """
-        self._name = name
+        self.name = name
         self._tokenizer = tokenizer
         if not getattr(tokenizer, "is_fast", False):
             raise StartupError(
@@ -77,9 +83,11 @@ class PromptEncoder:
                 "model with a tokenizer.json, or serve it and use llm.backend = openai"
             )
         if not tokenizer.chat_template:
-            raise StartupError(
-                f"{name}: the tokenizer has no chat template; add `chat_template` to its "
-                "tokenizer_config.json, or choose an instruction-tuned model"
+            logger.warning(
+                "%s: the tokenizer has no chat template, so prompts are plain text, as for a base "
+                "model; if the model is instruction-tuned, add `chat_template` to its "
+                "tokenizer_config.json",
+                name,
             )
         self._closes_thought = False
         self._control = _copy(tokenizer)
@@ -87,6 +95,11 @@ class PromptEncoder:
         self.control_ids = _control_ids(tokenizer, written)
         """Ids that never stand for text of a user message."""
 
+        self.leads = ("", " ") if tokenizer.chat_template else (" ", "")
+        """What may come before the first word of a reply, the usual first."""
+
+        _, self._end = self._render("Instructions.")
+        self._end_ids = self._encode_control(self._end)
         self._plain = _copy(tokenizer, without=self.control_ids)
         self._frame = lru_cache(maxsize=_CACHED_FRAMES)(self._make_frame)
 
@@ -113,29 +126,31 @@ class PromptEncoder:
         Raises:
             StartupError: If no alphabet suits the tokenizer.
         """
-        _, after = self._render("Instructions.")
         for alphabet in SYMBOL_ALPHABETS:
             symbols = alphabet[:count]
-            for lead in ("", " "):
-                token_ids = self._single_tokens(after, [lead + symbol for symbol in symbols])
+            for lead in self.leads:
+                replies = dict.fromkeys(self.reply_ids(lead + symbol) for symbol in symbols)
+                token_ids = tuple(ids[0] for ids in replies if len(ids) == 1)
                 if len(token_ids) == count:
                     return AnswerSymbols(tuple(symbols), token_ids)
         raise StartupError(
-            f"{self._name}: the tokenizer has no {count} symbols that are one token each at the "
+            f"{self.name}: the tokenizer has no {count} symbols that are one token each at the "
             "start of a reply (letters and digits were tried); use a model with a larger "
             "vocabulary, or a label set with fewer labels"
         )
 
-    def _single_tokens(self, after: str, words: Sequence[str]) -> tuple[int, ...]:
-        """Ids of the words that add exactly one token of their own to a prompt's end."""
-        base = self._encode_control(after)
-        unusable = {*self.control_ids, self._tokenizer.unk_token_id}
-        found: dict[int, None] = {}
-        for word in words:
-            *head, last = self._encode_control(after + word)
-            if head == base and last not in unusable:
-                found[last] = None
-        return tuple(found)
+    def reply_ids(self, reply: str) -> tuple[int, ...]:
+        """Ids that a reply adds to a prompt; none where no reply can begin so.
+
+        That is where its first token is no text but a blank or a control token, or belongs to the
+        prompt's end as well.
+        """
+        ids = self._encode_control(self._end + reply)
+        added = ids[len(self._end_ids) :]
+        if ids[: len(self._end_ids)] != self._end_ids or not added:
+            return ()
+        is_text = added[0] not in self.control_ids and added[0] != self._tokenizer.unk_token_id
+        return tuple(added) if is_text and self._control.decode(added[:1]).strip() else ()
 
     def _encode_control(self, text: str) -> list[int]:
         return self._control.encode(text, add_special_tokens=False).ids
@@ -175,6 +190,10 @@ class PromptEncoder:
 
         A template without a system role gets the fixed part at the head of the user message.
         """
+        if not self._tokenizer.chat_template:
+            is_marked = self._tokenizer.encode("")[:1] == [self._tokenizer.bos_token_id]
+            begin = self._tokenizer.bos_token if is_marked else ""
+            return f"{begin}{fixed_part}\n\n", _PLAIN_END
         separate = [("system", fixed_part), ("user", _PLACEHOLDER)]
         merged = [("user", f"{fixed_part}\n\n{_PLACEHOLDER}")]
         problem = ""
@@ -189,7 +208,7 @@ class PromptEncoder:
                 return before, self._without_thought(after)
             problem = "alters or repeats the text of messages"
         raise StartupError(
-            f"{self._name}: the chat template {problem}; give the model a template that writes "
+            f"{self.name}: the chat template {problem}; give the model a template that writes "
             "each message once, as it is"
         )
 
@@ -204,7 +223,7 @@ class PromptEncoder:
             logger.warning(
                 "%s: the chat template begins replies with %s%s%s; it is closed at once, so that a "
                 "reply begins with the answer",
-                self._name, left, name, right,
+                self.name, left, name, right,
             )  # fmt: skip
         return f"{after.rstrip()}\n\n{left}/{name}{right}\n\n"
 

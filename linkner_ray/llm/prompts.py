@@ -124,18 +124,24 @@ class PromptBuilder:
         revision: str | None = None,
         decoding: str,
     ) -> Self:
-        """Offer every label of a set, then non-entity, each behind a symbol.
+        """Offer every label of a set, then non-entity, each behind a symbol or by name.
 
         Args:
             label_set: Labels with the names and descriptions the LLM is shown.
-            symbols: One for each class, as a backend's `symbols` gives them; none to offer names
-                alone.
+            symbols: One for each class, as a backend's `symbols` gives them: characters before
+                the names, or words to offer in place of them; none to offer names alone.
             model: Name of the model that will be asked.
             revision: Its version, where one was pinned.
             decoding: How the backend gets from a model to a reply.
         """
         offers = [(label.id, label.name, label.description) for label in label_set.labels]
         offers.append((NON_ENTITY, NON_ENTITY_NAME, NON_ENTITY_DESCRIPTION))
+        if any(len(symbol) > 1 for symbol in symbols):
+            offers = [
+                (class_id, word, description)
+                for word, (class_id, _, description) in zip(symbols, offers, strict=True)
+            ]
+            symbols = ()
         return cls(
             model=model,
             revision=revision,
@@ -257,6 +263,6 @@ def choose_symbols(count: int, alphabet: Sequence[str] = SYMBOL_ALPHABETS[0]) ->
         raise ConfigError(
             f"{count} options (labels and non-entity) do not fit {len(alphabet)} symbols of one "
             "token each; split the label set into coarser labels, or ask a vLLM engine for names "
-            "(llm.backend = vllm, llm.answer_form = auto or choice)"
+            "(llm.backend = vllm, llm.answer_form = auto, name or choice)"
         )
     return tuple(alphabet[:count])

@@ -19,17 +19,16 @@ class Recorder:
     """A backend that answers nothing and says how long each prompt is."""
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
-        count = len(label_set.classes)
-        self.symbols = usual_symbols(config, count)
+        self.symbols = usual_symbols(config, len(label_set.classes))
         self.requests: list[Request] = []
         self._encoder: PromptEncoder | None = None
         if config.model and Path(config.model).is_dir():  # "" would be the working directory
             tokenizer = engine_start.load_tokenizer(config)
             self._encoder = PromptEncoder(tokenizer, name=config.model)
             if config.backend == "vllm":
-                chosen = engine_start.choose_answer_symbols(config, self._encoder, count)
+                chosen = engine_start.choose_answer_symbols(config, self._encoder, label_set)
                 self.symbols = chosen.symbols
-        self.decoding = decoding_of(config.backend, by_name=not self.symbols)
+        self.decoding = decoding_of(config, self.symbols)
 
     @property
     def is_exact(self) -> bool:

@@ -55,6 +55,7 @@ def test_every_setting_of_the_prompt_makes_another_plan(digest, folder):
         ("llm.option_order=rotations",),
         ("llm.option_order=rotations", "llm.num_option_orders=2"),
         ("llm.answer_form=choice",),
+        ("llm.answer_form=name",),
         ("llm.context_sentences=1",),
         demonstrations(folder, "random"),
         demonstrations(folder, "random", "train.conll", "llm.demonstrations.per_class=2"),

@@ -54,8 +54,14 @@ def test_the_prompt_of_a_label_set_is_the_agreed_one(name):
     check(name, rendered(label_set, symbols=choose_symbols(len(label_set.classes))))
 
 
-def test_the_prompt_that_offers_names_alone_is_the_agreed_one():
-    check("form_choice", rendered(LABELS, symbols=()))
+@pytest.mark.parametrize("symbols", [(), ("person", "organization", "non-entity")])
+def test_the_prompt_that_offers_names_alone_is_the_agreed_one(symbols):
+    check("form_choice", rendered(LABELS, symbols=symbols))
+
+
+def test_the_prompt_that_offers_other_words_for_names_that_begin_alike_is_the_agreed_one():
+    words = ("DNA", "RNA", "protein", "cell line", "Cell type", "non-entity")
+    check("form_name", rendered(load_label_set("bionlp_jnlpba"), symbols=words))
 
 
 def test_the_prompt_with_demonstrations_is_the_agreed_one():
@@ -74,5 +80,5 @@ def test_the_prompt_with_demonstrations_is_the_agreed_one():
 
 
 def test_no_golden_file_is_left_over():
-    expected = {*shipped_label_sets(), "form_choice", "form_demonstrations"}
+    expected = {*shipped_label_sets(), "form_choice", "form_name", "form_demonstrations"}
     assert {path.stem for path in FOLDER.iterdir()} == expected

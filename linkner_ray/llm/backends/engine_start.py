@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import StartupError
+from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.cores import Cores, started_on
 from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
 from linkner_ray.llm.model_identity import engine_dtype
+from linkner_ray.llm.names import choose_names
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine
@@ -35,21 +37,25 @@ START_ERRORS = (
 ENGINE_LOGGER = "vllm.v1.engine.async_llm"
 
 
-def choose_answer_symbols(config: LlmConfig, encoder: PromptEncoder, count: int) -> AnswerSymbols:
-    """Find symbols for the options, or none where replies are to be names.
+def choose_answer_symbols(
+    config: LlmConfig, encoder: PromptEncoder, label_set: LabelSet
+) -> AnswerSymbols:
+    """Find what stands for the options, or nothing where replies are to be whole names.
 
     Args:
         config: Says which form answers may have.
         encoder: Of the model.
-        count: Number of options.
+        label_set: Labels on offer.
 
     Raises:
-        StartupError: If symbols are wanted and the tokenizer has none that suit.
+        StartupError: If the tokenizer has nothing that suits the form that is wanted.
     """
     if config.answer_form == "choice":
         return AnswerSymbols((), ())
+    if config.answer_form == "name":
+        return choose_names(encoder, label_set)
     try:
-        return encoder.choose_symbols(count)
+        return encoder.choose_symbols(len(label_set.classes))
     except StartupError as error:
         if config.answer_form == "symbol":
             raise

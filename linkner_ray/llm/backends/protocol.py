@@ -21,8 +21,8 @@ class Backend(Protocol):
     """Answers requests; safe to be called by several threads at once."""
 
     symbols: tuple[str, ...]
-    """Symbols to put the options behind, one for each class of the label set; none where a reply is
-    the name of an option."""
+    """What stands for the options in a reply, one for each class of the label set: a symbol, or a
+    word whose first token no other one has. None where a reply is the name of an option."""
 
     decoding: str
     """How a reply is produced; part of the name of every request."""

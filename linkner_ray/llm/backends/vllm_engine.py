@@ -1,8 +1,8 @@
 """A vLLM engine inside this process' tree: one forward pass a question, no parsing.
 
-The engine may only reply with the symbols of the options, and gives the probability of each. Where
-a tokenizer has no symbols of one token, or too few, it may only reply with the names of the
-options, in a few passes and without probabilities.
+The engine may only reply with the symbols of the options, or the first tokens of their names, and
+gives the probability of each. Where a tokenizer has no symbols of one token, or too few, it may
+only reply with the names of the options, in a few passes and without probabilities.
 
 Importing this module does not import vllm. Starting an engine sets the environment variables that
 vllm and its processes read, and does so before the import, so start it before anything else in the
@@ -39,7 +39,7 @@ from linkner_ray.llm.backends.engine_start import (
     set_environment,
     symbol_sampling,
 )
-from linkner_ray.llm.backends.forms import ENGINE_NAME, ENGINE_SYMBOL
+from linkner_ray.llm.backends.forms import ENGINE_SYMBOL, decoding_of
 from linkner_ray.llm.backends.live_engine import LiveEngine
 from linkner_ray.llm.backends.probe import MIN_ENGINE_MASS, Findings, known_questions
 from linkner_ray.llm.backends.protocol import (
@@ -95,10 +95,8 @@ class VllmBackend:
         self._engine_config = with_known_revision(config)
         check_dtype(self._engine_config)
         self._encoder = PromptEncoder(self._tokenizer, name=config.model)
-        self.symbols, self._token_ids = choose_answer_symbols(
-            config, self._encoder, len(label_set.classes)
-        )
-        self.decoding = ENGINE_SYMBOL if self.symbols else ENGINE_NAME
+        self.symbols, self._token_ids = choose_answer_symbols(config, self._encoder, label_set)
+        self.decoding = decoding_of(config, self.symbols)
         self._symbol_of = dict(zip(self._token_ids, self.symbols, strict=True))
         self._names = class_names(label_set)
         self._failures = Failures()
@@ -248,16 +246,19 @@ class VllmBackend:
             answers.append(self._read(request, output, len(prompt)))
             masses.append(self._mass(request, free))
         self._findings = Findings.of(known, answers, masses)
-        self._findings.check(self._config.model, min_mass=MIN_ENGINE_MASS if self.symbols else 0.0)
+        # Left to itself a small model replies with a sentence; held to the names it knows which.
+        by_symbol = self.decoding == ENGINE_SYMBOL
+        self._findings.check(self._config.model, min_mass=MIN_ENGINE_MASS if by_symbol else 0.0)
 
     def _mass(self, request: Request, free: Any) -> float:  # noqa: ANN401 - of vllm
         """Probability on the options of an unrestricted reply; 1 for a name that it gives."""
         if self.symbols:
             # " A" is a token beside "A" in many vocabularies, and says the same.
+            options = {self._tokenizer.decode([token_id]).strip() for token_id in self._token_ids}
             return sum(
                 math.exp(entry.logprob)
                 for token_id, entry in (free.logprobs[0].items() if free and free.logprobs else ())
-                if self._tokenizer.decode([token_id]).strip() in self.symbols
+                if self._tokenizer.decode([token_id]).strip() in options
             )
         verdict = self._read(request, free, 0).verdict
         return float(verdict not in (Verdict.UNREADABLE, Verdict.FAILED))

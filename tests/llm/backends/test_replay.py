@@ -145,6 +145,7 @@ SOLVED = (Demonstration(Question("Bonn", 0, 4), "ORG"),)
         (LETTERS, forms.ENGINE_SYMBOL),
         (DIGITS, forms.ENGINE_SYMBOL),
         ((), forms.ENGINE_NAME),
+        (("person", "organization", "non-entity"), forms.ENGINE_NAME_BEGIN),
         (LETTERS, forms.ENDPOINT_SYMBOL),
     ],
 )

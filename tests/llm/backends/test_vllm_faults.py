@@ -303,6 +303,16 @@ def test_a_model_with_nothing_on_the_options_is_refused_and_one_with_little_is_n
     assert (found["start_option_mass"], found["start_right"]) == ("0.1", "1 of 2")
 
 
+def test_replies_by_name_have_probabilities_and_little_on_the_names_is_told_and_allowed(
+    start, caplog
+):
+    backend = start(FreeEngine(1e-4), answer_form="name")
+    assert "puts a probability of 0.0002 on the options" in caplog.text
+    assert backend.symbols == ("person", "non-entity")
+    (answer,) = backend.ask(requests(backend, "Nr1"))
+    assert (answer.label, answer.probs) == ("PER", pytest.approx((0.25, 0.75)))
+
+
 def test_an_engine_that_replies_nothing_is_a_start_up_error(start):
     class Mute(Engine):
         async def generate(self, *_):
