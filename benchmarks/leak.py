@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.measure import write_json
-from linkner_ray.config import FusionConfig, LlmConfig, RecognizeConfig, RoutingConfig
+from linkner_ray.config import LlmConfig, RecognizeConfig, RoutingConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.tables import GoldEntity, corpus_documents
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     tables = candidates_by_rule(model, sentences)
     _, entities = corpus_documents(sentences, ids_prefix="set")
     gold = [[(one.start, one.end, one.label) for one in row] for row in entities]
-    fuse = FuseEntities(FusionConfig(strategy="override"), model.label_set.classes)
+    fuse = FuseEntities(model.label_set.classes)
     rows = []
     for rule, table in tables.items():
         answered = {"oracle": answered_by_gold(table, gold)}

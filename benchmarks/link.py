@@ -22,7 +22,6 @@ import pyarrow as pa
 from benchmarks.measure import write_json
 from linkner_ray.config import (
     EvaluateSet,
-    FusionConfig,
     LlmConfig,
     RecognizeConfig,
     RoutingConfig,
@@ -101,7 +100,6 @@ def measure(checkpoint: str, path: str, recording: str, *, draws: int) -> Measur
         llm=LlmConfig(backend="replay", model="recorded", replay_path=recording),
         has_llm=True,
         routing=RoutingConfig(threshold=0.0),
-        fusion=FusionConfig(),
         sentences=SentencesConfig(),
     )
     table = ask_all(chain, recognize_set(chain, labelled))

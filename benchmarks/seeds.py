@@ -135,8 +135,7 @@ def _scores(one: Metrics) -> dict[str, float | None]:
 def _by_share(study: Metrics, local: Metrics) -> Figures:
     figures: Figures = {}
     for system in study["systems"]:
-        kind = "oracle" if system["answers"] == "oracle" else system["strategy"]
-        row = f"{kind}, {system['estimate']}"
+        row = f"{system['answers']}, {system['estimate']}"
         for share, point in system["points"].items():
             figures[row, _percent(share)] = point["f1"]
         if system["at_dev"] is not None:

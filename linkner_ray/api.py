@@ -19,7 +19,6 @@ import pyarrow as pa
 from linkner_ray.config import (
     CacheConfig,
     Config,
-    FusionConfig,
     LlmConfig,
     RecognizeConfig,
     RoutingConfig,
@@ -111,7 +110,6 @@ class LinkNER:
         llm: LlmConfig | Mapping[str, Any] | None = None,
         recognize: RecognizeConfig | Mapping[str, Any] | None = None,
         routing: RoutingConfig | Mapping[str, Any] | None = None,
-        fusion: FusionConfig | Mapping[str, Any] | None = None,
         cache: CacheConfig | Mapping[str, Any] | None = None,
         sentences: SentencesConfig | Mapping[str, Any] | None = None,
     ) -> Self:
@@ -123,7 +121,6 @@ class LinkNER:
             recognize: As in a config. By default each text has forward passes of its own, so what
                 is found in it does not depend on the texts beside it.
             routing: As in a config, but for budgets in calls, which are of a run.
-            fusion: As in a config.
             cache: Where answers are kept.
             sentences: As in a config.
 
@@ -137,7 +134,7 @@ class LinkNER:
         by_document = {"batch_scope": "document"}
         recognizing = _part(RecognizeConfig, recognize or by_document, "recognize")
         recognizing = recognizing.model_copy(update={"checkpoint": folder})
-        routes, fused = _routing_part(routing, recognizing), _part(FusionConfig, fusion, "fusion")
+        routes = _routing_part(routing, recognizing)
         split = _part(SentencesConfig, sentences, "sentences")
         stage = RecognizeSpans(recognizing)
         routes.check_labels(stage.label_set.ids)
@@ -148,7 +145,6 @@ class LinkNER:
             llm=settings,
             has_llm=settings.backend != "none" and (link is None or link.asks),
             routing=routes,
-            fusion=fused,
             sentences=split,
             link=link,
             cache=kept,

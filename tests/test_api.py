@@ -53,14 +53,13 @@ def entities_of_a_run(monkeypatch, checkpoint, folder, *more):
 def test_entities_are_those_of_a_run(monkeypatch, checkpoint, tmp_path):
     plan, expected = entities_of_a_run(
         monkeypatch, checkpoint, tmp_path, "recognize.batch_scope=document",
-        "fusion.strategy=product", "llm.context_sentences=1",
+        "llm.context_sentences=1",
     )  # fmt: skip
     backend = start_scripted(monkeypatch)
     with LinkNER.from_pretrained(
         checkpoint,
         llm=plan.config.llm,
         routing=plan.config.routing,
-        fusion={"strategy": "product"},
     ) as linkner:
         found = linkner.predict(TEXTS)
         assert not backend.is_closed

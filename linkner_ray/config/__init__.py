@@ -22,7 +22,6 @@ from linkner_ray.config.jobs import (
 from linkner_ray.config.llm import (
     CacheConfig,
     DemonstrationsConfig,
-    FusionConfig,
     LlmConfig,
     check_replay,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "EvaluateConfig",
     "EvaluateSet",
     "ExtractConfig",
-    "FusionConfig",
     "InputConfig",
     "LinkConfig",
     "LlmConfig",

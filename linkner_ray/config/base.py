@@ -13,7 +13,7 @@ from linkner_ray.errors import hide_secrets
 FILE_NAME = r"^[^/\\.][^/\\]*$"
 """Pattern of what becomes the name of a file or a folder."""
 
-Step = Literal["documents", "sentences", "encoder", "calibration", "routing", "llm", "fusion"]
+Step = Literal["documents", "sentences", "encoder", "calibration", "routing", "llm"]
 """What a key may decide, in the order of the pipeline. `documents`: how documents are read, put
 into units and kept; this changes nothing about a given text."""
 

@@ -14,7 +14,7 @@ from linkner_ray.config.data import (
     OutputConfig,
     SentencesConfig,
 )
-from linkner_ray.config.llm import CacheConfig, FusionConfig, LlmConfig, check_replay
+from linkner_ray.config.llm import CacheConfig, LlmConfig, check_replay
 from linkner_ray.config.local import RecognizeConfig, RoutingConfig, Uncertainty
 
 
@@ -90,7 +90,6 @@ class ExtractConfig(Config):
     routing: RoutingConfig = RoutingConfig()
     llm: LlmConfig
     cache: CacheConfig = CacheConfig()
-    fusion: FusionConfig = FusionConfig()
     errors: ErrorsConfig = ErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     logging: LoggingConfig = LoggingConfig()
@@ -144,11 +143,6 @@ class StudyConfig(Config):
     """Further estimates of uncertainty to route by, each a pass of the encoder. Those that the
     checkpoint cannot give are left out, and the report says so."""
 
-    strategies: tuple[Literal["override", "product"], ...] = Field(
-        ("override", "product"), min_length=1
-    )
-    """Ways of fusion to try."""
-
     shares: tuple[float, ...] = Field((0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0), min_length=1)
     """Shares of a set's candidates that are asked about, the most uncertain first."""
 
@@ -181,7 +175,6 @@ class EvaluateConfig(Config):
     routing: RoutingConfig = RoutingConfig()
     llm: LlmConfig
     cache: CacheConfig = CacheConfig()
-    fusion: FusionConfig = FusionConfig()
     study: StudyConfig = StudyConfig()
     errors: AnswerErrorsConfig = AnswerErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()

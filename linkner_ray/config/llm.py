@@ -185,21 +185,3 @@ def check_replay(llm: LlmConfig, cache: CacheConfig) -> None:
             "llm.backend = 'replay' takes its answers from llm.replay_path or from cache.path: "
             f"set one of them ({'both are' if cache.path else 'none is'} set)"
         )
-
-
-class FusionConfig(Config):
-    """How local and LLM answers become entities."""
-
-    decides: ClassVar[Step | None] = "fusion"
-
-    strategy: Literal["override", "product"] = "override"
-    """override: the LLM's label (the paper's); product: the class of the highest weighted product
-    of local and LLM probability."""
-
-    weight: float = Field(0.5, ge=0, le=1)
-    """Weight of the LLM in a product, p_local^(1 - weight) * p_llm^weight; `linkner evaluate` on
-    a dev set reports the likeliest one."""
-
-    reliability: float = Field(0.7, gt=0, lt=1)
-    """Probability in a product of what the LLM names without giving probabilities; the rest goes
-    evenly to the other classes."""

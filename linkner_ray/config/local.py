@@ -101,7 +101,7 @@ class RoutingConfig(Config):
     link: Annotated[str | None, Decides(None)] = None
     """File that `linkner link` made for this checkpoint and this LLM, local or with a scheme.
     With it the LLM is asked in the order of what an answer is expected to gain, and its answers
-    count as dev showed that they should; `threshold` and the section `fusion` say nothing then."""
+    count as dev showed that they should; `threshold` says nothing then."""
 
     min_gain: float = Field(0.01, gt=0)
     """Least expected gain of a question under a link, in entities put right: 0.01 asks 100

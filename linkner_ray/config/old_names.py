@@ -17,26 +17,30 @@ RENAMED_COMMANDS: Mapping[str, str] = {
 """By `command` or `command --option`."""
 
 _NO_PROMISE = 'thresholds of dev are routing.threshold_for = "asked=5%" or "risk=2%"'
-_NO_VETO = "strategies are override and product"
+_ONE_RULE = "the LLM overrides, or both decide by the file that `linkner link` makes (routing.link)"
 _FOUR_ESTIMATES = "estimates are confidence, entropy, mc_dropout and evidential"
 
-REMOVED: Mapping[str, str] = {
-    "demo": "the demo is a part of the repository: clone it and type `make demo` there",
-    "calibrate --alpha": _NO_PROMISE,
-    "calibrate --delta": _NO_PROMISE,
-    "calibrate --uncertainty": _NO_PROMISE,
+REMOVED_KEYS: Mapping[str, str] = {
     "cache.max_files": "runs merge no files; `linkner cache compact FOLDER` does, at any time",
-    "fusion.strategy=veto": _NO_VETO,
-    "study.strategies=veto": _NO_VETO,
+    "fusion": _ONE_RULE,
+    "study.strategies": _ONE_RULE,
     "recognize.uncertainty=margin": _FOUR_ESTIMATES,
     "recognize.uncertainty=energy": _FOUR_ESTIMATES,
     "study.estimates=margin": _FOUR_ESTIMATES,
     "study.estimates=energy": _FOUR_ESTIMATES,
     "routing.threshold_for=guaranteed": _NO_PROMISE,
+}
+"""By `key` or `key=value`."""
+
+REMOVED_COMMANDS: Mapping[str, str] = {
+    "demo": "the demo is a part of the repository: clone it and type `make demo` there",
+    "calibrate --alpha": _NO_PROMISE,
+    "calibrate --delta": _NO_PROMISE,
+    "calibrate --uncertainty": _NO_PROMISE,
     "estimate --cluster": "docs/sizing.md says how many encoders and engines a run needs",
     "estimate --documents-per-s": "docs/sizing.md says how many encoders and engines a run needs",
 }
-"""By `key`, `key=value`, `command` or `command --option`."""
+"""By `command` or `command --option`."""
 
 
 def old_word(words: Sequence[str]) -> str | None:
@@ -48,14 +52,14 @@ def old_word(words: Sequence[str]) -> str | None:
     command = words[0] if words else ""
     if command in RENAMED_COMMANDS:
         return f"linkner {command}: is called `linkner {RENAMED_COMMANDS[command]}` now"
-    if command in REMOVED:
-        return f"linkner {command}: was removed; {REMOVED[command]}"
+    if command in REMOVED_COMMANDS:
+        return f"linkner {command}: was removed; {REMOVED_COMMANDS[command]}"
     for word in words[1:]:
         option = word.partition("=")[0]
         old = f"{command} {option}"
         if old in RENAMED_COMMANDS:
             return f"linkner {old}: is called `linkner {RENAMED_COMMANDS[old]}` now"
-        instead = REMOVED.get(old)
+        instead = REMOVED_COMMANDS.get(old)
         if instead is not None:
             return f"linkner {command}: option {option} was removed; {instead}"
     return None

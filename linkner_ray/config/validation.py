@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from linkner_ray.config.old_names import REMOVED, RENAMED_KEYS
+from linkner_ray.config.old_names import REMOVED_KEYS, RENAMED_KEYS
 from linkner_ray.config.yaml_text import Place, Written
 from linkner_ray.errors import ConfigError
 
@@ -175,7 +175,7 @@ def _old_name(problem: ErrorDetails, place: Place, prefix: str) -> str | None:
     if problem["type"] == "extra_forbidden" and key in RENAMED_KEYS:
         return f"is called '{RENAMED_KEYS[key]}' now"
     removed = key if problem["type"] == "extra_forbidden" else f"{key}={problem['input']}"
-    return f"was removed; {REMOVED[removed]}" if removed in REMOVED else None
+    return f"was removed; {REMOVED_KEYS[removed]}" if removed in REMOVED_KEYS else None
 
 
 def _key(place: Iterable[str | int], prefix: str) -> str:

@@ -70,14 +70,6 @@ def asking_section(result: SetResult) -> list[str]:
     ]
     for paragraph in asking_advice(result.routed, result.audited):
         lines += [paragraph, ""]
-    if result.product:
-        fit = result.product
-        lines += [
-            f"Fitted on these {fit.num_spans:,} answers: `fusion.weight={fit.weight:.3f}`; the LLM "
-            f"named gold's class in {fit.reliability:.1%} of them (`fusion.reliability`). "
-            "Both come from this set's gold and are for other sets: scored here, they flatter.",
-            "",
-        ]
     return lines
 
 

@@ -1,7 +1,7 @@
 """What asking an LLM gains, computed from candidates whose answers are known.
 
-Once every candidate has an answer, runs with any threshold, estimate or fusion are computed without
-asking again: routing and fusion are functions of the table. The LLM is compared with an oracle that
+Once every candidate has an answer, runs with any threshold or estimate are computed without asking
+again: routing and fusion are functions of the table. The LLM is compared with an oracle that
 answers by gold, an upper bound, and with routers that choose candidates at random, a lower bound.
 
 Letters: D documents, N candidates.

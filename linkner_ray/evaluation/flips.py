@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from linkner_ray.config import FusionConfig
 from linkner_ray.corpora.scores import Entity, labels_by_place
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.schemas import STAGE_COLUMNS
@@ -166,7 +165,7 @@ def count_flips(
     }
 
 
-def as_if_routed(table: pa.Table, fusion: FusionConfig, classes: Sequence[str]) -> pa.Table:
+def as_if_routed(table: pa.Table, fuse: FuseEntities) -> pa.Table:
     """Documents with the entities they would have if the answers to audits counted."""
     counted = [
         ["llm" if route == "audit" else route for route in row]
@@ -174,7 +173,7 @@ def as_if_routed(table: pa.Table, fusion: FusionConfig, classes: Sequence[str]) 
     ]
     column = pa.array(counted, STAGE_COLUMNS["routes"])
     asked = table.drop_columns(["routes", "entities"]).append_column("routes", column)
-    fused = apply_stage(FuseEntities(fusion, classes), asked)
+    fused = apply_stage(fuse, asked)
     return fused.drop_columns(["routes"]).append_column("routes", table["routes"])
 
 

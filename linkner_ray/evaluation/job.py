@@ -85,7 +85,7 @@ def evaluate(plan: EvaluationPlan) -> Evaluation:
             answered=pa.concat_tables(staged.answered[rows]),
             estimates={n: np.concatenate(v[rows]) for n, v in staged.estimates.items()},
         )
-        results.append(_judge(loaded, judged, config, checkpoint, dev_thresholds))
+        results.append(_judge(loaded, judged, plan, chain, dev_thresholds))
         predictions = _predictions(loaded, judged)
         output.write_whole(f"predictions/{loaded.name}.parquet", parquet_bytes(predictions))
         pages.append(find_errors(loaded.name, predictions, results[-1].linked.confusion))
@@ -166,22 +166,22 @@ def _problems(answered: Sequence[pa.Table], limit: float) -> tuple[str, ...]:
 def _judge(
     loaded: LabelledSet,
     judged: Judged,
-    config: EvaluateConfig,
-    checkpoint: CheckpointParts,
+    plan: EvaluationPlan,
+    chain: Chain,
     dev_thresholds: Mapping[str, float],
 ) -> SetResult:
     result = judge_set(
         loaded,
         judged,
-        study=config.study,
+        study=plan.config.study,
         dev_thresholds=dev_thresholds,
-        fusion=config.fusion,
-        classes=checkpoint.label_set.classes,
-        novelty=checkpoint.novelty,
+        fuse=chain.fuse(),
+        novelty=plan.checkpoint.novelty,
     )
-    if config.llm.replay_path is None:
+    replay_path = plan.config.llm.replay_path
+    if replay_path is None:
         return result
-    alone = extraction_f1(config.llm.replay_path, loaded.sentences)
+    alone = extraction_f1(replay_path, loaded.sentences)
     return replace(result, study=replace(result.study, llm_extraction_f1=alone))
 
 

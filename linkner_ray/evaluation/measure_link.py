@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from linkner_ray.config import FusionConfig, LinkConfig, RoutingConfig, SentencesConfig
+from linkner_ray.config import LinkConfig, RoutingConfig, SentencesConfig
 from linkner_ray.corpora.scores import document_counts
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError
@@ -71,7 +71,6 @@ def measure_link(plan: LinkPlan, say: Callable[[str], None]) -> Link:
         llm=config.llm,
         has_llm=True,
         routing=RoutingConfig(threshold=0.0),
-        fusion=FusionConfig(),
         sentences=SentencesConfig(),
         cache=config.cache,
     )

@@ -13,7 +13,6 @@ from linkner_ray.reporting.figures import (
     BLUE,
     GREEN,
     GREY,
-    PURPLE,
     SKY,
     VERMILION,
     as_png,
@@ -27,7 +26,6 @@ from linkner_ray.spanner.calibration.reliability import ReliabilityBin
 
 Curve = Sequence[tuple[float, float]]
 
-STRATEGY_COLOURS = {"override": VERMILION, "product": PURPLE}
 ESTIMATE_LINES = {
     "confidence": (SKY, ":"),
     "entropy": (SKY, "-"),
@@ -36,7 +34,7 @@ ESTIMATE_LINES = {
 }
 """Colour and line of an estimate that is not the run's own, which has that of its system."""
 
-ORACLE_COLOUR, RANDOM_COLOUR = GREEN, GREY
+LLM_COLOUR, ORACLE_COLOUR, RANDOM_COLOUR = VERMILION, GREEN, GREY
 
 _SHARE_TICKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 
@@ -102,7 +100,7 @@ def draw_risk_coverage(curve: Curve, *, name: str) -> Figure:
 
 
 def draw_study(study: Study, *, name: str) -> Figure:
-    """F1 against the share asked: each fusion, the oracle, and random routers of both."""
+    """F1 against the share asked: the LLM, the oracle, and random routers of both."""
     figure, axes = new_figure(4.6)
     own = study.systems[0].estimate
     for one in study.systems:
@@ -110,10 +108,10 @@ def draw_study(study: Study, *, name: str) -> Figure:
             continue
         points = sorted((point.asked_share, point.f1) for point in one.points.values())
         if one.answers == LLM:
-            colour, label = STRATEGY_COLOURS[one.strategy], one.strategy
-            _line(axes, points, colour=colour, label=label, marker="o")
+            _line(axes, points, colour=LLM_COLOUR, label="LLM", marker="o")
             if one.at_dev is not None:
-                axes.plot(one.at_dev.asked_share, one.at_dev.f1, "*", color=colour, markersize=12)
+                at_dev = one.at_dev
+                axes.plot(at_dev.asked_share, at_dev.f1, "*", color=LLM_COLOUR, markersize=12)
         else:
             _line(axes, points, colour=ORACLE_COLOUR, label="oracle", marker="^", style="-.")
     for who, found in study.random.items():
@@ -133,11 +131,11 @@ def draw_estimates(study: Study, *, name: str) -> Figure:
     own = study.systems[0].estimate
     who = LLM if any(one.answers == LLM and one.points for one in study.systems) else ORACLE
     for one in study.systems:
-        if one.answers == who and one.strategy == "override" and one.points:
+        if one.answers == who and one.points:
             points = sorted((point.asked_share, point.f1) for point in one.points.values())
             colour, style = ESTIMATE_LINES[one.estimate]
             if one.estimate == own:
-                colour, style = STRATEGY_COLOURS["override"] if who == LLM else ORACLE_COLOUR, "-"
+                colour, style = LLM_COLOUR if who == LLM else ORACLE_COLOUR, "-"
             _line(axes, points, colour=colour, label=one.estimate, marker="o", style=style)
     _share_axes(axes)
     answers = "the LLM" if who == LLM else "an oracle"

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkner_ray.config import FusionConfig, StudyConfig
+from linkner_ray.config import StudyConfig
 from linkner_ray.corpora.scores import Counts, Entity, MacroAverage, Scores, score_entities
 from linkner_ray.evaluation.bootstrap import Interval
 from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
 from linkner_ray.evaluation.curves import with_uncertainty
 from linkner_ray.evaluation.detection import ErrorDetection, FloatArray
 from linkner_ray.evaluation.flips import Flips, as_if_routed, count_flips
-from linkner_ray.evaluation.fusion_weight import ProductFit, fit_product
 from linkner_ray.evaluation.judge import Judge, entity_triples
 from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
 from linkner_ray.evaluation.plan import LabelledSet
@@ -30,6 +29,7 @@ from linkner_ray.evaluation.study import Study, study_set
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.runs.counters import VERDICTS, count_costs
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
+from linkner_ray.stages.fuse_entities import FuseEntities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +124,6 @@ class SetResult:
     audited: Mapping[str, Flips]
     """What asking would have done to the audited ones."""
 
-    product: ProductFit | None
-    """Fusion by product, fitted on this set; None where no answer could be read."""
-
     @property
     def routed_share(self) -> float:
         """Routed candidates as a share of all, in [0, 1]."""
@@ -156,8 +153,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
     *,
     study: StudyConfig,
     dev_thresholds: Mapping[str, float],
-    fusion: FusionConfig,
-    classes: Sequence[str],
+    fuse: FuseEntities,
     novelty: NoveltyFeatures | None,
 ) -> SetResult:
     """Hold a set against its gold.
@@ -167,8 +163,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
         judged: What the stages made of it.
         study: What to try besides.
         dev_thresholds: Threshold that dev chose, by estimate.
-        fusion: Of the run.
-        classes: `LabelSet.classes`.
+        fuse: Of the run.
         novelty: What training held; None if the checkpoint does not say.
     """
     gold, linked = labelled.gold, judged.linked
@@ -214,13 +209,11 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
             estimates=judged.estimates,
             dev_thresholds=dev_thresholds,
             config=study,
-            fusion=fusion,
-            classes=classes,
+            classes=fuse.classes,
             judge=judge,
         ),
         routed=count_flips(linked, gold),
-        audited=count_flips(as_if_routed(linked, fusion, classes), gold, route="audit"),
-        product=fit_product(linked, gold, classes, reliability=fusion.reliability),
+        audited=count_flips(as_if_routed(linked, fuse), gold, route="audit"),
     )
 
 

@@ -1,11 +1,11 @@
-"""F1 of one labelled set by estimate, fusion and share of candidates that are asked about."""
+"""F1 of one labelled set by estimate and share of candidates that are asked about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from linkner_ray.config import FusionConfig, StudyConfig
+from linkner_ray.config import StudyConfig
 from linkner_ray.evaluation.curves import (
     answered_by_gold,
     curve,
@@ -23,11 +23,10 @@ LLM, ORACLE = "llm", "oracle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemCurve:
-    """One way to link, at every share.
+    """One way to link, at every share; answers override.
 
     Attributes:
         answers: `LLM` or `ORACLE`.
-        strategy: Of fusion; an oracle always overrides.
         estimate: Of uncertainty, which says who is asked about.
         points: By wanted share of the set's candidates; a share for which answers are
             missing is left out.
@@ -35,7 +34,6 @@ class SystemCurve:
     """
 
     answers: str
-    strategy: str
     estimate: str
     points: Mapping[float, Point]
     at_dev: Point | None
@@ -43,9 +41,7 @@ class SystemCurve:
     @property
     def name(self) -> str:
         """How tables and legends call it."""
-        if self.answers == ORACLE:
-            return f"oracle, {self.estimate}"
-        return f"{self.strategy}, {self.estimate}"
+        return f"{self.answers}, {self.estimate}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +68,10 @@ def study_set(  # noqa: PLR0913 - a set in its parts
     estimates: Mapping[str, FloatArray],
     dev_thresholds: Mapping[str, float],
     config: StudyConfig,
-    fusion: FusionConfig,
     classes: Sequence[str],
     judge: Judge,
 ) -> Study:
-    """Try every estimate and strategy on the answers there are.
+    """Try every estimate on the answers there are.
 
     Args:
         answered: Documents with candidates and `answers`, null where none was asked for.
@@ -84,44 +79,35 @@ def study_set(  # noqa: PLR0913 - a set in its parts
         estimates: Uncertainty of every candidate by estimate, the run's own first.
         dev_thresholds: Threshold that dev chose, by estimate.
         config: What to try.
-        fusion: Of the run; its strategy is that of the random routers.
         classes: `LabelSet.classes`.
         judge: Of the set.
     """
     has_llm = any(answered["answers"].combine_chunks().flatten().is_valid().to_pylist())
-    oracle = answered_by_gold(answered, gold)
-    override = FuseEntities(fusion.model_copy(update={"strategy": "override"}), classes)
-    strategies = {
-        strategy: FuseEntities(fusion.model_copy(update={"strategy": strategy}), classes)
-        for strategy in config.strategies
-    }
+    override = FuseEntities(classes)
+    tables = {LLM: answered} if has_llm else {}
+    tables[ORACLE] = answered_by_gold(answered, gold)
     systems = []
     for estimate, values in estimates.items():
         of_shares = thresholds_for(values, config.shares)
         thresholds: dict[float | None, float] = {share: of_shares[share] for share in of_shares}
         if estimate in dev_thresholds:
             thresholds[None] = dev_thresholds[estimate]
-        tried = [(LLM, name, answered, fuse) for name, fuse in strategies.items() if has_llm]
-        for answers, strategy, table, fuse in [*tried, (ORACLE, "override", oracle, override)]:
-            points = curve(with_uncertainty(table, values), thresholds, fuse, judge)
+        for answers, table in tables.items():
+            points = curve(with_uncertainty(table, values), thresholds, override, judge)
             systems.append(
                 SystemCurve(
                     answers=answers,
-                    strategy=strategy,
                     estimate=estimate,
                     points={share: one for share, one in points.items() if share is not None},
                     at_dev=points.get(None),
                 )
             )
-    own = FuseEntities(fusion, classes)
-    tables = {LLM: (answered, own)} if has_llm else {}
-    tables[ORACLE] = (oracle, override)
     everything = curve(answered, {1.0: 0.0}, override, judge) if has_llm else {}
     return Study(
         systems=tuple(systems),
         random={
-            who: random_curve(table, config.shares, fuse, judge, routers=config.random_routers)
-            for who, (table, fuse) in tables.items()
+            who: random_curve(table, config.shares, override, judge, routers=config.random_routers)
+            for who, table in tables.items()
         },
         llm_alone_f1=everything[1.0].f1 if everything else None,
     )

@@ -73,7 +73,6 @@ def preview_input(
         llm=config.llm if ask else None,
         recognize=config.recognize,
         routing=routing,
-        fusion=config.fusion,
         cache=config.cache if ask else None,
         sentences=config.sentences,
     ) as linkner:

@@ -20,7 +20,6 @@ _CONSEQUENCES = {
     "calibration": "an encoder runs over every document, since other spans are near misses",
     "routing": "candidates are routed anew; no encoder for it",
     "llm": "questions that were not asked so before are asked; no encoder for it",
-    "fusion": "entities are fused anew; no encoder for it, and no question",
 }
 
 

@@ -81,7 +81,7 @@ def count_unit(
         entities whose label is not the one predicted locally, `added_by_llm` those not predicted
         at all, `kept_against_llm` those the LLM called non-entity. `dropped_by_llm` are other
         predicted candidates with the verdict non_entity, and `dropped_in_fusion` those that lost
-        to an overlapping rival or by the product.
+        to an overlapping rival or by a link.
     """
     counts = {
         **_count_documents(table, output=output, quarantine=quarantine),

@@ -5,7 +5,7 @@ from typing import Any
 
 from linkner_ray.config import ExtractConfig
 
-STEPS = ("code", "sentences", "encoder", "calibration", "routing", "llm", "fusion")
+STEPS = ("code", "sentences", "encoder", "calibration", "routing", "llm")
 """Steps over a given text, in the order of the pipeline."""
 
 _DECIDED_BY = {

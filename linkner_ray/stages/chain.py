@@ -21,7 +21,6 @@ from linkner_ray.config import (
     CacheConfig,
     EvaluateConfig,
     ExtractConfig,
-    FusionConfig,
     LlmConfig,
     RecognizeConfig,
     RoutingConfig,
@@ -63,7 +62,6 @@ class Chain:
     """Whether there is an LLM to ask."""
 
     routing: RoutingConfig
-    fusion: FusionConfig
     sentences: SentencesConfig
     link: Link | None = None
     """What dev showed of the checkpoint and the LLM together, if it was measured."""
@@ -83,7 +81,6 @@ class Chain:
             llm=config.llm,
             has_llm=config.llm.backend != "none" and (link is None or link.asks),
             routing=config.routing,
-            fusion=config.fusion,
             cache=config.cache,
             link=link,
             sentences=config.sentences if isinstance(config, ExtractConfig) else SentencesConfig(),
@@ -157,7 +154,7 @@ class Chain:
 
     def fuse(self) -> FuseEntities:
         """Local and LLM answers become entities."""
-        return FuseEntities(self.fusion, self.label_set.classes, link=self.link)
+        return FuseEntities(self.label_set.classes, self.link)
 
     def recognize_step(self, recognize: Stage) -> Step:
         """Recognition and Detection; documents without finite numbers go into quarantine."""

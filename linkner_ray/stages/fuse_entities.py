@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkner_ray.config import FusionConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.linking.judged import Answers, Candidates
@@ -18,10 +17,6 @@ from linkner_ray.spans import RankedSpan, keep_flat
 
 _CANDIDATE_FIELDS = ("start", "end", "label", "label_probs", "uncertainty", "kind")
 _ANSWER_FIELDS = ("verdict", "label", "probs", "source")
-
-PROB_FLOOR = 1e-6
-"""Least probability of a class in a product: one model alone cannot rule a class out, and an
-endpoint lists only its most probable symbols."""
 
 DECIDED_ROUTES = ("local", "audit")
 """Routes of certain candidates; a candidate that was asked about never displaces one."""
@@ -66,35 +61,23 @@ class FuseEntities:
     """`text, candidates, routes, answers -> entities`: the final word on each candidate.
 
     Only route `llm` lets the LLM decide. On every other route, and where an answer is missing or
-    unreadable, a predicted candidate keeps its label and a near miss is left out. The strategy says
-    what a readable answer does:
-
-    - `override`: the LLM's label; non-entity drops the span.
-    - `product`: the class of the highest p_local^(1 - weight) * p_llm^weight, which can be
-      non-entity though the LLM named a label, and a label though it said non-entity.
-
-    Under both, a near miss becomes an entity only if the LLM named a label. A link decides by both
-    models, as dev showed. `keep_flat` then resolves overlaps within a document: certain candidates
+    unreadable, a predicted candidate keeps its label and a near miss is left out. A readable answer
+    overrides: the LLM's label, and non-entity drops the span. A link decides by both models
+    instead, as dev showed. `keep_flat` then resolves overlaps within a document: certain candidates
     that were not asked about come first, the others by score; under a link all go by score.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "candidates", "routes", "answers")
     adds: ClassVar[tuple[str, ...]] = ("entities",)
 
-    def __init__(
-        self, config: FusionConfig, classes: Sequence[str], *, link: Link | None = None
-    ) -> None:
+    def __init__(self, classes: Sequence[str], link: Link | None = None) -> None:
         """Take the rules of one run.
 
         Args:
-            config: The strategy and what it needs.
             classes: `LabelSet.classes`: the order of every probability vector.
-            link: Decides in place of the strategy; None to leave it to that.
+            link: Decides where there is one; else the LLM's word does.
         """
         self.link = link
-        self.strategy = config.strategy
-        self.weight = config.weight
-        self.reliability = config.reliability
         self.classes = tuple(classes)
         self._index = {name: i for i, name in enumerate(self.classes) if name != NON_ENTITY}
 
@@ -139,9 +122,8 @@ class FuseEntities:
                 raise ContractError(
                     f"FuseEntities: verdict '{judged.verdict}' is none of the known"
                 )
-        if judged.linked is None and chosen == 0 and judged.kind == "near_miss":
-            return None
-        best, score = self._decide(judged, chosen)
+        probs = judged.llm_probs or judged.local_probs
+        best, score = judged.linked or (chosen, probs[chosen])
         if best == 0:
             return None
         return _Fused(judged, self.classes[best], score, str(judged.answer_source))
@@ -153,62 +135,10 @@ class FuseEntities:
         score = judged.local_probs[self._class(judged.local_label)]
         return _Fused(judged, judged.local_label, score, "local")
 
-    def _decide(self, judged: _Judged, chosen: int) -> tuple[int, float]:
-        """Class that a readable answer leads to, and its score; 0 is non-entity.
-
-        Args:
-            judged: The candidate.
-            chosen: Class the LLM named.
-        """
-        if judged.linked is not None:
-            return judged.linked
-        match self.strategy:
-            case "override":
-                probs = judged.llm_probs or judged.local_probs
-                return chosen, probs[chosen]
-            case "product":
-                theirs = judged.llm_probs or choice_probs(
-                    chosen, len(self.classes), self.reliability
-                )
-                pooled = pool_probs(judged.local_probs, theirs, self.weight)
-                # Equal classes go to the one that the LLM named.
-                best = max(range(len(pooled)), key=lambda index: (pooled[index], index == chosen))
-                return best, pooled[best]
-
     def _class(self, label: str | None) -> int:
         if label not in self._index:
             raise ContractError(f"FuseEntities: label '{label}' is not one of {tuple(self._index)}")
         return self._index[label]
-
-
-def pool_probs(
-    local_probs: Sequence[float], llm_probs: Sequence[float], weight: float
-) -> list[float]:
-    """Both models' probabilities as one distribution: their weighted geometric mean.
-
-    Args:
-        local_probs: Probability of each class, non-entity first. Shape (C,).
-        llm_probs: The same by the LLM. Shape (C,).
-        weight: Of the LLM, in [0, 1]; 0 is the local model alone.
-
-    Returns:
-        Probabilities that sum to 1. Shape (C,).
-
-    Reference:
-        Heskes (1998), Selecting weighting factors in logarithmic opinion pools.
-    """
-    pooled = [
-        max(ours, PROB_FLOOR) ** (1 - weight) * max(theirs, PROB_FLOOR) ** weight
-        for ours, theirs in zip(local_probs, llm_probs, strict=True)
-    ]
-    total = sum(pooled)
-    return [value / total for value in pooled]
-
-
-def choice_probs(chosen: int, num_classes: int, reliability: float) -> list[float]:
-    """A bare choice as a distribution: `reliability` on it, the rest evenly on all others."""
-    others = (1 - reliability) / (num_classes - 1)
-    return [reliability if index == chosen else others for index in range(num_classes)]
 
 
 def _documents(

@@ -57,9 +57,9 @@ def test_means_and_ranges(arguments, tmp_path, capsys):
 def test_other_recipes_are_refused(tmp_path):
     one = _write(tmp_path / "one", _metrics())
     assert seeds.main([one, _write(tmp_path / "seed", _metrics(checkpoint="of another seed"))])
-    product = _write(tmp_path / "product", _metrics(strategy="product"))
-    with pytest.raises(ConfigError, match=r"1 and 2 differ in \['fusion'\]"):
-        seeds.main([one, product])
+    sure = _write(tmp_path / "sure", _metrics(uncertainty="entropy"))
+    with pytest.raises(ConfigError, match=r"1 and 2 differ in \['recognize'\]"):
+        seeds.main([one, sure])
     with pytest.raises(ConfigError, match=r"nowhere: there is no metrics\.json"):
         seeds.main([one, str(tmp_path / "nowhere")])
 
@@ -77,12 +77,11 @@ def test_a_threshold_may_differ_where_dev_chose_it(tmp_path):
             seeds.main([given, second])
 
 
-def _metrics(checkpoint="one", strategy="override", threshold=0.5, threshold_for=None):
+def _metrics(checkpoint="one", uncertainty="confidence", threshold=0.5, threshold_for=None):
     """Of an evaluation without sets."""
     config = {
-        "recognize": {"checkpoint": checkpoint},
+        "recognize": {"checkpoint": checkpoint, "uncertainty": uncertainty},
         "output": {"path": checkpoint},
-        "fusion": {"strategy": strategy},
         "routing": {"threshold": threshold},
     }
     return {"config": config, "threshold_for": threshold_for, "sets": [], "ood": {}}

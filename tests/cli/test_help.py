@@ -18,7 +18,7 @@ from linkner_ray.config import (
     NightlyConfig,
     TrainConfig,
 )
-from linkner_ray.config.old_names import REMOVED
+from linkner_ray.config.old_names import REMOVED_COMMANDS
 from linkner_ray.config.validation import known_keys
 
 ROOT = Path(__file__).parent.parent.parent
@@ -169,7 +169,7 @@ def test_an_option_that_was_removed_says_what_there_is_instead(words, instead, c
 
 
 def test_options_that_were_removed_are_gone():
-    for name in REMOVED:
+    for name in REMOVED_COMMANDS:
         words, option, value = name.partition(" --")
         if option:
             options = {word for p in COMMANDS[words].params for word in p.opts}

@@ -84,7 +84,7 @@ def test_the_submitted_job_has_a_config_that_loads():
 
 
 def test_every_config_key_that_is_named_exists():
-    sections = "input|output|recognize|routing|llm|fusion|errors|resources|night|drift"
+    sections = "input|output|recognize|routing|llm|errors|resources|night|drift"
     named = set(re.findall(rf"\b({sections})\.(\w+)\b", TEXT))
     assert len(named) > 10
     for section, key in named:

@@ -44,7 +44,10 @@ def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
     ("override", "instead"),
     [
         ("cache.max_files=9", "'cache.max_files' was removed; runs merge no files; `linkner"),
-        ("fusion.strategy=veto", "strategy = 'veto' was removed; strategies are override and"),
+        (
+            "fusion.weight=0.3",
+            "'fusion' was removed; the LLM overrides, or both decide by the file that",
+        ),
         ("recognize.uncertainty=energy", "= 'energy' was removed; estimates are confidence"),
         (
             "routing.threshold_for=guaranteed",

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from linkner_ray.config import FusionConfig, StudyConfig
+from linkner_ray.config import StudyConfig
 from linkner_ray.evaluation.candidates import uncertainties
 from linkner_ray.evaluation.curves import (
     answered_by_gold,
@@ -21,7 +21,7 @@ from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 
 CLASSES = ("O", "PER", "ORG")
-FUSION = FusionConfig(strategy="override")
+FUSE = FuseEntities(CLASSES)
 
 
 def candidate(start, uncertainty, kind="predicted"):
@@ -97,7 +97,7 @@ def test_the_most_uncertain_are_asked_and_ties_together():
 
 def test_a_curve_by_hand():
     thresholds = {0.0: np.inf, 0.5: 0.5, 1.0: 0.0}
-    points = curve(table(ROWS), thresholds, FuseEntities(FUSION, CLASSES), judge())
+    points = curve(table(ROWS), thresholds, FUSE, judge())
     # Nobody asked: 1 of 3 right, of 3 gold.
     assert points[0.0].f1 == pytest.approx(1 / 3)
     assert points[0.0].gain.difference == 0
@@ -115,8 +115,7 @@ def test_a_curve_by_hand():
     assert points[1.0].recall == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("strategy", ["override", "product"])
-def test_a_curve_is_that_of_whole_fusions(strategy):
+def test_a_curve_is_that_of_whole_fusions():
     rng = np.random.default_rng(0)
     kinds, said = ("predicted", "near_miss"), ("PER", "ORG", "O")
     rows = [
@@ -129,25 +128,24 @@ def test_a_curve_is_that_of_whole_fusions(strategy):
     gold = [[(start, start + 3, "PER") for start, *_ in row[::2]] for row in rows]
     answered = table(rows)
     judge = Judge(gold, gold, samples=100)
-    fuse = FuseEntities(FusionConfig(strategy=strategy), CLASSES)
     thresholds = {"few": 0.9, "all": 0.0, "dev": 0.6, "none": np.inf, "half": 0.5, "again": 0.6}
-    points = curve(answered, thresholds, fuse, judge)
+    points = curve(answered, thresholds, FUSE, judge)
     assert points.keys() == thresholds.keys()
     for name, threshold in thresholds.items():
-        assert points[name] == judge.point(apply_stage(fuse, routed_from(answered, threshold)))
+        assert points[name] == judge.point(apply_stage(FUSE, routed_from(answered, threshold)))
     assert len({point.f1 for point in points.values()}) > 3
 
 
 def test_what_nobody_answered_is_left_out():
     rows = [[(0, 0.1, "predicted", None), (4, 0.5, "predicted", "ORG")], ROWS[1]]
     thresholds = {0.5: 0.5, 0.75: 0.3, 1.0: 0.0}
-    points = curve(table(rows), thresholds, FuseEntities(FUSION, CLASSES), judge())
+    points = curve(table(rows), thresholds, FUSE, judge())
     assert list(points) == [0.5, 0.75]
 
 
 def test_the_oracle_makes_right_what_a_candidate_reaches():
     oracle = answered_by_gold(table(ROWS), GOLD)
-    points = curve(oracle, {1.0: 0.0}, FuseEntities(FUSION, CLASSES), judge())
+    points = curve(oracle, {1.0: 0.0}, FUSE, judge())
     assert points[1.0].f1 == 1
     assert points[1.0].num_questions == 4
 
@@ -178,36 +176,31 @@ def study(rows, gold=GOLD, **settings):
         },
         dev_thresholds={"confidence": 0.5},
         config=StudyConfig(shares=(0.0, 0.25, 1.0), resamples=100, random_routers=2, **settings),
-        fusion=FUSION,
         classes=CLASSES,
         judge=judge(),
     )
 
 
-def test_every_estimate_strategy_and_bound():
+def test_every_estimate_and_bound():
     found = study(ROWS)
-    names = [(one.answers, one.strategy, one.estimate) for one in found.systems]
-    strategies = ("override", "product")
-    assert names == [
-        (who, strategy, estimate)
-        for estimate in ("confidence", "entropy")
-        for who, strategy in [*((LLM, s) for s in strategies), (ORACLE, "override")]
+    by_name = {(one.answers, one.estimate): one for one in found.systems}
+    assert list(by_name) == [
+        (who, estimate) for estimate in ("confidence", "entropy") for who in (LLM, ORACLE)
     ]
-    by_name = {(one.answers, one.strategy, one.estimate): one for one in found.systems}
     for one in found.systems:
         assert list(one.points) == [0.0, 0.25, 1.0]
         assert one.points[0.0].f1 == pytest.approx(1 / 3)
-    ours = by_name[LLM, "override", "confidence"]
+    ours = by_name[LLM, "confidence"]
     assert ours.at_dev.num_asked == 2
-    assert by_name[LLM, "override", "entropy"].at_dev is None
+    assert by_name[LLM, "entropy"].at_dev is None
     # Entropy asks first about Ada, whom the LLM drops; confidence about Cyd, whom it finds.
-    assert ours.points[0.25].f1 > by_name[LLM, "override", "entropy"].points[0.25].f1
+    assert ours.points[0.25].f1 > by_name[LLM, "entropy"].points[0.25].f1
     assert found.llm_alone_f1 == ours.points[1.0].f1
-    assert by_name[ORACLE, "override", "entropy"].points[1.0].f1 == 1
+    assert by_name[ORACLE, "entropy"].points[1.0].f1 == 1
     assert found.random.keys() == {LLM, ORACLE}
     for who in (LLM, ORACLE):
         assert found.random[who][0.0] == pytest.approx(1 / 3)
-        assert found.random[who][1.0] == by_name[who, "override", "confidence"].points[1.0].f1
+        assert found.random[who][1.0] == by_name[who, "confidence"].points[1.0].f1
 
 
 def test_without_answers_only_the_oracle_speaks():
@@ -221,7 +214,7 @@ def test_without_answers_only_the_oracle_speaks():
 def test_gold_decides_no_output():
     thresholds = thresholds_for(uncertainties(table(ROWS)), (0.5,))
     routed = routed_from(table(ROWS), thresholds[0.5])
-    fused = entity_triples(FuseEntities(FUSION, CLASSES)(routed)["entities"])
+    fused = entity_triples(FUSE(routed)["entities"])
     assert fused == [{(0, 3, "PER"), (4, 7, "ORG")}, {(0, 3, "PER"), (8, 11, "PER")}]
     other = study(ROWS, gold=[[], []])
     same = study(ROWS)

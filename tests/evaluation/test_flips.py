@@ -6,15 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from linkner_ray.config import FusionConfig
 from linkner_ray.evaluation.as_json import as_json
 from linkner_ray.evaluation.asking_report import asking_advice, flips_table
 from linkner_ray.evaluation.flips import Flips, as_if_routed, count_flips, net_interval, with_total
-from linkner_ray.evaluation.fusion_weight import fit_product
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.fuse_entities import FuseEntities
 
-CLASSES = ("O", "PER", "ORG")
+FUSE = FuseEntities(("O", "PER", "ORG"))
 
 
 def judged(start, local, route, said=None, kind="predicted", probs=None):
@@ -40,13 +38,13 @@ def judged(start, local, route, said=None, kind="predicted", probs=None):
     return candidate, route, answer if route in ("llm", "audit") else None
 
 
-def documents(*rows, **fusion):
+def documents(*rows):
     columns = {
         name: pa.array([[entry[place] for entry in row] for row in rows], STAGE_COLUMNS[name])
         for place, name in enumerate(("candidates", "routes", "answers"))
     }
     table = pa.table({"text": ["x" * 99] * len(rows), **columns})
-    return FuseEntities(FusionConfig(**fusion), CLASSES)(table)
+    return FUSE(table)
 
 
 def test_each_kind_of_flip_is_counted_under_its_local_label():
@@ -81,7 +79,7 @@ def test_an_audit_is_counted_as_if_its_answer_had_counted():
     table = documents([judged(0, "PER", "audit", "O"), judged(4, "ORG", "llm", "ORG")])
     gold = [{(0, 3, "PER"), (4, 7, "ORG")}]
     assert count_flips(table, gold, route="audit")["PER"] == Flips(stayed_right=1)
-    asked = as_if_routed(table, FusionConfig(), CLASSES)
+    asked = as_if_routed(table, FUSE)
     assert count_flips(asked, gold, route="audit") == {"PER": Flips(right_to_wrong=1)}
     assert asked["routes"].equals(table["routes"])
 
@@ -151,19 +149,3 @@ def test_the_table_and_the_facts_have_every_label_and_all():
     metrics = as_json(with_total(flips))
     assert metrics["all"]["net_per_1000"] == 250.0
     assert metrics["ORG"]["stayed_wrong"] == metrics["ORG"]["asked"] == 4
-
-
-def test_a_product_is_fitted_on_what_could_be_read():
-    even = [0.0, 0.5, 0.5]
-    rows = [judged(4 * i, "PER", "llm", "ORG", probs=even) for i in range(4)]
-    table = documents([*rows, judged(40, "PER", "llm"), judged(44, "PER", "local")])
-    gold = [{(0, 3, "ORG"), (4, 7, "ORG"), (8, 11, "ORG"), (12, 15, "PER")}]
-    fit = fit_product(table, gold, CLASSES, reliability=0.9)
-    # The choice is (0.05, 0.05, 0.9); PER and ORG are even locally and O is at the floor, so the
-    # likeliest pool says 3:1 for ORG: 18^w = 3.
-    assert (fit.num_spans, fit.reliability) == (4, 0.75)
-    assert fit.weight == pytest.approx(math.log(3) / math.log(18), abs=1e-3)
-    assert (
-        fit_product(documents([judged(0, "PER", "local")]), [set()], CLASSES, reliability=0.9)
-        is None
-    )

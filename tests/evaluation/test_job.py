@@ -123,7 +123,7 @@ def test_a_link_of_another_llm_is_refused_before_the_work(tmp_path, refuser):
         plan_evaluation(config)
 
 
-def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
+def test_flips_and_audits_are_reported(tmp_path, refuser):
     llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
     llm += ["recognize.max_near_misses=0"]
     [uncertain] = evaluate(config_of(tmp_path, SENTENCES, *llm, "routing.threshold=0")).results
@@ -134,14 +134,12 @@ def test_flips_audits_and_a_fitted_weight_are_reported(tmp_path, refuser):
     assert flips.right_to_wrong == uncertain.local.micro.true_positives
     assert flips.wrong_to_right + flips.stayed_wrong == uncertain.local.micro.false_positives
     assert flips.wrong_to_right > 0
-    assert uncertain.product.num_spans == uncertain.num_routed
     assert sum(uncertain.verdicts.values()) == uncertain.num_routed
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"][0]
     assert metrics["routed"]["all"]["asked"] == uncertain.num_routed
-    assert metrics["product"]["weight"] == uncertain.product.weight
     audit = ["routing.threshold=1", "routing.audit_share=1"]
     [certain] = evaluate(config_of(tmp_path, SENTENCES, *llm, *audit)).results
-    assert (certain.num_routed, certain.routed, certain.product) == (0, {}, None)
+    assert (certain.num_routed, certain.routed) == (0, {})
     assert sum(certain.verdicts.values()) == 0  # audits are not routed
     assert certain.linked == certain.local == uncertain.local
     assert certain.cost.num_questions > 0  # audits are paid for, too
@@ -182,13 +180,13 @@ def test_all_candidates_can_be_asked_and_the_run_stays_as_configured(tmp_path, r
     # Without all answers only the oracle reaches every share.
     assert [list(one.points) for one in before.study.systems if one.answers == "llm"] != []
     assert all(1.0 not in one.points for one in before.study.systems if one.answers == "llm")
-    systems = {(one.answers, one.strategy, one.estimate): one for one in after.study.systems}
-    assert {estimate for _, _, estimate in systems} == {"confidence", "entropy"}
+    systems = {(one.answers, one.estimate): one for one in after.study.systems}
+    assert {estimate for _, estimate in systems} == {"confidence", "entropy"}
     for one in systems.values():
         assert list(one.points) == [0.0, 0.5, 1.0]
         assert one.points[0.0].f1 == after.local.micro.f1
-    assert after.study.llm_alone_f1 == systems["llm", "override", "entropy"].points[1.0].f1 == 0
-    assert systems["oracle", "override", "confidence"].points[1.0].precision == 1
+    assert after.study.llm_alone_f1 == systems["llm", "entropy"].points[1.0].f1 == 0
+    assert systems["oracle", "confidence"].points[1.0].precision == 1
     assert list(after.detections) == ["confidence", "entropy"]
     assert "evidential is left out" in (tmp_path / "out" / "report.md").read_text()
     for name in ("f1", "reliability-mine", "risk-coverage-mine", "asking-mine", "estimates-mine"):

@@ -65,7 +65,6 @@ def world(tmp_path_factory):
             "llm.base_url=http://127.0.0.1:9/v1",
             f"llm.model={'other' if 'llm' in changes else 'judge'}",
             f"routing.threshold={0.35 if 'threshold' in changes else 0.24}",
-            f"fusion.strategy={'product' if 'fusion' in changes else 'override'}",
             f"output.keep_candidates={keep}",
             f"output.keep_text={keep}",
         ]
@@ -113,7 +112,7 @@ def crawls_of(folder):
 @pytest.mark.parametrize(
     ("change", "step"),
     [("encoder", "encoder"), ("calibration", "calibration"), ("llm", "llm"),
-     ("threshold", "routing"), ("fusion", "fusion")],
+     ("threshold", "routing")],
 )  # fmt: skip
 @pytest.mark.parametrize("keep", [True, False])
 def test_changes_of_the_same_text_name_the_step_that_changed(world, change, step, keep):

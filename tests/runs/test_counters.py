@@ -1,9 +1,11 @@
 """The counters of a small unit, worked out by hand, and the check on sums."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from linkner_ray.config import FusionConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.runs.counters import (
     add_counts,
@@ -94,7 +96,7 @@ def unit_table(sentences=None):
     }
     types = {field.name: field.type for field in DOCUMENTS} | STAGE_COLUMNS
     table = pa.table({name: pa.array(rows, types[name]) for name, rows in columns.items()})
-    return FuseEntities(FusionConfig(), CLASSES)(table)
+    return FuseEntities(CLASSES)(table)
 
 
 QUARANTINED = quarantine(
@@ -109,7 +111,7 @@ def counts():
     return counts_of(unit_table())
 
 
-def routed_table(*judged, strategy="override"):
+def routed_table(*judged, link=None):
     """A document of one candidate a word, each given as route, answer and local label."""
     words = ["Ada", "Bob", "Cyd", "Dee", "Eve", "Fay"][: len(judged)]
     spans = [candidate(4 * i, 4 * i + 3, 0.2) | {"label": j[2]} for i, j in enumerate(judged)]
@@ -125,7 +127,7 @@ def routed_table(*judged, strategy="override"):
     }
     types = {field.name: field.type for field in DOCUMENTS} | STAGE_COLUMNS
     table = pa.table({name: pa.array(rows, types[name]) for name, rows in columns.items()})
-    return FuseEntities(FusionConfig(strategy=strategy), CLASSES)(table)
+    return FuseEntities(CLASSES, link)(table)
 
 
 def test_every_route_is_counted_and_audits_stand_apart():
@@ -160,12 +162,9 @@ def test_every_route_is_counted_and_audits_stand_apart():
 
 
 def test_an_entity_kept_against_the_llm_is_not_one_it_dropped():
-    # (0.7, 0.15, 0.15) for non-entity: O 0.25 * 0.7 against PER 0.75 * 0.15, so O wins; with
-    # probabilities 0.5 and 0.4 PER wins, 0.3 to 0.125.
-    kept = answer("non_entity", "k1") | {"probs": [0.5, 0.4, 0.1]}
-    table = routed_table(
-        ("llm", kept, "PER"), ("llm", answer("non_entity", "k2"), "PER"), strategy="product"
-    )
+    link = SimpleNamespace(fuse=lambda *_: (np.array([1, 0]), np.array([0.6, 0.7])))
+    refused = [("llm", answer("non_entity", key), "PER") for key in ("k1", "k2")]
+    table = routed_table(*refused, link=link)
     counts = counts_of(table)
     found = {n: counts[n] for n in ("kept_against_llm", "dropped_by_llm", "dropped_in_fusion")}
     assert found == {"kept_against_llm": 1, "dropped_by_llm": 1, "dropped_in_fusion": 0}

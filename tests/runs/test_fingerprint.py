@@ -21,7 +21,6 @@ FINGERPRINT = {
         "recognize": {"uncertainty": "confidence", "near_miss_floor": None, "seed": 0, "gone": 1},
         "routing": {"threshold": 0.1},
         "llm": {"model": "m", "demonstrations": {"kind": "none"}},
-        "fusion": {"strategy": "override"},
         "output": {"keep_text": True},
     },
 }
@@ -45,7 +44,6 @@ FINGERPRINT = {
         ("config.llm.model", "llm"),
         ("config.llm.demonstrations.kind", "llm"),
         ("config.recognize.gone", "encoder"),
-        ("config.fusion.strategy", "fusion"),
         ("config.input.text_column", None),
         ("config.output.keep_text", None),
         ("checkpoint", None),

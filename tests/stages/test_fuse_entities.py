@@ -1,6 +1,5 @@
-"""Fusion: rules by hand, decisions by exact arithmetic, overlaps by properties."""
+"""Fusion: rules by hand, overlaps by properties."""
 
-from fractions import Fraction
 from itertools import pairwise
 
 import pyarrow as pa
@@ -8,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linkner_ray.config import FusionConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
 
 CLASSES = ("O", "PER", "ORG")
+STAGE = FuseEntities(CLASSES)
 TEXT = "Ada met Élan 🎻 Corp in Paris today"
 
 
@@ -42,11 +41,11 @@ def answer(verdict, label=None, probs=None, source="llm"):
     }
 
 
-def documents(*rows, text=TEXT, asked_route="llm"):
+def documents(*rows, asked_route="llm"):
     """Each row is a list of (candidate, answer); an answer of None is route local."""
     return pa.table(
         {
-            "text": pa.array([text] * len(rows), pa.string()),
+            "text": pa.array([TEXT] * len(rows), pa.string()),
             "candidates": pa.array(
                 [[c for c, _ in row] for row in rows], STAGE_COLUMNS["candidates"]
             ),
@@ -59,12 +58,8 @@ def documents(*rows, text=TEXT, asked_route="llm"):
     )
 
 
-STRATEGIES = ("override", "product")
-
-
-def fuse(*rows, strategy="override", text=TEXT, **config):
-    stage = FuseEntities(FusionConfig(strategy=strategy, **config), CLASSES)
-    return apply_stage(stage, documents(*rows, text=text))["entities"].to_pylist()
+def fuse(*rows):
+    return apply_stage(STAGE, documents(*rows))["entities"].to_pylist()
 
 
 def only(entities):
@@ -91,10 +86,6 @@ def test_offsets_count_code_points():
     assert entity["text"] == "Élan 🎻 Corp"
 
 
-def product(**config):
-    return {"strategy": "product", **config}
-
-
 def predicted(*probs):
     return candidate(0, 3, list(probs))
 
@@ -106,104 +97,45 @@ def near_miss(*probs):
 ORG_NAMED = answer("label", "ORG", source="cache")
 """A choice without probabilities."""
 
-ORG_LIKELY = answer("label", "ORG", [0.1, 0.2, 0.7])
 PER_SURE = answer("label", "PER", [0.0, 1.0, 0.0])
 UNLIKELY = answer("non_entity", None, [0.4, 0.3, 0.3])
 
 
-def mean_share(index, *products):
-    """Share of one class among the square roots of products of local and LLM probability."""
-    roots = [value**0.5 for value in products]
-    return roots[index] / sum(roots)
-
-
 @pytest.mark.parametrize(
-    ("settings", "local", "said", "label", "score"),
+    ("local", "said", "label", "score"),
     [
-        # override: the LLM's label and probability; of a choice the local one
-        ({}, predicted(0.25, 0.5, 0.25), answer("label", "ORG", [0.125, 0.25, 0.625]),
+        # the LLM's label and probability; of a choice the local one
+        (predicted(0.25, 0.5, 0.25), answer("label", "ORG", [0.125, 0.25, 0.625]),
          "ORG", 0.625),
-        ({}, predicted(0.25, 0.5, 0.25), ORG_NAMED, "ORG", 0.25),
-        ({}, predicted(0.1, 0.8, 0.1), UNLIKELY, None, None),
-        ({}, predicted(0.25, 0.75, 0.0), answer("unreadable"), "PER", 0.75),
-        ({}, predicted(0.25, 0.75, 0.0), answer("failed"), "PER", 0.75),
-        # product: O 1/16, PER and ORG 1/8 before the root, a tie that the LLM's word decides
-        (product(), predicted(0.25, 0.5, 0.25), answer("label", "ORG", [0.25, 0.25, 0.5]),
-         "ORG", mean_share(2, 1 / 16, 1 / 8, 1 / 8)),
-        # PER 0.75 * 0.375 against ORG 0.25 * 0.625; no probability is below the floor of 1e-6
-        (product(), predicted(0.0, 0.75, 0.25), answer("label", "ORG", [0.0, 0.375, 0.625]),
-         "PER", mean_share(1, 1e-12, 0.28125, 0.15625)),
-        # O 0.75 * 0.4375 against PER 0.125 * 0.5, though the LLM said PER
-        (product(), predicted(0.75, 0.125, 0.125), answer("label", "PER", [0.4375, 0.5, 0.0625]),
-         None, None),
-        # PER 0.75 * 0.4375 against O 0.125 * 0.5, though the LLM said non-entity
-        (product(), predicted(0.125, 0.75, 0.125), answer("non_entity", None, [0.5, 0.4375, 0.0]),
-         "PER", mean_share(1, 0.0625, 0.328125, 0.125e-6)),
-        # log(0.6 / 0.3) = 0.693 for PER, log(0.7 / 0.2) = 1.253 for ORG: they balance at 0.356
-        (product(weight=0.0), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "PER", 0.6),
-        (product(weight=0.35), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "PER", None),
-        (product(weight=0.36), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "ORG", None),
-        (product(weight=1.0), predicted(0.1, 0.6, 0.3), ORG_LIKELY, "ORG", 0.7),
-        # a choice is (0.15, 0.15, 0.7) at the reliability of 0.7, (0.3, 0.3, 0.4) at that of 0.4
-        (product(reliability=0.7), predicted(0.1, 0.6, 0.3), ORG_NAMED,
-         "ORG", mean_share(2, 0.1 * 0.15, 0.6 * 0.15, 0.3 * 0.7)),
-        (product(reliability=0.4), predicted(0.1, 0.6, 0.3), ORG_NAMED, "PER", None),
-        # O 0.2 * 0.7 against PER 0.6 * 0.15, then O 0.05 * 0.7 against PER 0.9 * 0.15
-        (product(), predicted(0.2, 0.6, 0.2), answer("non_entity"), None, None),
-        (product(), predicted(0.05, 0.9, 0.05), answer("non_entity"), "PER", None),
-        # without common ground the weight decides
-        (product(weight=0.4), predicted(0.0, 1.0, 0.0), answer("label", "ORG", [0.0, 0.0, 1.0]),
-         "PER", None),
-        (product(weight=0.5), predicted(0.0, 1.0, 0.0), answer("label", "ORG", [0.0, 0.0, 1.0]),
-         "ORG", None),
+        (predicted(0.25, 0.5, 0.25), ORG_NAMED, "ORG", 0.25),
+        (predicted(0.1, 0.8, 0.1), UNLIKELY, None, None),
+        (predicted(0.25, 0.75, 0.0), answer("unreadable"), "PER", 0.75),
+        (predicted(0.25, 0.75, 0.0), answer("failed"), "PER", 0.75),
         # a near miss enters by a label alone, however sure the local model is
-        ({}, near_miss(0.75, 0.25, 0.0), PER_SURE, "PER", 1.0),
-        ({}, near_miss(0.01, 0.98, 0.01), UNLIKELY, None, None),
-        (product(), near_miss(0.01, 0.98, 0.01), UNLIKELY, None, None),
-        ({}, near_miss(0.01, 0.98, 0.01), answer("unreadable"), None, None),
-        ({}, near_miss(0.01, 0.98, 0.01), answer("failed"), None, None),
-        ({}, near_miss(0.01, 0.98, 0.01), None, None, None),
+        (near_miss(0.75, 0.25, 0.0), PER_SURE, "PER", 1.0),
+        (near_miss(0.01, 0.98, 0.01), UNLIKELY, None, None),
+        (near_miss(0.01, 0.98, 0.01), answer("unreadable"), None, None),
+        (near_miss(0.01, 0.98, 0.01), answer("failed"), None, None),
+        (near_miss(0.01, 0.98, 0.01), None, None, None),
     ],
 )  # fmt: skip
-def test_what_becomes_of_a_candidate(settings, local, said, label, score):
-    [found] = fuse([(local, said)], **settings)
+def test_what_becomes_of_a_candidate(local, said, label, score):
+    [found] = fuse([(local, said)])
     assert [entity["label"] for entity in found] == ([label] if label else [])
     for entity in found:
-        assert score is None or entity["score"] == pytest.approx(score, abs=1e-6)
+        assert entity["score"] == score
         is_read = said["verdict"] in {"label", "non_entity"}
         assert entity["source"] == (said["source"] if is_read else "local")
         assert entity["llm_label"] == ((said["label"] or "O") if is_read else None)
         assert entity["local_label"] == (local["label"] if local["kind"] == "predicted" else None)
 
 
-shares = st.lists(st.integers(1, 20), min_size=3, max_size=3)
-
-
-@given(local=shares, llm=shares, thirds=st.integers(0, 3), says_label=st.booleans())
-def test_product_decides_as_exact_arithmetic_does(local, llm, thirds, says_label):
-    # The class of the highest p^(1 - w) q^w is that of the highest p^(3 - k) q^k for w = k / 3.
-    pairs = list(zip(local, llm, strict=True))
-    powers = [Fraction(p) ** (3 - thirds) * Fraction(q) ** thirds for p, q in pairs]
-    # What float32 columns cannot tell from the best is as good.
-    best = {
-        name for name, power in zip(CLASSES, powers, strict=True) if power > max(powers) * 0.9999
-    }
-    local_probs, llm_probs = ([value / sum(values) for value in values] for values in (local, llm))
-    said = answer("non_entity", None, llm_probs)
-    if says_label:
-        said = answer("label", CLASSES[max((1, 2), key=llm.__getitem__)], llm_probs)
-    [found] = fuse([(candidate(0, 3, local_probs), said)], strategy="product", weight=thirds / 3)
-    assert (found[0]["label"] if found else "O") in best
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_answer_to_an_audit_changes_nothing(strategy):
+def test_the_answer_to_an_audit_changes_nothing():
     spans = [candidate(0, 3, [0.0, 1.0, 0.0]), candidate(8, 12, [0.0, 0.0, 1.0])]
     said = [answer("label", "ORG", [0.0, 0.0, 1.0]), answer("non_entity", None, [1.0, 0.0, 0.0])]
-    stage = FuseEntities(FusionConfig(strategy=strategy), CLASSES)
     audited = documents(list(zip(spans, said, strict=True)), asked_route="audit")
     local = documents([(span, None) for span in spans])
-    assert stage(audited)["entities"].equals(stage(local)["entities"])
+    assert STAGE(audited)["entities"].equals(STAGE(local)["entities"])
 
 
 def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certain():
@@ -214,11 +146,10 @@ def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certai
     table = table.set_column(
         2, "routes", pa.array([["over_budget", "llm"]], STAGE_COLUMNS["routes"])
     )
-    stage = FuseEntities(FusionConfig(), CLASSES)
-    assert only(stage(table)["entities"].to_pylist())["end"] == 7
+    assert only(STAGE(table)["entities"].to_pylist())["end"] == 7
     alone = documents([(left, None)])
     alone = alone.set_column(2, "routes", pa.array([["over_budget"]], STAGE_COLUMNS["routes"]))
-    entity = only(stage(alone)["entities"].to_pylist())
+    entity = only(STAGE(alone)["entities"].to_pylist())
     assert (entity["label"], entity["source"], entity["llm_label"]) == ("PER", "local", None)
 
 
@@ -252,11 +183,10 @@ def test_a_slice_of_a_block_fuses_as_the_whole_block_does():
         [],
         [(candidate(23, 28, [0.5, 0.25, 0.25]), answer("label", "ORG", [0.0, 0.0, 1.0]))],
     )
-    stage = FuseEntities(FusionConfig(), CLASSES)
-    whole = apply_stage(stage, block)["entities"].to_pylist()
+    whole = apply_stage(STAGE, block)["entities"].to_pylist()
     assert [len(found) for found in whole] == [1, 0, 1]
-    assert apply_stage(stage, block.slice(1, 2))["entities"].to_pylist() == whole[1:]
-    assert apply_stage(stage, block.slice(3))["entities"].to_pylist() == []
+    assert apply_stage(STAGE, block.slice(1, 2))["entities"].to_pylist() == whole[1:]
+    assert apply_stage(STAGE, block.slice(3))["entities"].to_pylist() == []
 
 
 judged = st.builds(
@@ -280,9 +210,9 @@ judged = st.builds(
 )
 
 
-@given(st.lists(judged, max_size=8), st.sampled_from(STRATEGIES))
-def test_entities_never_overlap_and_quote_the_text(row, strategy):
-    [entities] = fuse(row, strategy=strategy)
+@given(st.lists(judged, max_size=8))
+def test_entities_never_overlap_and_quote_the_text(row):
+    [entities] = fuse(row)
     assert all(a["end"] <= b["start"] for a, b in pairwise(entities))
     assert all(TEXT[e["start"] : e["end"]] == e["text"] for e in entities)
 
@@ -311,11 +241,11 @@ def test_a_routed_candidate_without_an_answer_is_a_bug():
     routes = pa.array([["llm"]], STAGE_COLUMNS["routes"])
     block = block.set_column(2, "routes", routes)
     with pytest.raises(ContractError, match="verdict 'None'"):
-        FuseEntities(FusionConfig(), CLASSES)(block)
+        STAGE(block)
 
 
 def test_columns_that_do_not_align_are_a_bug():
     block = documents([(candidate(0, 3, [0.0, 1.0, 0.0]), None)])
     block = block.set_column(2, "routes", pa.array([[]], STAGE_COLUMNS["routes"]))
     with pytest.raises(ContractError, match="'routes' does not align"):
-        FuseEntities(FusionConfig(), CLASSES)(block)
+        STAGE(block)
