@@ -12,7 +12,8 @@ ASKING_LEGEND = """\
 Strict F1 where a share of the set's candidates is put to the LLM, the most uncertain first; no gold
 chooses them. In brackets, points gained over the local model, `~` where that may be chance. The
 oracle answers by gold and is the bound from above; a random router asks as many candidates, but
-any (mean over orders). What dev chose is a threshold fixed before this set was seen."""
+any (mean over orders). What dev chose is a threshold fixed before this set was seen. Under a link
+those are asked first whose answers are expected to gain most, and it decides."""
 
 
 def asking_table(result: SetResult) -> str:

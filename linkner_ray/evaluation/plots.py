@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from linkner_ray.evaluation.set_result import SetResult
-from linkner_ray.evaluation.study import LLM, ORACLE, Study
+from linkner_ray.evaluation.study import LINK, LLM, ORACLE, Study
 from linkner_ray.reporting.figures import (
     BLACK,
     BLUE,
@@ -31,6 +31,7 @@ ESTIMATE_LINES = {
     "entropy": (SKY, "-"),
     "mc_dropout": (BLACK, "--"),
     "evidential": (BLACK, ":"),
+    LINK: (BLACK, "-"),
 }
 """Colour and line of an estimate that is not the run's own, which has that of its system."""
 
@@ -104,11 +105,12 @@ def draw_study(study: Study, *, name: str) -> Figure:
     figure, axes = new_figure(4.6)
     own = study.systems[0].estimate
     for one in study.systems:
-        if one.estimate != own or not one.points:
+        if one.estimate not in {own, LINK} or not one.points:
             continue
         points = sorted((point.asked_share, point.f1) for point in one.points.values())
         if one.answers == LLM:
-            _line(axes, points, colour=LLM_COLOUR, label="LLM", marker="o")
+            colour, label = (BLACK, LINK) if one.estimate == LINK else (LLM_COLOUR, "LLM")
+            _line(axes, points, colour=colour, label=label, marker="o")
             if one.at_dev is not None:
                 at_dev = one.at_dev
                 axes.plot(at_dev.asked_share, at_dev.f1, "*", color=LLM_COLOUR, markersize=12)

@@ -210,6 +210,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
             dev_thresholds=dev_thresholds,
             config=study,
             classes=fuse.classes,
+            link=fuse.link,
             judge=judge,
         ),
         routed=count_flips(linked, gold),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from linkner_ray.config import StudyConfig
@@ -15,19 +16,24 @@ from linkner_ray.evaluation.curves import (
 )
 from linkner_ray.evaluation.detection import FloatArray
 from linkner_ray.evaluation.judge import Gold, Judge, Point
+from linkner_ray.linking.judged import Candidates
+from linkner_ray.linking.link import Link
 from linkner_ray.stages.fuse_entities import FuseEntities
 
 LLM, ORACLE = "llm", "oracle"
 """Who answers: the model of the config, or gold."""
 
+LINK = "link"
+"""In place of an estimate: the link says who is asked about, and decides."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemCurve:
-    """One way to link, at every share; answers override.
+    """One way to link, at every share; answers override, but under a link.
 
     Attributes:
         answers: `LLM` or `ORACLE`.
-        estimate: Of uncertainty, which says who is asked about.
+        estimate: Of uncertainty, which says who is asked about; or `LINK`.
         points: By wanted share of the set's candidates; a share for which answers are
             missing is left out.
         at_dev: At the threshold that dev chose; None where it chose none or answers are missing.
@@ -41,7 +47,7 @@ class SystemCurve:
     @property
     def name(self) -> str:
         """How tables and legends call it."""
-        return f"{self.answers}, {self.estimate}"
+        return LINK if self.estimate == LINK else f"{self.answers}, {self.estimate}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,7 @@ def study_set(  # noqa: PLR0913 - a set in its parts
     dev_thresholds: Mapping[str, float],
     config: StudyConfig,
     classes: Sequence[str],
+    link: Link | None,
     judge: Judge,
 ) -> Study:
     """Try every estimate on the answers there are.
@@ -80,6 +87,7 @@ def study_set(  # noqa: PLR0913 - a set in its parts
         dev_thresholds: Threshold that dev chose, by estimate.
         config: What to try.
         classes: `LabelSet.classes`.
+        link: Of the run, if it has one: a system of its own.
         judge: Of the set.
     """
     has_llm = any(answered["answers"].combine_chunks().flatten().is_valid().to_pylist())
@@ -102,6 +110,8 @@ def study_set(  # noqa: PLR0913 - a set in its parts
                     at_dev=points.get(None),
                 )
             )
+    if link is not None and has_llm:
+        systems.append(_linked_curve(answered, link, config.shares, judge))
     everything = curve(answered, {1.0: 0.0}, override, judge) if has_llm else {}
     return Study(
         systems=tuple(systems),
@@ -110,4 +120,23 @@ def study_set(  # noqa: PLR0913 - a set in its parts
             for who, table in tables.items()
         },
         llm_alone_f1=everything[1.0].f1 if everything else None,
+    )
+
+
+def _linked_curve(
+    answered: pa.Table, link: Link, shares: Sequence[float], judge: Judge
+) -> SystemCurve:
+    """The system that asks in the order of expected gain: its rank stands for uncertainty."""
+    value = link.value(Candidates.of(answered["candidates"].combine_chunks(), link.classes))
+    rank = np.searchsorted(np.sort(value), value, side="right") / max(1, len(value))
+    return SystemCurve(
+        answers=LLM,
+        estimate=LINK,
+        points=curve(
+            with_uncertainty(answered, rank),
+            thresholds_for(rank, shares),
+            FuseEntities(link.classes, link=link),
+            judge,
+        ),
+        at_dev=None,
     )

@@ -15,10 +15,11 @@ from linkner_ray.evaluation.curves import (
     with_uncertainty,
 )
 from linkner_ray.evaluation.judge import Judge, entity_triples
-from linkner_ray.evaluation.study import LLM, ORACLE, study_set
+from linkner_ray.evaluation.study import LINK, LLM, ORACLE, study_set
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.fuse_entities import FuseEntities
+from tests.linking.made import link_of
 
 CLASSES = ("O", "PER", "ORG")
 FUSE = FuseEntities(CLASSES)
@@ -166,7 +167,7 @@ def test_a_slice_of_a_table_keeps_its_own_candidates():
     assert [a and a["key"] for a in routed["answers"].to_pylist()[0]] == [None, "PER8"]
 
 
-def study(rows, gold=GOLD, **settings):
+def study(rows, gold=GOLD, link=None, **settings):
     return study_set(
         table(rows),
         gold,
@@ -177,6 +178,7 @@ def study(rows, gold=GOLD, **settings):
         dev_thresholds={"confidence": 0.5},
         config=StudyConfig(shares=(0.0, 0.25, 1.0), resamples=100, random_routers=2, **settings),
         classes=CLASSES,
+        link=link,
         judge=judge(),
     )
 
@@ -209,6 +211,17 @@ def test_without_answers_only_the_oracle_speaks():
     assert {one.answers for one in found.systems} == {ORACLE}
     assert found.random.keys() == {ORACLE}
     assert found.llm_alone_f1 is None
+
+
+def test_a_link_is_a_system_that_asks_by_expected_gain():
+    found = study(ROWS, link=link_of(CLASSES))
+    linked = found.systems[-1]
+    assert (linked.answers, linked.estimate, linked.name) == (LLM, LINK, "link")
+    assert linked.points[0.0].f1 == pytest.approx(1 / 3)
+    # The near miss first; the predicted ones are alike, and so they are asked about together.
+    assert [point.num_asked for point in linked.points.values()] == [0, 1, 4]
+    assert linked.points[0.25].f1 == pytest.approx(4 / 7)
+    assert linked.points[1.0].f1 == found.llm_alone_f1
 
 
 def test_gold_decides_no_output():

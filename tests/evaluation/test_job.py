@@ -109,7 +109,10 @@ def test_a_link_decides_who_is_asked_and_is_named(tmp_path, refuser):
     assert 0 < result.num_routed < result.num_candidates
     everyone = [one.points[1.0].num_asked for one in result.study.systems]
     assert everyone == [result.num_candidates] * len(everyone)
+    by_link = result.study.systems[-1]
+    assert by_link.points[0.0].f1 == result.local.micro.f1
     page = (tmp_path / "out" / "report.md").read_text()
+    assert "| link |" in page
     assert f"The link {tmp_path / 'link.json'} says who is asked" in page
     assert f"min_gain = 0.1: {result.routed_share:.1%} of mine." in page
 
