@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 from linkner_ray.config import LlmConfig, RecognizeConfig, RoutingConfig
-from linkner_ray.corpora.files import read_bytes
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import LabelSet
 from linkner_ray.linking.link import Link
@@ -15,6 +14,7 @@ from linkner_ray.llm.model_identity import known_content
 from linkner_ray.llm.prompts import PromptBuilder
 from linkner_ray.spanner.checkpoint import calibration_digest, encoder_digest
 from linkner_ray.stages.demonstration_source import corpus_digest, fixed_demonstrations
+from linkner_ray.storage import read_file
 
 FORMAT = "linkner-link-1"
 
@@ -80,8 +80,10 @@ def read_link(path: str, identity: dict[str, Any]) -> Link:
             or label set; says which differ.
     """
     try:
-        tree = json.loads(read_bytes(path))
-        of, link = tree["of"], Link.from_json(tree[FORMAT])
+        tree = json.loads(read_file(path))
+        of, link = dict(tree["of"]), Link.from_json(tree[FORMAT])
+    except OSError as error:
+        raise ConfigError(f"routing.link = {path}: cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"routing.link = {path}: is no link ({type(error).__name__}: {error}); "

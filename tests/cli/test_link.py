@@ -142,9 +142,13 @@ def test_a_link_of_another_llm_is_refused_with_the_difference(
     assert "llm.model was recorded, is other" in capsys.readouterr().err
     assert main([*run, *knows_all, "routing.threshold=0.2"]) == 2
     assert "leave out one or the other" in capsys.readouterr().err
-    target.write_text("{}")
+    for content in ("{}", "[]", "no JSON", '{"of": 1}', '{"of": {}, "linkner-link-1": []}'):
+        target.write_text(content)
+        assert main([*run, *knows_all]) == 2
+        assert f"routing.link = {target}: is no link" in capsys.readouterr().err
+    target.unlink()
     assert main([*run, *knows_all]) == 2
-    assert "is no link" in capsys.readouterr().err
+    assert f"routing.link = {target}: cannot be read" in capsys.readouterr().err
 
 
 def test_only_a_link_is_overwritten(checkpoint, dev, knows_all, tmp_path, capsys):
