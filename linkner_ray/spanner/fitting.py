@@ -131,26 +131,20 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     )
 
 
-def set_learning_rates(
-    optimizer: torch.optim.Optimizer, step: int, total_steps: int, *, warmup_share: float
-) -> None:
-    """Linear warm-up to the peak of each group, then linear decay to zero.
+def schedule(step: int, total_steps: int, *, warmup_share: float) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then linear decay to zero.
 
-    A function of the step alone, so a resumed run needs no scheduler state.
+    A function of the step alone, so a resumed run needs no state of a scheduler.
 
     Args:
-        optimizer: One of `make_optimizer`.
         step: Steps done before this one.
         total_steps: Steps of the whole run.
         warmup_share: Share of them spent warming up.
     """
     warmup_steps = int(total_steps * warmup_share)
     if step < warmup_steps:
-        factor = (step + 1) / warmup_steps
-    else:
-        factor = (total_steps - step) / max(1, total_steps - warmup_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * max(0.0, factor)
+        return (step + 1) / warmup_steps
+    return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
 
 
 class WeightAverage:

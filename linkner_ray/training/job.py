@@ -23,6 +23,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
 from ray.train.v2.api.callback import RayTrainCallback
+from ray.train.v2.api.result import Result
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -76,7 +77,8 @@ def train(plan: TrainingPlan) -> TrainingResult:
     Raises:
         ConfigError: If the encoder cannot be loaded, the cluster is too small, or `output.run_name`
             is that of a training of other content.
-        StartupError: If workers fail more often than `workers.max_failures`.
+        StartupError: If a loss or gradient is NaN or infinite, or workers fail more often than
+            `workers.max_failures`.
     """
     plan = _with_dtype(plan)
     config = plan.config
@@ -93,7 +95,10 @@ def train(plan: TrainingPlan) -> TrainingResult:
     start_ray()
     _check_cluster(config)
     result = _fit(plan, run_name)
-
+    if result.return_value is not None:
+        raise StartupError(
+            f"training '{run_name}' stopped and nothing is published: {result.return_value}"
+        )
     if result.checkpoint is None or not result.best_checkpoints:
         raise StartupError(f"training '{run_name}' ended without a checkpoint; see the Ray logs")
     best_checkpoint, _ = max(result.best_checkpoints, key=lambda pair: pair[1]["f1"])
@@ -207,7 +212,7 @@ class _Trainer(ray.train.torch.TorchTrainer):
         return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
 
 
-def _fit(plan: TrainingPlan, run_name: str) -> ray.train.Result:
+def _fit(plan: TrainingPlan, run_name: str) -> Result:
     """Run the workers to the end."""
     config = plan.config
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -217,7 +222,7 @@ def _fit(plan: TrainingPlan, run_name: str) -> ray.train.Result:
     workers = config.workers
     familiar = novelty_of(plan.train.sentences)
     trainer = _Trainer(
-        train_worker,
+        train_worker,  # type: ignore[arg-type]  # may return a value
         train_loop_config={
             "config": config.shown(),
             "label_set": plan.label_set.model_dump(mode="json"),
@@ -243,7 +248,7 @@ def _fit(plan: TrainingPlan, run_name: str) -> ray.train.Result:
         datasets={"train": ray.data.from_arrow(table.take(order))},
     )
     try:
-        return trainer.fit()
+        return cast("Result", trainer.fit())
     except ray.train.TrainingFailedError as error:
         raise StartupError(
             f"training '{run_name}' gave up, at most {workers.max_failures} restarts are allowed: "

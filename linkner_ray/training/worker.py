@@ -26,6 +26,7 @@ from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.scores import Counts
 from linkner_ray.corpora.tables import table_sentences
+from linkner_ray.errors import StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration.dev_choices import decide_on_dev
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
@@ -38,7 +39,7 @@ from linkner_ray.spanner.fitting import (
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,
-    set_learning_rates,
+    schedule,
     span_loss,
     training_batch,
 )
@@ -52,7 +53,8 @@ logger = logging.getLogger(__name__)
 BUFFER_SENTENCES = 2**14
 """Sentences of a rank that are shuffled and grouped by length together."""
 
-LOG_EVERY_STEPS = 50
+READ_EVERY_STEPS = 50
+"""Steps whose losses are read together: each time, the GPU has to be waited for."""
 
 OPTIMIZER = "optimizer.safetensors"
 TRAINED_WEIGHTS = "trained.safetensors"
@@ -81,10 +83,38 @@ class _Run:
     steps_per_epoch: int
     uses_bfloat16: bool
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs."""
+        return self.steps_per_epoch * self.config.training.epochs
 
-def train_worker(settings: dict[str, Any]) -> None:
-    """The loop of one rank."""
+    def rate_share(self, step: int) -> float:
+        """Share of its peak that each learning rate has at a step."""
+        warmup_share = self.config.training.warmup_share
+        return schedule(step, self.total_steps, warmup_share=warmup_share)
+
+
+class NotFiniteError(StartupError):
+    """A loss or a gradient is NaN or infinite: nothing of this epoch can be used."""
+
+
+def train_worker(settings: dict[str, Any]) -> str | None:
+    """The loop of one rank.
+
+    Returns:
+        Why training stopped before its end; None if it did not. It is no error of the worker,
+        which Ray would restart only to come to the same numbers.
+    """
     run, state = _start(settings)
+    try:
+        _train(run, state)
+    except NotFiniteError as error:
+        return str(error)
+    return None
+
+
+def _train(run: _Run, state: TrainingState) -> None:
+    """Train, score and report epochs until the last, or until dev F1 rises no more."""
     training = run.config.training
     for epoch in range(state.epoch, training.epochs):
         if state.stale_epochs >= training.patience:
@@ -163,32 +193,42 @@ def _steps_per_epoch(num_sentences: int, batch_size: int) -> int:
 
 
 def _train_epoch(run: _Run, epoch: int) -> tuple[float, float]:
-    """Train one epoch; mean loss over steps and ranks, and seconds."""
+    """Train one epoch; mean loss over steps and ranks, and seconds.
+
+    Raises:
+        NotFiniteError: As `_read_losses`.
+    """
     training = run.config.training
     seed = np.random.SeedSequence([training.seed, epoch, run.rank])
     torch.manual_seed(int(seed.generate_state(1)[0]))
-    total_steps = training.epochs * run.steps_per_epoch
-    losses: list[torch.Tensor] = []
+    first_step = epoch * run.steps_per_epoch
+    losses: list[float] = []
+    unread: list[torch.Tensor] = []
     run.parallel.train()
     started = time.perf_counter()
     for examples in _epoch_batches(run, np.random.default_rng(seed)):
-        step = epoch * run.steps_per_epoch + len(losses)
-        set_learning_rates(run.optimizer, step, total_steps, warmup_share=training.warmup_share)
-        losses.append(_train_step(run, examples, step / run.steps_per_epoch))
+        step = first_step + len(losses) + len(unread)
+        for group in run.optimizer.param_groups:
+            group["lr"] = run.rate_share(step) * group["peak_lr"]
+        unread.append(_train_step(run, examples, step / run.steps_per_epoch))
         run.average.update(step + 1)
-        if run.rank == 0 and len(losses) % LOG_EVERY_STEPS == 0:
-            logger.info(
-                "epoch %d step %d of %d: loss %.4f, %.3f s a step",
-                *(epoch + 1, len(losses), run.steps_per_epoch),
-                *(float(torch.stack(losses[-LOG_EVERY_STEPS:]).mean()),),
-                *((time.perf_counter() - started) / len(losses),),
-            )
-    loss = float(torch.stack(losses).mean())
-    return float(np.mean(_gather(run, loss))), time.perf_counter() - started
+        if len(unread) == READ_EVERY_STEPS:
+            losses += _read_losses(run, unread, first_step + len(losses))
+            unread.clear()
+            if run.rank == 0:
+                logger.info(
+                    "epoch %d step %d of %d: loss %.4f, %.3f s a step",
+                    *(epoch + 1, len(losses), run.steps_per_epoch),
+                    *(float(np.mean(losses[-READ_EVERY_STEPS:])),),
+                    *((time.perf_counter() - started) / len(losses),),
+                )
+    if unread:
+        losses += _read_losses(run, unread, first_step + len(losses))
+    return float(np.mean(_gather(run, float(np.mean(losses))))), time.perf_counter() - started
 
 
 def _train_step(run: _Run, examples: Sequence[Example], epoch: float) -> torch.Tensor:
-    """One step; the loss, detached."""
+    """One step; its loss, and the norm of its gradient over all ranks. Shape (2,)."""
     device = run.model.device
     batch, gold = training_batch(run.model, examples)
     batch = batch.to(device)
@@ -199,9 +239,35 @@ def _train_step(run: _Run, examples: Sequence[Example], epoch: float) -> torch.T
     )
     run.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.training.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.training.max_grad_norm)
     run.optimizer.step()
-    return loss.detach()
+    return torch.stack([loss.detach(), norm])
+
+
+def _read_losses(run: _Run, numbers: Sequence[torch.Tensor], first_step: int) -> list[float]:
+    """The losses of steps, given what `_train_step` gave for each of them.
+
+    Raises:
+        NotFiniteError: On all ranks, if a loss or a norm is NaN or infinite on one; names the first
+            step with such a number, and what it was made with.
+    """
+    own = torch.stack([*numbers]).tolist()
+    broken = [(place, *pair) for place, pair in enumerate(own) if not np.isfinite(pair).all()]
+    found = [one for of_rank in _gather(run, broken[:1]) for one in of_rank]
+    if not found:
+        return [loss for loss, _ in own]
+    place, loss, norm = min(found)
+    step, training = first_step + place, run.config.training
+    share = run.rate_share(step)
+    exact = "" if training.dtype == "float32" else ", or set training.dtype=float32"
+    raise NotFiniteError(
+        f"step {step + 1} of {run.total_steps} (epoch {step // run.steps_per_epoch + 1}) has a "
+        f"loss of {loss:g} and a gradient of norm {norm:g}, at learning rates of "
+        f"{share * training.encoder_learning_rate:.3g} (encoder) and "
+        f"{share * training.head_learning_rate:.3g} (head), in {training.dtype}; lower "
+        "training.encoder_learning_rate and training.head_learning_rate, or raise "
+        f"training.warmup_share{exact}"
+    )
 
 
 def _epoch_batches(run: _Run, generator: np.random.Generator) -> Iterator[list[Example]]:

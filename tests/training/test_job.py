@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -224,6 +225,25 @@ def runs(monkeypatch):
     monkeypatch.setattr(job.ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(job, "_fit", fit)
     return names
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_training_that_stopped_publishes_nothing(config, tmp_path, monkeypatch):
+    stopped = SimpleNamespace(return_value="step 4 of 72 has a loss of nan", checkpoint=object())
+    monkeypatch.setattr(job, "_fit", lambda *_: stopped)
+    with pytest.raises(StartupError, match=r"'tiny' stopped and nothing is published: step 4 of"):
+        train(config)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.ray
+@pytest.mark.usefixtures("two_cpus")
+def test_a_loss_without_a_number_ends_the_training_at_once(config, tmp_path):
+    training = {"head_learning_rate": 1e38, "average_decay": 0.0}
+    with pytest.raises(StartupError, match=r"nothing is published: step \d of 72 .* loss of nan"):
+        train(changed(config, training=training, workers={"num_workers": 2}))
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def begin(config):
