@@ -25,14 +25,16 @@ def load_encoder(name: str) -> "tuple[PreTrainedModel, Tokenizer]":
         name: As `resolve_encoder` takes it.
 
     Raises:
-        ConfigError: If either cannot be loaded, the tokenizer is not a fast one, or the model is no
-            encoder.
+        ConfigError: If either cannot be loaded, weights are missing, the tokenizer is not a fast
+            one, or the model is no encoder.
     """
     from transformers import AutoModel, AutoTokenizer  # more processor time than torch takes
 
     source, revision = resolve_encoder(name)
     try:
-        encoder = AutoModel.from_pretrained(source, revision=revision, dtype=torch.float32)
+        encoder, loading = AutoModel.from_pretrained(
+            source, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
@@ -44,6 +46,13 @@ def load_encoder(name: str) -> "tuple[PreTrainedModel, Tokenizer]":
         raise ConfigError(
             f"encoder '{name}' has no fast tokenizer ({type(tokenizer).__name__}); save one as "
             "tokenizer.json beside it"
+        )
+    drawn = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
+    if drawn:  # transformers draws them at random, and only warns
+        raise ConfigError(
+            f"encoder '{name}': {source} lacks {len(drawn)} of the weights of a "
+            f"{type(encoder).__name__}, such as {', '.join(drawn[:3])}; are they those of another "
+            "model, or of one that wraps the encoder? Give the encoder's own folder or id"
         )
     encoder = without_pooler(encoder)
     _check_reads_both_ways(name, encoder)

@@ -3,6 +3,7 @@ from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     CLIPVisionConfig,
@@ -36,6 +37,16 @@ def test_a_folder_is_loaded_without_its_pooler(tmp_path):
 def test_a_folder_without_a_model_is_a_wrong_config(tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_encoder(str(tmp_path))
+
+
+def test_weights_of_other_names_are_not_drawn_at_random(tmp_path):
+    source = tiny.save_bert(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    wrapped = {f"student.{name}": tensor for name, tensor in weights.items()}
+    save_file(wrapped, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    message = rf"lacks {len(weights)} of the weights of a BertModel, such as embeddings\."
+    with pytest.raises(ConfigError, match=message):
+        load_encoder(source)
 
 
 def save_in(folder, kind, dtype):
