@@ -115,9 +115,9 @@ def _path(inputs: dict[str, object]) -> Path | None:
 
 @cache
 def _code_digest() -> str:
-    """Name of the content of the modules beside this one, which load and run a model."""
+    """Name of the content of this room's modules, which load and run a model."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(_CODE.glob("*.py")):
+    for path in sorted(_CODE.rglob("*.py")):
         content = path.read_bytes()
         digest.update(b"%s %d " % (path.name.encode(), len(content)) + content)
     return digest.hexdigest()

@@ -143,6 +143,16 @@ def test_code_machine_libraries_and_threads_are_part_of_a_check(saved, monkeypat
     assert all(one != other for i, one in enumerate(seen) for other in seen[:i])
 
 
+@pytest.mark.parametrize("name", ["head.py", "calibration/temperature.py"])
+def test_other_code_that_computes_is_another_check(tmp_path, monkeypatch, name):
+    copy = shutil.copytree(passed_checks._CODE, tmp_path / "spanner")
+    monkeypatch.setattr(passed_checks, "_CODE", copy)
+    digest = passed_checks._code_digest.__wrapped__
+    before = digest()
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    assert digest() != before
+
+
 def test_only_what_is_true_to_the_letter_counts(memory):
     assert not has_passed(fingerprint())
     remember_passed(fingerprint())
