@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -282,8 +282,9 @@ def _download(folder: Folder, path: str) -> Path:
     versions = _versions(folder)
     content = json.dumps([path, sorted(versions.items())])
     target = cache / hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
-    if target.is_dir():
+    if _is_whole(target, versions):
         return target
+    shutil.rmtree(target, ignore_errors=True)  # cleaners of temporary folders take single files
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=cache))
     try:
@@ -297,11 +298,15 @@ def _download(folder: Folder, path: str) -> Path:
             )
         staging.rename(target)
     except OSError:
-        if not target.is_dir():  # else another process was quicker
+        if not _is_whole(target, versions):  # else another process was quicker
             raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def _is_whole(folder: Path, names: Iterable[str]) -> bool:
+    return folder.is_dir() and all((folder / name).is_file() for name in names)
 
 
 def _versions(folder: Folder) -> dict[str, str]:

@@ -96,12 +96,17 @@ def publish_checkpoint(folder: Path, path: str) -> None:
 def _publish_locally(folder: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    staging.chmod(0o755)
-    shutil.copytree(folder, staging, dirs_exist_ok=True)
-    if not target.exists():
-        staging.rename(target)
-        return
     replaced = staging.with_name(f"{staging.name}-replaced")
-    target.rename(replaced)
-    staging.rename(target)
-    shutil.rmtree(replaced)
+    try:
+        staging.chmod(0o755)
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+        if target.exists():
+            target.rename(replaced)
+        staging.rename(target)
+    except OSError:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -168,6 +169,26 @@ def test_an_empty_folder_and_a_link_to_a_checkpoint_are_published_into(folder, t
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
+@pytest.mark.parametrize("fails", ["copytree", "rename"])
+def test_a_publication_that_fails_leaves_what_was_there(folder, tmp_path, monkeypatch, fails):
+    target = tmp_path / "published" / "model"
+    publish_checkpoint(folder, str(target))
+    rename = Path.rename
+
+    def no_room(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    def no_rename(path, to):
+        return no_room() if to == target and "replaced" not in path.name else rename(path, to)
+
+    owner, other = {"copytree": (shutil, no_room), "rename": (Path, no_rename)}[fails]
+    monkeypatch.setattr(owner, fails, other)
+    with pytest.raises(OSError, match="No space left"):
+        publish_checkpoint(folder, str(target))
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
+    assert checkpoint_digest(str(target)) == checkpoint_digest(str(folder))
+
+
 def test_a_publication_that_was_cut_off_is_no_checkpoint_and_can_be_repeated(folder, monkeypatch):
     url = f"memory://bucket/{folder.parent.name}/cut"
     publish_checkpoint(folder, url)
@@ -209,6 +230,9 @@ def test_a_checkpoint_with_a_scheme_is_published_fetched_and_loaded(folder):
     assert SpanNER.from_pretrained(url).label_set == tiny.LABELS
     first = local_checkpoint(url)
     assert local_checkpoint(url) == first
+    (first / "model.safetensors").unlink()  # as cleaners of temporary folders do
+    assert local_checkpoint(url) == first
+    assert checkpoint_digest(url) == checkpoint_digest(str(folder))
     with fsspec.open(f"{url}/calibration.json", "w") as file:
         file.write('{"temperature": 3.0}')
     assert SpanNER.from_pretrained(url).calibration.temperature == 3.0
