@@ -54,7 +54,7 @@ def check_resources(
     for name, count, cpus, gpus in pools:
         if not cpus and not gpus:
             continue
-        fitting = sum(_num_fitting(node, cpus, gpus) for node in nodes)
+        fitting = num_fitting(nodes, cpus, gpus)
         if not fitting:
             raise ConfigError(
                 f"no node can hold one {name} actor of {cpus:g} CPUs and {gpus:g} GPUs; nodes "
@@ -68,8 +68,12 @@ def check_resources(
             )
 
 
-def _num_fitting(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Actors that fit an empty node; CPUs or GPUs of an actor are not 0."""
+def num_fitting(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:
+    """Actors that fit empty nodes, since none spans two; CPUs or GPUs of an actor are not 0."""
+    return sum(_num_on_node(node, cpus, gpus) for node in nodes)
+
+
+def _num_on_node(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     fits = []
     if cpus:
         fits.append(math.floor(node.get("CPU", 0.0) / cpus + TOLERANCE))

@@ -127,13 +127,13 @@ class Recognizer:
             floor: Entity probability from which a losing span is listed.
         """
         name = self.config.uncertainty
-        tables, _ = self._spans(sentences, (name,), floor=floor)
+        tables, _ = self.spans_by_estimate(sentences, (name,), floor=floor)
         return tables[name]
 
-    def _spans(
+    def spans_by_estimate(
         self, sentences: Sequence[Sequence[str]], names: Sequence[Uncertainty], *, floor: float
     ) -> tuple[dict[Uncertainty, SpanTable], IntArray]:
-        """Spans under each estimate, and the sentences that have one without a number."""
+        """The same under several estimates, and the sentences that have a span without a number."""
         found = [
             self._batch_spans(windows, first_sentence, names=names, floor=floor)
             for first_sentence, pool in _pools(sentences)
@@ -155,7 +155,7 @@ class Recognizer:
         names: Sequence[Uncertainty],
         fields: IntArray | None = None,
     ) -> dict[Uncertainty, CandidateTable]:
-        tables, not_finite = self._spans(sentences, names, floor=self.rules.floor)
+        tables, not_finite = self.spans_by_estimate(sentences, names, floor=self.rules.floor)
         if fields is not None:
             rows = np.flatnonzero(_in_one_field(tables[names[0]], sentences, fields))
             tables = {name: table.take(rows) for name, table in tables.items()}

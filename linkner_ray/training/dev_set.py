@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.labelled import LabelledSentence
 from linkner_ray.corpora.scores import Counts, score_entities
+from linkner_ray.errors import StartupError
 from linkner_ray.spanner.calibration.dev_choices import LISTED_FLOOR, Dev
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 from linkner_ray.spanner.calibration.temperature import Calibration
@@ -49,10 +50,22 @@ def novelty_of(sentences: Sentences) -> NoveltyFeatures:
 
 
 def look_at(model: SpanNER, sentences: Sentences) -> DevShare:
-    """Predict labelled sentences in float32; the model's own calibration is set to neutral."""
+    """Predict labelled sentences in float32; the model's own calibration is set to neutral.
+
+    Raises:
+        StartupError: If the model computes no number for one of them.
+    """
     model.calibration = Calibration()
     recognizer = Recognizer(model, RecognizeConfig(device=model.device.type, dtype="float32"))
-    spans = recognizer.spans([sentence.tokens for sentence in sentences], floor=LISTED_FLOOR)
+    tokens = [sentence.tokens for sentence in sentences]
+    tables, not_finite = recognizer.spans_by_estimate(tokens, ("confidence",), floor=LISTED_FLOOR)
+    if len(not_finite):
+        raise StartupError(
+            f"the model computes NaN or an infinity for {len(not_finite)} of {len(sentences)} "
+            f"labelled sentences, such as {' '.join(tokens[not_finite[0]])[:100]!a}; its weights "
+            "are of no use: train it again at lower learning rates"
+        )
+    spans = tables["confidence"]
     classes = model.label_set.classes
     predicted = spans.take(choose_rows(spans, classes, PREDICTED_ONLY)[0])
     entities: list[list[tuple[int, int, str]]] = [[] for _ in sentences]

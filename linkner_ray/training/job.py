@@ -32,6 +32,7 @@ from linkner_ray.corpora.labelled import unreachable_spans
 from linkner_ray.corpora.tables import corpus_table
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.extract.ray_start import start_ray
+from linkner_ray.extract.resources import num_fitting
 from linkner_ray.logs import adopt
 from linkner_ray.runs.fingerprint import differences
 from linkner_ray.runs.folder import json_digest
@@ -91,9 +92,11 @@ def train(plan: TrainingPlan) -> TrainingResult:
     }
     content["model"]["encoder"] = _encoder_digest(plan)
     run_name = config.output.run_name or f"{plan.label_set.name}-{json_digest(content)}"
-    _claim(Folder.at(config.output.storage).below(run_name), run_name, content)
+    folder_of_run = Folder.at(config.output.storage).below(run_name)
+    _check_content(folder_of_run, run_name, content)
     start_ray()
     _check_cluster(config)
+    folder_of_run.write_whole(_CONTENT, as_json(content))
     result = _fit(plan, run_name)
     if result.return_value is not None:
         raise StartupError(
@@ -124,8 +127,8 @@ def train(plan: TrainingPlan) -> TrainingResult:
     return finished
 
 
-def _claim(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
-    """Keep in the folder of a run what it trains, or find the same kept there.
+def _check_content(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
+    """Check that the folder of a run is empty or that of a training of this content.
 
     Raises:
         ConfigError: If the folder belongs to a training of other or unknown content.
@@ -145,7 +148,6 @@ def _claim(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
             f"output.run_name = {run_name}: {run.root} holds {', '.join(there[:3])}, and no "
             f"{_CONTENT} says of which training; choose another name"
         )
-    run.write_whole(_CONTENT, as_json(content))
 
 
 def _with_dtype(plan: TrainingPlan) -> TrainingPlan:
@@ -175,9 +177,7 @@ def _encoder_digest(plan: TrainingPlan) -> str:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()
     config = plan.config
-    with torch.random.fork_rng():
-        torch.manual_seed(config.training.seed)  # as workers do, for weights that are not stored
-        model = SpanNER.from_encoder(config.model, plan.label_set, loss=config.training.loss)
+    model = SpanNER.from_encoder(config.model, plan.label_set, loss=config.training.loss)
     digest = hashlib.blake2b(model.featurizer.subwords.tokenizer.to_str().encode(), digest_size=8)
     encoder = cast("PreTrainedModel", model.encoder)  # as `from_encoder` loads it
     told = {k: value for k, value in encoder.config.to_dict().items() if k not in _NO_CONTENT}
@@ -189,15 +189,18 @@ def _encoder_digest(plan: TrainingPlan) -> str:
 
 
 def _check_cluster(config: TrainConfig) -> None:
-    """Check that the workers fit the cluster."""
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    num_workers = config.workers.num_workers
-    for kind, each in (("CPU", config.workers.cpus), ("GPU", config.workers.gpus)):
-        if each * num_workers > total.get(kind, 0.0) + 1e-9:
-            raise ConfigError(
-                f"{num_workers} workers need {each * num_workers:g} {kind}s and the cluster has "
-                f"{total.get(kind, 0.0):g}; lower workers.num_workers or workers.{kind.lower()}s"
-            )
+    """Check that the workers fit the nodes: Ray would wait for room that never comes."""
+    workers = config.workers
+    known = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in known if node["Alive"]]
+    fitting = num_fitting(nodes, workers.cpus, workers.gpus)
+    if fitting < workers.num_workers:
+        there = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+        raise ConfigError(
+            f"workers.num_workers = {workers.num_workers} of {workers.cpus:g} CPUs and "
+            f"{workers.gpus:g} GPUs each, but the nodes hold {fitting} of them, since none spans "
+            f"two (nodes: {there}); lower workers.num_workers, workers.cpus or workers.gpus"
+        )
 
 
 class _Trainer(ray.train.torch.TorchTrainer):

@@ -58,6 +58,7 @@ def model_card(
         best: `epoch`, `f1`, `precision` and `recall` of the published epoch on dev.
         counters: Named numbers and digests of the run, listed as they are.
     """
+    corpus = config.shown()["corpus"]
     labels = "\n".join(f"- `{one.id}` {one.name}: {one.description}" for one in label_set.labels)
     return _TEMPLATE.format(
         name=label_set.name,
@@ -65,8 +66,8 @@ def model_card(
         labels=labels,
         facts=markdown_pairs(
             {
-                "train": f"`{config.corpus.train}`",
-                "dev": f"`{config.corpus.dev}`",
+                "train": f"`{corpus['train']}`",
+                "dev": f"`{corpus['dev']}`",
                 "loss": config.training.loss,
                 "learning rate of encoder and head": f"{config.training.encoder_learning_rate}, "
                 f"{config.training.head_learning_rate}",

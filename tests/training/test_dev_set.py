@@ -6,7 +6,7 @@ from linkner_ray.cli import main
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.labelled import LabelledSentence, LabelledSpan
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.spanner.calibration.recalibration import Recalibration
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import THRESHOLDS, Thresholds
@@ -162,6 +162,14 @@ def test_shares_together_are_the_whole():
         assert np.array_equal(getattr(joined.spans, name), getattr(whole.spans, name))
     assert np.array_equal(joined.gold, whole.gold)
     assert (whole.gold > 0).sum() <= 3
+
+
+def test_a_model_without_a_number_for_a_sentence_is_not_scored_on_the_others():
+    broken = tiny.without_a_number("Obama")
+    sentences = [labelled(["Paris"]), labelled(["Obama", "met"], (0, 1, "PER"))]
+    assert look_at(broken, sentences[:1]).num_sentences == 1
+    with pytest.raises(StartupError, match=r"NaN or an infinity for 1 of 2 .* such as 'Obama met'"):
+        look_at(broken, sentences)
 
 
 def test_a_recalibration_moves_predicted_candidates_and_chooses_none():

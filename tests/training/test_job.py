@@ -180,14 +180,6 @@ def test_a_finished_run_under_the_same_name_is_not_trained_again(config):
     assert train(config) == first
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("two_cpus")
-def test_more_workers_than_the_cluster_has_cpus_is_a_wrong_config(config):
-    config = changed(config, workers={"num_workers": 4, "cpus": 1.0})
-    with pytest.raises(ConfigError, match="need 4 CPUs and the cluster has 2"):
-        train(config)
-
-
 def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_path, caplog):
     model = tiny.model(max_width=4)
     model.save_pretrained(tmp_path / "epoch")
@@ -222,9 +214,27 @@ def runs(monkeypatch):
         raise StartupError("not here")
 
     monkeypatch.setattr(job, "start_ray", lambda: None)
-    monkeypatch.setattr(job.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    node = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}
+    monkeypatch.setattr(job.ray, "nodes", lambda: [node, node, {**node, "Alive": False}])
     monkeypatch.setattr(job, "_fit", fit)
     return names
+
+
+@pytest.mark.parametrize(
+    ("workers", "fitting"),
+    [
+        ({"num_workers": 1, "cpus": 6.0}, 0),  # 8 CPUs in all, but no node has six
+        ({"num_workers": 4, "cpus": 3.0}, 2),
+        ({"num_workers": 3, "cpus": 1.0, "gpus": 1.0}, 2),
+    ],
+)
+def test_workers_that_the_nodes_cannot_hold_are_a_wrong_config(config, runs, workers, fitting):
+    config = changed(config, training={"batch_size": 12})
+    with pytest.raises(ConfigError, match=f"each, but the nodes hold {fitting} of them"):
+        train(changed(config, workers=workers))
+    assert not runs
+    # What did not begin has not taken the name.
+    begin(changed(config, workers={**workers, "num_workers": fitting or 1, "cpus": 1.0}))
 
 
 @pytest.mark.usefixtures("runs")

@@ -16,6 +16,13 @@ def card(calibration):
     )
 
 
+def test_a_card_keeps_no_secret_of_an_address():
+    secret = CONFIG.corpus.model_copy(update={"train": "https://me:word@host/train.conll"})
+    config = CONFIG.model_copy(update={"corpus": secret})
+    text = model_card(config, tiny.LABELS, calibration=Calibration(), best=BEST, counters={})
+    assert "| train | `https://***@host/train.conll` |" in text
+
+
 def test_a_card_names_data_scores_and_limits():
     text = card(Calibration(temperature=1.25, num_spans=99, ece_before=0.03, ece_after=0.01))
     assert "`train.conll`" in text
