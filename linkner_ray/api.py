@@ -161,12 +161,12 @@ class LinkNER:
         """Entities of each text, by position; none overlap.
 
         Raises:
-            TypeError: If it is given one text and no list.
+            TypeError: If it is given one text and no list, or something in the list is no str.
+            ValueError: If a text has lone surrogates, which are no characters.
             BackendError: If the LLM cannot answer any more.
             StartupError: If the local model computes no number for a text.
         """
-        if isinstance(texts, str):  # or each of its characters would be a text
-            raise TypeError(f"expected a list of texts, found one, '{texts:.40}'; put it in [ ]")
+        _check_texts(texts)
         rows = [
             {"doc_id": str(index), "url": None, "lang": None, "text": text}
             for index, text in enumerate(texts)
@@ -200,6 +200,20 @@ class LinkNER:
     def __exit__(self, *_: object) -> None:
         """End the engine that was started here."""
         self.close()
+
+
+def _check_texts(texts: Sequence[object]) -> None:
+    if isinstance(texts, str):  # or each of its characters would be a text
+        raise TypeError(f"expected a list of texts, found one, '{texts:.40}'; put it in [ ]")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{index}] is {text!a:.40}, no str; decode it, or leave it out")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"texts[{index}] is no text: {error}; read it with errors='replace'"
+            ) from error
 
 
 def _part(kind: type[_Part], given: _Part | Mapping[str, Any] | None, name: str) -> _Part:

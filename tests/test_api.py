@@ -124,10 +124,20 @@ def test_a_wrong_part_is_refused_with_its_name(checkpoint, options, message):
         LinkNER.from_pretrained(checkpoint, **options)
 
 
-def test_one_text_is_no_list_of_texts(checkpoint):
+@pytest.mark.parametrize(
+    ("texts", "kind", "message"),
+    [
+        ("Ada", TypeError, r"found one, 'Ada'; put it in \[ \]"),
+        (["Ada", None], TypeError, r"texts\[1\] is None, no str"),
+        ([b"Ada"], TypeError, r"texts\[0\] is b'Ada', no str; decode it"),
+        (["Ada", "\ud800"], ValueError, r"texts\[1\] is no text: .* surrogates not allowed; read"),
+    ],
+    ids=["one", "none", "bytes", "surrogate"],
+)
+def test_what_is_no_list_of_texts_is_refused(checkpoint, texts, kind, message):
     linkner = LinkNER.from_pretrained(checkpoint)
-    with pytest.raises(TypeError, match=r"found one, 'Ada'; put it in \[ \]"):
-        linkner.predict("Ada")
+    with pytest.raises(kind, match=message):
+        linkner.predict(texts)
 
 
 def test_a_threshold_by_name_is_that_of_the_checkpoint(checkpoint, tmp_path, monkeypatch):
