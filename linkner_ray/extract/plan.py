@@ -22,13 +22,11 @@ from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.spanner.calibration.named_threshold import JobConfig, with_threshold
 from linkner_ray.spanner.checkpoint import (
     CheckpointParts,
-    calibration_digest,
     check_estimate,
-    checkpoint_digest,
-    encoder_digest,
     local_checkpoint,
     read_parts,
 )
+from linkner_ray.spanner.digests import calibration_digest, checkpoint_digest, encoder_digest
 from linkner_ray.stages.demonstration_source import corpus_digest, pin_demonstrations
 from linkner_ray.stages.link_source import link_of, prompt_digest
 from linkner_ray.storage import Folder

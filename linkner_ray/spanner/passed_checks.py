@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 from linkner_ray.config import RecognizeConfig
-from linkner_ray.spanner.checkpoint import content_digest, library_versions
+from linkner_ray.spanner.checkpoint import library_versions
+from linkner_ray.spanner.digests import content_digest
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from linkner_ray.llm.demonstrations import (
 from linkner_ray.llm.model_identity import folder_digest
 from linkner_ray.llm.prompts import Demonstration
 from linkner_ray.llm.span_vectors import SpanEmbedder, is_checkpoint
-from linkner_ray.spanner.checkpoint import encoder_digest
+from linkner_ray.spanner.digests import encoder_digest
 from linkner_ray.spanner.pretrained import pin_encoder, resolve_encoder
 
 _LIKENESS = "by span and sentence"

@@ -12,7 +12,7 @@ from linkner_ray.llm.backends.forms import usual_symbols
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.model_identity import known_content
 from linkner_ray.llm.prompts import PromptBuilder
-from linkner_ray.spanner.checkpoint import calibration_digest, encoder_digest
+from linkner_ray.spanner.digests import calibration_digest, encoder_digest
 from linkner_ray.stages.demonstration_source import corpus_digest, fixed_demonstrations
 from linkner_ray.storage import read_file
 

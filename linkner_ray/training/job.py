@@ -1,14 +1,11 @@
 """The driver of a training: checks, starts the workers, publishes the best epoch."""
 
-import hashlib
-import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +14,11 @@ import ray
 import ray.data
 import ray.train
 import ray.train.torch
-import torch
-from huggingface_hub.utils.tqdm import enable_progress_bars
 from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
 from ray.train.v2.api.callback import RayTrainCallback
 from ray.train.v2.api.result import Result
-from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.labelled import unreachable_spans
@@ -33,8 +26,6 @@ from linkner_ray.corpora.tables import corpus_table
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.resources import num_fitting
-from linkner_ray.logs import adopt
-from linkner_ray.runs.fingerprint import differences
 from linkner_ray.runs.folder import json_digest
 from linkner_ray.runs.manifest import as_json
 from linkner_ray.spanner.calibration.temperature import Calibration
@@ -50,6 +41,7 @@ from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.publishing import publish_checkpoint
 from linkner_ray.spanner.self_check import SelfCheck, measure_bfloat16
 from linkner_ray.storage import Folder
+from linkner_ray.training.content import CONTENT, check_content, content_of, with_dtype
 from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.model_card import model_card
 from linkner_ray.training.plan import TrainingPlan
@@ -57,12 +49,6 @@ from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 
 logger = logging.getLogger(__name__)
-
-_CONTENT = "_training.json"
-"""What a run trains, in its folder below `output.storage`."""
-
-_NO_CONTENT = ("_name_or_path", "transformers_version")
-"""What an encoder's config says of the place it came from and of who wrote it."""
 
 
 def train(plan: TrainingPlan) -> TrainingResult:
@@ -81,22 +67,15 @@ def train(plan: TrainingPlan) -> TrainingResult:
         StartupError: If a loss or gradient is NaN or infinite, or workers fail more often than
             `workers.max_failures`.
     """
-    plan = _with_dtype(plan)
+    plan = with_dtype(plan)
     config = plan.config
-    content = {
-        **config.model_dump(mode="json", include={"model", "training"}),
-        "num_workers": config.workers.num_workers,
-        "label_set": plan.label_set.digest,
-        "train": plan.train.digest,
-        "dev": plan.dev.digest,
-    }
-    content["model"]["encoder"] = _encoder_digest(plan)
+    content = content_of(plan)
     run_name = config.output.run_name or f"{plan.label_set.name}-{json_digest(content)}"
     folder_of_run = Folder.at(config.output.storage).below(run_name)
-    _check_content(folder_of_run, run_name, content)
+    check_content(folder_of_run, run_name, content)
     start_ray()
     _check_cluster(config)
-    folder_of_run.write_whole(_CONTENT, as_json(content))
+    folder_of_run.write_whole(CONTENT, as_json(content))
     result = _fit(plan, run_name)
     if result.return_value is not None:
         raise StartupError(
@@ -125,67 +104,6 @@ def train(plan: TrainingPlan) -> TrainingResult:
         )
         _publish(Path(folder), finished, plan)
     return finished
-
-
-def _check_content(run: Folder, run_name: str, content: Mapping[str, Any]) -> None:
-    """Check that the folder of a run is empty or that of a training of this content.
-
-    Raises:
-        ConfigError: If the folder belongs to a training of other or unknown content.
-    """
-    if run.exists(_CONTENT):
-        kept = json.loads(run.read_bytes(_CONTENT))
-        found = differences(kept, json.loads(json.dumps(content)))
-        if found:
-            raise ConfigError(
-                f"output.run_name = {run_name}: {run.root} holds a training of other content: "
-                f"{'; '.join(line for _, line in found)}. Choose another name, or none: then it "
-                "follows from the content"
-            )
-        return
-    if there := run.entries():
-        raise ConfigError(
-            f"output.run_name = {run_name}: {run.root} holds {', '.join(there[:3])}, and no "
-            f"{_CONTENT} says of which training; choose another name"
-        )
-
-
-def _with_dtype(plan: TrainingPlan) -> TrainingPlan:
-    """The plan with the number format that `training.dtype = auto` means, for all workers alike."""
-    training = plan.config.training
-    if training.dtype != "auto":
-        return plan
-    if plan.config.workers.gpus:  # of those that this process does not see, bfloat16 is expected
-        native = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
-    else:
-        found = torch.cpu.get_capabilities()
-        native = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    told = training.model_copy(update={"dtype": "bfloat16" if native else "float32"})
-    return replace(plan, config=plan.config.model_copy(update={"training": told}))
-
-
-def _encoder_digest(plan: TrainingPlan) -> str:
-    """Name of the encoder's content: weights, config and tokenizer, wherever they came from.
-
-    Raises:
-        ConfigError: If it cannot be loaded, or its windows are too short.
-    """
-    adopt("transformers")
-    # No bar for weights that are read from the disk; those of downloads have gone along.
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    enable_progress_bars()
-    config = plan.config
-    model = SpanNER.from_encoder(config.model, plan.label_set, loss=config.training.loss)
-    digest = hashlib.blake2b(model.featurizer.subwords.tokenizer.to_str().encode(), digest_size=8)
-    encoder = cast("PreTrainedModel", model.encoder)  # as `from_encoder` loads it
-    told = {k: value for k, value in encoder.config.to_dict().items() if k not in _NO_CONTENT}
-    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _check_cluster(config: TrainConfig) -> None:

@@ -7,7 +7,8 @@ import fsspec
 import pytest
 
 from linkner_ray.errors import ConfigError, StartupError, StoreError
-from linkner_ray.spanner.checkpoint import checkpoint_digest, local_checkpoint
+from linkner_ray.spanner.checkpoint import local_checkpoint
+from linkner_ray.spanner.digests import checkpoint_digest
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.publishing import publish_checkpoint
 from linkner_ray.storage import Folder

@@ -16,9 +16,9 @@ from linkner_ray.spanner.checkpoint import (
     SELF_CHECK,
     SELF_CHECK_FILES,
     SELF_CHECK_TENSORS,
-    checkpoint_digest,
     local_checkpoint,
 )
+from linkner_ray.spanner.digests import checkpoint_digest
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.publishing import publish_checkpoint

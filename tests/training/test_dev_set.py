@@ -10,7 +10,7 @@ from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.spanner.calibration.recalibration import Recalibration
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import THRESHOLDS, Thresholds
-from linkner_ray.spanner.checkpoint import checkpoint_digest
+from linkner_ray.spanner.digests import checkpoint_digest
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import SelfCheck, load_recognizer

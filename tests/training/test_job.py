@@ -31,9 +31,10 @@ from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
 from linkner_ray.spanner.self_check import SelfCheck, load_recognizer, record_self_check  # noqa: E402
 from linkner_ray.training import job  # noqa: E402
+from linkner_ray.training.content import with_dtype  # noqa: E402
 from linkner_ray.training.job import _publish  # noqa: E402
 from linkner_ray.training.plan import TrainingPlan, plan_training  # noqa: E402
-from linkner_ray.training.worker import BUFFER_SENTENCES, _steps_per_epoch  # noqa: E402
+from linkner_ray.training.steps import BUFFER_SENTENCES, steps_per_epoch  # noqa: E402
 
 # Ray warns about its own internals.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -368,9 +369,9 @@ def test_the_number_format_is_decided_once_and_told_to_all_workers(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: seen is not None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: seen)
     plan = plan_training(changed(config, workers={"gpus": gpus}, training={"dtype": "auto"}))
-    assert job._with_dtype(plan).config.training.dtype == expected
+    assert with_dtype(plan).config.training.dtype == expected
     told = plan_training(changed(config, training={"dtype": "float32"}))
-    assert job._with_dtype(told) is told
+    assert with_dtype(told) is told
 
 
 def test_machines_of_two_number_formats_do_not_go_on_with_each_others_run(
@@ -400,4 +401,4 @@ def test_the_state_of_a_run_is_written_and_read(tmp_path):
     [(12, 4, 3), (13, 4, 4), (BUFFER_SENTENCES + 1, 32, 513)],
 )
 def test_steps_of_an_epoch(sentences, batch_size, steps):
-    assert _steps_per_epoch(sentences, batch_size) == steps
+    assert steps_per_epoch(sentences, batch_size) == steps

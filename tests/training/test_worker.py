@@ -11,7 +11,7 @@ from linkner_ray.config import CorpusConfig, TrainConfig, TrainingConfig, TrainO
 from linkner_ray.corpora.labelled import LabelledSentence, LabelledSpan
 from linkner_ray.corpora.tables import corpus_table
 from linkner_ray.spanner.fitting import WeightAverage, make_optimizer
-from linkner_ray.training import worker
+from linkner_ray.training import steps, worker
 from linkner_ray.training.reports import TrainingState
 from tests.spanner import tiny
 
@@ -27,12 +27,12 @@ SENTENCES = [
 def run(monkeypatch):
     """One rank of one: three steps of four sentences in each of two epochs."""
     shard = SimpleNamespace(iter_batches=lambda **_: [corpus_table(SENTENCES)])
-    monkeypatch.setattr(worker.ray.train, "get_dataset_shard", lambda _: shard)
+    monkeypatch.setattr(steps.ray.train, "get_dataset_shard", lambda _: shard)
 
     def make(**training):
         training = TrainingConfig(batch_size=4, epochs=2, dtype="float32", **training)
         model = tiny.model()
-        return worker._Run(
+        return steps.Run(
             config=TrainConfig(
                 corpus=CorpusConfig(train="train", dev="dev", label_set="tiny"),
                 training=training,
@@ -49,7 +49,7 @@ def run(monkeypatch):
 
 def test_an_epoch_whose_numbers_are_numbers_goes_through(run):
     run = run()
-    first, second = (worker._train_epoch(run, epoch)[0] for epoch in range(2))
+    first, second = (steps.train_epoch(run, epoch)[0] for epoch in range(2))
     assert 0 < second < first
 
 
@@ -81,7 +81,7 @@ def test_a_step_without_numbers_stops_training_and_reports_nothing(
 
 def test_what_one_rank_finds_stops_all(run, monkeypatch):
     fine = [torch.tensor([0.5, 1.0])] * 3
-    assert worker._read_losses(run(), fine, 0) == [0.5] * 3
-    monkeypatch.setattr(worker, "_gather", lambda _, own: [own, [(2, float("inf"), 1.0)]])
-    with pytest.raises(worker.NotFiniteError, match=r"step 3 of 6 .* loss of inf and .* norm 1,"):
-        worker._read_losses(replace(run(), world=2), fine, 0)
+    assert steps._read_losses(run(), fine, 0) == [0.5] * 3
+    monkeypatch.setattr(steps, "gather", lambda _, own: [own, [(2, float("inf"), 1.0)]])
+    with pytest.raises(steps.NotFiniteError, match=r"step 3 of 6 .* loss of inf and .* norm 1,"):
+        steps._read_losses(replace(run(), world=2), fine, 0)
