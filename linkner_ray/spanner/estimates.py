@@ -40,14 +40,14 @@ def estimate(name: Uncertainty, probs: Tensor, logits: Tensor) -> Tensor:
 def recalibrated_estimate(
     name: Uncertainty, probs: FloatArray, label: IntArray
 ) -> FloatArray | None:
-    """An estimate of predicted spans from what their probabilities deserve to be.
+    """An estimate of predicted spans from their recalibrated probabilities.
 
-    `confidence` is what a span's own label lacks of 1, also where that is no longer the most
+    `confidence` is 1 less the probability of the span's own label, which need no longer be the most
     probable class.
 
     Args:
         name: Which.
-        probs: As believed. Shape (N, C).
+        probs: Recalibrated. Shape (N, C).
         label: Class of each span's label. Shape (N,).
 
     Returns:

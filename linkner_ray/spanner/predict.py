@@ -44,7 +44,7 @@ IntArray = NDArray[np.int64]
 class Recognizer:
     """Finds candidates in sentences; the same ones whatever they are batched with.
 
-    Other batches move probabilities by some 1e-6: matrix products of another height are added up in
+    Other batches move probabilities by some 1e-6, since matrix products of another height add up in
     another order.
 
     Args:
@@ -173,7 +173,7 @@ class Recognizer:
     def _recalibrated(
         self, predicted: SpanTable, sentences: Sequence[Sequence[str]]
     ) -> FloatArray | None:
-        """Probabilities of predicted spans as dev and training say they deserve to be believed."""
+        """Recalibrated probabilities of predicted spans; None without a recalibration."""
         recalibration, novelty = self.model.calibration.recalibration, self.model.novelty
         if recalibration is None or novelty is None or not len(predicted.probs):
             return None
@@ -266,7 +266,7 @@ def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[S
 def _with_recalibration(
     name: Uncertainty, spans: SpanTable, rows: IntArray, probs: FloatArray
 ) -> SpanTable:
-    """Candidates with believed probabilities in some rows, and uncertainties that follow them."""
+    """Candidates with recalibrated probabilities in some rows, and uncertainties to match."""
     all_probs, uncertainty = spans.probs.copy(), spans.uncertainty.copy()
     all_probs[rows] = probs
     values = recalibrated_estimate(name, probs, spans.label[rows])

@@ -1,8 +1,8 @@
 """The self-check of a checkpoint: sentences, and what the model said of them where it was trained.
 
-A worker that loads the checkpoint asks again. Other weights, another tokenizer, another release of
-a library or a poor number format are then found before the first document, not in the results.
-The sentences are from dev, so whoever gets the checkpoint gets them, too.
+A worker that loads the checkpoint asks again, so other weights, another tokenizer, another release
+of a library or a poor number format are found before the first document, not in the results.
+The sentences are from dev and are published with the checkpoint.
 
 Letters: N spans, C classes with non-entity first, S sentences, L subwords of all of them.
 """
@@ -51,7 +51,7 @@ MARGIN = 3.0
 
 LEAST_TOLERANCE = 0.01
 UNMEASURED_TOLERANCE = 0.1
-"""In bfloat16, for checkpoints of earlier releases."""
+"""In bfloat16, for a self-check without a measurement."""
 
 NAMED_SPANS = 5
 """Spans that an error names."""
@@ -73,7 +73,7 @@ class SelfCheck:
         log_probs: Calibrated, of every span the model looks at, by sentence, then position; in
             float32. Shape (N, C).
         bfloat16_distance: How far bfloat16 moved the probability that it moved most, in [0, 1];
-            None if nobody measured it.
+            None if it was not measured.
     """
 
     sentences: tuple[tuple[str, ...], ...]
@@ -214,8 +214,8 @@ def load_recognizer(config: RecognizeConfig, *, check_again: bool = False) -> Re
     self_check = SelfCheck.read(folder)
     if self_check is None:
         logger.warning(
-            "checkpoint %s has no %s, so nobody checked that it answers as it did where it was "
-            "trained; checkpoints trained from now on have one",
+            "checkpoint %s has no %s, so it is not checked that it answers as it did where it was "
+            "trained; `linkner calibrate` makes one",
             *(config.checkpoint, SELF_CHECK),
         )
         return recognizer

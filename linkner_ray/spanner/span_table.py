@@ -91,7 +91,7 @@ def strangeness_of(
     classes: Sequence[str],
     novelty: NoveltyFeatures,
 ) -> NDArray[np.float64]:
-    """How strange spans are to a model. Shape (N, F)."""
+    """Novelty features of spans under their labels. Shape (N, F)."""
     columns = (spans.sentence, spans.start_token, spans.end_token)
     places = zip(*(column.tolist() for column in columns), strict=True)
     tokens = [sentences[sentence][start:end] for sentence, start, end in places]

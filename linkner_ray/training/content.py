@@ -22,7 +22,7 @@ CONTENT = "_training.json"
 """What a run trains, in its folder below `output.storage`."""
 
 _NO_CONTENT = ("_name_or_path", "transformers_version")
-"""What an encoder's config says of the place it came from and of who wrote it."""
+"""Keys of an encoder's config that say where it came from and which release wrote it."""
 
 
 def content_of(plan: TrainingPlan) -> dict[str, Any]:
@@ -71,15 +71,15 @@ def with_dtype(plan: TrainingPlan) -> TrainingPlan:
     training = plan.config.training
     if training.dtype != "auto":
         return plan
-    if plan.config.workers.gpus:  # of those that this process does not see, bfloat16 is expected
+    if plan.config.workers.gpus:  # a GPU of another machine is expected to compute bfloat16
         native = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(
             including_emulation=False
         )
     else:
         found = torch.cpu.get_capabilities()
         native = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    told = training.model_copy(update={"dtype": "bfloat16" if native else "float32"})
-    return replace(plan, config=plan.config.model_copy(update={"training": told}))
+    resolved = training.model_copy(update={"dtype": "bfloat16" if native else "float32"})
+    return replace(plan, config=plan.config.model_copy(update={"training": resolved}))
 
 
 def _encoder_digest(plan: TrainingPlan) -> str:
@@ -89,15 +89,15 @@ def _encoder_digest(plan: TrainingPlan) -> str:
         ConfigError: If it cannot be loaded, or its windows are too short.
     """
     adopt("transformers")
-    # No bar for weights that are read from the disk; those of downloads have gone along.
+    # This switches the bars of downloads off, too.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()
     config = plan.config
     model = SpanNER.from_encoder(config.model, plan.label_set, loss=config.training.loss)
     digest = hashlib.blake2b(model.featurizer.subwords.tokenizer.to_str().encode(), digest_size=8)
     encoder = cast("PreTrainedModel", model.encoder)  # as `from_encoder` loads it
-    told = {k: value for k, value in encoder.config.to_dict().items() if k not in _NO_CONTENT}
-    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+    config_of = {k: v for k, v in encoder.config.to_dict().items() if k not in _NO_CONTENT}
+    digest.update(json.dumps(config_of, sort_keys=True, default=str).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())

@@ -122,10 +122,10 @@ def _check_cluster(config: TrainConfig) -> None:
 
 
 class _Trainer(ray.train.torch.TorchTrainer):
-    """Ray's trainer without the actor that frees the workers' places when their controller dies.
+    """Ray's trainer without the actor that frees the workers' resources when a controller dies.
 
-    It asks a dashboard whether the controller lives: that of any other Ray on the machine, if ours
-    has none, and then takes the places of a living run. Ours are free when this process ends.
+    That actor asks a dashboard whether the controller lives. If ours has none, it asks that of any
+    other Ray on the machine and frees the resources of a living run. Ours end with this process.
     """
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
@@ -199,10 +199,8 @@ def _publish(folder: Path, result: TrainingResult, plan: TrainingPlan) -> None:
         "steps": result.steps,
         "seconds per step": round(result.seconds_per_step, 3),
     }
-    # A run that an earlier release began has epochs without them.
-    others = [n for n in (*OPTIONAL_FILES, *SELF_CHECK_FILES) if (folder / n).is_file()]
     with tempfile.TemporaryDirectory() as staging:
-        for name in (*DECISIVE_FILES, *others):
+        for name in (*DECISIVE_FILES, *OPTIONAL_FILES, *SELF_CHECK_FILES):
             target = Path(staging) / name
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target)

@@ -103,8 +103,8 @@ def _calibration_line(calibration: Calibration) -> str:
         text += f"; Brier score {calibration.brier:.4f}"
     if calibration.recalibration is not None:
         text += (
-            ". Predicted entities are believed by their probability, their label, and whether "
-            "training held their form and words"
+            ". The score of a predicted entity also follows from its label, and from whether "
+            "training held its form and words"
         )
     if calibration.candidate_recall is None:
         return f"{text}."

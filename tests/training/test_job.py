@@ -20,7 +20,7 @@ from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import Thresholds
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.training.dev_set import thresholds_on
+from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.reports import EpochReport, TrainingResult, TrainingState
 from tests.spanner import tiny
 from tests.spanner.candidates import candidates_of
@@ -183,6 +183,7 @@ def test_a_finished_run_under_the_same_name_is_not_trained_again(config):
 
 def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_path, caplog):
     model = tiny.model(max_width=4)
+    model.novelty = novelty_of([])
     model.save_pretrained(tmp_path / "epoch")
     record_self_check(model, [tiny.LINES[0].split()]).write(tmp_path / "epoch")
     dev = read_corpus(config.corpus.dev, label_set=tiny.LABELS)

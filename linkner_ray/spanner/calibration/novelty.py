@@ -1,8 +1,7 @@
-"""What a model met in training: a name it has never seen is wrong more often than it believes.
+"""Whether training held a name and its words, kept as digests.
 
-A model is as sure of an unseen name as of a seen one, so its probabilities alone do not say how
-often it is right. It helps to know whether training held the form: the forms of the training
-entities and the words of the training sentences are kept as digests.
+A model is as sure of an unseen name as of a seen one but more often wrong about it, so its
+probabilities alone do not say how often it is right.
 
 Letters: N spans, K digests, F features.
 """
@@ -66,7 +65,7 @@ class NoveltyFeatures:
     def features(
         self, spans: Sequence[Sequence[str]], labels: Sequence[str]
     ) -> NDArray[np.float64]:
-        """How strange spans, given as tokens, are under labels.
+        """How novel spans, given as tokens, are under labels.
 
         Returns:
             `FEATURES` in their order, each in [0, 1]. Shape (N, F).

@@ -32,7 +32,7 @@ class Recalibration:
     Attributes:
         intercept: Added to all.
         slope: Of the log-odds of the label's calibrated probability.
-        strangeness: Of `novelty.FEATURES`. Shape (F,).
+        strangeness: Weights of `novelty.FEATURES`. Shape (F,).
         labels: Added for each label, in the order of the classes. Shape (C - 1,).
 
     Reference:

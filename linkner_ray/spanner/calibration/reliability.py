@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and whether uncertainty finds the errors.
+"""How reliable probabilities are, and whether uncertainty finds the errors.
 
 Letters: N predicted entities.
 """
@@ -20,7 +20,7 @@ class ReliabilityBin(NamedTuple):
 
     Attributes:
         size: How many entities.
-        confidence: Mean of what the model believed, in [0, 1].
+        confidence: Mean, in [0, 1].
         accuracy: Share that is right, in [0, 1].
     """
 

@@ -21,7 +21,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What dev decided about a trained model, and how far its probabilities can be believed.
+    """What dev decided about a trained model, and how reliable its probabilities are.
 
     All figures are of predicted dev entities; a field that is None was never measured.
     """
@@ -60,7 +60,7 @@ class Calibration:
     """Near misses for each predicted one of dev under these rules."""
 
     recalibration: Recalibration | None = None
-    """How far predicted entities are to be believed; None to believe their probabilities."""
+    """How often predicted entities are right; None to take it from their probabilities."""
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Self:
