@@ -1,5 +1,7 @@
+from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,39 +18,28 @@ def lost(start, end, probability):
     return span(start, end, probability, is_entity=False)
 
 
-def test_a_predicted_entity_and_its_losing_boundary():
-    spans = [span(0, 2, 0.8), span(0, 1, 0.6), lost(5, 6, 0.05)]
-    assert choose_candidates(spans, RULES) == ([0], [1])
+# Torn between two labels: 0.3 each, non-entity 0.4.
+TORN = span(0, 1, 0.3, entity=0.6, is_entity=False)
 
 
-def test_a_certain_entity_tolerates_no_other_boundary():
-    spans = [span(0, 2, 0.95), span(1, 2, 0.6), lost(1, 3, 0.4), lost(2, 3, 0.2)]
-    assert choose_candidates(spans, RULES) == ([0], [3])
-
-
-def test_confidence_exactly_at_the_limit_is_certain():
-    assert choose_candidates([span(0, 2, 0.9), lost(0, 1, 0.4)], RULES) == ([0], [])
-
-
-def test_a_span_exactly_at_the_floor_is_near_miss():
-    assert choose_candidates([lost(0, 1, 0.1), lost(2, 3, 0.0999)], RULES) == ([], [0])
-
-
-def test_only_the_likeliest_near_misses_stay_in_order_of_position():
-    spans = [lost(6, 7, 0.3), lost(0, 1, 0.2), lost(4, 5, 0.4), lost(2, 3, 0.1)]
-    assert choose_candidates(spans, RULES).near_misses == [2, 0]
-
-
-def test_doubt_can_be_switched_off():
-    rules = NearMissRules(floor=0.1, max_spans=0, certain_confidence=0.9)
-    assert choose_candidates([span(0, 1, 0.5), lost(2, 3, 0.4)], rules) == ([0], [])
-
-
-def test_doubt_goes_by_the_probability_of_being_any_entity():
-    # Torn between two labels: 0.3 each, non-entity 0.4.
-    torn = span(0, 1, 0.3, entity=0.6, is_entity=False)
-    rules = NearMissRules(floor=0.5, max_spans=2, certain_confidence=0.9)
-    assert choose_candidates([torn, lost(2, 3, 0.45)], rules) == ([], [0])
+@pytest.mark.parametrize(
+    ("spans", "changes", "expected"),
+    [
+        ([span(0, 2, 0.8), span(0, 1, 0.6), lost(5, 6, 0.05)], {}, ([0], [1])),
+        # No other boundary beside a certain entity, also at the limit itself.
+        ([span(0, 2, 0.95), span(1, 2, 0.6), lost(1, 3, 0.4), lost(2, 3, 0.2)], {}, ([0], [3])),
+        ([span(0, 2, 0.9), lost(0, 1, 0.4)], {}, ([0], [])),
+        ([lost(0, 1, 0.1), lost(2, 3, 0.0999)], {}, ([], [0])),
+        # Only the likeliest, in order of position.
+        ([lost(6, 7, 0.3), lost(0, 1, 0.2), lost(4, 5, 0.4), lost(2, 3, 0.1)], {}, ([], [2, 0])),
+        ([span(0, 1, 0.5), lost(2, 3, 0.4)], {"max_spans": 0}, ([0], [])),
+        # What counts is the probability of being any entity.
+        ([TORN, lost(2, 3, 0.45)], {"floor": 0.5}, ([], [0])),
+    ],
+    ids=["boundary", "certain", "limit", "floor", "likeliest", "none", "torn"],
+)
+def test_predicted_spans_and_near_misses(spans, changes, expected):
+    assert choose_candidates(spans, replace(RULES, **changes)) == expected
 
 
 spans_of_a_sentence = st.lists(

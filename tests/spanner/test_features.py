@@ -38,15 +38,6 @@ def test_a_batch_of_two_sentences():
     assert batch.span_mask[0].tolist() == [[True, True, False], [True, False, False], [False] * 3]
 
 
-def test_the_windows_of_a_sentence_of_5000_tokens_answer_for_each_span_once():
-    features = featurizer()
-    windows = features.windows([["Paris", "and", "London", ",", "Berlin"] * 1000])
-    batch = features.collate(windows)
-    # 5,000 of width 1, 4,999 of width 2, 4,998 of width 3
-    assert int(batch.span_mask.sum()) == 14_997
-    assert batch.input_ids.shape[1] <= 32
-
-
 def test_a_sentence_without_tokens_has_no_window():
     features = featurizer()
     assert [window.sentence for window in features.windows([[], ["Paris"], []])] == [1]

@@ -25,10 +25,6 @@ def test_a_sentence_that_fits_is_one_window():
     assert window.first.tolist() == [0, 1, 3]
 
 
-def test_a_sentence_without_tokens_has_no_window():
-    assert split([], WindowLayout(capacity=4, overlap=1, max_width=2)) == []
-
-
 def test_windows_share_the_overlap():
     windows = split([1] * 10, WindowLayout(capacity=6, overlap=2, max_width=2))
     # tokens 0-5; the next begins two before 6; 4-9 reaches the end
