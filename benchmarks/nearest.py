@@ -6,6 +6,7 @@ out. Every other question is about the sentence of the one before it.
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
         chooser = NearestDemonstrations(
             corpus_of(spans), RandomEmbedder(), count=6, seed=0, max_chars=500
         )
-        numbers[f"peak_memory_mib_{spans}"] = peak_memory_mib(lambda: chooser.choose(asked))  # noqa: B023
-        timings = interleaved({"choose": lambda: chooser.choose(asked)}, rounds=options.rounds)  # noqa: B023
+        choose = partial(chooser.choose, asked)
+        numbers[f"peak_memory_mib_{spans}"] = peak_memory_mib(choose)
+        timings = interleaved({"choose": choose}, rounds=options.rounds)
         numbers[f"best_ms_{spans}"] = timings["choose"].best / len(asked) * 1000
         numbers[f"cpu_ms_{spans}"] = min(timings["choose"].cpu) / len(asked) * 1000
     for name, number in numbers.items():

@@ -88,8 +88,7 @@ class Answers:
 
     Attributes:
         said: Class it names, or `UNANSWERED`. Shape (N,).
-        probs: Its probabilities, whatever where it is `UNANSWERED`; None where it gives none.
-            Shape (N, C).
+        probs: Its probabilities, NaN where it gives none; None if it never gives any. Shape (N, C).
     """
 
     said: IntArray
@@ -105,13 +104,20 @@ class Answers:
         none = pc.fill_null(pc.equal(pc.struct_field(flat, "verdict"), "non_entity"), False)
         said = pc.if_else(none, 0, labels).to_numpy(zero_copy_only=False).astype(np.int64)
         given = pc.struct_field(flat, "probs")
-        if pc.any(pc.and_(given.is_null(), pa.array(said != UNANSWERED))).as_py() or not len(flat):
+        if given.null_count == len(given):
             return cls(said=said, probs=None)
-        probs = np.full((len(flat), len(classes)), 1.0 / len(classes))
+        probs = np.full((len(flat), len(classes)), np.nan)
         probs[given.is_valid().to_numpy(zero_copy_only=False)] = (
             given.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(classes))
         )
         return cls(said=said, probs=probs)
+
+    def has_probs(self) -> NDArray[np.bool_]:
+        """Whether each answer has probabilities. Shape (N,)."""
+        if self.probs is None:
+            return np.zeros(len(self.said), dtype=np.bool_)
+        given: NDArray[np.bool_] = np.isfinite(self.probs).all(axis=1)
+        return given
 
     def take(self, rows: IntArray) -> Self:
         """Some of the answers."""

@@ -41,9 +41,8 @@ class Link:
         belief: Local probabilities, recalibrated.
         combination: Of local probabilities and what the LLM's choice says.
         confusion: How often the LLM calls each class each class. Shape (C of gold, C said).
-        pooled: Of local probabilities and the LLM's; None where it gives none.
-        log_prior: What the LLM answers on average; None where it gives no probabilities.
-            Shape (C,).
+        pooled: Of local probabilities and the LLM's; None where an answer of dev has none.
+        log_prior: What the LLM answers on average; None as `pooled`. Shape (C,).
     """
 
     classes: tuple[str, ...]
@@ -123,12 +122,13 @@ class Link:
             Class of each, 0 to leave it out, and the probability of its likeliest label.
             Shapes (N,).
         """
+        evidence = np.log(self.confusion[:, np.maximum(answers.said, 0)].T)
+        probs = self.combination.apply(candidates, evidence)
         if self.pooled is not None and self.log_prior is not None and answers.probs is not None:
-            evidence = without_prior(log_floored(answers.probs), self.log_prior)
-            probs = self.pooled.apply(candidates, evidence)
-        else:
-            evidence = np.log(self.confusion[:, np.maximum(answers.said, 0)].T)
-            probs = self.combination.apply(candidates, evidence)
+            # By row: what one answer lacks is not to change how another counts.
+            rows = np.flatnonzero(answers.has_probs())
+            evidence = without_prior(log_floored(answers.probs[rows]), self.log_prior)
+            probs[rows] = self.pooled.apply(candidates.take(rows), evidence)
         answered = answers.said != UNANSWERED
         decided = np.where(answered, decide(probs, self.aim), candidates.local)
         return decided, probs[:, 1:].max(axis=1)
@@ -158,7 +158,7 @@ def fit_link(  # noqa: PLR0913 - a labelled set in its parts
     parts = _parts(candidates.document)
     by_choice = _held_out_evidence(answers.said, gold, parts, len(classes))
     prior, evidence = None, by_choice
-    if answers.probs is not None:
+    if answers.probs is not None and answers.has_probs().all():
         prior = log_mean(log_floored(answers.probs))
         evidence = without_prior(log_floored(answers.probs), prior)
     both = _held_out_probs(candidates, evidence, gold, parts)

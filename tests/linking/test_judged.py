@@ -107,4 +107,5 @@ def test_probabilities_are_those_of_the_llm_where_it_answers():
 
     assert found.probs is not None
     assert found.probs[1].tolist() == probs
-    assert np.allclose(found.probs.sum(axis=1), 1.0)
+    assert found.has_probs().tolist() == [False, True, False]
+    assert np.isnan(found.probs[0]).all()

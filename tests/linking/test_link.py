@@ -106,3 +106,26 @@ def test_f1_between_two_shares_lies_on_the_line_between_theirs(share, f1):
 
 def test_without_shares_f1_is_that_of_the_local_model():
     assert link_of(CLASSES, by_share=()).f1_at(0.5) == 0.6
+
+
+def test_an_answer_without_probabilities_changes_no_other():
+    link = fit(*drawn(600, accuracy=0.8, with_probs=True))
+    found, answers, _ = drawn(40, accuracy=0.8, seed=1, with_probs=True)
+    decided, score = link.fuse(found, answers)
+    lacking = answers.probs.copy()
+    lacking[7] = np.nan
+
+    others = np.delete(np.arange(40), 7)
+    again, score_again = link.fuse(found, Answers(said=answers.said, probs=lacking))
+    by_choice = link.fuse(found, Answers(said=answers.said, probs=None))
+
+    assert (again[others] == decided[others]).all()
+    assert (score_again[others] == score[others]).all()
+    assert (again[7], score_again[7]) == (by_choice[0][7], by_choice[1][7])
+
+
+def test_a_link_of_answers_that_lack_probabilities_goes_by_choices():
+    found, answers, gold = drawn(600, accuracy=0.8, with_probs=True)
+    answers.probs[3] = np.nan
+
+    assert fit(found, answers, gold).pooled is None
