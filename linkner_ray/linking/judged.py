@@ -116,8 +116,7 @@ class Answers:
         """Whether each answer has probabilities. Shape (N,)."""
         if self.probs is None:
             return np.zeros(len(self.said), dtype=np.bool_)
-        given: NDArray[np.bool_] = np.isfinite(self.probs).all(axis=1)
-        return given
+        return np.asarray(np.isfinite(self.probs).all(axis=1), dtype=np.bool_)
 
     def take(self, rows: IntArray) -> Self:
         """Some of the answers."""
