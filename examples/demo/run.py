@@ -99,7 +99,7 @@ def run_demo(
     plan = plan_extraction(_extract_config(world, checkpoint, llm_config, output))
     with clock.step("extract", f"{world.num_pages} pages, Ray Data and the LLM"):
         result = extract(plan, progress=lambda line: progress(f"    {line}"))
-    with clock.step("report", "scores, report.md, preview.html"):
+    with clock.step("report", "scores, report.html, preview.html"):
         scores = score_pages(plan, world.gold)
         _write_preview(plan, Path(output), world)
     note = FOREIGN_NOTE.format(llm=llm) if llm else NOTE
@@ -219,9 +219,12 @@ def _extract_config(
 
 def _write_preview(plan: Plan, output: Path, world: DemoWorld) -> None:
     labelled = [json.loads(line)["doc_id"] for line in world.gold.read_bytes().splitlines()]
-    rows = read_pages(output, labelled[:NUM_PREVIEWED]).to_pylist()
+    pages = read_pages(output, labelled[:NUM_PREVIEWED])
     page = render_preview(
-        rows, plan.label_set.ids, title="Demo pages", notes=("The first labelled pages.",)
+        pages.to_pylist(),
+        plan.label_set.ids,
+        title="Demo pages",
+        notes=("The first labelled pages.",),
     )
     (output / "preview.html").write_text(page, encoding="utf-8")
 
@@ -258,4 +261,4 @@ def _table(summary: Mapping[str, Any], scores: ReportScores, output: str) -> str
         "seconds": ", ".join(f"{name} {value:g}" for name, value in seconds.items()),
     }
     lines = [f"{name:<14} {value}" for name, value in rows.items()]
-    return "\n".join(["", *lines, "", f"look at {output}/report.md and {output}/preview.html"])
+    return "\n".join(["", *lines, "", f"look at {output}/report.html and {output}/preview.html"])

@@ -28,11 +28,9 @@ def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
     doc_ids = [page["doc_id"] for page in gold]
     output = Path(plan.config.output.path)
     linked = read_pages(output, doc_ids)
-    candidates = _in_order(ds.dataset(output / "candidates").to_table(), doc_ids)
-    local = candidates.select(["doc_id", "sentences", "candidates"]).append_column(
-        "text", linked["text"]
+    local = Chain.of(plan.config, plan.label_set).decide_locally(
+        linked.select(["doc_id", "sentences", "candidates", "text"])
     )
-    local = Chain.of(plan.config, plan.label_set).decide_locally(local)
     expected = [{(start, end, label) for start, end, label in page["entities"]} for page in gold]
     return ReportScores(
         name=f"{len(gold)} labelled pages neither model was trained on",
@@ -42,12 +40,16 @@ def score_pages(plan: Plan, gold_file: Path) -> ReportScores:
 
 
 def read_pages(output: Path, doc_ids: Sequence[str]) -> pa.Table:
-    """Rows of `entities/` for some documents, in the order asked for.
+    """Rows of `entities/` and `candidates/` for some documents, in the order asked for.
 
     Raises:
         ContractError: If one of them is not there.
     """
-    return _in_order(ds.dataset(output / "entities").to_table(), doc_ids)
+    pages = _in_order(ds.dataset(output / "entities").to_table(), doc_ids)
+    candidates = _in_order(ds.dataset(output / "candidates").to_table(), doc_ids)
+    for name in candidates.column_names[1:]:  # the first is the id again
+        pages = pages.append_column(name, candidates[name])
+    return pages
 
 
 def _in_order(table: pa.Table, doc_ids: Sequence[str]) -> pa.Table:

@@ -27,6 +27,7 @@ from linkner_ray.evaluation.staged import run_stages
 from linkner_ray.labels import LabelSet
 from linkner_ray.linking.link import Link
 from linkner_ray.linking.summary import describe_summary, summary_of
+from linkner_ray.reporting.html_page import render_page
 from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
 from linkner_ray.schemas import GOLD, PREDICTIONS
@@ -61,8 +62,9 @@ def evaluate(plan: EvaluationPlan) -> Evaluation:
     """Score a checkpoint, with or without an LLM, on labelled sets.
 
     Gold stays here: the stages get documents with sentences and nothing else. Writes
-    `metrics.json`, `report.md`, `errors.html`, `plots/` as PNG and SVG, and the predictions of each
-    set to `output.path`. The first set counts as like training; each other one is held against it.
+    `metrics.json`, `report.md` and `.html`, `errors.html`, `plots/` as PNG and SVG, and the
+    predictions of each set to `output.path`. The first set counts as like training; each other one
+    is held against it.
     """
     config, checkpoint, sets = plan.config, plan.checkpoint, plan.sets
     output = Folder.at(config.output.path)
@@ -88,7 +90,8 @@ def evaluate(plan: EvaluationPlan) -> Evaluation:
         results.append(_judge(loaded, judged, plan, chain, dev_thresholds))
         predictions = _predictions(loaded, judged)
         output.write_whole(f"predictions/{loaded.name}.parquet", parquet_bytes(predictions))
-        pages.append(find_errors(loaded.name, predictions, results[-1].linked.confusion))
+        confusion, classes = results[-1].linked.confusion, checkpoint.label_set.classes
+        pages.append(find_errors(loaded.name, predictions, confusion, classes))
         unsure.append(_predicted_by_estimate(judged))
     evaluation = Evaluation(
         results=tuple(results),
@@ -225,7 +228,8 @@ def _write(
     label_set: LabelSet,
 ) -> None:
     results, ood = evaluation.results, evaluation.ood
-    for name, content in evaluation_pictures(results).items():
+    pictures = evaluation_pictures(results)
+    for name, content in pictures.items():
         output.write_whole(f"plots/{name}", content)
     metrics = {
         "format": FORMAT,
@@ -245,3 +249,10 @@ def _write(
     notes = (*(f"**{problem}.**" for problem in evaluation.problems), *evaluation.notes)
     report = describe_evaluation(results, ood, notes)
     output.write_whole("report.md", report.encode("utf-8", errors="backslashreplace"))
+    drawn = {
+        f"plots/{name.removesuffix('.svg')}": content
+        for name, content in pictures.items()
+        if name.endswith(".svg")
+    }
+    page = render_page(report, title="Evaluation", pictures=drawn)
+    output.write_whole("report.html", page.encode("utf-8", errors="backslashreplace"))

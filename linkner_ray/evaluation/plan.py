@@ -21,7 +21,9 @@ METRICS = "metrics.json"
 FORMAT = "linkner-evaluation"
 """How `metrics.json` says that the folder is an evaluation's."""
 
-_WRITTEN_NAMES = frozenset({METRICS, "report.md", "errors.html", "plots", "predictions"})
+_WRITTEN_NAMES = frozenset(
+    {METRICS, "report.md", "report.html", "errors.html", "plots", "predictions"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,8 @@ from matplotlib.figure import Figure
 
 from linkner_ray.evaluation.set_result import SetResult
 from linkner_ray.evaluation.study import LINK, LLM, ORACLE, Study
+from linkner_ray.reporting.colours import BLACK, BLUE, GREEN, GREY, SKY, VERMILION
 from linkner_ray.reporting.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    SKY,
-    VERMILION,
     as_png,
     as_svg,
     draw_f1,

@@ -77,7 +77,9 @@ def preview_input(
         sentences=config.sentences,
     ) as linkner:
         table = linkner.run(documents)
-    rows = table.select(["doc_id", "url", "text", "entities", "routes"]).to_pylist()
+    rows = table.select(
+        ["doc_id", "url", "text", "entities", "routes", "candidates", "answers"]
+    ).to_pylist()
     for row in rows:
         row["num_routed"] = row["routes"].count("llm")
     asked = pc.is_in(pc.list_flatten(table["routes"]), pa.array(ASKED_ROUTES))

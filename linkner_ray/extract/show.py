@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -18,6 +18,7 @@ from linkner_ray.llm.context import ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations, Shown
 from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import PromptBuilder, Request
+from linkner_ray.reporting.cards import name_probs
 from linkner_ray.reporting.visible import make_visible
 from linkner_ray.runs.folder import RunFolder
 from linkner_ray.schemas import ASKED_ROUTES
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 MAX_COMPARED_IDS = 20_000
 """Ids that an unknown one is compared with; a comparison takes microseconds."""
-
-SHOWN_PROBS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,22 +226,17 @@ def _describe_local(
 ) -> Iterator[str]:
     start, end = candidate["start"], candidate["end"]
     yield f"  {start}..{end}  {_quoted(row['text'][start:end]) if 'text' in row else ''}".rstrip()
+    probs = name_probs(candidate["label_probs"], run.label_set.classes)
     yield (
         f"    local    {candidate['kind']} {candidate['label']}, uncertainty "
-        f"{candidate['uncertainty']:.3f}; {_probs(run, candidate['label_probs'])}"
+        f"{candidate['uncertainty']:.3f}; {probs}"
     )
 
 
 def _verdict(run: _Run, answer: Mapping[str, Any]) -> str:
     label = f" {answer['label']}" if answer["label"] else ""
-    probs = f"; {_probs(run, answer['probs'])}" if answer["probs"] else ""
+    probs = f"; {name_probs(answer['probs'], run.label_set.classes)}" if answer["probs"] else ""
     return f"{answer['verdict']}{label}{probs}"
-
-
-def _probs(run: _Run, probs: Sequence[float]) -> str:
-    """The most probable classes."""
-    ranked = sorted(zip(probs, run.label_set.classes, strict=True), reverse=True)
-    return ", ".join(f"{name} {prob:.3f}" for prob, name in ranked[:SHOWN_PROBS])
 
 
 def _quoted(text: str) -> str:

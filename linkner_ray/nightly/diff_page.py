@@ -1,40 +1,41 @@
-"""A page to look at: what changed between two runs, and examples of it.
-
-Text from documents is hostile until shown otherwise: as in a preview, markup is escaped, control
-characters are made visible, and the page allows no script at all.
-"""
+"""What changed between two runs, as a page with examples of it and for a terminal."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from linkner_ray.nightly.diff import CAUSES, KINDS, Diff, name_cause
 from linkner_ray.nightly.diff_rows import Change
-from linkner_ray.reporting.html_page import html_template
+from linkner_ray.reporting.cards import Card, describe_entity, mark_entity
+from linkner_ray.reporting.html_page import render_page
+from linkner_ray.reporting.tables import markdown_table, markdown_text
 from linkner_ray.reporting.visible import make_visible
 
 CONTEXT_CHARS = 80
 """Characters of a document shown before and after an entity."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Example:
-    change: Change
-    cause: str
-    left: str
-    inside: str
-    right: str
-
-
 def render_diff(diff: Diff) -> str:
     """Render the counts of a comparison and its examples as one HTML page."""
-    return html_template("diff.html.j2").render(
-        diff=diff,
-        kinds=KINDS,
-        document_rows=[(name.replace("_", " "), number) for name, number in diff.documents.items()],
-        cause_rows=cause_rows(diff),
-        label_rows=label_rows(diff),
-        relabelled_rows=[(*pair, number) for pair, number in diff.relabelled.most_common()],
-        examples=[_example(change, diff) for change in diff.examples],
+    differing = [f"{step}: {line}" for step, lines in diff.changed.items() for line in lines]
+    documents = [(name.replace("_", " "), count) for name, count in diff.documents.items()]
+    relabelled = [(*pair, count) for pair, count in diff.relabelled.most_common()]
+    parts = [
+        f"# {markdown_text(diff.before)} \N{RIGHTWARDS ARROW} {markdown_text(diff.after)}",
+        "## What the two plans decide otherwise",
+        "\n".join(f"- {markdown_text(line)}" for line in differing or ["nothing"]),
+        "## Documents",
+        _markdown(("documents", "number"), documents),
+        "## Entities",
+        _markdown(("label", "source", *KINDS, "same"), label_rows(diff)),
+        _markdown(("from", "to", "relabelled"), relabelled) if relabelled else "",
+        "## What changed",
+        _markdown(("cause", *KINDS), cause_rows(diff)),
+        f"## {len(diff.examples)} examples",
+    ]
+    return render_page(
+        "\n\n".join(parts),
+        title="LinkNER diff",
+        cards=[_card(change, diff) for change in diff.examples],
+        labels=tuple(dict.fromkeys(label for label, _, _ in sorted(diff.entities))),
     )
 
 
@@ -83,15 +84,27 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     ]
 
 
-def _example(change: Change, diff: Diff) -> _Example:
-    entity, text, cause = change.entity, change.text, name_cause(change.cause, diff.changed)
-    if text is None:
-        return _Example(change, cause, "", entity["text"], "")
+def _markdown(head: tuple[str, ...], rows: Sequence[Sequence[object]]) -> str:
+    cells = [[f"{v:,}" if isinstance(v, int) else markdown_text(v) for v in row] for row in rows]
+    return markdown_table(dict(zip(head, row, strict=True)) for row in cells)
+
+
+def _card(change: Change, diff: Diff) -> Card:
+    entity, text = change.entity, change.text
     start, end = entity["start"], entity["end"]
-    return _Example(
-        change,
-        cause,
-        text[max(0, start - CONTEXT_CHARS) : start],
-        text[start:end],
-        text[end : end + CONTEXT_CHARS],
+    left, inside, right = "", entity["text"], ""
+    if text is not None:
+        left, inside = text[max(0, start - CONTEXT_CHARS) : start], text[start:end]
+        right = text[end : end + CONTEXT_CHARS]
+    what = f"{change.kind}: {name_cause(change.cause, diff.changed)}"
+    return Card(
+        title=change.doc_id,
+        url=change.url,
+        group=what,
+        facts=what,
+        pieces=(left, mark_entity(inside, entity), right),
+        foot=tuple(
+            f"{name}: {describe_entity(one) if one else 'no entity'}".replace("\n", "; ")
+            for name, one in (("before", change.before), ("after", change.after))
+        ),
     )

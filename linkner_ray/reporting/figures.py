@@ -1,8 +1,4 @@
-"""What all pictures have in common: size, colours, and how they become bytes.
-
-Colours are those of Okabe and Ito, told apart with any colour vision; a source, a kind and a system
-have the same colour wherever they appear.
-"""
+"""What all pictures have in common: size, look, and how they become bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,13 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#999999"
-BLACK = "#000000"
-
-SOURCE_COLOURS = {"local": BLUE, "llm": ORANGE}
-KIND_COLOURS = {"predicted": SKY, "near_miss": PURPLE}
-SYSTEM_COLOURS = {"local": BLUE, "linked": VERMILION}
+from linkner_ray.reporting.colours import SYSTEM_COLOURS
 
 _DPI = 144
 _WIDTH = 7.0  # inches

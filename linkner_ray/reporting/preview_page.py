@@ -1,39 +1,16 @@
-"""An HTML page of documents with their entities highlighted.
+"""An HTML page of documents with their entities highlighted."""
 
-Text of documents is not trusted: markup is escaped, control characters and those that change the
-direction of text are made visible, and the page allows no script.
-"""
-
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from linkner_ray.errors import DataError
-from linkner_ray.reporting.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    YELLOW,
-)
-from linkner_ray.reporting.html_page import html_template
-from linkner_ray.runs.counters import SOURCES
+from linkner_ray.labels import NON_ENTITY
+from linkner_ray.reporting.cards import Card, Mark, Probs, mark_entity, probs_of
+from linkner_ray.reporting.html_page import render_page
+from linkner_ray.reporting.tables import markdown_text
 
-LABEL_COLOURS = (SKY, ORANGE, GREEN, PURPLE, VERMILION, YELLOW, BLUE, GREY)
-"""By place in the label set; more labels than colours begin again, their names tell them apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A stretch of text; `entity` is None between entities."""
-
-    text: str
-    entity: Mapping[str, Any] | None
+SHOWN_CHARS = 20_000
+"""Of one document; a page of many long ones would not open in a browser."""
 
 
 def render_preview(
@@ -47,7 +24,8 @@ def render_preview(
 
     Args:
         documents: Rows with `doc_id`, `url`, `text`, `num_routed` and `entities`, such as those of
-            `entities/part-*.parquet` written with `output.keep_text`.
+            `entities/part-*.parquet` written with `output.keep_text`. With `candidates` and
+            `answers`, both models' probabilities are shown, too.
         labels: Label ids in the order of their set.
         title: Heading of the page.
         notes: Sentences above the documents.
@@ -55,51 +33,45 @@ def render_preview(
     Raises:
         DataError: If a row has no text, or its entities overlap or lie outside it.
     """
-    return html_template("preview.html.j2").render(
+    if isinstance(notes, str):  # or each of its letters would be a paragraph
+        raise TypeError(f"notes is one string, '{notes:.40}'; put it in ( ,)")
+    return render_page(
+        "\n\n".join([f"# {markdown_text(title)}", *map(markdown_text, notes)]),
         title=title,
-        notes=notes,
-        colours=dict(zip(labels, cycle(LABEL_COLOURS), strict=False)),
-        places={label: place for place, label in enumerate(labels)},
-        sources=SOURCES,
-        documents=[
-            {
-                "doc_id": document["doc_id"],
-                "url": document["url"],
-                "link": _link(document["url"]),
-                "num_routed": document["num_routed"],
-                "entities": document["entities"],
-                "pieces": _pieces(document),
-            }
-            for document in documents
-        ],
+        cards=[_card(document, (NON_ENTITY, *labels)) for document in documents],
+        labels=labels,
     )
 
 
-def _pieces(document: Mapping[str, Any]) -> list[_Piece]:
-    """The whole text of a document, cut at the borders of its entities."""
+def _card(document: Mapping[str, Any], classes: tuple[str, ...]) -> Card:
     text = document.get("text")
     if text is None:
         raise DataError(
             f"document '{document['doc_id']}' has no text to show; run with output.keep_text=true"
         )
-    pieces = []
+    entities = document["entities"]
+    facts = f"{len(entities):,} entities, {document['num_routed']:,} candidates sent to the LLM"
+    if len(text) > SHOWN_CHARS:
+        facts += f"; the first {SHOWN_CHARS:,} of {len(text):,} characters"
+    pieces = _pieces(text, entities, probs_of(document, classes), name=document["doc_id"])
+    return Card(title=document["doc_id"], url=document["url"], facts=facts, pieces=pieces)
+
+
+def _pieces(
+    text: str, entities: Sequence[Mapping[str, Any]], probs: Probs, *, name: str
+) -> tuple[str | Mark, ...]:
+    """The text as far as it is shown, cut at the borders of its entities."""
+    pieces: list[str | Mark] = []
     position = 0
-    for entity in document["entities"]:
+    for entity in entities:
         start, end = entity["start"], entity["end"]
         if not position <= start < end <= len(text):
             raise DataError(
-                f"document '{document['doc_id']}': the entity at {start}..{end} overlaps another "
-                f"or lies outside a text of {len(text)} characters"
+                f"document '{name}': the entity at {start}..{end} overlaps another or lies outside "
+                f"a text of {len(text)} characters"
             )
-        pieces += [_Piece(text[position:start], None), _Piece(text[start:end], entity)]
+        if end > SHOWN_CHARS:
+            break
+        pieces += [text[position:start], mark_entity(text[start:end], entity, probs)]
         position = end
-    return [*pieces, _Piece(text[position:], None)]
-
-
-def _link(url: str | None) -> str | None:
-    """The address if it may be a link; a page can also claim one that begins with `javascript:`."""
-    try:
-        scheme = urlsplit(url or "").scheme
-    except ValueError:  # such as an unclosed [ of an IPv6 host
-        return None
-    return url if scheme in ("http", "https") else None
+    return (*pieces, text[position:SHOWN_CHARS])

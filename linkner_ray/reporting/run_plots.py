@@ -1,14 +1,12 @@
-"""The pictures of a run's report, as PNG bytes."""
+"""The pictures of a run's report."""
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from linkner_ray.reporting.colours import GREY, KIND_COLOURS, SOURCE_COLOURS
 from linkner_ray.reporting.figures import (
-    GREY,
-    KIND_COLOURS,
-    SOURCE_COLOURS,
-    as_png,
     draw_f1,
     finish,
     label_bar,
@@ -25,7 +23,7 @@ from linkner_ray.runs.counters import (
 )
 
 
-def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
+def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> Figure:
     """Entities of each label, stacked by source."""
     figure, axes = new_figure(1.5 + 0.38 * len(labels))
     rows = range(len(labels))
@@ -42,10 +40,10 @@ def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("entities")
-    return as_png(finish(figure, axes, "Entities by label, and who decided"))
+    return finish(figure, axes, "Entities by label, and who decided")
 
 
-def plot_uncertainty(totals: Mapping[str, int], threshold: float | None) -> bytes:
+def plot_uncertainty(totals: Mapping[str, int], threshold: float | None) -> Figure:
     """Histogram of the candidates' uncertainty, with the threshold of routing.
 
     Args:
@@ -68,10 +66,10 @@ def plot_uncertainty(totals: Mapping[str, int], threshold: float | None) -> byte
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("uncertainty of the local model")
     axes.set_ylabel("candidates (log scale)")
-    return as_png(finish(figure, axes, "How sure the local model was"))
+    return finish(figure, axes, "How sure the local model was")
 
 
-def plot_seconds(seconds: Mapping[str, float]) -> bytes:
+def plot_seconds(seconds: Mapping[str, float]) -> Figure:
     """Seconds spent in each stage, summed over units, in the order given."""
     figure, axes = new_figure(1.3 + 0.38 * len(seconds))
     rows, values = range(len(seconds)), list(seconds.values())
@@ -81,17 +79,17 @@ def plot_seconds(seconds: Mapping[str, float]) -> bytes:
     label_rows(axes, list(seconds))
     axes.set_xlim(0, max([*values, 0.1]) * 1.12)
     axes.set_xlabel("seconds, summed over units")
-    return as_png(finish(figure, axes, "Where the time went"))
+    return finish(figure, axes, "Where the time went")
 
 
-def plot_f1(f1: Mapping[str, tuple[float, float]]) -> bytes:
+def plot_f1(f1: Mapping[str, tuple[float, float]]) -> Figure:
     """F1 of the local model beside that of the linked two, for each label.
 
     Args:
         f1: Label or "all" to local and linked F1, both in [0, 1].
     """
     local, linked = ([pair[place] for pair in f1.values()] for place in (0, 1))
-    return as_png(draw_f1(list(f1), {"local": local, "linked": linked}))
+    return draw_f1(list(f1), {"local": local, "linked": linked})
 
 
 STAGE_COLOURS = {
@@ -104,7 +102,7 @@ STAGE_COLOURS = {
 
 def plot_timeline(
     units: Mapping[str, Sequence[float]], seconds: float, *, stages: Sequence[str]
-) -> bytes:
+) -> Figure:
     """Units at work in each stage over the time of a run, one strip a stage.
 
     Args:
@@ -128,7 +126,7 @@ def plot_timeline(
     strips[-1].set_xlim(0, length or 1.0)
     strips[-1].set_xlabel(f"{unit} since the first unit was begun")
     title = "Units at work in each stage, with the most at a time"
-    return as_png(finish(figure, strips[0], title))
+    return finish(figure, strips[0], title)
 
 
 def _time_unit(seconds: float) -> tuple[str, float]:

@@ -11,6 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import style
 
 from linkner_ray.corpora.scores import Counts, Scores
+from linkner_ray.reporting.figures import as_png, as_svg
+from linkner_ray.reporting.html_page import render_page
 from linkner_ray.reporting.run_plots import (
     plot_entities,
     plot_f1,
@@ -82,17 +84,20 @@ class RunReport:
 
 
 def write_report(run: RunReport, *, write_bytes: Callable[[str, bytes], None]) -> None:
-    """Write `report.md`, `report.json` and the pictures they name.
+    """Write `report.md` with its pictures, `report.html` and `report.json`.
 
     Args:
         run: What to report.
         write_bytes: Writes a file of the run's folder, given its name in it and its content.
     """
     pictures = _pictures(run)
-    for name, content in pictures.items():
-        write_bytes(f"plots/{name}.png", content)
+    for name, (png, _) in pictures.items():
+        write_bytes(f"plots/{name}.png", png)
     write_bytes("report.json", report_json(run))
-    write_bytes("report.md", render_markdown(run, pictures=tuple(pictures)).encode())
+    markdown = render_markdown(run, pictures=tuple(pictures))
+    write_bytes("report.md", markdown.encode())
+    drawn = {f"plots/{name}": svg for name, (_, svg) in pictures.items()}
+    write_bytes("report.html", render_page(markdown, title=run.title, pictures=drawn).encode())
 
 
 def report_json(run: RunReport) -> bytes:
@@ -114,7 +119,7 @@ def report_json(run: RunReport) -> bytes:
     return (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
+def render_markdown(run: RunReport, *, pictures: tuple[str, ...] = ()) -> str:
     """The page.
 
     Args:
@@ -151,21 +156,22 @@ def render_markdown(run: RunReport, *, pictures: Sequence[str] = ()) -> str:
 
 
 @style.context("default")  # and not as a matplotlibrc of the user says
-def _pictures(run: RunReport) -> dict[str, bytes]:
-    pictures = {
+def _pictures(run: RunReport) -> dict[str, tuple[bytes, bytes]]:
+    """Each as PNG and SVG."""
+    figures = {
         "entities_by_source": plot_entities(run.totals, run.labels),
         "uncertainty": plot_uncertainty(run.totals, run.routing_threshold),
     }
     if run.units.stage_seconds:
-        pictures["seconds_by_stage"] = plot_seconds(run.units.stage_seconds)
+        figures["seconds_by_stage"] = plot_seconds(run.units.stage_seconds)
     if run.timeline is not None:
-        pictures["timeline"] = plot_timeline(
+        figures["timeline"] = plot_timeline(
             run.timeline.units, run.timeline.seconds, stages=list(run.units.stage_seconds)
         )
     for number, scores in enumerate(run.scores, start=1):
         f1 = {name: (local.f1, linked.f1) for name, local, linked in _score_rows(scores)}
-        pictures[f"f1_{number}"] = plot_f1(f1)
-    return pictures
+        figures[f"f1_{number}"] = plot_f1(f1)
+    return {name: (as_png(figure), as_svg(figure)) for name, figure in figures.items()}
 
 
 def _entity_rows(run: RunReport) -> list[tuple[str, int, list[int]]]:

@@ -10,7 +10,7 @@ Row = Mapping[str, str]
 """Column to cell; Markdown, so text from elsewhere goes through `markdown_text`."""
 
 _MARKUP = re.compile(r"([\\`*\[\]|<>#~&!$]|\b_|_\b|(?<!\w)_)")
-_NUMBER = re.compile(r"-?$|[-+~]?\d")
+_NUMBER = re.compile(r"-?$|(\*\*)?[-+~]?\d")
 _LOOSE_BAR = re.compile(r"(?<!\\)\|")
 
 

@@ -47,7 +47,8 @@ _PART_FILE = re.compile(r"part-[0-9a-f]+-[0-9]{10}\.parquet")
 """Names of the files of a unit, see `units.unit_name`."""
 
 _WRITTEN_NAMES = frozenset(
-    {*FOLDERS, "_run.json", MANIFEST, FILES, "_SUCCESS", "report.md", "report.json", "plots"}
+    {*FOLDERS, "_run.json", MANIFEST, FILES, "_SUCCESS", "plots"}
+    | {"report.md", "report.html", "report.json"}
 )
 """What a run writes directly into its output; without a `_run.json` it belongs to somebody else."""
 

@@ -1,13 +1,13 @@
 """`linkner preview`: pages of any input as HTML, and nothing else."""
 
 import re
-from html import unescape
 
 import pytest
 
 from linkner_ray.cli import main
 from tests.crawl import text_of, write_checkpoint, write_crawl, write_parquet
 from tests.endpoint_server import Server, completion
+from tests.pages import Page
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,12 @@ def test_pages_of_every_format_are_shown_and_nothing_else_is_written(
     model = f"recognize.checkpoint={checkpoint}"
     assert preview(f"input.paths=[{crawl}]", model, "--pages", 7, "--html", "look.html") == 0
     said = capsys.readouterr().out
-    html = (tmp_path / "look.html").read_text()
-    assert html.count("<article>") == 7
-    marked = html.count('tabindex="0"')  # of an entity, and of nothing else
-    assert marked > 7
-    assert f"7 pages with {marked} entities: look.html" in said
-    assert "7 pages of 4 shards" in html
+    page = Page((tmp_path / "look.html").read_text())
+    assert len(page.cards) == 7
+    assert len(page.marks) > 7
+    assert f"7 pages with {len(page.marks)} entities: look.html" in said
+    assert "7 pages of 4 shards" in page.text
+    assert re.search(r"\nlocal label: \w+; \w+ 0\.\d{3}, \w+ 0\.", page.marks[0][4])
     assert sorted(crawl.rglob("*")) == before
     assert {path.name for path in tmp_path.iterdir()} == {"crawl", "look.html"}
 
@@ -65,13 +65,14 @@ def test_the_llm_is_asked_only_if_that_is_said(checkpoint, tmp_path, capsys):
     try:
         assert preview(*arguments) == 0
         assert server.bodies == []
-        html = (tmp_path / "look.html").read_text()
-        assert "no LLM" in html
-        assert "decided by llm" not in html
+        page = Page((tmp_path / "look.html").read_text())
+        assert "no LLM" in page.text
+        assert {mark[2] for mark in page.marks} == {"local"}
         assert preview(*arguments, "--llm") == 0
         assert len(server.bodies) > 3
         assert "questions" in capsys.readouterr().out
-        assert "decided by llm" in (tmp_path / "look.html").read_text()
+        marks = Page((tmp_path / "look.html").read_text()).marks
+        assert any("\nLLM label: ORG; ORG 0.700, " in mark[4] for mark in marks)
     finally:
         server.close()
 
@@ -102,4 +103,4 @@ def test_a_budget_for_a_whole_run_does_not_count_and_that_is_said(checkpoint, tm
     assert int(re.search(r"(\d+) questions", said)[1]) > 1
     note = "routing.budget = '1 call' is for a whole run and does not count here"
     assert note in said
-    assert note in unescape((tmp_path / "look.html").read_text())
+    assert note in Page((tmp_path / "look.html").read_text()).text

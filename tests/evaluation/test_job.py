@@ -23,6 +23,7 @@ from tests.crawl import write_checkpoint, write_thresholds
 from tests.endpoint_server import GOOD, Server, completion
 from tests.linking.made import write_link
 from tests.local_pipeline import documents_here
+from tests.pages import Page, text_of_card
 from tests.spanner.tiny import LABELS
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -195,9 +196,10 @@ def test_all_candidates_can_be_asked_and_the_run_stays_as_configured(tmp_path, r
     for name in ("f1", "reliability-mine", "risk-coverage-mine", "asking-mine", "estimates-mine"):
         assert (tmp_path / "out" / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"</svg>" in (tmp_path / "out" / "plots" / f"{name}.svg").read_bytes()
-    page = (tmp_path / "out" / "errors.html").read_text()
-    assert "Confusion on equal boundaries" in page
-    assert "Blackburn" in page
+    errors = Page((tmp_path / "out" / "errors.html").read_text())
+    assert "Confusion on equal boundaries" in errors.text
+    assert any("Blackburn" in text_of_card(card) for card in errors.cards)
+    assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 5
 
 
 def test_a_threshold_by_name_is_that_of_the_checkpoint(tmp_path, refuser):

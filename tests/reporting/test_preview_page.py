@@ -1,16 +1,12 @@
 """The preview page, read back by a parser; hostile documents stay text."""
 
-from html.parser import HTMLParser
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linkner_ray.errors import DataError
-from linkner_ray.evaluation.report import describe_evaluation
-from linkner_ray.extract.report import Context
-from linkner_ray.reporting.preview_page import render_preview
-from linkner_ray.reporting.run_report import RunReport
+from linkner_ray.reporting.preview_page import SHOWN_CHARS, render_preview
+from tests.pages import Page, text_of_card
 
 LABELS = ("PER", "ORG")
 
@@ -29,77 +25,61 @@ def entity(text, start, end, label="PER", source="local", llm_label=None):
     }
 
 
-def document(text, *entities, doc_id="d1", url=None):
-    return {
-        "doc_id": doc_id,
-        "url": url,
-        "num_routed": 1,
-        "text": text,
-        "entities": list(entities),
-    }
+def document(text, *entities, doc_id="d1", url=None, **more):
+    row = {"doc_id": doc_id, "url": url, "num_routed": 1, "text": text, "entities": list(entities)}
+    return row | more
 
 
-class Page(HTMLParser):
-    """Collects tags, attributes, the shown text of documents, and the text of marks."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.attributes, self.text, self.marks = [], [], "", []
-        self.open = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag in ("meta", "input"):
-            return
-        self.open.append((tag, attributes.get("class", "")))
-        if tag == "mark":
-            self.marks.append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        inside = ("div", "text") in self.open
-        beside = any(tag == "sub" or kind == "details" for tag, kind in self.open)
-        if inside and not beside:
-            self.text += data
-            if any(tag == "mark" for tag, _ in self.open):
-                self.marks[-1] += data
+def preview(*documents, labels=LABELS, **more):
+    return Page(render_preview(documents, labels, **more))
 
 
 def test_entities_are_marked_and_the_text_is_whole():
     text = "Ada Lovelace\n  met Élan 🎻."
-    rows = [document(text, entity(text, 0, 12), entity(text, 19, 25, "ORG", "llm", "ORG"))]
-    page = Page(render_preview(rows, LABELS))
-    assert page.text == text
-    assert page.marks[-2:] == ["Ada Lovelace", "Élan 🎻"]
-    assert ("class", "label-1 llm") in page.attributes
+    page = preview(document(text, entity(text, 0, 12), entity(text, 19, 25, "ORG", "llm", "ORG")))
+    [card] = page.cards
+    assert text_of_card(card) == text
+    assert [mark[:4] for mark in page.marks] == [
+        ["Ada Lovelace", "PER", "local", 0.125],
+        ["Élan 🎻", "ORG", "llm", 0.125],
+    ]
+    assert card["facts"] == "2 entities, 1 candidates sent to the LLM"
 
 
-def test_facts_of_an_entity_are_shown():
+def test_the_hover_says_what_both_models_said():
     text = "Ada"
-    html = render_preview([document(text, entity(text, 0, 3))], LABELS)
-    assert "PER, score 0.750, uncertainty 0.125, decided by local; local label: PER;" in html
-    html = render_preview([document(text, entity(text, 0, 3, "ORG", "llm", "ORG"))], LABELS)
-    assert "decided by llm; local label: none, it was a near miss; LLM label: ORG" in html
+    one = entity(text, 0, 3)
+    [mark] = preview(document(text, one)).marks
+    assert mark[4] == (
+        "PER by local, score 0.750, uncertainty 0.125\nlocal label: PER\nLLM label: none"
+    )
+    candidate = {"start": 0, "end": 3, "label_probs": [0.5, 0.125, 0.375]}
+    kept = {"candidates": [candidate], "answers": [{"probs": [0.25, 0, 0.75]}]}
+    [mark] = preview(document(text, entity(text, 0, 3, "ORG", "llm", "ORG"), **kept)).marks
+    assert mark[4].splitlines()[1:] == [
+        "local label: none, it was a near miss; O 0.500, ORG 0.375, PER 0.125",
+        "LLM label: ORG; ORG 0.750, O 0.250, PER 0.000",
+    ]
 
 
 def test_markup_in_a_document_stays_text():
-    text = "<script>alert(1)</script><img src=x onerror=alert(2)> &lt;"
-    rows = [document(text, entity(text, 0, 8), doc_id='"><script>', url="http://a/?<script>")]
-    page = Page(render_preview(rows, LABELS, title="<script>", notes=["<script>"]))
-    assert "script" not in page.tags
-    assert "img" not in page.tags
-    assert page.text == text
+    text = "<script>alert(1)</script></script><!--<img src=x onerror=alert(2)> &lt;"
+    rows = document(text, entity(text, 0, 8), doc_id='"><script>', url="http://a/?<script>")
+    page = preview(rows, title="<script>x", notes=("<script>y", "![a](http://a/b.png)"))
+    assert page.tags.count("script") == 2  # the cards, and the page's own
+    assert not {"img", "a"} & set(page.tags)
+    [card] = page.cards
+    assert text_of_card(card) == text
+    assert card["title"] == '"><script>'
+    assert "<script>x" in page.text
+    assert "<script>y" in page.text
+    assert "![a](http://a/b.png)" in page.text
 
 
 def test_control_and_direction_characters_are_made_visible():
     html = render_preview([document("a\x00b\x1b\u202etxt.exe\u2066\x7f\x85")], LABELS)
     assert not {"\x00", "\x1b", "\u202e", "\u2066", "\x7f", "\x85"} & set(html)
-    assert Page(html).text == "a\u2400b\u241b[U+202E]txt.exe[U+2066]\u2421\ufffd"
+    assert text_of_card(Page(html).cards[0]) == "a\u2400b\u241b[U+202E]txt.exe[U+2066]\u2421\ufffd"
 
 
 @pytest.mark.parametrize(
@@ -115,17 +95,8 @@ def test_control_and_direction_characters_are_made_visible():
     ],
 )
 def test_only_web_addresses_become_links(url, is_link):
-    page = Page(render_preview([document("x", url=url)], LABELS))
-    assert ("a" in page.tags) == is_link
-    assert not is_link or ("href", url) in page.attributes
-
-
-def test_the_page_allows_no_script_and_loads_nothing():
-    html = render_preview([document("x")], LABELS)
-    assert "default-src 'none'; style-src 'unsafe-inline'" in html
-    names = {name for name, _ in Page(html).attributes}
-    assert "src" not in names
-    assert not [name for name in names if name.startswith("on")]
+    [card] = preview(document("x", url=url)).cards
+    assert (card["url"], card["link"]) == (url, is_link)
 
 
 @settings(max_examples=40)
@@ -135,32 +106,42 @@ def test_the_page_allows_no_script_and_loads_nothing():
 )
 def test_any_text_comes_back_whole(text, data):
     cut = data.draw(st.integers(1, len(text) - 1))
-    rows = [document(text, entity(text, 0, cut), entity(text, cut, len(text)))]
-    page = Page(render_preview(rows, LABELS))
-    assert page.text == text
-    assert page.marks[-2:] == [text[:cut], text[cut:]]
+    page = preview(document(text, entity(text, 0, cut), entity(text, cut, len(text))))
+    assert text_of_card(page.cards[0]) == text
+    assert [mark[0] for mark in page.marks] == [text[:cut], text[cut:]]
+
+
+def test_a_long_document_is_shown_as_far_as_a_browser_likes_and_that_is_said():
+    text = "a" * (SHOWN_CHARS + 5)
+    ends = [SHOWN_CHARS - 3, SHOWN_CHARS + 1]  # the second mark would be cut in two
+    page = preview(document(text, *(entity(text, end - 4, end) for end in ends)))
+    assert len(page.marks) == 1
+    assert text_of_card(page.cards[0]) == text[:SHOWN_CHARS]
+    assert "2 entities" in page.cards[0]["facts"]
+    assert "the first 20,000 of 20,005 characters" in page.cards[0]["facts"]
 
 
 def test_more_labels_than_colours_are_all_in_the_legend():
-    labels = [f"L{number}" for number in range(20)]
-    html = render_preview([], labels)
-    assert all(f">{label}</mark>" in html for label in labels)
+    labels = tuple(f"L{number}" for number in range(20))
+    shown = preview(labels=labels).data["labels"]
+    assert [label for label, _ in shown] == list(labels)
+    assert shown[0][1] == shown[8][1] != shown[1][1]
 
 
 def test_a_row_without_text_says_which_option_to_set():
     row = document("x")
     del row["text"]
     with pytest.raises(DataError, match=r"'d1' has no text.*output\.keep_text=true"):
-        render_preview([row], LABELS)
+        preview(row)
 
 
 def test_overlapping_entities_are_refused():
     text = "Ada Lovelace"
     with pytest.raises(DataError, match=r"2\.\.5 overlaps"):
-        render_preview([document(text, entity(text, 0, 3), entity(text, 2, 5))], LABELS)
+        preview(document(text, entity(text, 0, 3), entity(text, 2, 5)))
 
 
-@pytest.mark.parametrize("shows_notes", [render_preview, RunReport, Context, describe_evaluation])
-def test_notes_are_no_bare_string(shows_notes):
-    """For the type checker a string is a sequence of strings; each letter was a paragraph."""
-    assert shows_notes.__annotations__["notes"] == tuple[str, ...]
+def test_notes_are_no_bare_string():
+    """Each of its letters was a paragraph."""
+    with pytest.raises(TypeError, match=r"notes is one string, 'The first pages\.'"):
+        preview(notes="The first pages.")

@@ -1,11 +1,12 @@
-"""Pictures: real PNGs, equal for equal input; what they show is looked at by eye."""
+"""Pictures: real PNGs and SVGs, equal for equal input; what they show is looked at by eye."""
 
 import struct
 
 import pytest
 
 from linkner_ray.evaluation.plots import draw_reliability
-from linkner_ray.reporting.figures import KIND_COLOURS, SOURCE_COLOURS, SYSTEM_COLOURS, as_png
+from linkner_ray.reporting.colours import KIND_COLOURS, SOURCE_COLOURS, SYSTEM_COLOURS
+from linkner_ray.reporting.figures import as_png, as_svg
 from linkner_ray.reporting.run_plots import (
     plot_entities,
     plot_f1,
@@ -55,15 +56,16 @@ def size(png):
     ],
 )
 def test_a_picture_is_a_png_of_page_width_and_always_the_same(draw):
-    first = draw()
+    first = as_png(draw())
     width, height = size(first)
     assert width == 7 * 144
     assert 150 < height < 1000
-    assert draw() == first
+    assert as_png(draw()) == first
+    assert as_svg(draw()) == as_svg(draw())
 
 
 def test_a_label_more_makes_the_picture_higher():
-    few, many = (plot_entities(TOTALS, [str(n) for n in range(count)]) for count in (2, 12))
+    few, many = (as_png(plot_entities(TOTALS, [str(n) for n in range(count)])) for count in (2, 12))
     assert size(many)[1] > size(few)[1]
 
 

@@ -1,6 +1,8 @@
 """Reports: every number of the page and the JSON comes from the totals."""
 
 import json
+import re
+from dataclasses import replace
 
 import matplotlib as mpl
 import pytest
@@ -15,6 +17,7 @@ from linkner_ray.reporting.run_report import (
 )
 from linkner_ray.reporting.unit_report import UnitReport, report_units
 from linkner_ray.runs.timeline import PoolUse, Timeline
+from tests.pages import Page
 
 TOTALS = {
     "documents_read": 1200,
@@ -213,10 +216,33 @@ def test_a_report_is_written_whole_with_the_pictures_it_names(scores):
         "plots/seconds_by_stage.png",
         "plots/timeline.png",
         "plots/uncertainty.png",
+        "report.html",
         "report.json",
         "report.md",
     ]
     assert all(f"({name})" in page for name in files if name.endswith(".png"))
+    html = files["report.html"].decode()
+    assert html.count("<svg") == 5
+    # Each table of the Markdown has one line that is a rule.
+    assert html.count("<table") == len(re.findall(r"^\| ---", page, re.MULTILINE))
+
+
+def test_text_from_outside_stays_text_on_the_html_page(scores):
+    hostile = "<script>alert(1)</script>"
+    run = run_report(
+        title=hostile,
+        labels=(hostile,),
+        notes=(hostile,),
+        config={"input": {"paths": [f"```` {hostile}"]}},
+        versions={hostile: hostile},
+        scores=[replace(scores, name=hostile)],
+        totals={**TOTALS, f"quarantine_{hostile}": 1},
+    )
+    files = {}
+    write_report(run, write_bytes=files.__setitem__)
+    page = Page(files["report.html"].decode())
+    assert page.tags.count("script") == 1
+    assert page.text.count(hostile) > 6
 
 
 def test_settings_of_the_users_matplotlib_change_no_report():

@@ -107,7 +107,7 @@ def test_a_folder_of_another_run_is_refused_with_the_difference_named(tmp_path):
         "_quarantine/part-00000.parquet",
         "_SUCCESS",
         "_manifest.json",
-        "report.md",
+        "report.html",
     ],
 )
 def test_a_folder_with_what_no_run_wrote_is_refused_and_stays(tmp_path, name):

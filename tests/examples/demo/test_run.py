@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from examples.demo.world import NUM_PARQUET_PAGES, NUM_WET_PAGES
+from tests.pages import Page
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
 
@@ -68,11 +70,13 @@ def test_the_llm_helps_on_names_the_local_model_has_not_met(demo):
 @pytest.mark.timeout(2400)
 def test_what_is_promised_is_there_and_every_entity_is_its_text(demo):
     output, printed = demo
-    for name in ("_SUCCESS", "_manifest.json", "report.md", "preview.html", "plots/f1_1.png"):
+    for name in ("_SUCCESS", "_manifest.json", "report.html", "preview.html", "plots/f1_1.png"):
         assert (output / name).exists(), name
     for row in ds.dataset(output / "entities").to_table().to_pylist():
         for entity in row["entities"]:
             assert row["text"][entity["start"] : entity["end"]] == entity["text"]
     assert "knows nothing outside the demo" in (output / "report.md").read_text()
     assert "linked F1" in printed
-    assert "<p>The first labelled pages.</p>" in (output / "preview.html").read_text()
+    preview = Page((output / "preview.html").read_text())
+    assert "\nThe first labelled pages.\n" in preview.text
+    assert any(re.search("\nLLM label: .*; [A-Z]+ 0\\.", mark[4]) for mark in preview.marks)
