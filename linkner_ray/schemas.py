@@ -18,16 +18,22 @@ SCHEMA_VERSION = 5
 
 TOKEN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
 
-SENTENCE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("tokens", pa.list_(TOKEN))])
+SENTENCE = pa.struct(
+    [
+        ("start", pa.int32()),  # where it begins
+        ("end", pa.int32()),  # where it ends
+        ("tokens", pa.list_(TOKEN)),  # `start` and `end` of each word
+    ]
+)
 
 CANDIDATE = pa.struct(
     [
         ("sentence", pa.int32()),  # index into `sentences`
-        ("start", pa.int32()),
-        ("end", pa.int32()),
+        ("start", pa.int32()),  # where it begins
+        ("end", pa.int32()),  # where it ends
         ("label", pa.string()),  # most probable label that is not non-entity
-        ("label_probs", pa.list_(pa.float32())),
-        ("uncertainty", pa.float32()),  # in [0, 1]
+        ("label_probs", pa.list_(pa.float32())),  # of every class, calibrated
+        ("uncertainty", pa.float32()),  # in [0, 1], higher is less sure
         ("kind", pa.string()),  # "predicted" or "near_miss"
     ]
 )
@@ -45,14 +51,14 @@ ANSWER = pa.struct(
 
 ENTITY = pa.struct(
     [
-        ("start", pa.int32()),
-        ("end", pa.int32()),
-        ("text", pa.string()),
-        ("label", pa.string()),
+        ("start", pa.int32()),  # where it begins
+        ("end", pa.int32()),  # where it ends
+        ("text", pa.string()),  # of the document from `start` up to `end`
+        ("label", pa.string()),  # its type
         ("score", pa.float32()),  # probability of `label`
         ("uncertainty", pa.float32()),  # of the local model
         ("source", pa.string()),  # whose word: "local" or "llm"
-        ("local_label", pa.string()),  # null for a near miss
+        ("local_label", pa.string()),  # of the local model; null for a near miss
         ("llm_label", pa.string()),  # "O" for non-entity; null if not asked or not read
     ]
 )
@@ -75,33 +81,33 @@ ASKED_ROUTES = ("llm", "audit")
 """Routes with an answer."""
 
 STAGE_COLUMNS: dict[str, pa.DataType] = {
-    "sentences": pa.list_(SENTENCE),
-    "candidates": pa.list_(CANDIDATE),
-    "routes": pa.list_(pa.string()),  # one of ROUTES, aligned with candidates
-    "answers": pa.list_(ANSWER),  # aligned with candidates; null where nobody was asked
+    "sentences": pa.list_(SENTENCE),  # as the text was split
+    "candidates": pa.list_(CANDIDATE),  # spans that may be asked about
+    "routes": pa.list_(pa.string()),  # of each candidate: local, llm, audit or over_budget
+    "answers": pa.list_(ANSWER),  # of each candidate; null where nothing was asked
     "entities": pa.list_(ENTITY),
     "known_answers": pa.list_(ANSWER),  # of another run about the same text; null: none
 }
 
 OUTPUT = pa.schema(
     [
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("url", pa.string()),
+        pa.field("doc_id", pa.string(), nullable=False),  # as the input says, or `path:record`
+        pa.field("url", pa.string()),  # as the input says, if it does
         pa.field("lang", pa.string()),  # as the input says, if it does
         pa.field("doc_digest", pa.string(), nullable=False),  # of the text, 32 digits
         pa.field("status", pa.string(), nullable=False),  # "entities" or "empty"
-        pa.field("num_chars", pa.int64(), nullable=False),
-        pa.field("num_sentences", pa.int32(), nullable=False),
-        pa.field("num_candidates", pa.int32(), nullable=False),
-        pa.field("num_routed", pa.int32(), nullable=False),
-        pa.field("entities", pa.list_(ENTITY), nullable=False),
+        pa.field("num_chars", pa.int64(), nullable=False),  # code points of the text
+        pa.field("num_sentences", pa.int32(), nullable=False),  # as they were split
+        pa.field("num_candidates", pa.int32(), nullable=False),  # predicted and near misses
+        pa.field("num_routed", pa.int32(), nullable=False),  # candidates that the LLM decided
+        pa.field("entities", pa.list_(ENTITY), nullable=False),  # see below
     ]
 )
 """`entities/part-*.parquet`; with `output.keep_text` a column `text` follows."""
 
 CANDIDATES_OUTPUT = pa.schema(
     [
-        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("doc_id", pa.string(), nullable=False),  # as in `entities/`
         *(pa.field(n, STAGE_COLUMNS[n]) for n in ("sentences", "candidates", "routes", "answers")),
     ]
 )
@@ -111,9 +117,9 @@ GOLD = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.strin
 
 PREDICTIONS = pa.schema(
     [
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("gold", pa.list_(GOLD), nullable=False),
+        pa.field("doc_id", pa.string(), nullable=False),  # of the set and the sentence
+        pa.field("text", pa.string(), nullable=False),  # its words, one blank between them
+        pa.field("gold", pa.list_(GOLD), nullable=False),  # `start`, `end`, `label` by annotation
         pa.field("local", pa.list_(ENTITY), nullable=False),  # of the local model alone
         pa.field("entities", pa.list_(ENTITY), nullable=False),  # of both
         *(pa.field(name, STAGE_COLUMNS[name]) for name in ("candidates", "routes", "answers")),
@@ -123,14 +129,14 @@ PREDICTIONS = pa.schema(
 
 QUARANTINE = pa.schema(
     [
-        pa.field("path", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),  # of the shard
         # Row or record index in the file. Null: not known of a document with `doc_id`; without
         # one, the row stands for the file from here on.
         pa.field("record", pa.int64()),
         pa.field("byte_offset", pa.int64()),  # where known
-        pa.field("doc_id", pa.string()),
+        pa.field("doc_id", pa.string()),  # where known
         pa.field("reason", pa.string(), nullable=False),  # a short word to count by
-        pa.field("detail", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),  # the reason in a sentence
         pa.field("raw", pa.string()),  # the value, cut to a limit, unprintable parts escaped
         pa.field("num_chars", pa.int64(), nullable=False),  # characters lost with it, 0 if unknown
     ]

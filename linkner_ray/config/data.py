@@ -19,12 +19,17 @@ class InputConfig(Config):
     """Format of every shard; auto goes by the file name."""
 
     text_column: str = "text"
+    """Column, or JSON key, of the text; WET and WARC have none."""
+
     id_column: str | None = "doc_id"
     """Column of document ids; where a shard lacks it, ids are `path:row`. WET and WARC use the
     record id."""
 
     url_column: str | None = "url"
+    """Column of addresses, kept in the output where a shard has it."""
+
     lang_column: str | None = "lang"
+    """Column of languages, kept in the output where a shard has it."""
 
     unit_documents: int = Field(512, ge=1)
     """Documents in a unit of work, which becomes one output file."""

@@ -25,14 +25,26 @@ class ResourcesConfig(Config):
     """Other than `encoder_cpus`, or Ray makes the two one step and encoders do the reading."""
 
     write_cpus: float = Field(0.3, gt=0)
+    """Of a task that writes one unit."""
+
     encoder_actors: int = Field(1, ge=1)
+    """Actors that read with the local model, each with a copy of it."""
+
     max_encoder_actors: int | None = Field(None, ge=1)
     """Encoder actors grow up to this many; default: fixed at `encoder_actors`."""
 
     encoder_cpus: float = Field(0.5, ge=0)
+    """Of one encoder actor."""
+
     encoder_gpus: float = Field(0.0, ge=0)
+    """Of one encoder actor; 0.5 puts two on a GPU."""
+
     llm_actors: int = Field(1, ge=1)
+    """Actors that ask the LLM, each with an engine of its own or a client of the endpoint."""
+
     llm_cpus: float = Field(0.5, ge=0)
+    """Of one LLM actor."""
+
     llm_gpus: float = Field(0.0, ge=0)
     """GPUs of one engine: at least `llm.tensor_parallel_size` on a machine that has GPUs."""
 
@@ -116,7 +128,10 @@ class EvaluateSet(Config):
     """What its files and tables are called."""
 
     path: str
+    """File of the set."""
+
     format: CorpusFormatName = "auto"
+    """Format of the file; auto goes by its content."""
 
     label_map: str | None = None
     """What the set's labels are called in the checkpoint: a shipped map such as
@@ -170,6 +185,8 @@ class EvaluateConfig(Config):
     """`jobs/evaluate.py`: labelled sets through the same stages, then scores."""
 
     sets: tuple[EvaluateSet, ...] = Field(min_length=1)
+    """Labelled sets; the others are held against the first as text of another kind."""
+
     output: OutputConfig
     recognize: RecognizeConfig
     routing: RoutingConfig = RoutingConfig()
@@ -179,6 +196,7 @@ class EvaluateConfig(Config):
     errors: AnswerErrorsConfig = AnswerErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     unit_sentences: int = Field(512, ge=1)
+    """Sentences in a unit of work."""
 
     @model_validator(mode="after")
     def _llm_can_work(self) -> Self:
@@ -210,6 +228,7 @@ class LinkConfig(Config):
     """Candidates that are asked about, or a few more: those of whole sentences, drawn by `seed`."""
 
     seed: int = 0
+    """Of the draw."""
 
     @model_validator(mode="after")
     def _llm_can_work(self) -> Self:

@@ -23,6 +23,7 @@ class DemonstrationsConfig(Config):
     labels. Every node reads it."""
 
     format: Literal["auto", "conll", "spanner_json"] = "auto"
+    """Format of the corpus; auto goes by its content."""
 
     per_class: int = Field(1, ge=1)
     """Demonstrations of each class; kind random only."""
@@ -100,11 +101,17 @@ class LlmConfig(Config):
     older than Ampere has no bfloat16 and wants to be told float16."""
 
     max_model_len: int | None = Field(None, ge=64)
+    """Most tokens of a prompt; default: what the model was made for."""
+
     max_num_seqs: Annotated[int, Decides(None)] = Field(64, ge=1)
+    """Prompts that an engine computes at once."""
+
     max_in_flight: Annotated[int, Decides(None)] = Field(256, ge=1)
     """Requests under way at once in one actor; an engine is given at most twice `max_num_seqs`."""
 
     tensor_parallel_size: Annotated[int, Decides(None)] = Field(1, ge=1)
+    """GPUs of one node that a model is spread over."""
+
     gpu_memory_utilization: Annotated[float, Decides(None)] = Field(0.9, gt=0, le=1)
     """Share of each GPU's memory that one engine takes; at most `resources.llm_gpus` where engines
     share a GPU."""
@@ -116,6 +123,8 @@ class LlmConfig(Config):
     """Whether the engine keeps the common beginning of prompts instead of computing it again."""
 
     enforce_eager: Annotated[bool, Decides(None)] = False
+    """Whether the engine compiles nothing at its start: it is ready sooner and answers slower."""
+
     num_threads: Annotated[int, Decides(None)] = Field(1, ge=1)
     """CPU threads of one engine on machines without a GPU."""
 

@@ -51,8 +51,8 @@ class RecognizeConfig(Config):
     """A near miss may overlap a predicted entity only below this confidence."""
 
     batch_tokens: Annotated[int, Decides(None)] = Field(1024, ge=64)
-    """Padded subwords in one forward pass. On CPU 1,024 took 0.69 of the time of 4,096 (see
-    EXPERIMENTS.md); a GPU wants tens of thousands."""
+    """Padded subwords in one forward pass. On CPU 1,024 took 0.68 of the time of 4,096; a GPU
+    wants tens of thousands."""
 
     batch_scope: Literal["unit", "document"] = "unit"
     """Whose sentences share a forward pass. Sentences that share one move each other's
@@ -60,6 +60,8 @@ class RecognizeConfig(Config):
     incremental run writes the bytes of a full one, at the price of smaller batches."""
 
     device: Annotated[Literal["auto", "cpu", "cuda"], Decides(None)] = "auto"
+    """auto: a GPU where there is one."""
+
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on GPU, float32 on CPU, and in a run by whether it asks for GPUs, the same on
     every node. On a CPU with avx512_bf16, bfloat16 read 1.7 times as many words a second, and F1 on
@@ -76,6 +78,7 @@ class RecognizeConfig(Config):
     through the encoder for each sample."""
 
     seed: int = 0
+    """Of mc_dropout."""
 
     def with_dtype(self, gpus: float) -> Self:
         """The same with what `dtype = auto` means where an encoder is given so many GPUs."""

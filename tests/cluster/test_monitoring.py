@@ -12,7 +12,7 @@ from tests.cluster.repository import ROOT
 
 DASHBOARD = json.loads((ROOT / "cluster/grafana_dashboard.json").read_text(encoding="utf-8"))
 ALERTS = yaml.safe_load((ROOT / "cluster/alerts.yaml").read_text(encoding="utf-8"))
-RUNBOOK = (ROOT / "cluster/README.md").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
 
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

@@ -1,4 +1,4 @@
-"""cluster/README.md: what it tells people to type exists, and its queries run."""
+"""docs/cluster.md: what it tells people to type exists, and its queries run."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ from linkner_ray.config.loading import load_config
 from linkner_ray.schemas import QUARANTINE
 from tests.cluster.repository import IMAGE_TAG, ROOT
 
-TEXT = (ROOT / "cluster/README.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
@@ -97,7 +97,7 @@ def test_every_config_key_that_is_named_exists():
 def test_every_file_that_is_named_exists():
     table = TEXT.split("\n\n")[2]
     for name in re.findall(r"^\| `([^`]+)`", table, flags=re.MULTILINE):
-        assert (ROOT / "cluster" / name).exists(), name
+        assert (ROOT / name).exists(), name
 
 
 def test_the_image_is_the_one_of_this_version():
