@@ -185,7 +185,7 @@ class AnswerCache:
         except OtherVersionError as error:
             return IndexedFile(version, "cache_files_other_version", str(error)), []
         except DataError as error:
-            if not self._folder.set_aside(name):
+            if not self._folder.set_aside(name, version):
                 return IndexedFile(version, "cache_files_broken", str(error)), []
             self._report_one(name, "cache_files_broken", f"{error}; set aside")
             return None, []

@@ -168,10 +168,19 @@ class CacheFolder:
             self.folder.upload(Path(file.name), name)
         return name
 
-    def set_aside(self, name: str) -> bool:
-        """Move a broken file out of the way; False if that is not possible."""
+    def set_aside(self, name: str, version: str) -> bool:
+        """Move a broken file out of the way, unless another file has its name by now.
+
+        Args:
+            name: Of the file.
+            version: Its `Listing.versions` when it was read.
+
+        Returns:
+            False if it is still there.
+        """
         try:
-            self.folder.move(name, f"{SET_ASIDE}/{name}")
+            if self.folder.versions().get(name) == version:
+                self.folder.move(name, f"{SET_ASIDE}/{name}")
         except FileNotFoundError:  # another process was quicker
             return True
         except (OSError, StoreError):

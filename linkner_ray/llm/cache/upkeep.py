@@ -37,6 +37,9 @@ class Fault(NamedTuple):
     is_broken: bool
     """False for one that is foreign or of another version, which is left where it lies."""
 
+    version: str = ""
+    """What tells a broken one from other files of its name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
@@ -174,7 +177,8 @@ def _survey(folder: CacheFolder) -> Survey:
         except OtherVersionError as error:
             faults.append(Fault(name, str(error), is_broken=False))
         except DataError as error:
-            faults.append(Fault(name, str(error), is_broken=True))
+            version = listing.versions[name]
+            faults.append(Fault(name, str(error), is_broken=True, version=version))
         else:
             sizes[name] = folder.size(name)
             versions[name] = listing.versions[name]
@@ -273,7 +277,7 @@ def _compact(folder: CacheFolder, keep: Callable[[pa.Table], pa.Table]) -> Compa
             folder.folder.remove(name)
     for fault in found.faults:
         if fault.is_broken:
-            folder.set_aside(fault.name)
+            folder.set_aside(fault.name, fault.version)
     return Compaction(
         files_before=len(found.sizes),
         kept=kept,

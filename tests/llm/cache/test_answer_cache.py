@@ -86,6 +86,28 @@ def test_broken_and_foreign_files_are_named_and_never_trusted(tmp_path, caplog):
     assert set(opened(tmp_path).find([key(1), key(2)])) == {key(1), key(2)}
 
 
+def test_a_file_that_another_node_wrote_under_a_broken_ones_name_stays(tmp_path, monkeypatch):
+    nodes, path = [tmp_path / "ours", tmp_path / "theirs"], tmp_path / "cache"
+    for folder in (*nodes, path):
+        folder.mkdir()
+    (path / "answers-0000000000.parquet").write_bytes(b"PAR1")
+    read = CacheFolder.read
+
+    def read_while_another_node_works(folder, name, columns=None):
+        monkeypatch.setattr(CacheFolder, "read", read)
+        try:
+            yield from read(folder, name, columns)
+        finally:
+            monkeypatch.setattr(answer_index, "_node_folder", lambda: nodes[1])
+            opened(path).add([entry(1)])  # which takes the number of the file it set aside
+
+    monkeypatch.setattr(answer_index, "_node_folder", lambda: nodes[0])
+    monkeypatch.setattr(CacheFolder, "read", read_while_another_node_works)
+    opened(path)
+    assert set(opened(path).find([key(1)])) == {key(1)}
+    assert [file.name for file in path.glob("*.parquet")] == ["answers-0000000000.parquet"]
+
+
 def test_a_broken_file_that_cannot_be_moved_is_ignored(tmp_path, caplog):
     (tmp_path / "_set_aside").write_text("a file is in the way")
     (tmp_path / "answers-0000000003.parquet").write_bytes(b"PAR1")

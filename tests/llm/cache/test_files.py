@@ -149,7 +149,10 @@ def test_a_broken_file_is_moved_out_of_the_way(tmp_path):
     (tmp_path / "answers-0000000000.parquet").write_bytes(CONTENT[:-9])
     with pytest.raises(DataError, match=re.escape(str(tmp_path))):
         next(folder.read("answers-0000000000.parquet"))
-    assert folder.set_aside("answers-0000000000.parquet")
-    assert folder.set_aside("answers-0000000000.parquet")
+    version = folder.list().versions["answers-0000000000.parquet"]
+    assert folder.set_aside("answers-0000000000.parquet", "of another file")
+    assert folder.list().names == ["answers-0000000000.parquet"]
+    for _ in range(2):
+        assert folder.set_aside("answers-0000000000.parquet", version)
     assert (tmp_path / "_set_aside" / "answers-0000000000.parquet").read_bytes() == CONTENT[:-9]
     assert folder.list() == ([], [], {})

@@ -143,6 +143,18 @@ def test_compaction_sets_broken_files_aside_and_leaves_foreign_ones(cache):
     assert [path.name for path in (cache / "_set_aside").iterdir()] == [broken.name]
 
 
+def test_a_merged_file_under_the_name_of_a_broken_one_stays(cache):
+    before = answers_of(cache)
+    folder = CacheFolder(str(cache))
+    # A compaction that was cut off before it removed anything, and whose file was damaged since.
+    folder.write_compacted(2, [t for name in folder.list().names for t in folder.read(name)])
+    merged = cache / "compacted-0000000002.parquet"
+    merged.write_bytes(merged.read_bytes()[:-1] + b"x")
+    assert [fault.name for fault in compact(str(cache)).faults] == [merged.name]
+    assert folder.list().names == [merged.name]
+    assert answers_of(cache) == before
+
+
 def test_what_is_dropped_is_gone_and_the_numbers_go_on(cache):
     done = compact(str(cache), keep=lambda table: table.slice(0, 0))
     assert (done.kept, done.dropped) == (0, 4)
