@@ -2,10 +2,8 @@
 
     python -m benchmarks.answer_index --entries 100000,1000000 --labels 18 --json numbers.json
 
-Each row is a process of its own. `first` opens the answer cache on a node that has no index yet and
-makes it, `next` finds the index there. The other rows take the answers that `first` read, build a
-store of them and look up in it: what `first` would cost with another store is its own cost, less
-that of `arrays`, and that of the other one (`benchmarks.answer_index_stores`).
+Each row is a process of its own: `first` opens the answer cache on a node that has no index yet and
+makes it, `next` finds the index there.
 """
 
 import argparse
@@ -21,11 +19,9 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.answer_index_stores import STORES
 from benchmarks.measure import resident_bytes, write_json
 from linkner_ray.errors import ContractError
 from linkner_ray.llm.cache.answer_cache import AnswerCache
-from linkner_ray.llm.cache.answer_rows import AnswerArrays
 from linkner_ray.llm.cache.files import ENTRIES, CacheFolder
 from linkner_ray.reporting.tables import markdown_table
 
@@ -42,25 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entries", default="100000,1000000", help="comma-separated")
     parser.add_argument("--labels", type=int, default=18)
-    parser.add_argument("--index-only", action="store_true", help="only `first` and `next`")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     options = parser.parse_args(arguments)
     numbers: Numbers = {}
-    ways = ["first", "next"] if options.index_only else ["first", "next", *STORES]
     for count in map(int, options.entries.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             cache, node = Path(folder) / "cache", Path(folder) / "node"
             node.mkdir()
             write_answers(cache, count, _classes(options.labels))
             rows = []
-            for way in ways:
-                measure = _measure_store if way in STORES else _measure_cache
+            for way in ("first", "next"):
                 measured = _in_a_process(
-                    partial(measure, way, cache, node, count, _classes(options.labels))
+                    partial(_measure, cache, node, count, _classes(options.labels))
                 )
-                rows.append({f"{count:,} entries": way, **_cells(measured)})
-                prefix = way.replace(" ", "_")
-                numbers |= {f"{prefix}_{name}_{count}": n for name, n in measured.items()}
+                cells = {name: f"{value:,.4g}" for name, value in measured.items()}
+                rows.append({f"{count:,} entries": way, **cells})
+                numbers |= {f"{way}_{name}_{count}": n for name, n in measured.items()}
             sizes = {name: _bytes_below(path) for name, path in (("files", cache), ("index", node))}
             numbers |= {f"{n}_bytes_per_entry_{count}": size / count for n, size in sizes.items()}
         print(markdown_table(rows))
@@ -112,60 +105,29 @@ def _classes(labels: int) -> list[str]:
     return ["O", *(f"LABEL_{number}" for number in range(labels))]
 
 
-def _measure_cache(
-    _way: str, cache: Path, node: Path, count: int, classes: Sequence[str]
-) -> Numbers:
+def _measure(cache: Path, node: Path, count: int, classes: Sequence[str]) -> dict[str, float]:
     """What an answer cache costs, in this process; every second key looked up is known."""
     before = resident_bytes("RssAnon")
     started, worked = time.perf_counter(), time.process_time()
-    held = _open(cache, node, classes)
-    opened: Numbers = {
-        "wall_s": time.perf_counter() - started,
-        "cpu_s": time.process_time() - worked,
-        "own_bytes_per_entry": max(0, resident_bytes("RssAnon") - before) / count,
-    }
-    found = _found_per_s(lambda keys: len(held.find(keys)), count)
-    return opened | {"found_per_cpu_s": found, "peak_mib": resident_bytes("VmHWM") / 2**20}
-
-
-def _measure_store(
-    way: str, cache: Path, node: Path, count: int, classes: Sequence[str]
-) -> Numbers:
-    """What it costs to build a store, and to look up in it."""
-    segments = _open(cache, node, classes)._index._segments.values()
-    arrays = zip(*(segment.answers for segment in segments), strict=True)
-    answers = AnswerArrays(*map(np.concatenate, arrays))
-    answers = answers.where(np.random.default_rng(0).permutation(count))
-    build, open_store = STORES[way]
-    path = node.parent / way.replace(" ", "-")
-    started, worked = time.perf_counter(), time.process_time()
-    build(path, answers)
-    built: Numbers = {
-        "wall_s": time.perf_counter() - started,
-        "cpu_s": time.process_time() - worked,
-    }
-    before = resident_bytes("RssAnon")
-    found = _found_per_s(open_store(path, answers.rows.dtype), count)
-    return built | {
-        "own_bytes_per_entry": max(0, resident_bytes("RssAnon") - before) / count,
-        "found_per_cpu_s": found,
-        "disk_bytes_per_entry": path.stat().st_size / count,
-    }
-
-
-def _open(cache: Path, node: Path, classes: Sequence[str]) -> AnswerCache:
     with patch("linkner_ray.llm.cache.answer_index.gettempdir", return_value=str(node)):
-        return AnswerCache(str(cache), model=MODEL, classes=classes)
+        held = AnswerCache(str(cache), model=MODEL, classes=classes)
+    return {
+        "wall_s": time.perf_counter() - started,
+        "cpu_s": time.process_time() - worked,
+        "own_bytes_per_entry": max(0, resident_bytes("RssAnon") - before) / count,
+        "found_per_cpu_s": _found_per_s(held, count),
+        "peak_mib": resident_bytes("VmHWM") / 2**20,
+    }
 
 
-def _found_per_s(find: Callable[[list[str]], int], count: int) -> float:
+def _found_per_s(cache: AnswerCache, count: int) -> float:
     """Keys that are looked up in a second of processor time."""
     rng = np.random.default_rng(0)
     numbers = rng.integers(0, 2 * count, (LOOKUPS, LOOKUP_BATCH)).tolist()
     wanted = [sorted({key_of(number) for number in batch}) for batch in numbers]
     known = {key_of(n) for batch in numbers for n in batch if n < count}
     started = time.process_time()
-    found = sum(find(keys) for keys in wanted)
+    found = sum(len(cache.find(keys)) for keys in wanted)
     seconds = time.process_time() - started
     expected = sum(key in known for keys in wanted for key in keys)
     if found != expected:
@@ -173,23 +135,13 @@ def _found_per_s(find: Callable[[list[str]], int], count: int) -> float:
     return sum(map(len, wanted)) / seconds
 
 
-def _in_a_process(measure: Callable[[], Numbers]) -> Numbers:
+def _in_a_process(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(measure)
 
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-COLUMNS = (
-    "wall_s", "cpu_s", "found_per_cpu_s", "own_bytes_per_entry", "disk_bytes_per_entry", "peak_mib"
-)  # fmt: skip
-
-
-def _cells(measured: Numbers) -> dict[str, str]:
-    values = {name: measured.get(name) for name in COLUMNS}
-    return {n: f"{v:,.4g}" if isinstance(v, float) else "-" for n, v in values.items()}
 
 
 if __name__ == "__main__":

@@ -3,31 +3,26 @@ import json
 import pytest
 
 from benchmarks import answer_index
-from benchmarks.answer_index_stores import STORES, build_arrays
 from linkner_ray.errors import ContractError
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 
 
-def test_each_way_is_measured_and_every_store_finds_the_same(tmp_path, capsys, monkeypatch):
+def test_both_processes_are_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(answer_index, "_in_a_process", lambda measure: measure())
     numbers = answer_index.main(["--entries", "700", "--json", str(tmp_path / "n.json")])
     assert json.loads((tmp_path / "n.json").read_text()) == numbers
-    for way in ("first", "next", *STORES):
-        assert numbers[f"{way.replace(' ', '_')}_found_per_cpu_s_700"] > 0
-    # A key, a row of 12 bytes and 4 for each of 19 classes
-    assert numbers["arrays_disk_bytes_per_entry_700"] == pytest.approx(16 + 12 + 4 * 19, abs=1)
+    for way in ("first", "next"):
+        assert numbers[f"{way}_found_per_cpu_s_700"] > 0
+    # A key, a row of 12 bytes and 4 for each of 19 classes; and what tells one file
+    assert 104 < numbers["index_bytes_per_entry_700"] < 105
     assert "| 700 entries |" in capsys.readouterr().out
 
 
-def test_a_store_that_lost_answers_is_not_timed(monkeypatch):
-    monkeypatch.setattr(answer_index, "_in_a_process", lambda measure: measure())
-    monkeypatch.setitem(
-        STORES,
-        "arrays",
-        (lambda path, answers: build_arrays(path, answers.where(slice(99))), STORES["arrays"][1]),
-    )
+def test_a_cache_that_lost_answers_is_not_timed(tmp_path):
+    answer_index.write_answers(tmp_path, 99, ["O", "A", "B"])
+    cache = AnswerCache(str(tmp_path), model=answer_index.MODEL, classes=("O", "A", "B"))
     with pytest.raises(ContractError, match="answers were found; nothing is timed"):
-        answer_index.main(["--entries", "200"])
+        answer_index._found_per_s(cache, 200)
 
 
 def test_the_answers_that_are_written_are_found(tmp_path, monkeypatch):

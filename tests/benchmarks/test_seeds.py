@@ -10,19 +10,32 @@ from linkner_ray.config import EvaluateConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.job import evaluate
 from linkner_ray.evaluation.plan import plan_evaluation
+from tests.spanner import tiny
+
+CORPUS = "Peter B-PER\nmet O\nMicrosoft B-ORG\n\nParis B-LOC\nand O\nNew B-LOC\nYork I-LOC\n"
+RECORDED = [
+    {"index": 0, "tokens": ["Peter", "met", "Microsoft"], "entities": [[0, 1, "PER"]]},
+    {"index": 1, "tokens": ["Paris", "and", "New", "York"], "entities": None},
+]
 
 
 @pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("two_cpus")
-def test_means_and_ranges(arguments, tmp_path, capsys):
-    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+def test_means_and_ranges(tmp_path, capsys):
+    tiny.model().save_pretrained(tmp_path / "checkpoint")
+    (tmp_path / "set.conll").write_text(CORPUS)
+    (tmp_path / "replay.jsonl").write_text("\n".join(map(json.dumps, RECORDED)))
     config = EvaluateConfig.model_validate(
         {
-            "sets": [{"name": name, "path": given["--set"]} for name in ("test", "again")],
-            "recognize": {"checkpoint": given["--checkpoint"]},
-            "llm": {"backend": "replay", "model": "x", "replay_path": given["--replay"]},
+            "sets": [f"{name}={tmp_path}/set.conll" for name in ("test", "again")],
+            "recognize": {"checkpoint": str(tmp_path / "checkpoint")},
+            "llm": {
+                "backend": "replay",
+                "model": "x",
+                "replay_path": str(tmp_path / "replay.jsonl"),
+            },
             "study": {"shares": [0, 0.5, 1], "resamples": 100, "estimates": ["entropy"]},
             "output": {"path": str(tmp_path / "one")},
         }
