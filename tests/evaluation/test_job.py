@@ -247,14 +247,6 @@ def test_a_map_that_leads_elsewhere_is_refused(tmp_path):
         evaluate(config.model_copy(update={"sets": (named,)}))
 
 
-def test_a_budget_of_calls_holds_over_all_sets(tmp_path, refuser):
-    llm = ["llm.backend=openai", f"llm.base_url={refuser.url}", "llm.model=judge"]
-    budget = ["routing.threshold=0", "routing.budget=3 calls"]
-    [result] = evaluate(config_of(tmp_path, SENTENCES, *llm, *budget)).results
-    assert result.num_routed == 3 < result.num_candidates
-    assert sum(not is_at_start(body) for body in refuser.bodies) <= 3
-
-
 def test_a_label_that_is_never_asked_about_has_to_exist(tmp_path):
     config = config_of(tmp_path, SENTENCES, "llm.backend=none", "routing.never_ask=[GPE]")
     with pytest.raises(ConfigError, match="GPE"):
@@ -270,12 +262,6 @@ def test_gold_changes_no_prediction(tmp_path):
         texts.append(pq.read_table(folder / "out" / "predictions" / "mine.parquet"))
     assert not texts[0]["gold"].equals(texts[1]["gold"])
     assert texts[0].drop_columns(["gold"]).equals(texts[1].drop_columns(["gold"]))
-
-
-def test_a_label_that_the_checkpoint_lacks_is_named(tmp_path):
-    config = config_of(tmp_path, "Ada B-ALIEN\n\n", "llm.backend=none")
-    with pytest.raises(DataError, match="ALIEN"):
-        evaluate(config)
 
 
 def test_a_recorded_llm_needs_no_engine_and_what_it_lacks_is_counted(tmp_path):

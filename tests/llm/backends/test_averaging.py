@@ -55,15 +55,6 @@ def test_the_options_of_the_variants_go_round_behind_the_same_symbols():
     assert "A. organization: Names of groups.\nB. non-entity" in request.variants[1].fixed_part
 
 
-def test_a_favour_for_a_position_is_averaged_out():
-    backend = AveragingBackend(Biased(0.7, 0.2, 0.1))
-    (answer,) = backend.ask([request_of()])
-    # PER stands behind A, C, B: (0.7 + 0.1 + 0.2) / 3, and so do the others
-    assert answer.probs == pytest.approx((1 / 3, 1 / 3, 1 / 3))
-    # 10 + 11 + 12 tokens
-    assert answer.prompt_tokens == 33
-
-
 def test_the_mean_is_of_classes_and_not_of_symbols():
     def script(request):
         first = request.options[0][1]

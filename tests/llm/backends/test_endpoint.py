@@ -92,8 +92,8 @@ def test_requests_run_at_once_but_no_more_than_allowed(server, start):
     assert [answer.label for answer in answers] == ["ORG"] * 3 + ["PER"] + ["ORG"] * 8
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_passing_fault_is_tried_again(server, start, status):
+@pytest.mark.parametrize("status", [408, 429, 500, 503, None])
+def test_a_passing_fault_or_a_lost_connection_is_tried_again(server, start, status):
     backend = start()
     server.reply = lambda number, _: (status, {"error": "busy"}) if number == AT_START else GOOD
     (answer,) = backend.ask(requests(backend))
@@ -101,24 +101,29 @@ def test_a_passing_fault_is_tried_again(server, start, status):
     assert len(server.bodies) == AT_START + 2  # the fault, the second try
 
 
-def test_a_lost_connection_is_tried_again_and_fails_when_it_stays_lost(server, start):
-    backend = start()
-    server.reply = lambda number, _: (None, None) if number == AT_START else GOOD
-    (answer,) = backend.ask(requests(backend))
-    assert answer.verdict is Verdict.LABEL
-    server.reply = lambda _number, _body: (None, None)
-    (answer,) = backend.ask(requests(backend))
-    assert answer.verdict is Verdict.FAILED
-    assert backend.describe()["failed_unreachable"] == 1
-
-
-def test_a_fault_that_stays_fails_after_the_last_try_and_is_counted(server, start):
+@pytest.mark.parametrize(
+    ("status", "body", "tries", "reason"),
+    [
+        (500, {"error": "broken"}, 3, "overloaded"),
+        (None, None, 3, "unreachable"),
+        (400, {"error": "too long"}, 1, "rejected"),
+        (200, b"<html>", 1, "malformed_reply"),
+        (200, b"", 1, "malformed_reply"),
+        (200, b"\xff", 1, "malformed_reply"),
+        (200, {}, 1, "malformed_reply"),
+        (200, {"choices": []}, 1, "malformed_reply"),
+        (200, {"choices": [{"message": 3}]}, 1, "malformed_reply"),
+    ],
+)
+def test_a_fault_that_stays_fails_after_the_last_try_and_is_counted(
+    server, start, status, body, tries, reason
+):
     backend = start(max_retries=2)
-    server.reply = lambda _number, _body: (500, {"error": "broken"})
+    server.reply = lambda _number, _body: (status, body)
     (answer,) = backend.ask(requests(backend))
     assert answer.verdict is Verdict.FAILED
-    assert len(server.bodies) == AT_START + 3
-    assert backend.describe()["failed_overloaded"] == 1
+    assert len(server.bodies) == AT_START + tries
+    assert backend.describe()[f"failed_{reason}"] == 1
 
 
 def test_a_slow_reply_fails_alone(server, start):
@@ -182,26 +187,6 @@ def test_a_refused_key_is_found_at_the_start(server, start):
     server.reply = lambda _number, _body: (401, {"error": "no"})
     with pytest.raises(BackendError, match="refuses the key"):
         start()
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"message": 3}]}', b"", b"\xff"],
-)
-def test_a_malformed_reply_fails_that_request(server, start, body):
-    backend = start()
-    server.reply = lambda _number, _body: (200, body)
-    (answer,) = backend.ask(requests(backend))
-    assert answer.verdict is Verdict.FAILED
-    assert backend.describe()["failed_malformed_reply"] == 1
-
-
-def test_a_request_the_server_rejects_fails_without_another_try(server, start):
-    backend = start()
-    server.reply = lambda _number, _body: (400, {"error": "too long"})
-    (answer,) = backend.ask(requests(backend))
-    assert answer.verdict is Verdict.FAILED
-    assert len(server.bodies) == AT_START + 1
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from linkner_ray.llm.backends.engine_start import ENGINE_LOGGER
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import PromptBuilder, Verdict
-from tests.llm.tiny import save_llm, tokenizer
+from tests.llm.tiny import save_llm
 
 pytestmark = [
     pytest.mark.vllm,
@@ -108,10 +108,6 @@ def test_threads_ask_one_engine_at_once_and_each_gets_its_own_answers(backend):
         assert [answer.key for answer in answers] == [request.key for request in asked]
         for answer, probs in zip(answers, expected, strict=True):
             assert answer.probs == pytest.approx(probs, abs=1e-3)
-
-
-def test_nothing_is_asked_for_no_requests(backend):
-    assert backend.ask([]) == []
 
 
 def youngest_engine():
@@ -218,19 +214,6 @@ def test_too_little_memory_at_the_start_is_a_start_up_error_that_says_what_to_do
     small = config.model_copy(update={"kv_cache_bytes": 2**20})
     with pytest.raises(StartupError, match=r"(?s)vLLM could not load.*llm\.kv_cache_bytes"):
         start_backend(small, LABELS)
-
-
-def test_a_model_that_is_not_there_is_a_start_up_error(tmp_path):
-    config = LlmConfig(model=str(tmp_path / "nowhere"))
-    with pytest.raises(StartupError, match=r"tokenizer of .*nowhere cannot be loaded"):
-        start_backend(config, LABELS)
-
-
-def test_a_model_without_weights_is_a_start_up_error(tmp_path):
-    tokenizer("chatml").save_pretrained(tmp_path)
-    config = LlmConfig(model=str(tmp_path))
-    with pytest.raises(StartupError, match="vLLM could not load"):
-        start_backend(config, LABELS)
 
 
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="a share of this machine's time, no cores")

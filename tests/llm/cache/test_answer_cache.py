@@ -13,25 +13,13 @@ from linkner_ray.errors import BackendError
 from linkner_ray.llm.cache import answer_index
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.cache.files import CacheFolder, entries_table, format_entries
-from tests.llm.caches import CLASSES, entry, key, unsure
+from tests.llm.caches import CLASSES, entry, key
 
 WRITERS, ROUNDS = 4, 12
 
 
 def opened(path):
     return AnswerCache(str(path), model="some-llm", classes=CLASSES)
-
-
-def test_what_was_added_is_found_by_this_and_any_later_process(tmp_path):
-    cache = opened(tmp_path / "cache")
-    assert cache.find([key(1)]) == {}
-    cache.add([entry(1), unsure(2)])
-    again = opened(tmp_path / "cache")
-    for found in (cache.find([key(1), key(2)]), again.find([key(1), key(2)])):
-        assert {name: answer.label for name, answer in found.items()} == {
-            key(1): "PER",
-            key(2): None,
-        }
 
 
 def test_nothing_is_written_until_there_is_something_to_write(tmp_path):
@@ -62,11 +50,6 @@ def test_of_two_answers_the_one_written_first_counts_for_everybody(tmp_path):
 def test_of_two_answers_in_one_batch_the_first_counts(tmp_path):
     opened(tmp_path).add([entry(1, score=0.25), entry(1, score=0.75)])
     assert opened(tmp_path).find([key(1)])[key(1)].probs[1] == 0.25
-
-
-def test_answers_of_other_models_are_not_loaded(tmp_path):
-    opened(tmp_path).add([entry(1), entry(2, model="other-llm")])
-    assert len(opened(tmp_path)) == 1
 
 
 def test_broken_and_foreign_files_are_named_and_never_trusted(tmp_path, caplog):

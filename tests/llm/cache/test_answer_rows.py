@@ -43,10 +43,6 @@ def test_a_slice_is_packed_as_its_rows_are():
     assert part.rows.tobytes() == whole.rows[1:].tobytes()
 
 
-def test_probabilities_come_in_the_order_of_the_classes_that_ask():
-    assert unpacked(AnswerRows(("O", "ORG", "PER")), TABLE)[0].probs == (0.0, 0.75, 0.25)
-
-
 def test_answers_whose_classes_come_in_several_orders_are_packed_together():
     turned = entries_table([entry(4, score=0.25), entry(5, score=0.5)], ("ORG", "O", "PER"))
     table = pa.concat_tables([TABLE, turned, TABLE.slice(0, 1)])
@@ -66,10 +62,6 @@ def test_an_answer_about_other_labels_is_left_out(classes):
 def test_an_answer_of_another_model_is_left_out():
     table = entries_table([entry(1), entry(2, model="other")], CLASSES)
     assert [answer.key for answer in unpacked(AnswerRows(CLASSES), table, "other")] == [key(2)]
-
-
-def test_a_row_takes_twelve_bytes_and_four_for_each_class():
-    assert AnswerRows(CLASSES).pack(TABLE, "some-llm").rows.itemsize == 12 + 4 * len(CLASSES)
 
 
 @pytest.mark.parametrize("position", range(24))
