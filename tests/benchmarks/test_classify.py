@@ -64,12 +64,6 @@ def test_gold_spans_are_asked_once_each_in_the_order_of_the_file(questions):
     assert shared_length(questions.prompts) > 100  # the fixed part
 
 
-def test_documents_end_with_the_one_that_fills_the_count(corpus):
-    documents, label_set = load_documents(corpus, None)
-    few = make_questions(documents, label_set, tokenizer("chatml"), count=2)
-    assert (few.documents.num_rows, marked(few)) == (2, ["EU", "Peter Blackburn", "Angela Merkel"])
-
-
 def test_a_corpus_without_a_labelled_span_is_refused(tmp_path):
     (tmp_path / "empty.conll").write_text("nothing O\n\n")
     with pytest.raises(ConfigError, match="no labelled span"):
@@ -164,30 +158,9 @@ def test_ways_that_disagree_are_not_reported(options, monkeypatch):
         classify.main(options)
 
 
-def test_both_sizes_are_kept_apart_in_one_file(options, monkeypatch, tmp_path, capsys):
-    fake, order = measured_by(lambda _way: [0.1, 0.9])
-    monkeypatch.setattr(classify, "in_own_process", fake)
-    corpus = options[options.index("--data") :]
-    numbers = classify.main(
-        [*corpus, "--sizes", "small,big", "--rounds", "1", "--json", str(tmp_path / "n.json")]
-    )
-    assert order == [*NAMES, *NAMES]
-    assert json.loads((tmp_path / "n.json").read_text()) == numbers
-    assert numbers["big_parameters"] > 20e6 > 2e6 > numbers["small_parameters"]
-    assert numbers["small_ratio_stage_to_raw_vllm"] == numbers["big_ratio_stage_to_raw_vllm"] == 0.5
-    printed = capsys.readouterr().out
-    assert printed.index("random, small") < printed.index("random, big")
-
-
 def test_a_way_that_hangs_is_ended_and_named(questions, tmp_path):
     with pytest.raises(StartupError, match=r"stage took over 0\.01 s"):
         classify.in_own_process("stage", work(questions), tmp_path, timeout_s=0.01)
-
-
-def test_an_unknown_way_is_refused_by_name(capsys):
-    with pytest.raises(SystemExit):
-        classify.main(["--ways", "stage,hope"])
-    assert "hope; there are raw_vllm" in capsys.readouterr().err
 
 
 @pytest.mark.vllm

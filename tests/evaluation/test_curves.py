@@ -14,7 +14,7 @@ from linkner_ray.evaluation.curves import (
     thresholds_for,
     with_uncertainty,
 )
-from linkner_ray.evaluation.judge import Judge, entity_triples
+from linkner_ray.evaluation.judge import Judge
 from linkner_ray.evaluation.study import LINK, LLM, ORACLE, study_set
 from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
@@ -222,14 +222,3 @@ def test_a_link_is_a_system_that_asks_by_expected_gain():
     assert [point.num_asked for point in linked.points.values()] == [0, 1, 4]
     assert linked.points[0.25].f1 == pytest.approx(4 / 7)
     assert linked.points[1.0].f1 == found.llm_alone_f1
-
-
-def test_gold_decides_no_output():
-    thresholds = thresholds_for(uncertainties(table(ROWS)), (0.5,))
-    routed = routed_from(table(ROWS), thresholds[0.5])
-    fused = entity_triples(FUSE(routed)["entities"])
-    assert fused == [{(0, 3, "PER"), (4, 7, "ORG")}, {(0, 3, "PER"), (8, 11, "PER")}]
-    other = study(ROWS, gold=[[], []])
-    same = study(ROWS)
-    asked = [[p.num_asked for p in one.points.values()] for one in same.systems]
-    assert [[p.num_asked for p in one.points.values()] for one in other.systems] == asked

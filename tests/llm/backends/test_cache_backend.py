@@ -85,13 +85,6 @@ def test_only_the_rest_is_asked_in_one_call_and_in_order(start):
     assert [answer.key for answer in answers] == [request(s).key for s in ("X", "Ada", "Y", "Bo")]
 
 
-def test_another_model_revision_or_prompt_is_another_question(start):
-    start()[1].ask([request("Ada", revision="r1")])
-    scripted, backend = start()
-    backend.ask([request("Ada", revision="r2"), request("Ada")])
-    assert len(scripted.requests) == 2
-
-
 def test_a_file_holds_the_answers_of_one_call_with_all_their_facts(start, tmp_path):
     start()[1].ask([request("Ada", revision="r1"), request("Bo"), request("Cy")])
     (path,) = (tmp_path / "cache").iterdir()

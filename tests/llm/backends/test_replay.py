@@ -9,7 +9,7 @@ from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.scores import score_entities
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.errors import ConfigError, DataError
-from linkner_ray.labels import Label, LabelSet, load_label_set
+from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends import forms, start_backend
 from linkner_ray.llm.backends.cache_backend import CacheBackend
 from linkner_ray.llm.cache.answer_cache import AnswerCache
@@ -179,15 +179,6 @@ def requests(config, symbols, decoding, *, words, revision=None):
         )
         for word in words
     ]
-
-
-def test_more_labels_than_symbols_are_replayed_by_name(tmp_path):
-    many = LabelSet(
-        name="many",
-        labels=tuple(Label(id=f"L{n}", name=f"kind {n}", description="x") for n in range(60)),
-    )
-    backend = start_backend(CACHED, many, CacheConfig(path=str(tmp_path)))
-    assert backend.symbols == ()
 
 
 @pytest.mark.external

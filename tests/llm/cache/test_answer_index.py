@@ -169,12 +169,6 @@ def test_a_lock_of_that_name_is_not_emptied(tmp_path):
     assert cache._index._lock.read_bytes() == b"years of work"
 
 
-def test_an_index_of_another_version_is_made_anew(tmp_path, monkeypatch):
-    opened(tmp_path).add([entry(1)])
-    monkeypatch.setattr(answer_index, "_VERSION", 3)
-    assert len(opened(tmp_path)) == 1
-
-
 def test_there_are_never_many_segments(tmp_path):
     cache = opened(tmp_path)
     for number in range(64):

@@ -120,13 +120,6 @@ def test_a_folder_lists_compacted_files_first_and_names_what_is_foreign(tmp_path
     assert folder.list().next_number == 8
 
 
-def test_a_number_is_given_to_one_writer(tmp_path):
-    folder = CacheFolder(str(tmp_path))
-    assert folder.append(0, TABLE) == "answers-0000000000.parquet"
-    assert folder.append(0, TABLE.slice(1)) is None
-    assert next(folder.read("answers-0000000000.parquet")).equals(TABLE)
-
-
 def test_a_broken_file_is_moved_out_of_the_way(tmp_path):
     folder = CacheFolder(str(tmp_path))
     (tmp_path / "answers-0000000000.parquet").write_bytes(CONTENT[:-9])
