@@ -159,7 +159,8 @@ def lab_log() -> str:
         NOTE.format("the headings of the log"),
         "# Lab log",
         "What was tried, with the command, and what came out, failures too; a file a month, the "
-        "newest entry on top.",
+        "newest entry on top. The figures that count today are on the page of "
+        "[results](../results.md).",
     ]
     for page in sorted((DOCS / "lab-log").glob("2*.md"), reverse=True):
         entries = re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,5 +1,6 @@
 """Documentation names what is there."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -67,6 +68,26 @@ def test_the_menu_of_the_site_has_every_page():
     assert sorted(files(menu)) == sorted(
         str(page.relative_to(DOCS)) for page in set(DOCS.rglob("*.md")) - listed
     )
+
+
+def texts_of(path):
+    """The texts in a module, but for docstrings; one in several pieces is whole."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in docstrings:
+            yield str(node.value)
+
+
+def test_messages_of_troubleshooting_exist():
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    words = [word for cell in cells for quoted in re.findall(r"`([^`]+)`", cell)
+             for word in quoted.split("...")]  # fmt: skip
+    modules = sorted((ROOT / "linkner_ray").rglob("*.py"))
+    source = " ".join(text for path in modules for text in texts_of(path))
+    assert len(words) > 80
+    assert [word for word in words if word.strip() not in source] == []
 
 
 def test_every_library_has_a_line():

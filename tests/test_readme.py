@@ -1,4 +1,4 @@
-"""README.md: every command in it runs as printed, in its order."""
+"""README.md and the pages that go on from it: every command runs as printed, in their order."""
 
 import os
 import re
@@ -14,7 +14,15 @@ import s3fs
 
 from tests.cluster.repository import ROOT, copy_checkout
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("quickstart", "labels", "linking", "evaluation", "nightly", "extraction")
+    ),
+)
+"""Each goes on with the files of those before it."""
+
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 INTERPRETERS = {
@@ -45,23 +53,39 @@ PATIENT_RAY = """ray() {
 
 
 def script() -> str:
-    """The blocks of README.md as one script of bash, but for `make test`, which runs this."""
+    """The blocks of all pages as one script of bash, but for `make test`, which runs this."""
     parts = ["set -eux -o pipefail\n", PATIENT_RAY]
-    for match in BLOCK.finditer(README):
-        language, block = match.groups()
-        line = README.count("\n", 0, match.start()) + 1
-        if language == "text":
-            continue
-        block = re.sub(r"^make test\b.*\n", "", block, flags=re.M)
-        if "s3://" in block:
-            parts.append(UPLOAD.replace("'PYTHON'", "PYTHON"))
-        parts.append(f": README.md:{line}\n" + INTERPRETERS.get(language, "{}").format(block))
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            language, block = match.groups()
+            if language == "text":
+                continue
+            block = re.sub(r"^make test\b.*\n", "", block, flags=re.M)
+            if "s3://" in block:
+                parts.append(UPLOAD.replace("'PYTHON'", "PYTHON"))
+            line = text.count("\n", 0, match.start()) + 1
+            printed = INTERPRETERS[language].replace("{}", block) if language != "bash" else block
+            parts.append(f": {page}:{line}\n{printed}")
     return "\n".join(parts)
 
 
-def test_every_block_says_what_it_is():
-    languages = {match[1] for match in BLOCK.finditer(README)}
-    assert languages == {"bash", "python", "sql", "text"}
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_it_is(page):
+    languages = {match[1] for match in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))}
+    assert languages <= {"bash", "python", "sql", "text"}
+
+
+def test_all_commands_are_a_script_that_bash_can_read():
+    done = subprocess.run(
+        ["bash", "-n"], input=script(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert script().count("linkner ") > 30
+
+
+def test_readme_can_be_read_in_ten_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
