@@ -22,6 +22,13 @@ from linkner_ray.errors import ConfigError
 NON_ENTITY = "O"
 """Class 0 of every model and the verdict "not an entity"."""
 
+_TAKEN = {
+    NON_ENTITY: "the non-entity class",
+    "source_local": "what a run counts the local model's entities by",
+    "source_llm": "what a run counts the LLM's entities by",
+}
+"""Names that no label can have, with what has them."""
+
 
 class Label(BaseModel):
     """One entity type."""
@@ -54,8 +61,8 @@ class LabelSet(BaseModel):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"{kind} given twice: {', '.join(twice)}")
-        if NON_ENTITY in ids:
-            raise ValueError(f"'{NON_ENTITY}' is the non-entity class and cannot be a label id")
+        for taken in _TAKEN.keys() & {*ids}:
+            raise ValueError(f"'{taken}' is {_TAKEN[taken]} and cannot be a label id")
         return self
 
     @property

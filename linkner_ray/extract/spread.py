@@ -2,15 +2,22 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from linkner_ray.errors import LinknerError
-from linkner_ray.runs.part_work import BUCKET, FEW_PIECES, HERE, Spread, split
-
-P = TypeVar("P")
-R = TypeVar("R")
+from linkner_ray.runs.part_work import (
+    BUCKET,
+    FEW_PIECES,
+    HERE,
+    P,
+    R,
+    Read,
+    Spread,
+    Work,
+    split,
+)
 
 _BUCKET_BLOCK_BYTES = 2**27
 """Of the rows that go into buckets; a run's own blocks are single units."""
@@ -18,19 +25,15 @@ _BUCKET_BLOCK_BYTES = 2**27
 _PART = pa.schema([(BUCKET, pa.int64()), ("content", pa.binary())])
 
 
-class BySize:
+class BySize(Spread):
     """Few pieces are done in this process, many on a Ray, which is started if need be."""
 
-    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
+    def each(self, work: Work[P, R], pieces: Sequence[P], /) -> Iterator[R]:
         """See `Spread`."""
         return _spread(pieces).each(work, pieces)
 
     def by_bucket(
-        self,
-        read: Callable[[P], pa.Table],
-        work: Callable[[pa.Table], R],
-        pieces: Sequence[P],
-        /,
+        self, read: Read[P], work: Work[pa.Table, R], pieces: Sequence[P], /
     ) -> Iterator[R]:
         """See `Spread`."""
         return _spread(pieces).by_bucket(read, work, pieces)
@@ -45,13 +48,13 @@ def _spread(pieces: Sequence[object]) -> Spread:
     return OnRay()
 
 
-class OnRay:
+class OnRay(Spread):
     """Work is done by the workers of the Ray that this process has, a piece or a bucket a task.
 
     A `LinknerError` that the work raises comes out as itself.
     """
 
-    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
+    def each(self, work: Work[P, R], pieces: Sequence[P], /) -> Iterator[R]:
         """See `Spread`."""
         import ray.data
 
@@ -72,11 +75,7 @@ class OnRay:
                 next_place += 1
 
     def by_bucket(
-        self,
-        read: Callable[[P], pa.Table],
-        work: Callable[[pa.Table], R],
-        pieces: Sequence[P],
-        /,
+        self, read: Read[P], work: Work[pa.Table, R], pieces: Sequence[P], /
     ) -> Iterator[R]:
         """See `Spread`."""
         import ray.data

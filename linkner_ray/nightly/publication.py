@@ -4,7 +4,6 @@ A night is a folder of its own, called by its date. `latest` names the published
 `cat` can read it. It is written whole and only ever moved to a later night.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -14,7 +13,7 @@ from linkner_ray.config import NightlyConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.extract.plan import Plan
 from linkner_ray.extract.result import find_finished
-from linkner_ray.runs.manifest import as_json
+from linkner_ray.runs.manifest import as_json, read_json
 from linkner_ray.storage import Folder
 
 LATEST = "latest"
@@ -79,12 +78,15 @@ def move_latest(nights: Folder, night: date) -> bool:
 
 
 def read_record(output: Folder) -> dict[str, Any] | None:
-    """What a night said of itself at its end; None if it has not come so far."""
+    """What a night said of itself at its end; None if it has not come so far.
+
+    Raises:
+        DataError: If it is damaged.
+    """
     output.forget_listings()
     if not output.exists(RECORD):
         return None
-    record: dict[str, Any] = json.loads(output.read_bytes(RECORD))
-    return record
+    return read_json(output, RECORD, has=("publish",), mend="remove it and start the night again")
 
 
 def write_record(output: Folder, record: dict[str, Any]) -> None:

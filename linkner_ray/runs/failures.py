@@ -9,7 +9,6 @@ what is left over.
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,8 +17,9 @@ import pyarrow.parquet as pq
 
 from linkner_ray.errors import CUT, DataError
 from linkner_ray.runs.counters import num_failed
-from linkner_ray.runs.folder import FOOTER_THREADS, RunFolder, UnitResult
+from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.runs.manifest import FILES, MANIFEST
+from linkner_ray.runs.part_work import side_by_side
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import QUARANTINE
 
@@ -110,9 +110,7 @@ def read_failures(run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wa
         keep = [wanted.has_reason(reason) for reason in table["reason"].to_pylist()]
         return table.filter(pa.array(keep, pa.bool_()))
 
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        tables = list(pool.map(read, names))
-    rows = pa.concat_tables([QUARANTINE.empty_table(), *tables])
+    rows = pa.concat_tables([QUARANTINE.empty_table(), *side_by_side(read, names)])
     return rows.sort_by([("path", "ascending"), ("record", "ascending")])
 
 
@@ -173,8 +171,7 @@ def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
     for mark in ("_SUCCESS", MANIFEST, FILES):
         run.folder.remove(mark)
     for below in ("entities", *_BESIDE):
-        with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-            list(pool.map(run.folder.remove, (f"{below}/{name}" for name in names)))
+        side_by_side(run.folder.remove, (f"{below}/{name}" for name in names))
 
 
 def remove_leftovers(run: RunFolder, unit_results: Sequence[UnitResult]) -> int:

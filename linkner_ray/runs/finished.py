@@ -1,7 +1,6 @@
 """A finished run, as a later one or a reader finds it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.runs.folder import RunFolder
 from linkner_ray.runs.manifest import MANIFEST, read_manifest
+from linkner_ray.runs.part_work import side_by_side
 from linkner_ray.runs.row_index import RowIndex
 from linkner_ray.storage import Folder
-
-READ_THREADS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +84,7 @@ class FinishedRun:
         def words(part: str) -> NDArray[np.uint64]:
             return to_words(read_part(folder, f"entities/{part}", [column])[column])
 
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            return RowIndex.of(list(pool.map(words, self.parts)))
+        return RowIndex.of(side_by_side(words, self.parts))
 
 
 def read_part(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:

@@ -7,7 +7,6 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -27,12 +26,13 @@ from linkner_ray.runs.manifest import (
     FileEntry,
     FileList,
     as_json,
+    read_json,
     with_sources,
     write_manifest,
     written_files,
 )
 from linkner_ray.runs.packed_counts import PackedCounts
-from linkner_ray.runs.part_work import HERE, Spread, pieces_of
+from linkner_ray.runs.part_work import HERE, Spread, pieces_of, side_by_side
 from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 
@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 UNIT_RESULT_KEY = b"linkner.unit_result"
 """Where a part file carries its unit result, in the metadata of its schema."""
-
-FOOTER_THREADS = 32
 
 _PART_FILE = re.compile(r"part-[0-9a-f]+-[0-9]{10}\.parquet")
 """Names of the files of a unit, see `units.unit_name`."""
@@ -208,18 +206,7 @@ class RunFolder:
         Raises:
             DataError: If it is damaged.
         """
-        if not self.folder.exists("_run.json"):
-            return None
-        try:
-            record = json.loads(self.folder.read_bytes("_run.json"))
-        except ValueError:
-            record = None
-        if not isinstance(record, dict) or "plan" not in record:
-            raise DataError(
-                f"{self.url}/_run.json is damaged, and nothing else says which run this is; put a "
-                "copy of it back, or choose another folder"
-            )
-        return record
+        return self._read("plan") if self.folder.exists("_run.json") else None
 
     def known_record(self) -> dict[str, Any]:
         """What `_run.json` says.
@@ -228,10 +215,16 @@ class RunFolder:
             ConfigError: If there is none.
             DataError: If it is damaged.
         """
-        record = self.record()
-        if record is None:
+        if not self.folder.exists("_run.json"):
             raise ConfigError(f"{self.url} is not the output of a run: it has no _run.json")
-        return record
+        return self._read("plan", "config", "label_set")
+
+    def _read(self, *keys: str) -> dict[str, Any]:
+        mend = (
+            "nothing else says which run this is, so put a copy of it back, or choose another "
+            "folder"
+        )
+        return read_json(self.folder, "_run.json", has=keys, mend=mend)
 
     @property
     def is_complete(self) -> bool:
@@ -337,8 +330,7 @@ def _read_unit_results(url: str, names: Sequence[str]) -> list[bytes]:
             raise ContractError(f"{path} carries no unit result; remove it")
         return bytes(metadata[UNIT_RESULT_KEY])
 
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        return list(pool.map(read, names))
+    return side_by_side(read, names)
 
 
 def _num_rows(unit_result: UnitResult) -> int:

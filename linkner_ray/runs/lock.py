@@ -39,7 +39,10 @@ BEATS = 6
 """Beats of an owner within the time after which it counts as dead."""
 
 LOOKS = 24
-"""How often one who waits looks at the beat within that time."""
+"""Looks at the beat within that time, by a process that waits for the output."""
+
+GONE_S = 0.05
+"""Before the next look where a lock is listed and not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,17 +181,21 @@ class OutputLock:
         """The number after those of owners that are dead.
 
         Raises:
-            ConfigError: If the last owner lives.
+            ConfigError: If the last owner lives, or its lock cannot be read.
         """
-        while numbers := self._numbers():
-            number = numbers[-1]
-            owner = self._owner(number)
-            if owner is None:  # ended just now
-                continue
-            if self._is_alive(number, owner):
+        number = 0
+        for _ in range(LOOKS):
+            number = max(self._numbers(), default=0)
+            owner = self._owner(number) if number else None
+            if owner is not None and self._is_alive(number, owner):
                 raise self._refusal(owner)
-            return number + 1
-        return 1
+            if owner is not None or not number:
+                return number + 1
+            time.sleep(GONE_S)  # it ended just now
+        raise ConfigError(
+            f"{self._url}/{_lock_name(number)} is listed and cannot be read; if nothing writes "
+            "there, remove it"
+        )
 
     def _is_alive(self, number: int, owner: Owner) -> bool:
         """Whether an owner's process runs or, on another machine, its heart beats."""

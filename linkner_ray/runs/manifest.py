@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import DataError
-from linkner_ray.runs.part_work import HERE, Spread, pieces_of
+from linkner_ray.runs.part_work import HERE, Spread, pieces_of, side_by_side
 from linkner_ray.runs.units import Source
 from linkner_ray.storage import Folder
 
@@ -28,8 +27,6 @@ MANIFEST = "_manifest.json"
 FILES = "_manifest.parquet"
 
 FOLDERS = ("entities", "candidates", "_quarantine")
-
-THREADS = 32
 
 _COLUMNS = pa.schema(
     [("path", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64()), ("digest", pa.string())]
@@ -82,8 +79,7 @@ def written_files(folder: Folder) -> list[str]:
 
 def read_entries(folder: Folder, paths: Sequence[str]) -> list[FileEntry]:
     """Entries of some files, read side by side."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(partial(FileEntry.read, folder), paths))
+    return side_by_side(partial(FileEntry.read, folder), paths)
 
 
 class FileList:
@@ -205,23 +201,8 @@ def read_manifest(folder: Folder) -> Manifest:
     """
     if not (folder.exists(MANIFEST) and folder.exists("_SUCCESS")):
         raise DataError(f"{folder.root} has no {MANIFEST} or no _SUCCESS: its run has not ended")
-    header = _read_header(folder)
-    if isinstance(header["files"], list):  # an earlier release listed them here
-        entries = header["files"] + header["side_files"]
-        return Manifest(header, pa.Table.from_pylist(entries, schema=_COLUMNS))
+    header = read_json(folder, MANIFEST, has=("files",), mend="remove it and run again")
     return Manifest(header, _read_files(folder, header["files"]["digest"]))
-
-
-def _read_header(folder: Folder) -> dict[str, Any]:
-    try:
-        header = json.loads(folder.read_bytes(MANIFEST))
-    except ValueError:
-        header = None
-    if not isinstance(header, dict) or "files" not in header:
-        raise DataError(
-            f"{folder.path(MANIFEST)} is damaged, or no run wrote it; remove it and run again"
-        )
-    return header
 
 
 @lru_cache(maxsize=2)
@@ -260,9 +241,8 @@ def verify_output(folder: Folder, *, spread: Spread = HERE) -> tuple[int, list[s
 
 def _compare_all(folder: Folder, listed: pa.Table) -> list[str]:
     """A line for each of some files that differs."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        compared = pool.map(partial(_compare, folder), listed.to_pylist())
-        return [fault for fault in compared if fault]
+    compared = side_by_side(partial(_compare, folder), listed.to_pylist())
+    return [fault for fault in compared if fault]
 
 
 def _compare(folder: Folder, listed: Mapping[str, Any]) -> str:
@@ -285,6 +265,27 @@ def _compare(folder: Folder, listed: Mapping[str, Any]) -> str:
 def as_json(record: Mapping[str, Any]) -> bytes:
     """A record as the bytes of a JSON file; equal records give equal bytes."""
     return (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def read_json(folder: Folder, name: str, *, has: Iterable[str] = (), mend: str) -> dict[str, Any]:
+    """A record as `as_json` wrote it.
+
+    Args:
+        folder: Where the file lies.
+        name: Of the file.
+        has: Keys that it must have.
+        mend: What to do about a file that is damaged.
+
+    Raises:
+        DataError: If it is none, or lacks a key.
+    """
+    try:
+        record = json.loads(folder.read_bytes(name))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not record.keys() >= {*has}:
+        raise DataError(f"{folder.path(name)} is damaged, or no run wrote it; {mend}")
+    return record
 
 
 def _digest(content: bytes) -> str:

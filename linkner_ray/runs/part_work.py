@@ -1,16 +1,20 @@
 """Work over the part files of a run, piece by piece, here or on the workers of a Ray."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+Read = Callable[[P], pa.Table]
+Work = Callable[[P], R]
 
 PIECE_FILES = 128
 """Files of a piece: some seconds of work, so that sending it costs nothing beside it."""
@@ -21,19 +25,19 @@ FEW_PIECES = 8
 BUCKET = "bucket"
 """Column that says to which bucket a row goes."""
 
+THREADS = 32
+"""Files of one process that a store is asked for at the same time."""
 
-class Spread(Protocol):
-    """Who does pieces of work."""
 
-    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
+class Spread:
+    """Who does pieces of work: this process, one piece after the other."""
+
+    def each(self, work: Work[P, R], pieces: Sequence[P], /) -> Iterator[R]:
         """Do the work on each piece; results come in the order of the pieces."""
+        return map(work, pieces)
 
     def by_bucket(
-        self,
-        read: Callable[[P], pa.Table],
-        work: Callable[[pa.Table], R],
-        pieces: Sequence[P],
-        /,
+        self, read: Read[P], work: Work[pa.Table, R], pieces: Sequence[P], /
     ) -> Iterator[R]:
         """Read rows of each piece, then do the work on the rows of each bucket, of all pieces.
 
@@ -45,23 +49,6 @@ class Spread(Protocol):
         Yields:
             A result for each bucket that has rows, in any order.
         """
-
-
-class Here:
-    """All work is done in this process, piece after piece."""
-
-    def each(self, work: Callable[[P], R], pieces: Sequence[P], /) -> Iterator[R]:
-        """See `Spread`."""
-        return map(work, pieces)
-
-    def by_bucket(
-        self,
-        read: Callable[[P], pa.Table],
-        work: Callable[[pa.Table], R],
-        pieces: Sequence[P],
-        /,
-    ) -> Iterator[R]:
-        """See `Spread`; the buckets are temporary files."""
         with tempfile.TemporaryDirectory(prefix="linkner-") as folder:
             with ExitStack() as open_files:
                 writers: dict[int, pa.RecordBatchFileWriter] = {}
@@ -75,7 +62,7 @@ class Here:
                     yield work(pa.ipc.open_file(file).read_all())
 
 
-HERE = Here()
+HERE = Spread()
 
 
 def split(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
@@ -90,3 +77,9 @@ def pieces_of(files: Any) -> list[Any]:  # noqa: ANN401 - a table or a sequence
     if isinstance(files, pa.Table):
         return [files.slice(first, PIECE_FILES).combine_chunks() for first in starts]
     return [files[first : first + PIECE_FILES] for first in starts]
+
+
+def side_by_side(work: Work[P, R], items: Iterable[P]) -> list[R]:
+    """Results of work that waits for a store, in the order of the items."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, items))

@@ -20,15 +20,11 @@ EXIT_CODE = 143
 """128 + SIGTERM, what shells say."""
 
 
-def _say_nothing_more() -> str:
-    return "stopped by SIGTERM"
-
-
 @dataclass(slots=True)
 class Shutdown:
     """What is to be done when SIGTERM comes."""
 
-    end: Callable[[], str] = _say_nothing_more
+    end: Callable[[], str] = lambda: "stopped by SIGTERM"
     """Puts away what must not stay, from another thread than the main one, and says a sentence."""
 
 

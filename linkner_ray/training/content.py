@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from linkner_ray.errors import ConfigError
 from linkner_ray.logs import adopt
 from linkner_ray.runs.fingerprint import differences
+from linkner_ray.runs.manifest import read_json
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.storage import Folder
 from linkner_ray.training.plan import TrainingPlan
@@ -48,9 +49,10 @@ def check_content(run: Folder, run_name: str, content: Mapping[str, Any]) -> Non
 
     Raises:
         ConfigError: If the folder belongs to a training of other or unknown content.
+        DataError: If the file that says so is damaged.
     """
     if run.exists(CONTENT):
-        kept = json.loads(run.read_bytes(CONTENT))
+        kept = read_json(run, CONTENT, mend="choose another output.run_name")
         found = differences(kept, json.loads(json.dumps(content)))
         if found:
             raise ConfigError(

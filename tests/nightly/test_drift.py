@@ -11,7 +11,14 @@ from pydantic import ValidationError
 
 from linkner_ray.config import DriftConfig
 from linkner_ray.nightly.drift import OVERALL, host_of, measure_drift, stability_index
-from linkner_ray.runs.folder import as_json, parquet_bytes
+from linkner_ray.runs.folder import parquet_bytes
+from linkner_ray.runs.manifest import (
+    FileEntry,
+    FileList,
+    as_json,
+    with_sources,
+    write_manifest,
+)
 from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT
 from linkner_ray.storage import Folder
 
@@ -92,11 +99,13 @@ def write_night(folder, documents):
         ):
             content = parquet_bytes(pa.Table.from_pylist(part, schema=schema))
             output.write_whole(f"{below}/part-{half}.parquet", content)
-        parts.append({"path": f"entities/part-{half}.parquet"})
+        parts.append(FileEntry.read(output, f"entities/part-{half}.parquet"))
     labels = {"labels": [{"id": "PER"}, {"id": "LOC"}]}
     run = {"plan": {}, "label_set": labels, "config": {"output": {}}, "code": {}}
     output.write_whole("_run.json", json.dumps(run).encode())
-    output.write_whole("_manifest.json", json.dumps({"files": parts, "side_files": []}).encode())
+    listed = FileList(parts).table()
+    nowhere = {"paths": pa.array([], pa.string()), "places": [], "sources": []}
+    write_manifest(output, {}, with_sources(listed, **nowhere))
     output.write_whole("_SUCCESS", b"")
     return str(folder)
 

@@ -21,6 +21,7 @@ from linkner_ray.cli import main
 from linkner_ray.config import NightlyConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError, DataError, StartupError
+from linkner_ray.extract.progress import LineView
 from linkner_ray.nightly.night import run_night
 from linkner_ray.nightly.publication import move_latest, read_latest
 from linkner_ray.runs.lock import OutputLock
@@ -117,7 +118,7 @@ def test_the_second_night_builds_on_the_first(crawl, checkpoint, tmp_path):
     run_night(config_of(crawl, nights, checkpoint, MONDAY))
     write_crawl(crawl, [text_of(number) for number in range(80, 83)], first=80)
     lines = []
-    result = run_night(config_of(crawl, nights, checkpoint, TUESDAY), say=lines.append)
+    result = run_night(config_of(crawl, nights, checkpoint, TUESDAY), view=LineView(lines.append))
     assert latest_of(nights) == f"{TUESDAY}\n"
     output = nights / TUESDAY
     record = json.loads((output / "night.json").read_text())
@@ -364,6 +365,9 @@ def test_an_older_night_that_ends_late_does_not_become_the_latest(crawl, checkpo
     assert late.record["publish"]
     assert not late.has_moved
     assert latest_of(nights) == f"{TUESDAY}\n"
+    (nights / TUESDAY / "night.json").write_text('{"ni')
+    with pytest.raises(DataError, match=r"night.json is damaged, .*; remove it"):
+        run_night(config_of(crawl, nights, checkpoint, TUESDAY))
 
 
 def test_a_night_of_other_tables_is_not_built_on_and_that_is_said(crawl, checkpoint, tmp_path):

@@ -7,15 +7,19 @@ import pyarrow as pa
 import pytest
 
 from linkner_ray.errors import ContractError
+from linkner_ray.labels import Label, LabelSet
 from linkner_ray.runs.counters import (
+    SOURCES,
     add_counts,
     check_counters,
     count_costs,
     count_unit,
+    label_counter,
     num_asked,
     num_failed,
     num_unreadable,
     routed_share,
+    source_counter,
 )
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE, STAGE_COLUMNS
 from linkner_ray.stages.fuse_entities import FuseEntities
@@ -94,9 +98,13 @@ def unit_table(sentences=None):
             [],
         ],
     }
+    return fused(columns)
+
+
+def fused(columns, link=None):
     types = {field.name: field.type for field in DOCUMENTS} | STAGE_COLUMNS
     table = pa.table({name: pa.array(rows, types[name]) for name, rows in columns.items()})
-    return FuseEntities(CLASSES)(table)
+    return FuseEntities(CLASSES, link)(table)
 
 
 QUARANTINED = quarantine(
@@ -125,9 +133,7 @@ def routed_table(*judged, link=None):
         "routes": [[route for route, _, _ in judged]],
         "answers": [[reply for _, reply, _ in judged]],
     }
-    types = {field.name: field.type for field in DOCUMENTS} | STAGE_COLUMNS
-    table = pa.table({name: pa.array(rows, types[name]) for name, rows in columns.items()})
-    return FuseEntities(CLASSES, link)(table)
+    return fused(columns, link)
 
 
 def test_every_route_is_counted_and_audits_stand_apart():
@@ -248,10 +254,6 @@ def test_uncertainty_bins_are_half_open_and_the_last_holds_one(counts):
     }
 
 
-def test_the_counters_of_a_good_unit_add_up(counts):
-    check_counters(counts)
-
-
 def test_the_counts_of_two_slices_add_up_to_those_of_the_whole(counts):
     table = unit_table()
     nothing = quarantine()
@@ -265,19 +267,24 @@ def test_the_counts_of_two_slices_add_up_to_those_of_the_whole(counts):
     )
     add_counts(first, second)
     assert first == counts
+    check_counters(counts)
 
 
-def test_a_unit_without_documents_adds_up():
+def test_a_unit_without_documents_and_a_run_without_units_add_up():
     empty = unit_table().slice(2)
     output = WriteEntities(keep_text=False)(empty)
     counts = count_unit(empty, output=output, quarantine=quarantine(), skipped={})
-    check_counters(counts)
-    assert routed_share(counts) == 0.0
+    for totals in (counts, {}):
+        check_counters(totals)
+        assert routed_share(totals) == 0.0
 
 
-def test_a_run_without_units_adds_up():
-    check_counters({})
-    assert routed_share({}) == 0.0
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_label_is_called_like_the_counter_of_a_source(source):
+    """Its entities were counted under the same name, and the run ended with sums that differ."""
+    name = source_counter(source).removeprefix(label_counter(""))
+    with pytest.raises(ValueError, match=f"'{name}' is what a run counts the .* by and cannot be"):
+        LabelSet(name="mine", labels=[Label(id=name, name="x", description="y")])
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_a_requeue_that_is_cut_off_leaves_a_run_that_goes_on(run, monkeypatch, n
         folder.filesystem.rm_file(folder.path(name))
 
     with monkeypatch.context() as patch:
-        patch.setattr("linkner_ray.runs.failures.FOOTER_THREADS", 1)
+        patch.setattr("linkner_ray.runs.part_work.THREADS", 1)
         patch.setattr("linkner_ray.storage.Folder.remove", remove)
         with pytest.raises(KeyboardInterrupt):
             requeue(run, chosen)

@@ -80,18 +80,6 @@ def test_quarantine_is_written_only_where_there_is_any(tmp_path):
     ]
 
 
-def test_a_write_that_never_ended_is_not_a_part_file(tmp_path):
-    run = RunFolder(str(tmp_path))
-    commit(run, unit_result())
-    (tmp_path / "entities/.part-abc-0000000009.parquet.123").write_bytes(b"half")
-    assert [found.first_record for found in run.unit_results()] == [0]
-
-
-def test_the_same_run_may_begin_again(tmp_path):
-    for _ in range(2):
-        RunFolder(str(tmp_path)).begin({"plan": PLAN, "config": {"resources": 1}})
-
-
 def test_a_folder_of_another_run_is_refused_with_the_difference_named(tmp_path):
     RunFolder(str(tmp_path)).begin({"plan": PLAN})
     other = {"schema_version": 1, "config": {"routing": {"threshold": 0.4}}}
@@ -188,7 +176,7 @@ def test_a_damaged_page_of_a_part_file_is_named(tmp_path):
         read_part(run.folder, f"entities/{part.name}", ["doc_id"])
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "no json"])
+@pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"config": {}, "label_set": {}}'])
 def test_a_run_json_that_no_run_wrote_is_named_and_stays(tmp_path, content):
     for name in ("_run.json", "_SUCCESS", "_manifest.json"):
         (tmp_path / name).write_text(content)
@@ -197,6 +185,9 @@ def test_a_run_json_that_no_run_wrote_is_named_and_stays(tmp_path, content):
         with pytest.raises(DataError, match=r"_run.json is damaged"):
             look()
     assert (tmp_path / "_run.json").read_text() == content
+    (tmp_path / "_run.json").write_text(json.dumps({"plan": PLAN}))
+    with pytest.raises(DataError, match=r"_run.json is damaged"):
+        FinishedRun.open(str(tmp_path))
 
 
 def test_finishing_lists_every_file_with_its_rows_and_marks_success(tmp_path):
@@ -258,6 +249,7 @@ def test_beginning_takes_the_marks_and_what_killed_writers_left(tmp_path):
         b"half"
     )
     (tmp_path / "entities" / ".of-somebody-else").write_bytes(b"")
+    assert [found.first_record for found in run.unit_results()] == [0]
     RunFolder(str(tmp_path)).begin({"plan": PLAN})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_run.json", "entities"]
     assert sorted(path.name for path in (tmp_path / "entities").iterdir()) == [

@@ -175,10 +175,18 @@ def test_of_many_at_once_one_gets_the_output(url):
     assert locks(url) == []
 
 
-def test_what_is_no_lock_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_text("{}"), "is no lock"),
+        (lambda path: path.symlink_to("gone"), "is listed and cannot be read"),
+    ],
+)
+def test_what_is_no_lock_is_named(tmp_path, monkeypatch, write, message):
+    monkeypatch.setattr("linkner_ray.runs.lock.GONE_S", 0.0)
     (tmp_path / "_lock").mkdir()
-    (tmp_path / "_lock/000001.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"_lock/000001.json is no lock"):
+    write(tmp_path / "_lock/000001.json")
+    with pytest.raises(ConfigError, match=f"_lock/000001.json {message}"):
         lock(str(tmp_path)).__enter__()
 
 

@@ -296,6 +296,9 @@ def test_other_content_under_the_same_paths_is_another_run(config, tmp_path, run
     assert len(set(runs)) == 3
     with pytest.raises(ConfigError, match=r"run_name = tiny: .* holds a training of other content"):
         train(config)
+    (tmp_path / "storage" / "tiny" / "_training.json").write_text('{"mo')
+    with pytest.raises(DataError, match=r"_training.json is damaged, .*another output.run_name"):
+        train(config)
 
 
 def test_the_same_content_in_another_place_is_the_same_run(config, tmp_path, runs):
