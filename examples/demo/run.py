@@ -22,6 +22,7 @@ from linkner_ray.config import ExtractConfig, LlmConfig, TrainConfig
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import Plan, plan_extraction
+from linkner_ray.extract.progress import LineView
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.report import Context, write_run_report
 from linkner_ray.extract.result import ExtractionResult
@@ -98,7 +99,7 @@ def run_demo(
     checkpoint = _local_model(world, encoder or "all-MiniLM-L6-v2", cache, clock)
     plan = plan_extraction(_extract_config(world, checkpoint, llm_config, output))
     with clock.step("extract", f"{world.num_pages} pages, Ray Data and the LLM"):
-        result = extract(plan, progress=lambda line: progress(f"    {line}"))
+        result = extract(plan, view=LineView(lambda line: progress(f"    {line}")))
     with clock.step("report", "scores, report.html, preview.html"):
         scores = score_pages(plan, world.gold)
         _write_preview(plan, Path(output), world)

@@ -88,9 +88,7 @@ def _extract(plan: "Plan", previous: "PreviousRun | None", *, explain: bool) -> 
 
     start_ray()
     with exit_on_sigterm() as shutdown, progress_view(print) as view:
-        result = run_extraction(
-            plan, previous=previous, progress=view.say, show=view, shutdown=shutdown
-        )
+        result = run_extraction(plan, previous=previous, view=view, shutdown=shutdown)
     _tell(plan, result, explain=explain)
 
 
@@ -213,4 +211,4 @@ def _run_night(config: "NightlyConfig", plan: "Plan") -> "NightResult":
     from linkner_ray.runs.shutdown import exit_on_sigterm
 
     with exit_on_sigterm() as shutdown, progress_view(print) as view:
-        return run_night(config, plan=plan, say=view.say, show=view, shutdown=shutdown)
+        return run_night(config, plan=plan, view=view, shutdown=shutdown)

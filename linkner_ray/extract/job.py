@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from linkner_ray.errors import ContractError
 from linkner_ray.extract.limits import check_finite
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
-from linkner_ray.extract.progress import LineView, Progress, Show
+from linkner_ray.extract.progress import LineView, Progress, View
 from linkner_ray.extract.result import ExtractionResult, find_finished, sum_results
 from linkner_ray.extract.spread import BySize
 from linkner_ray.runs.code_version import code_version
@@ -31,8 +31,7 @@ def extract(
     plan: Plan,
     *,
     previous: PreviousRun | None = None,
-    progress: Callable[[str], None] = logger.info,
-    show: Show | None = None,
+    view: View = LineView(logger.info),  # noqa: B008 - holds nothing
     shutdown: Shutdown | None = None,
 ) -> ExtractionResult:
     """Run a plan to its end, from wherever an earlier run of it stopped.
@@ -40,8 +39,7 @@ def extract(
     Args:
         plan: From `plan_extraction`.
         previous: Run from which what is known of a text is reused; the output is the same.
-        progress: Called with each message.
-        show: Called with the progress every few seconds; default: a line for `progress`.
+        view: Told what happens, and shown the progress every few seconds.
         shutdown: Given what to do at SIGTERM.
 
     Raises:
@@ -58,20 +56,13 @@ def extract(
         return finished
     run = RunFolder(plan.config.output.path)
     unit_results: list[UnitResult] = []
-    lock = OutputLock(
-        run.folder, url=run.url, timeout_s=plan.config.output.lock_timeout_s, say=progress
-    )
+    timeout_s = plan.config.output.lock_timeout_s
+    lock = OutputLock(run.folder, url=run.url, timeout_s=timeout_s, say=view.say)
     if shutdown is not None:
         shutdown.end = partial(_stop, run.url, lock, unit_results)
     with lock:
         return _extract_alone(
-            plan,
-            lock,
-            unit_results,
-            previous=previous,
-            started=started,
-            say=progress,
-            show=show or LineView(progress),
+            plan, lock, unit_results, previous=previous, started=started, view=view
         )
 
 
@@ -91,8 +82,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     *,
     previous: PreviousRun | None,
     started: float,
-    say: Callable[[str], None],
-    show: Show,
+    view: View,
 ) -> ExtractionResult:
     """The work of `extract` under the lock; `unit_results` grows with every unit."""
     config = plan.config
@@ -112,7 +102,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     files = FileList()
     todo = remaining(plan, done, run.url)
     if todo:
-        say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
+        view.say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
         units = run_extraction(
             config,
             plan_digest=plan.digest,
@@ -121,7 +111,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
             sources=plan.sources,
             previous=previous,
         )
-        with Progress(show, shards=len(todo)) as tracker:
+        with Progress(view, shards=len(todo)) as tracker:
             for unit_result in units:
                 unit_results.append(replace(unit_result, files=()))
                 files.add(FileEntry(**file) for file in unit_result.files)

@@ -44,13 +44,17 @@ class Snapshot:
         )
 
 
-class Show(Protocol):
-    """A view that is shown snapshots."""
+class View(Protocol):
+    """Where a run says how far it is."""
 
     interval_s: float
+    """Between two snapshots."""
 
     def __call__(self, snapshot: Snapshot, /) -> None:
         """Show a snapshot."""
+
+    def say(self, line: str) -> None:
+        """Say a sentence."""
 
 
 class LineView:
@@ -78,7 +82,7 @@ class Progress:
         totals: Counters of the units that this run has done.
     """
 
-    def __init__(self, show: Show, *, shards: int) -> None:
+    def __init__(self, show: View, *, shards: int) -> None:
         """Begin to count.
 
         Args:

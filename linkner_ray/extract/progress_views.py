@@ -6,26 +6,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from linkner_ray.extract.progress import LINE_INTERVAL_S, LineView, Show, Snapshot
+from linkner_ray.extract.progress import LINE_INTERVAL_S, LineView, Snapshot, View
 from linkner_ray.logs import is_json
 
 logger = logging.getLogger(__name__)
 
 BAR_INTERVAL_S = 0.5
-
-
-class View(Show, Protocol):
-    """Shows snapshots, and says sentences in between."""
-
-    def say(self, line: str) -> None:
-        """Say a sentence."""
 
 
 class JsonView:

@@ -8,7 +8,7 @@ from its finished units, all later steps from their beginning, since they only r
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ from linkner_ray.config import NightlyConfig
 from linkner_ray.errors import DataError, hide_secrets
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import Plan, plan_extraction
-from linkner_ray.extract.progress import Show
+from linkner_ray.extract.progress import LineView, View
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.report import write_run_report
 from linkner_ray.extract.result import ExtractionResult, find_finished
@@ -47,8 +47,6 @@ from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
-
 
 @dataclass(kw_only=True)
 class _Night:
@@ -57,8 +55,7 @@ class _Night:
     config: NightlyConfig
     plan: Plan
     nights: Folder
-    say: Say
-    show: Show | None = None
+    view: View
     previous: str | None = None
     """Folder of the night that `latest` names."""
 
@@ -72,7 +69,7 @@ class _Night:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Say that a step begins, and keep its seconds."""
-        self.say(f"{self.config.night.name}: {name}")
+        self.view.say(f"{self.config.night.name}: {name}")
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 3)
@@ -82,8 +79,7 @@ def run_night(
     config: NightlyConfig,
     *,
     plan: Plan | None = None,
-    say: Say = logger.info,
-    show: Show | None = None,
+    view: View = LineView(logger.info),  # noqa: B008 - holds nothing
     shutdown: Shutdown | None = None,
 ) -> NightResult:
     """Run a night to its end, from wherever an earlier start of it stopped.
@@ -91,8 +87,7 @@ def run_night(
     Args:
         config: The night, its extraction and its bounds.
         plan: Of the extraction, if it is known already.
-        say: Called with a line for each step.
-        show: Shown how far extraction is every few seconds; default: `say` is told as a line.
+        view: Told of each step, and shown how far extraction is every few seconds.
         shutdown: Told how to end when SIGTERM comes; given by a main thread only.
 
     Raises:
@@ -105,11 +100,10 @@ def run_night(
         config=config,
         plan=plan or plan_extraction(config.extraction()),
         nights=Folder.at(config.output.path),
-        say=say,
-        show=show,
+        view=view,
     )
     timeout_s = config.output.lock_timeout_s
-    lock = OutputLock(night.nights, url=config.output.path, timeout_s=timeout_s, say=say)
+    lock = OutputLock(night.nights, url=config.output.path, timeout_s=timeout_s, say=view.say)
     if shutdown is not None:
         shutdown.end = lambda: _let_go(lock, "stopped by SIGTERM; the same command goes on")
     with lock:
@@ -125,12 +119,8 @@ def run_night(
 
 def describe_start(config: NightlyConfig, plan: Plan) -> str:
     """What a night would build on, before anything starts; nothing is written."""
-    night = _Night(
-        config=config,
-        plan=plan,
-        nights=Folder.at(config.output.path),
-        say=logger.info,
-    )
+    nights = Folder.at(config.output.path)
+    night = _Night(config=config, plan=plan, nights=nights, view=LineView(logger.info))
     latest = read_latest(night.nights)
     if latest is None or latest == config.night.name:
         return "full: there is no earlier night to build on" if latest is None else "published"
@@ -203,17 +193,15 @@ def _extract(night: _Night, lock: OutputLock, shutdown: Shutdown | None) -> Extr
     """Extraction on top of the night before, as far as that can be reused."""
     previous = _open_previous(night)
     if previous is not None:
-        night.say(describe_previous(previous))
+        night.view.say(describe_previous(previous))
     start_ray()
     if shutdown is None:
-        return extract(night.plan, previous=previous, progress=night.say, show=night.show)
+        return extract(night.plan, previous=previous, view=night.view)
     # `ray.init` has put a handler of its own in the place of ours.
     with exit_on_sigterm() as now:
         inner = Shutdown()
         now.end = lambda: _let_go(lock, inner.end())
-        return extract(
-            night.plan, previous=previous, progress=night.say, show=night.show, shutdown=inner
-        )
+        return extract(night.plan, previous=previous, view=night.view, shutdown=inner)
 
 
 def _open_previous(night: _Night) -> PreviousRun | None:
