@@ -67,15 +67,25 @@ def _give_home() -> None:
             os.environ["HOME"] = tempfile.gettempdir()
 
 
-_WITH_OLD_NAMES = ("calibrate", "demo", "estimate", "ledger", "plan", "predict")
-"""First words of the old commands and options in `config/old_names.py`."""
+_NO_PROMISE = 'was removed; thresholds of dev are routing.threshold_for = "asked=5%" or "risk=2%"'
+_ON_SIZING = "was removed; docs/sizing.md says how many encoders and engines a run needs"
+
+OLD_COMMANDS = {
+    "ledger": "is called `linkner cache` now",
+    "plan": "is called `linkner estimate` now",
+    "predict --doubted": "is called `linkner predict --near-misses` now",
+    "demo": "was removed; it is a part of the repository: clone it and type `make demo` there",
+    "calibrate --alpha": _NO_PROMISE,
+    "calibrate --delta": _NO_PROMISE,
+    "calibrate --uncertainty": _NO_PROMISE,
+    "estimate --cluster": _ON_SIZING,
+    "estimate --documents-per-s": _ON_SIZING,
+}
+"""`command` or `command --option` of earlier releases, with what became of it."""
 
 
 def _refuse_old_names(words: Sequence[str]) -> None:
-    if not words or words[0] not in _WITH_OLD_NAMES:  # nothing is imported to look up a right one
-        return
-    from linkner_ray.config.old_names import old_word
-
-    renamed = old_word(words)
-    if renamed is not None:
-        raise ConfigError(renamed)
+    command, *others = words or [""]
+    for old in (command, *(f"{command} {word.partition('=')[0]}" for word in others)):
+        if old in OLD_COMMANDS:
+            raise ConfigError(f"linkner {old}: {OLD_COMMANDS[old]}")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from linkner_ray.config.old_names import REMOVED_KEYS, RENAMED_KEYS
+from linkner_ray.config.old_names import OLD_KEYS
 from linkner_ray.config.yaml_text import Place, Written
 from linkner_ray.errors import ConfigError
 
@@ -172,10 +172,8 @@ def _say(
 def _old_name(problem: ErrorDetails, place: Place, prefix: str) -> str | None:
     """What became of a key or value of an earlier release; None if there never was one."""
     key = _key((part for part in place if isinstance(part, str)), prefix)
-    if problem["type"] == "extra_forbidden" and key in RENAMED_KEYS:
-        return f"is called '{RENAMED_KEYS[key]}' now"
-    removed = key if problem["type"] == "extra_forbidden" else f"{key}={problem['input']}"
-    return f"was removed; {REMOVED_KEYS[removed]}" if removed in REMOVED_KEYS else None
+    is_key = problem["type"] == "extra_forbidden"
+    return OLD_KEYS.get(key if is_key else f"{key}={problem['input']}")
 
 
 def _key(place: Iterable[str | int], prefix: str) -> str:

@@ -104,10 +104,3 @@ def test_a_folder_without_a_cache_exits_2_with_its_name(tmp_path, capsys, comman
     code, _, err = run(capsys, command, tmp_path / "nowhere")
     assert code == 2
     assert "nowhere: there is no answer cache here" in err
-
-
-@pytest.mark.parametrize("command", ["stats", "verify", "prune", "compact"])
-def test_every_command_has_an_example(capsys, command):
-    code, out, _ = run(capsys, command, "--help")
-    assert code == 0
-    assert f"Example: linkner cache {command}" in " ".join(out.split())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from linkner_ray.cli.app import app, main
+from linkner_ray.cli.app import OLD_COMMANDS, app, main
 from linkner_ray.config import (
     EvaluateConfig,
     ExtractConfig,
@@ -18,7 +18,6 @@ from linkner_ray.config import (
     NightlyConfig,
     TrainConfig,
 )
-from linkner_ray.config.old_names import REMOVED_COMMANDS
 from linkner_ray.config.validation import known_keys
 
 ROOT = Path(__file__).parent.parent.parent
@@ -152,25 +151,16 @@ def test_a_wrong_word_is_told_with_the_nearest(words, nearest, capsys):
     assert nearest in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize(
-    ("words", "instead"),
-    [
-        (
-            ["estimate", "input.paths=[a]", "--cluster=cpus=4"],
-            "--cluster was removed; docs/sizing.md",
-        ),
-        (["demo"], "type `make demo` there"),
-        (["calibrate", "c", "dev", "--alpha", "0.1"], 'threshold_for = "asked=5%" or "risk=2%"'),
-    ],
-)
-def test_an_option_that_was_removed_says_what_there_is_instead(words, instead, capsys):
-    assert main(words) == 2
-    assert instead in capsys.readouterr().err
+@pytest.mark.parametrize(("old", "said"), OLD_COMMANDS.items())
+def test_an_old_command_or_option_exits_2_and_says_what_there_is_now(old, said, capsys):
+    command, _, option = old.partition(" ")
+    assert command not in COMMANDS or option not in options_of(command)
+    assert main([*old.split(), "more"]) == main(f"{old}=1".split() if option else [old]) == 2
+    assert capsys.readouterr().err == f"linkner: linkner {old}: {said}\n" * 2
+    if renamed := re.fullmatch("is called `linkner (.*)` now", said):
+        command, _, option = renamed[1].partition(" ")
+        assert option in options_of(command) if option else main([command, "--help"]) == 0
 
 
-def test_options_that_were_removed_are_gone():
-    for name in REMOVED_COMMANDS:
-        words, option, value = name.partition(" --")
-        if option:
-            options = {word for p in COMMANDS[words].params for word in p.opts}
-            assert f"--{value}" not in options
+def options_of(command):
+    return {word for parameter in COMMANDS[command].params for word in parameter.opts}

@@ -76,6 +76,7 @@ def test_what_is_wrong_is_told_without_ray_and_without_a_model_library(world):
         (["preview", *no_input, "--html", str(world / "page.html")], "matches nothing"),
         (["preview", *here, "--html", nowhere], "there is no folder"),
         (["preview", *here, f"recognize.checkpoint={nowhere}"], "no such folder"),
+        (["predict", nowhere, "Obama"], "no such folder"),
         ([*train, f"output.checkpoint={file}"], is_file),
         ([*train, f"output.storage={file}"], is_file),
         (["compare", nowhere, nowhere], nowhere),

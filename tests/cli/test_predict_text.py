@@ -140,16 +140,6 @@ def test_only_a_terminal_that_wants_colors_gets_them(
     assert (" 0." in stream.getvalue().splitlines()[0]) != colored
 
 
-def test_a_checkpoint_that_is_not_there_ends_with_2(tmp_path, capsys):
-    assert main(["predict", str(tmp_path / "none"), "Obama"]) == 2
-    assert "no such folder" in capsys.readouterr().err
-
-
 def test_no_text_ends_with_2(checkpoint, capsys):
     assert main(["predict", checkpoint]) == 2
     assert "TEXT" in capsys.readouterr().err
-
-
-def test_help_shows_an_example(capsys):
-    assert main(["predict", "--help"]) == 0
-    assert "Example: linkner predict checkpoints/conll03" in capsys.readouterr().out
