@@ -71,6 +71,22 @@ def linkner_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A small local model; to be read only."""
+    from tests.crawl import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def crawl(tmp_path_factory):
+    """Shards of three formats; to be read only."""
+    from tests.crawl import write_crawl
+
+    return write_crawl(tmp_path_factory.mktemp("crawl"))
+
+
+@pytest.fixture(scope="session")
 def two_cpus():
     """One Ray of two logical CPUs for all tests of a process that want one."""
     import ray

@@ -10,7 +10,7 @@ import pytest
 from linkner_ray import Entity, LinkNER
 from linkner_ray.config import LlmConfig, RoutingConfig
 from linkner_ray.errors import ConfigError
-from tests.crawl import text_of, write_checkpoint, write_parquet, write_thresholds
+from tests.crawl import text_of, write_parquet, write_thresholds
 from tests.endpoint_server import Server, completion
 from tests.fakes import ScriptedBackend
 from tests.in_process import by_digest, extract_in_process, plan_of
@@ -18,11 +18,6 @@ from tests.spanner.tiny import LABELS
 
 TEXTS = [text_of(number) for number in range(8)]
 DOCUMENT = {"batch_scope": "document", "num_threads": 1}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture

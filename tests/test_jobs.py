@@ -25,8 +25,6 @@ from tests.crawl import (
     files_of,
     overrides,
     text_of,
-    write_checkpoint,
-    write_crawl,
     write_parquet,
 )
 from tests.endpoint_server import GOOD, Server
@@ -37,16 +35,6 @@ ROOT = Path(__file__).parent.parent
 EXTRACT = [sys.executable, str(ROOT / "jobs" / "extract.py")]
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def crawl(tmp_path_factory):
-    return write_crawl(tmp_path_factory.mktemp("crawl"))
 
 
 def extract(*arguments, **environment):

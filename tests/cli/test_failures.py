@@ -17,15 +17,9 @@ from tests.crawl import (
     overrides,
     text_of,
     wet_record,
-    write_checkpoint,
     write_parquet,
 )
 from tests.local_pipeline import run_here
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,10 @@
 
 import re
 
-import pytest
-
 from linkner_ray.cli import main
-from tests.crawl import text_of, write_checkpoint, write_crawl, write_parquet
+from tests.crawl import text_of, write_crawl, write_parquet
 from tests.endpoint_server import Server, completion
 from tests.pages import Page
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def preview(*arguments):

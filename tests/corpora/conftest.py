@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,3 @@ def data():
 @pytest.fixture
 def conll03():
     return load_label_set("conll03")
-
-
-@pytest.fixture
-def labelled_corpora():
-    folder = Path(os.environ.get("LINKNER_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no labelled corpora in {folder}; set LINKNER_DATA to their folder")
-    return folder

@@ -112,10 +112,10 @@ def test_a_label_the_set_lacks_is_named(data):
     ],
 )
 def test_the_published_corpora_have_their_published_size(
-    labelled_corpora, name, label_set, num_sentences, num_entities
+    linkner_data, name, label_set, num_sentences, num_entities
 ):
     labels = load_label_set(label_set)
-    corpus = read_corpus(labelled_corpora / name, label_set=labels)
+    corpus = read_corpus(linkner_data / name, label_set=labels)
     used = {span.label for sentence in corpus.sentences for span in sentence.spans}
     assert (len(corpus.sentences), corpus.num_entities) == (num_sentences, num_entities)
     assert used <= set(labels.ids)
@@ -123,8 +123,8 @@ def test_the_published_corpora_have_their_published_size(
 
 
 @pytest.mark.external
-def test_one_entity_of_wnut17_is_wider_than_any_of_conll03(labelled_corpora):
+def test_one_entity_of_wnut17_is_wider_than_any_of_conll03(linkner_data):
     wnut17 = load_label_set("wnut17")
-    path: Path = labelled_corpora / "wnut17" / "emerging.test.annotated"
+    path: Path = linkner_data / "wnut17" / "emerging.test.annotated"
     sentences = read_corpus(path, label_set=wnut17).sentences
     assert (unreachable_spans(sentences, 24), unreachable_spans(sentences, 25)) == (1, 0)

@@ -82,8 +82,8 @@ def test_a_slice_of_a_table_holds_its_own_sentences():
 
 
 @pytest.mark.external
-def test_every_gold_entity_of_conll03_is_in_the_text_of_its_document(labelled_corpora):
-    path = labelled_corpora / "conll03" / "spanner.dev"
+def test_every_gold_entity_of_conll03_is_in_the_text_of_its_document(linkner_data):
+    path = linkner_data / "conll03" / "spanner.dev"
     sentences = read_corpus(path, label_set=load_label_set("conll03")).sentences
     table, gold = corpus_documents(sentences, "dev")
     texts = table["text"].to_pylist()

@@ -24,7 +24,6 @@ from linkner_ray.runs import code_version as code
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.shutdown import EXIT_CODE, exit_on_sigterm
 from linkner_ray.storage import Folder
-from tests.crawl import write_checkpoint, write_crawl
 from tests.in_process import (
     every_file,
     extract_in_process,
@@ -36,16 +35,6 @@ from tests.in_process import (
 pytestmark = pytest.mark.ray  # no Ray is started, but a test takes seconds
 
 KILLED = -signal.SIGKILL
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def crawl(tmp_path_factory):
-    return write_crawl(tmp_path_factory.mktemp("crawl"))
 
 
 @pytest.fixture
@@ -105,26 +94,6 @@ def test_a_run_killed_at_each_point_ends_with_the_bytes_of_one_never_killed(
             assert every_file(output) == wanted, (point, passing)
             if point in ("manifest", "success"):
                 assert again.units_written == 0
-
-
-@pytest.mark.soak
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
-    tmp_path, crawl, checkpoint, monkeypatch, points
-):
-    plan = plan_of(crawl, tmp_path / "out", checkpoint)
-    extract_in_process(monkeypatch, plan)
-    wanted = every_file(tmp_path / "out")
-    dice = random.Random(5)
-    shutil.rmtree(tmp_path / "out")
-    kills = 0
-    while not (tmp_path / "out" / "_SUCCESS").exists():
-        if kills < 12:
-            arm(points, dice.choice(["write", "rename", "written"]), passing=dice.randrange(2))
-        kills += status_of_child(lambda: extract_in_process(monkeypatch, plan)) == KILLED
-        for left in points.iterdir():
-            left.unlink()
-    assert kills >= 6
-    assert every_file(tmp_path / "out") == wanted
 
 
 @pytest.mark.soak

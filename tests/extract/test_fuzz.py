@@ -13,7 +13,7 @@ from linkner_ray.errors import ErrorLimitError
 from linkner_ray.readers import list_sources
 from linkner_ray.runs.counters import add_counts, check_counters
 from linkner_ray.unread import count_unread
-from tests.crawl import config_of, overrides, write_checkpoint
+from tests.crawl import config_of, overrides
 from tests.hostile import KINDS, PACKINGS, doc_id_of, hostile_texts, mutate
 from tests.local_pipeline import run_here
 from tests.spanner.tiny import LABELS
@@ -34,11 +34,6 @@ class Done:
     candidates: dict[str, dict]
     quarantine: list[dict]
     totals: dict[str, int]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def send(folder, name, given, checkpoint, *, more=b"", unit_documents=50):

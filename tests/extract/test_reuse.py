@@ -25,7 +25,6 @@ from tests.crawl import (
     overrides,
     text_of,
     wet_record,
-    write_checkpoint,
     write_crawl,
     write_parquet,
 )
@@ -40,11 +39,6 @@ def without_ray():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("linkner_ray.extract.job.run_extraction", run_here)
         yield
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 def run(crawl, output, checkpoint, *more, previous=None):
@@ -125,6 +119,12 @@ def test_over_a_mutated_crawl_an_incremental_run_writes_the_bytes_of_a_full_one(
     assert redone(quick.costs) == {"text_new": num_new}
     assert quick.costs["documents_reused"] == rows_of(full.totals) - num_new > 20
     assert "documents_reused" not in full.costs
+    by_shard = Counter()
+    for unit in quick.unit_results:
+        parts = unit.costs["documents_reused"] + sum(redone(unit.costs).values())
+        assert parts == rows_of(unit.counts)
+        by_shard[unit.source.rpartition("/")[2]] += unit.costs["documents_reused"]
+    assert by_shard["renamed.parquet"] == 8 + 2 + 1  # b's rows, two moved, one copied
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -150,12 +150,6 @@ def test_a_crawl_shuffled_over_other_shards_is_taken_over_whole(
     _, quick = twice(tmp_path / "crawl", tmp_path, checkpoint, previous=previous)
     assert quick.costs["documents_reused"] == rows_of(quick.totals) == len(rows)
     assert not redone(quick.costs)
-
-
-def without_weights(checkpoint, folder):
-    """A copy of a checkpoint whose weights will be gone once a run is planned."""
-    shutil.copytree(checkpoint, folder)
-    return folder
 
 
 class Judge:
@@ -201,7 +195,7 @@ JUDGE = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=
 def test_what_comes_after_the_encoder_can_change_without_it(checkpoint, judge, tmp_path, change):
     """The weights are deleted after planning: whatever loads them fails."""
     crawl = write_crawl(tmp_path / "crawl")
-    folder = without_weights(checkpoint, tmp_path / "checkpoint")
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
     more = [*JUDGE, "routing.threshold=0.2"]
     run(crawl, tmp_path / "before", folder, *more)
     full = run(crawl, tmp_path / "out", folder, *more, *change)
@@ -229,7 +223,7 @@ def test_what_comes_after_the_encoder_can_change_without_it(checkpoint, judge, t
 
 def test_such_a_run_does_load_the_encoder_when_a_text_is_new(checkpoint, tmp_path):
     crawl = write_crawl(tmp_path / "crawl")
-    folder = without_weights(checkpoint, tmp_path / "checkpoint")
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
     run(crawl, tmp_path / "before", folder)
     write_parquet(crawl / "new.parquet", [text_of(900)])
     plan = plan_extraction(config_of(*overrides(crawl, tmp_path / "out", folder, EXACT)))
@@ -372,20 +366,6 @@ def test_a_run_is_no_previous_run_of_itself(yesterday, checkpoint):
     for name in (previous, f"{previous}/../{previous.name}/", f"file://{previous}"):
         with pytest.raises(ConfigError, match=r"output.path itself"):
             run(crawl, previous, checkpoint, previous=name)
-
-
-def test_documents_reused_and_redone_are_all_there_are(yesterday, checkpoint, tmp_path):
-    crawl, previous = yesterday
-    shutil.copytree(crawl, tmp_path / "crawl")
-    mutate(tmp_path / "crawl")
-    result = run(tmp_path / "crawl", tmp_path / "out", checkpoint, previous=previous)
-    by_shard = Counter()
-    for unit_result in result.unit_results:
-        counts = unit_result.counts
-        parts = unit_result.costs["documents_reused"] + sum(redone(unit_result.costs).values())
-        assert parts == counts["documents_entities"] + counts["documents_empty"]
-        by_shard[unit_result.source.rpartition("/")[2]] += unit_result.costs["documents_reused"]
-    assert by_shard["renamed.parquet"] == 8 + 2 + 1  # b's rows, two moved, one copied
 
 
 def command(capsys, *arguments):

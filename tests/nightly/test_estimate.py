@@ -7,7 +7,7 @@ import pytest
 
 from examples.demo import OWN_LLM
 from linkner_ray.cli import main
-from linkner_ray.config import LlmConfig, RoutingConfig
+from linkner_ray.config import RoutingConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.extract.report import describe_plan
@@ -24,7 +24,6 @@ from tests.crawl import (
     overrides,
     text_of,
     write_checkpoint,
-    write_crawl,
     write_parquet,
     write_thresholds,
 )
@@ -35,36 +34,23 @@ from tests.spanner.tiny import LABELS
 LLM = ["llm.backend=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=judge"]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def crawl(tmp_path_factory):
-    return write_crawl(tmp_path_factory.mktemp("crawl"))
-
-
 def planned(crawl, checkpoint, *more):
     return plan_extraction(config_of(*overrides(crawl, "/nowhere", checkpoint, *LLM, *more)))
 
 
-def run_steps(plan, **routing):
+def recognized(plan, *more):
     """The same input as a run sends it through the stages, a table a shard."""
-    tables = []
+    split, recognize = SplitSentences(plan.config.sentences), RecognizeSpans(plan.config.recognize)
     for source in plan.sources:
         units = read_units(source, config=plan.config.input, errors_raw_chars=9, done={})
         table = pa.concat_tables([unit.documents for unit in units])
-        backend = ScriptedBackend(LABELS, lambda _: "PER")
-        for stage in (
-            SplitSentences(plan.config.sentences),
-            RecognizeSpans(plan.config.recognize),
-            RouteSpans(RoutingConfig(**routing)),
-            ClassifySpans(backend, LABELS, config=LlmConfig(**plan.config.llm.model_dump())),
-        ):
+        for stage in (split, recognize, *more):
             table = stage(table)
-        tables.append((table, backend.requests))
-    return tables
+        yield table
+
+
+def routes_in(table):
+    return [route for row in table["routes"].to_pylist() for route in row]
 
 
 def test_a_threshold_by_name_is_planned_by_its_number(crawl, tmp_path):
@@ -83,22 +69,25 @@ def test_a_threshold_by_name_is_planned_by_its_number(crawl, tmp_path):
 def test_a_sample_of_everything_says_what_a_run_does(crawl, checkpoint, threshold):
     plan = planned(crawl, checkpoint, f"routing.threshold={threshold}", "routing.audit_share=0.2")
     estimate = estimate_run(plan, SampleSettings(documents=1000))
-    done = run_steps(plan, threshold=threshold, audit_share=0.2)
-    routes = [r for table, _ in done for row in table["routes"].to_pylist() for r in row]
+    backend = ScriptedBackend(LABELS, lambda _: "PER")
+    done = list(
+        recognized(
+            plan,
+            RouteSpans(RoutingConfig(threshold=threshold, audit_share=0.2)),
+            ClassifySpans(backend, LABELS, config=plan.config.llm),
+        )
+    )
+    routes = [route for table in done for route in routes_in(table)]
     [row] = [row for row in estimate.rows if row.threshold == threshold]
     assert 0 < row.routed < estimate.candidates
     assert (row.routed, row.audited) == (routes.count("llm"), routes.count("audit"))
     assert row.asked == row.routed + row.audited
-    assert row.questions == sum(len(requests) for _, requests in done) < row.asked
-    texts = [text for table, _ in done for text in table["text"].to_pylist()]
+    assert row.questions == len(backend.requests) < row.asked
+    texts = [text for table in done for text in table["text"].to_pylist()]
     assert estimate.documents == len(texts)
     assert estimate.characters == sum(map(len, texts))
     assert estimate.candidates == len(routes)
-    characters = [
-        sum(len(content) for _, content in request.messages)
-        for _, requests in done
-        for request in requests
-    ]
+    characters = [sum(len(text) for _, text in one.messages) for one in backend.requests]
     assert row.prompt_tokens == sum(-(-count // 4) for count in characters)
     assert not estimate.tokens_are_exact
 
@@ -200,7 +189,7 @@ def test_with_a_link_rows_are_by_expected_gain_and_say_what_f1_dev_had(
     most, own, least = estimate.rows
     assert most.routed > own.routed > least.routed
     chain = Chain.of(plan.config, plan.label_set)
-    routes = routes_of(plan, chain.route())
+    routes = [one for table in recognized(plan, chain.route()) for one in routes_in(table)]
     assert own.asked == min(own.routed, round(estimate.candidates / 20) if more else own.routed)
     assert own.routed == routes.count("llm") + routes.count("over_budget")
     for row in estimate.rows:
@@ -211,22 +200,6 @@ def test_with_a_link_rows_are_by_expected_gain_and_say_what_f1_dev_had(
     assert "| 0.47 (config) |" in page
     assert f"| {100 * own.dev_f1:.2f} |" in page
     assert "60.00 by the local model and 90.00 with all answers" in page
-
-
-def routes_of(plan, route):
-    """Routes of all candidates of the input."""
-    found = []
-    for source in plan.sources:
-        units = read_units(source, config=plan.config.input, errors_raw_chars=9, done={})
-        table = pa.concat_tables([unit.documents for unit in units])
-        split, recognize = (
-            SplitSentences(plan.config.sentences),
-            RecognizeSpans(plan.config.recognize),
-        )
-        for stage in (split, recognize, route):
-            table = stage(table)
-        found += [one for row in table["routes"].to_pylist() for one in row]
-    return found
 
 
 def test_an_llm_that_gains_nothing_is_asked_nothing(crawl, checkpoint, tmp_path):

@@ -262,24 +262,23 @@ def test_a_drift_alert_keeps_latest_where_it_is_until_somebody_accepts_it(
     assert "self_check_sentences" not in record  # nothing was done anew
 
 
-def test_a_warning_is_reported_and_the_night_published(crawl, checkpoint, tmp_path):
+@pytest.mark.parametrize(
+    ("setting", "verdict", "said"),
+    [
+        ("drift.alert=100", "warn", "| warn |"),
+        ("drift.min_count=1000000", "few", "Too few candidates for a verdict"),
+    ],
+)
+def test_less_than_an_alert_is_reported_and_the_night_published(
+    crawl, checkpoint, tmp_path, setting, verdict, said
+):
     nights = tmp_path / "nights"
     run_night(config_of(crawl, nights, checkpoint, MONDAY))
     drifting(crawl)
-    result = run_night(config_of(crawl, nights, checkpoint, TUESDAY, "drift.alert=100"))
+    result = run_night(config_of(crawl, nights, checkpoint, TUESDAY, setting))
     assert result.has_moved
-    assert result.record["drift"]["verdict"] == "warn"
-    assert "| warn |" in (nights / TUESDAY / "night.md").read_text()
-
-
-def test_too_few_candidates_for_a_verdict_are_said_to_be_too_few(crawl, checkpoint, tmp_path):
-    nights = tmp_path / "nights"
-    run_night(config_of(crawl, nights, checkpoint, MONDAY))
-    drifting(crawl)
-    result = run_night(config_of(crawl, nights, checkpoint, TUESDAY, "drift.min_count=1000000"))
-    assert result.has_moved
-    assert result.record["drift"]["verdict"] == "few"
-    assert "Too few candidates for a verdict" in (nights / TUESDAY / "night.md").read_text()
+    assert result.record["drift"]["verdict"] == verdict
+    assert said in (nights / TUESDAY / "night.md").read_text()
 
 
 def test_a_night_over_its_error_limits_is_kept_and_not_published(

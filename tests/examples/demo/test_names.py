@@ -1,19 +1,7 @@
 import numpy as np
 import pytest
 
-from examples.demo.names import Name, Split, load_gazetteer, read_names, surname_of
-from examples.demo.sentences import LABELS
-
-
-def test_every_label_has_hundreds_of_names():
-    for label in LABELS:
-        assert len({name.text for name in read_names() if name.label == label}) >= 300
-
-
-def test_dozens_of_names_are_ambiguous():
-    ambiguous = load_gazetteer(0).ambiguous
-    assert len(ambiguous) >= 40
-    assert {"Washington", "Amazon", "Jordan", "Chelsea", "Ford"} <= ambiguous
+from examples.demo.names import Name, Split, load_gazetteer, surname_of
 
 
 @pytest.mark.parametrize("seed", range(5))

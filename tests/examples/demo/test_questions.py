@@ -5,7 +5,6 @@ import pytest
 
 from examples.demo.names import load_gazetteer
 from examples.demo.questions import ask, stream_exercises
-from examples.demo.sentences import load_templates
 from linkner_ray.labels import NON_ENTITY, load_label_set
 
 USES = ("train", "llm")
@@ -42,12 +41,6 @@ def test_non_entities_include_parts_of_names(exercises):
 def test_equal_seeds_ask_equal_questions(exercises):
     again = list(islice(stream_exercises(USES, seed=0, noisy=True), 100))
     assert again == exercises[:100]
-
-
-def test_no_template_of_the_pages_is_learnt_from():
-    templates = load_templates()
-    pages = set(templates.of("pages"))
-    assert not pages & {line for use in (*USES, "dev") for line in templates.of(use)}
 
 
 def test_a_question_shows_the_sentence_and_nothing_else():

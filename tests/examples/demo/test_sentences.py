@@ -27,12 +27,6 @@ def test_there_are_hundreds_of_templates_and_none_has_two_uses():
     assert len(set(lines)) == len(lines)
 
 
-def test_the_dev_templates_are_not_in_the_training_templates():
-    templates = load_templates()
-    assert len(templates.of("dev")) >= 15
-    assert not set(templates.of("dev")) & set(templates.of("train"))
-
-
 @pytest.mark.parametrize("use", USES)
 def test_every_template_can_be_filled_and_its_entities_are_whole_tokens(use):
     for template in load_templates().of(use):
