@@ -28,7 +28,8 @@ from linkner_ray.config import DriftConfig
 from linkner_ray.errors import hide_secrets
 from linkner_ray.runs.counters import UNCERTAINTY_BINS
 from linkner_ray.runs.finished import FinishedRun, read_part
-from linkner_ray.runs.part_work import HERE, Spread, pieces_of
+from linkner_ray.runs.part_work import BUCKET, HERE, Spread, pieces_of
+from linkner_ray.runs.row_index import name_words
 from linkner_ray.storage import Folder
 
 SMOOTHING = 0.5
@@ -41,6 +42,8 @@ Group = tuple[str, str]
 """Kind (overall, host, language) and name."""
 
 Counts = NDArray[np.int64]
+
+_GROUPS = pa.schema([("kind", pa.string()), ("name", pa.string()), ("count", pa.int64())])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,34 +181,41 @@ def _judge(group: Group, measure: str, before: Counts, after: Counts, config: Dr
 
 
 def _largest_groups(run: FinishedRun, config: DriftConfig, spread: Spread) -> list[Group]:
-    """Hosts and languages with most documents, those that are not said left out."""
-    hosts: Counter[str] = Counter()
-    languages: Counter[str] = Counter()
-    for found in spread.each(partial(_count_groups, run.url), pieces_of(run.parts)):
-        hosts.update(found[0])
-        languages.update(found[1])
-    return [
-        *(("host", name) for name in _most(hosts, config.hosts)),
-        *(("language", name) for name in _most(languages, config.languages)),
-    ]
+    """Hosts and languages with most documents, those that are not said left out.
+
+    A crawl has millions of hosts, so no process counts all of them.
+    """
+    pieces = pieces_of(run.parts)
+    limits = {"host": config.hosts, "language": config.languages}
+    count = partial(_count_groups, run.url, len(pieces))
+    buckets = [*spread.by_bucket(count, partial(_most, limits), pieces)]
+    most = _most(limits, pa.concat_tables([_GROUPS.empty_table(), *buckets]))
+    return [*zip(most["kind"].to_pylist(), most["name"].to_pylist(), strict=True)]
 
 
-def _count_groups(url: str, parts: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
-    """Documents of some part files by host and by language."""
+def _count_groups(url: str, num_buckets: int, parts: Sequence[str]) -> pa.Table:
+    """Documents of some part files by host and by language; a group's bucket follows its name."""
     folder = Folder.at(url)
-    hosts: Counter[str] = Counter()
-    languages: Counter[str] = Counter()
+    counts: Counter[Group] = Counter()
     for part in parts:
         table = read_part(folder, f"entities/{part}", ["url", "lang"])
-        hosts.update(map(host_of, table["url"].to_pylist()))
-        languages.update(table["lang"].to_pylist())
-    return hosts, languages
+        counts.update(("host", host_of(url)) for url in table["url"].to_pylist())
+        counts.update(("language", lang or "") for lang in table["lang"].to_pylist())
+    named = [(kind, name, count) for (kind, name), count in counts.items() if name]
+    rows = [dict(zip(_GROUPS.names, row, strict=True)) for row in named]
+    groups = pa.Table.from_pylist(rows, schema=_GROUPS)
+    return groups.append_column(BUCKET, [name_words(groups["name"]) % np.uint64(num_buckets)])
 
 
-def _most(counts: Mapping[str, int], number: int) -> list[str]:
-    """Names that are counted most; of equal ones the first in order, so that it is the same."""
-    named = [(-count, name) for name, count in counts.items() if name]
-    return [name for _, name in sorted(named)[:number]]
+def _most(limits: Mapping[str, int], groups: pa.Table) -> pa.Table:
+    """The groups of each kind that are counted most; of equal ones the first by name."""
+    totals = groups.group_by(["kind", "name"]).aggregate([("count", "sum")])
+    totals = totals.select(["kind", "name", "count_sum"]).rename_columns(_GROUPS.names)
+    ordered = totals.sort_by([("count", "descending"), ("name", "ascending")])
+    return pa.concat_tables(
+        ordered.filter(pc.equal(ordered["kind"], kind)).slice(0, limit)
+        for kind, limit in limits.items()
+    )
 
 
 def _histograms(

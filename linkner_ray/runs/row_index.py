@@ -31,8 +31,8 @@ class Place(NamedTuple):
 class RowIndex:
     """Sorted names of rows; arrays alone, so that processes of a machine can share them.
 
-    A name is known here by 64 bits of its digest, so whoever reads the row compares the whole of
-    it. Rows of the same name are found in the order of the files.
+    Only 64 bits of a name's digest are kept, so a reader of the row compares the whole name. Rows
+    of the same name are found in the order of the files.
     """
 
     words: NDArray[np.uint64]
@@ -100,9 +100,5 @@ def digest_words(digests: pa.ChunkedArray) -> NDArray[np.uint64]:
 
 def name_words(names: pa.ChunkedArray) -> NDArray[np.uint64]:
     """64 bits of a digest of any strings. Shape (N,)."""
-    return np.array([name_word(name) for name in names.to_pylist()], np.uint64)
-
-
-def name_word(name: str) -> int:
-    """64 bits of a digest of a string."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+    digests = (hashlib.blake2b(name.encode(), digest_size=8) for name in names.to_pylist())
+    return np.array([int.from_bytes(digest.digest()) for digest in digests], np.uint64)

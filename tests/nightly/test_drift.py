@@ -194,7 +194,8 @@ def test_few_candidates_get_no_verdict_however_much_they_differ(tmp_path):
     assert as_json(report.as_json())
 
 
-def test_only_the_largest_hosts_of_tonight_are_looked_at(tmp_path):
+def test_only_the_largest_hosts_of_tonight_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("linkner_ray.runs.part_work.PIECE_FILES", 1)
     rng = np.random.default_rng(4)
     before = night_of(rng, hosts=["gone.org"], location_share={}, size=40)
     after = night_of(rng, hosts=["a.org", "b.org", "a.org"], location_share={}, size=40)
@@ -202,6 +203,13 @@ def test_only_the_largest_hosts_of_tonight_are_looked_at(tmp_path):
     report = measure_drift(*nights, DriftConfig(hosts=1, languages=0))
     assert {(one.kind, one.name) for one in report.drifts} == {OVERALL, ("host", "a.org")}
     assert rows_of(report)["host", "a.org", "labels"].psi is None
+    # Each half of the night is a file: a.org is the largest of neither, and of the whole.
+    halves = [["b.org"] * 5 + ["a.org"] * 4, ["c.org"] * 5 + ["a.org"] * 4]
+    documents = [(f"https://{host}", "en", [], []) for half in halves for host in half]
+    night = write_night(tmp_path / "3", documents)
+    for hosts, names in ((1, ["a.org"]), (2, ["a.org", "b.org"])):
+        report = measure_drift(night, night, DriftConfig(hosts=hosts, languages=0))
+        assert [one.name for one in report.drifts if one.kind == "host"][::3] == names
 
 
 def test_bounds_in_the_wrong_order_are_refused():
