@@ -64,7 +64,7 @@ def list_failures(
         for row in rows.slice(0, limit).to_pylist():
             typer.echo(json.dumps(row))  # ASCII, so nothing in it can reach a terminal
         return
-    unanswered = sum(num_failed({"verdict_failed": 0, **r.counts}) for r in unit_results)
+    unanswered = sum(num_failed(result.counts) for result in unit_results)
     files = count_files(rows)
     typer.echo(
         f"{rows.num_rows - files:,} documents and {files:,} files in quarantine"

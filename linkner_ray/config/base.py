@@ -1,7 +1,5 @@
 """What all parts of a config have in common."""
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -37,11 +35,6 @@ class Config(BaseModel):
     def shown(self) -> dict[str, Any]:
         """Values for readers and records, as JSON; secrets in URLs are cut."""
         return {key: _hide(value) for key, value in self.model_dump(mode="json").items()}
-
-    def digest(self) -> str:
-        """Name of the content: changes with any value."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
     @classmethod
     def steps_by_key(cls) -> dict[str, Step]:

@@ -54,9 +54,7 @@ class _Columns(NamedTuple):
     num_columns: int
 
 
-def parse_conll(
-    content: bytes, path: str, *, label_set: LabelSet, scheme: TagScheme | None = None
-) -> Corpus:
+def parse_conll(content: bytes, path: str, *, label_set: LabelSet) -> Corpus:
     """Read a corpus in columns.
 
     The first column is the token, the last the tag. Columns are separated by tabs if the first line
@@ -68,18 +66,16 @@ def parse_conll(
         content: The file, UTF-8.
         path: Its name, for messages.
         label_set: Labels the tags may carry.
-        scheme: How tags spell entities; None to find it from the tags, see `tags.find_scheme`.
 
     Raises:
         DataError: Naming `path:line`, for bytes that are not UTF-8, a wrong number of columns, an
-            empty token, a malformed tag, a tag that the scheme lacks, or a label that the label set
-            lacks.
+            empty token, a malformed tag, a tag that the scheme of the others lacks, or a label that
+            the label set lacks.
     """
     blocks, num_document_markers = _sentence_lines(decode_text(content, path))
     num_lines = sum(map(len, blocks))
     sentences = list(_tagged_sentences(blocks, path, label_set=label_set))
-    if scheme is None:
-        scheme = find_scheme([row.tag for row in rows] for rows in sentences)
+    scheme = find_scheme([row.tag for row in rows] for rows in sentences)
     _check_prefixes(sentences, path, scheme=scheme)
     decoded = [decode_tags([row.tag for row in rows], scheme=scheme) for rows in sentences]
     return Corpus(

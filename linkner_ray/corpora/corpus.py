@@ -7,9 +7,9 @@ from typing import Literal
 
 from linkner_ray.corpora.conll import parse_conll
 from linkner_ray.corpora.files import read_bytes
-from linkner_ray.corpora.labelled import Corpus, CorpusFormat, TagScheme
+from linkner_ray.corpora.labelled import Corpus, CorpusFormat
 from linkner_ray.corpora.spanner_json import parse_spanner_json
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import DataError
 from linkner_ray.labels import LabelSet
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ def read_corpus(
     *,
     label_set: LabelSet,
     format: Literal["auto", "conll", "spanner_json"] = "auto",  # noqa: A002 - as in config
-    scheme: TagScheme | None = None,
 ) -> Corpus:
     """Read a labelled corpus.
 
@@ -41,13 +40,12 @@ def read_corpus(
         label_set: Labels the corpus may use.
         format: `conll` for columns, `spanner_json` for the JSON of SpanNER; `auto` looks at how the
             file begins, never at its name.
-        scheme: How the tags of columns spell entities; None to find it from the tags.
 
     Returns:
         The sentences in the order of the file, at least one.
 
     Raises:
-        ConfigError: If there is no such file, or a scheme is given for a file without tags.
+        ConfigError: If there is no such file.
         DataError: If the file is not a corpus of that format, holds no sentence, or uses a label
             that the label set lacks; naming the line or the entry.
     """
@@ -55,11 +53,9 @@ def read_corpus(
     content = read_bytes(path)
     found = find_format(content) if format == "auto" else format
     if found == "spanner_json":
-        if scheme is not None:
-            raise ConfigError(f"{path}: SpanNER JSON has no tags; leave out scheme '{scheme}'")
         corpus = parse_spanner_json(content, path, label_set=label_set)
     else:
-        corpus = parse_conll(content, path, label_set=label_set, scheme=scheme)
+        corpus = parse_conll(content, path, label_set=label_set)
     if not corpus.sentences:
         raise DataError(f"{path}: the corpus holds no sentence; format {found} was read")
     noticed = [f"{count} {what}" for name, what in _NOTICED if (count := getattr(corpus, name))]

@@ -61,7 +61,7 @@ class Corpus:
     sentences: tuple[LabelledSentence, ...]
 
     scheme: TagScheme | None = None
-    """How tags spell entities, as found or given; None for a format without tags."""
+    """How tags spell entities; None for a format without tags."""
 
     num_document_markers: int = 0
     """`-DOCSTART-` lines or entries passed over."""

@@ -179,7 +179,7 @@ def num_unreadable(totals: Mapping[str, int]) -> int:
 
 def _num_of(verdict: str, totals: Mapping[str, int]) -> int:
     audits = sum(n for name, n in totals.items() if name.startswith(audit_counter(verdict, "")))
-    return totals[f"verdict_{verdict}"] + audits
+    return totals.get(f"verdict_{verdict}", 0) + audits
 
 
 def answers_problem(asked: int, *, failed: int, unreadable: int, limit: float) -> str | None:

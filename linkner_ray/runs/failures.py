@@ -75,7 +75,7 @@ def failures_of(unit_result: UnitResult) -> dict[str, int]:
         for name, count in unit_result.counts.items()
         if name.startswith(_QUARANTINE_COUNTER) and count
     }
-    unanswered = num_failed({"verdict_failed": 0, **unit_result.counts})
+    unanswered = num_failed(unit_result.counts)
     return {**found, FAILED_ANSWER: unanswered} if unanswered else found
 
 
@@ -161,9 +161,9 @@ def _state(units: Sequence[UnitResult], source: Source | None, plan_digest: str)
 def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
     """Take units out of an output, so that the next run of the same command does them again.
 
-    To be called by whoever holds the output's lock. The marks of a complete run go first: from
-    then on nobody takes the output for whole. A unit's `entities` go before what lies beside them,
-    since they say that it is done.
+    Call it under the output's lock. The marks of a complete run go first, so that the output does
+    not count as complete from then on. A unit's `entities` go before what lies beside them, since
+    they say that it is done.
     """
     names = [f"part-{unit.unit}.parquet" for shard in shards for unit in shard.units]
     if not names:

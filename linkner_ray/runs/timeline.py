@@ -67,7 +67,7 @@ class _Stage:
 
 
 def measure_timeline(
-    unit_results: Iterable[UnitResult], actors: Mapping[str, int], *, num_bins: int = NUM_BINS
+    unit_results: Iterable[UnitResult], actors: Mapping[str, int]
 ) -> Timeline | None:
     """Put the units of this run together; those of an earlier one have no times.
 
@@ -75,7 +75,6 @@ def measure_timeline(
         unit_results: Of any units.
         actors: Pool to the actors it had at least; more count where more did something. A pool
             that is not named is left out.
-        num_bins: Of the pictures.
 
     Returns:
         None where no unit has times.
@@ -92,7 +91,7 @@ def measure_timeline(
     bounds = {name: stage.bounds for name, stage in stages.items()}
     first = float(min(began.min() for began, _ in bounds.values()))
     last = float(max(ends.max() for _, ends in bounds.values()))
-    edges = np.linspace(first, last, num_bins + 1)
+    edges = np.linspace(first, last, NUM_BINS + 1)
     return Timeline(
         began=first,
         seconds=last - first,

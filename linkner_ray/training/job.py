@@ -97,8 +97,6 @@ def train(plan: TrainingPlan) -> TrainingResult:
             calibration=calibration,
             train_sentences=len(plan.train.sentences),
             dev_sentences=len(plan.dev.sentences),
-            train_digest=plan.train.digest,
-            dev_digest=plan.dev.digest,
             train_unreachable=unreachable_spans(plan.train.sentences, config.model.max_width),
             dev_unreachable=unreachable_spans(plan.dev.sentences, config.model.max_width),
         )
@@ -190,9 +188,9 @@ def _publish(folder: Path, result: TrainingResult, plan: TrainingPlan) -> None:
     """Copy what makes a checkpoint out of an epoch's folder; add thresholds and the model card."""
     counters: dict[str, float | str] = {
         "train sentences": result.train_sentences,
-        "train content": result.train_digest,
+        "train content": plan.train.digest,
         "dev sentences": result.dev_sentences,
-        "dev content": result.dev_digest,
+        "dev content": plan.dev.digest,
         "train entities wider than the model looks": result.train_unreachable,
         "dev entities wider than the model looks": result.dev_unreachable,
         "epochs": len(result.epochs),

@@ -42,7 +42,6 @@ class TrainingResult:
         epochs: Reports of all epochs, over restarts.
         calibration: What was fitted on dev.
         train_sentences: Sentences read; `dev_sentences` likewise.
-        train_digest: `Corpus.digest`; `dev_digest` likewise.
         train_unreachable: Gold entities wider than `model.max_width`; `dev_unreachable` likewise.
     """
 
@@ -53,8 +52,6 @@ class TrainingResult:
     calibration: Calibration
     train_sentences: int
     dev_sentences: int
-    train_digest: str
-    dev_digest: str
     train_unreachable: int
     dev_unreachable: int
 

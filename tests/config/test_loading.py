@@ -194,13 +194,6 @@ def test_a_file_that_is_no_config_is_an_error_that_names_it(tmp_path, content, m
     assert str(file) in str(caught.value)
 
 
-def test_equal_configs_have_equal_digests_and_others_do_not():
-    one = load_config(ExtractConfig, None, MINIMAL)
-    same = load_config(ExtractConfig, None, list(reversed(MINIMAL)))
-    other = load_config(ExtractConfig, None, [*MINIMAL, "routing.threshold=0.11"])
-    assert one.digest() == same.digest() != other.digest()
-
-
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

@@ -11,9 +11,9 @@ from tests.corpora.strategies import encode_tags, labelled_sentences
 CONLL03 = load_label_set("conll03")
 
 
-def parse(text, scheme=None):
+def parse(text):
     content = text if isinstance(text, bytes) else text.encode()
-    return parse_conll(content, "x.conll", label_set=CONLL03, scheme=scheme)
+    return parse_conll(content, "x.conll", label_set=CONLL03)
 
 
 def contents(corpus):
@@ -114,13 +114,6 @@ def test_a_corpus_of_hash_signs_alone_is_read():
     ]
 
 
-def test_a_scheme_that_is_given_decides_what_is_irregular():
-    text = "a I-PER\nb O\n"
-    assert parse(text).opened_by_inside == 0
-    assert parse(text, scheme="iob2").opened_by_inside == 1
-    assert parse("a B-PER\nb O\n", scheme="iobes").left_open == 1
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -144,13 +137,6 @@ def test_a_scheme_that_is_given_decides_what_is_irregular():
 def test_a_bad_line_is_named(text, message):
     with pytest.raises(DataError, match=f"^{message}"):
         parse(text)
-
-
-def test_a_tag_outside_the_given_scheme_is_named():
-    with pytest.raises(
-        DataError, match=r"^x\.conll:2: tag 'S-PER' .* iob2, whose prefixes are B I$"
-    ):
-        parse("a O\nb S-PER\n", scheme="iob2")
 
 
 def test_a_long_line_is_cut_in_the_message():
@@ -180,6 +166,6 @@ def test_columns_of_any_scheme_give_their_sentences(scheme, sentences):
         for s in sentences
     ]
     text = "\n".join("".join(f"{token}\t{tag}\n" for token, tag in block) for block in blocks)
-    corpus = parse(text, scheme=scheme)
+    corpus = parse(text)
     assert list(corpus.sentences) == sentences
     assert (corpus.opened_by_inside, corpus.left_open, corpus.num_document_markers) == (0, 0, 0)

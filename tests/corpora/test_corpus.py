@@ -5,7 +5,7 @@ import pytest
 
 from linkner_ray.corpora.corpus import find_format, read_corpus
 from linkner_ray.corpora.labelled import unreachable_spans
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import DataError
 from linkner_ray.labels import load_label_set
 
 
@@ -74,23 +74,6 @@ def test_a_corpus_without_sentences_is_refused(tmp_path, conll03, content):
     path.write_text(content)
     with pytest.raises(DataError, match="empty: the corpus holds no sentence"):
         read_corpus(path, label_set=conll03)
-
-
-def test_a_scheme_for_json_is_a_wrong_config(data, conll03):
-    with pytest.raises(ConfigError, match="has no tags; leave out scheme 'iob1'"):
-        read_corpus(data / "spanner.json", label_set=conll03, scheme="iob1")
-
-
-def test_a_missing_file_is_a_wrong_config(tmp_path, conll03):
-    with pytest.raises(ConfigError, match="there is no such corpus file"):
-        read_corpus(tmp_path / "absent", label_set=conll03)
-
-
-def test_a_label_the_set_lacks_is_named(data):
-    with pytest.raises(
-        DataError, match=r"iobes\.conll:1: label 'PER' is not in label set 'wnut17'"
-    ):
-        read_corpus(data / "iobes.conll", label_set=load_label_set("wnut17"))
 
 
 @pytest.mark.external

@@ -2,20 +2,12 @@ import bz2
 import gzip
 import lzma
 
-import fsspec
 import pytest
 import zstandard
 
-from linkner_ray.corpora.files import decode_text, read_bytes
+from linkner_ray.corpora.files import read_bytes
 from linkner_ray.errors import ConfigError, DataError
 from tests.readers.test_compression import skippable
-
-
-def test_any_address_of_fsspec_will_do():
-    fsspec.filesystem("memory").pipe("/corpora/train.conll", b"a\tO\n")
-    assert read_bytes("memory://corpora/train.conll") == b"a\tO\n"
-    fsspec.filesystem("memory").rm("/corpora", recursive=True)
-
 
 ZSTD = zstandard.compress(b"a\tO\n" * 999)
 
@@ -39,22 +31,18 @@ def test_a_compressed_file_is_opened_by_its_name(tmp_path, suffix, content):
             read_bytes(str(path))
 
 
-@pytest.mark.parametrize("address", ["{}/absent.conll", "nosuchscheme://bucket/train.conll"])
-def test_a_wrong_address_is_a_wrong_config(tmp_path, address):
-    path = address.format(tmp_path)
-    with pytest.raises(ConfigError, match=r"(absent|nosuchscheme).*: "):
-        read_bytes(path)
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("{}/absent.conll", "absent.conll: there is no such corpus file"),
+        ("nosuchscheme://bucket/train.conll", "nosuchscheme.*: cannot be opened: "),
+    ],
+)
+def test_a_wrong_address_is_a_wrong_config(tmp_path, address, message):
+    with pytest.raises(ConfigError, match=message):
+        read_bytes(address.format(tmp_path))
 
 
 def test_a_folder_is_not_a_corpus(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_bytes(str(tmp_path))
-
-
-def test_a_byte_order_mark_is_left_out():
-    assert decode_text(b"\xef\xbb\xbfa", "x") == "a"
-
-
-def test_bytes_that_are_not_utf8_are_named_with_their_line():
-    with pytest.raises(DataError, match=r"^x:3: byte 0xfc is not UTF-8"):
-        decode_text(b"a O\n\nZ\xfcrich O\n", "x")

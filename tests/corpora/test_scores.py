@@ -3,7 +3,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nervaluate.evaluator import Evaluator
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
@@ -149,27 +148,3 @@ def test_scores_are_those_of_seqeval_in_strict_mode(seed):
     for counts, theirs in zip(scores.by_label.values(), by_label, strict=True):
         ours = (counts.precision, counts.recall, counts.f1, counts.support)
         assert ours == pytest.approx(theirs)
-
-
-@pytest.mark.parametrize("seed", range(25))
-def test_scores_are_those_of_nervaluate_in_strict_mode(seed):
-    _, gold, predicted = random_documents(seed)
-    ours = score_entities(gold, predicted)
-    # nervaluate takes the last position, not the one after it
-    inclusive = [
-        [
-            [{"start": start, "end": end - 1, "label": label} for start, end, label in entities]
-            for entities in side
-        ]
-        for side in (gold, predicted)
-    ]
-    results = Evaluator(*inclusive, tags=LABELS, loader="dict").evaluate()
-    strict = results["overall"]["strict"]
-    assert (strict.correct, strict.possible, strict.actual) == (
-        ours.micro.true_positives,
-        ours.micro.support,
-        ours.micro.num_predicted,
-    )
-    assert (strict.precision, strict.recall, strict.f1) == pytest.approx(
-        (ours.micro.precision, ours.micro.recall, ours.micro.f1)
-    )

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from linkner_ray.runs import timeline
 from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.timeline import measure_timeline
 
@@ -29,8 +30,9 @@ UNITS = [
 ]
 
 
-def test_units_at_work_are_means_over_the_bins():
-    found = measure_timeline(UNITS, {}, num_bins=5)  # 100 to 110, bins of 2 s
+def test_units_at_work_are_means_over_the_bins(monkeypatch):
+    monkeypatch.setattr(timeline, "NUM_BINS", 5)
+    found = measure_timeline(UNITS, {})  # 100 to 110, bins of 2 s
     assert (found.began, found.seconds) == (100, 10)
     # 100-102 both, 102-104 the first, then 105-106 the third: half a bin
     assert found.units["RecognizeSpans"] == pytest.approx([2, 1, 0.5, 0, 0])
@@ -73,7 +75,8 @@ def test_a_run_that_took_no_time_is_no_division_by_zero():
     assert not any(found.units["RecognizeSpans"])
 
 
-def test_many_units_agree_with_brute_force():
+def test_many_units_agree_with_brute_force(monkeypatch):
+    monkeypatch.setattr(timeline, "NUM_BINS", 20)
     dice = random.Random(5)
     began = 1_700_000_000.0  # as large as real ones: differences must not drown
     units = [
@@ -82,7 +85,7 @@ def test_many_units_agree_with_brute_force():
         )
         for n in range(200)
     ]
-    found = measure_timeline(units, {"encoder": 1}, num_bins=20)
+    found = measure_timeline(units, {"encoder": 1})
     spans = [
         (u.began["RecognizeSpans"], u.began["RecognizeSpans"] + u.seconds["RecognizeSpans"],
          u.workers["RecognizeSpans"])

@@ -190,7 +190,7 @@ def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_p
     result = TrainingResult(
         checkpoint=config.output.checkpoint, run_name="tiny", best=REPORT, epochs=(REPORT,),
         calibration=Calibration(), train_sentences=12, dev_sentences=4, train_unreachable=3,
-        dev_unreachable=1, train_digest="0a", dev_digest="0b",
+        dev_unreachable=1,
     )  # fmt: skip
     plan = TrainingPlan(config=config, label_set=tiny.LABELS, train=dev, dev=dev)
     publish = partial(_publish, tmp_path / "epoch", result)
@@ -201,7 +201,8 @@ def test_what_is_published_keeps_thresholds_if_dev_is_large_enough(config, tmp_p
     large = replace(dev, sentences=dev.sentences * 20)
     publish(replace(plan, dev=large))
     kept = Thresholds.read(tmp_path / "checkpoint")
-    assert "| train content | 0a |" in (tmp_path / "checkpoint" / "README.md").read_text()
+    card = (tmp_path / "checkpoint" / "README.md").read_text()
+    assert f"| train content | {dev.digest} |" in card
     assert kept == thresholds_on(model, large.sentences)
     assert kept.num_predicted >= 100
 
@@ -327,15 +328,19 @@ def test_a_folder_of_an_unknown_training_is_not_gone_on_with(config, tmp_path, r
     assert not runs
 
 
-def test_a_batch_that_cannot_be_shared_is_a_wrong_config(config):
-    with pytest.raises(ConfigError, match="batch_size = 4 cannot be shared evenly"):
-        train(changed(config, workers={"num_workers": 3}))
-
-
-def test_fewer_sentences_than_workers_is_bad_data(config):
-    config = changed(config, workers={"num_workers": 16}, training={"batch_size": 16})
-    with pytest.raises(DataError, match="12 sentences for 16 workers"):
-        train(config)
+@pytest.mark.parametrize(
+    ("num_workers", "batch_size", "error", "message"),
+    [
+        (3, 4, ConfigError, "batch_size = 4 cannot be shared evenly"),
+        (16, 16, DataError, "12 sentences for 16 workers"),
+    ],
+)
+def test_workers_need_equal_shares_of_batches_and_corpus(
+    config, num_workers, batch_size, error, message
+):
+    settings = {"workers": {"num_workers": num_workers}, "training": {"batch_size": batch_size}}
+    with pytest.raises(error, match=message):
+        plan_training(changed(config, **settings))
 
 
 def test_an_encoder_that_is_not_there_is_a_wrong_config(config, tmp_path):
