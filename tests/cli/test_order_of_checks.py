@@ -57,6 +57,8 @@ def test_what_is_wrong_is_told_without_ray_and_without_a_model_library(world):
         ([*scored, "recognize.uncertainty=evidential"], "trained with loss = 'cross_entropy'"),
         ([*scored, "--dry-run", "routing.never_ask=[NOBODY]"], "NOBODY"),
         (["extract", *no_input], "matches nothing"),
+        (["extract", *here, "input.text_column=body"], "no column 'body'"),
+        (["extract", *here, "recognize.checkpoint="], "recognize.checkpoint is not set"),
         (["extract", *here, f"recognize.checkpoint={nowhere}"], "no such folder"),
         (["extract", *here, *replay, f"cache.path={nowhere}"], "no answers here to replay"),
         (["extract", *here, *openai, f"cache.path={file}"], is_file),

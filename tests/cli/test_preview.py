@@ -31,21 +31,6 @@ def test_pages_of_every_format_are_shown_and_nothing_else_is_written(
     assert {path.name for path in tmp_path.iterdir()} == {"crawl", "look.html"}
 
 
-def test_the_same_seed_shows_the_same_pages_and_another_others(checkpoint, tmp_path):
-    crawl = tmp_path / "crawl"
-    crawl.mkdir()
-    write_parquet(crawl / "a.parquet", [text_of(number) for number in range(40)])
-    pages = []
-    for seed in (1, 1, 2):
-        target = tmp_path / f"{len(pages)}.html"
-        preview(
-            f"input.paths=[{crawl}]", f"recognize.checkpoint={checkpoint}", "--pages", 5,
-            "--seed", seed, "--html", target,
-        )  # fmt: skip
-        pages.append(target.read_text())
-    assert pages[0] == pages[1] != pages[2]
-
-
 def test_the_llm_is_asked_only_if_that_is_said(checkpoint, tmp_path, capsys):
     write_parquet(tmp_path / "a.parquet", [text_of(number) for number in range(3)])
     server = Server()

@@ -108,10 +108,6 @@ def test_the_night_is_the_one_the_job_was_due_in():
     assert start_night.night_of("linkner-nightly-29923290") == NIGHT
 
 
-def test_a_person_may_name_the_night():
-    assert start_night.night_of("linkner-nightly-2026-11-23") == NIGHT
-
-
 @given(st.dates())
 def test_any_date_at_the_end_of_a_name_is_read(night):
     assert start_night.night_of(f"again-{night.isoformat()}") == night

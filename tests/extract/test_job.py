@@ -103,21 +103,6 @@ def test_the_manifest_lists_the_files_that_are_there_with_their_rows(finished):
     assert (output / "_SUCCESS").exists()
 
 
-def test_units_are_row_groups_or_record_ranges_of_five(finished):
-    _, result, _ = finished
-    # a: 5+5+2, b: 5+3, c: 5+4, d: 4
-    assert sorted(unit_result.num_records for unit_result in result.unit_results) == [
-        2,
-        3,
-        4,
-        4,
-        5,
-        5,
-        5,
-        5,
-    ]
-
-
 def test_a_finished_run_started_again_does_nothing(finished):
     plan, _, output = finished
     before = files_of(output)
@@ -167,18 +152,6 @@ def strip_scores(row):
     return row["doc_id"], [tuple(entity[name] for name in kept) for entity in row["entities"]]
 
 
-def test_the_report_names_its_pictures_and_they_are_there(finished):
-    _, _, output = finished
-    page = (output / "report.md").read_text()
-    for picture in ("entities_by_source", "uncertainty", "seconds_by_stage"):
-        assert f"plots/{picture}.png" in page
-        assert (output / "plots" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
-    assert (
-        json.loads((output / "report.json").read_text())["totals"]["documents_read"]
-        == NUM_DOCUMENTS
-    )
-
-
 def test_the_plan_can_be_read_before_anything_starts(checkpoint, tmp_path):
     write_parquet(tmp_path / "a\x1b[2J.parquet", [text_of(1)] * 12)
     plan = plan_extraction(config_of(*overrides(tmp_path, tmp_path / "out", checkpoint)))
@@ -187,12 +160,6 @@ def test_the_plan_can_be_read_before_anything_starts(checkpoint, tmp_path):
     assert f"{tmp_path}/a\N{SYMBOL FOR ESCAPE}[2J.parquet  parquet" in page
     assert "3 units" in page
     assert not (tmp_path / "out").exists()
-
-
-def test_an_output_of_another_threshold_is_refused(finished, checkpoint, crawl):
-    _, _, output = finished
-    with pytest.raises(ConfigError, match=r"routing.threshold was 0.1, is 0.7"):
-        run(crawl, output, checkpoint, "routing.threshold=0.7")
 
 
 @pytest.mark.usefixtures("without_ray")
@@ -204,43 +171,6 @@ def test_a_shard_that_changed_under_a_run_is_refused(checkpoint, tmp_path):
     write_parquet(shard, [text_of(1), text_of(2)])
     with pytest.raises(ConfigError, match=r"shards that have changed .*a.parquet"):
         run(shard.parent, tmp_path / "out", checkpoint)
-
-
-@pytest.mark.usefixtures("without_ray")
-def test_bad_shards_are_counted_and_the_rest_is_kept(checkpoint, tmp_path):
-    crawl = tmp_path / "crawl"
-    crawl.mkdir()
-    write_parquet(crawl / "good.parquet", [text_of(1), text_of(2)])
-    write_parquet(crawl / "no_rows.parquet", [])
-    whole = (crawl / "good.parquet").read_bytes()
-    (crawl / "truncated.parquet").write_bytes(whole[:-20])
-    pq.write_table(
-        ds.dataset(crawl / "good.parquet").to_table().drop(["text"]), crawl / "less.parquet"
-    )
-    result = run(crawl, tmp_path / "out", checkpoint)
-    assert result.totals["documents_read"] == 2
-    assert result.totals["files_quarantined"] == 2
-    assert result.totals["quarantine_unreadable_file"] == 1
-    assert result.totals["quarantine_missing_column"] == 1
-    assert ["2 files could not be read" in problem for problem in result.problems] == [True]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (["input.paths=[/nowhere/*.parquet]"], "/nowhere"),
-        (["input.text_column=body"], "no column 'body'"),
-        (["recognize.checkpoint=/nowhere"], "no such folder"),
-        (["recognize.checkpoint="], "recognize.checkpoint is not set"),
-    ],
-)
-def test_wrong_paths_and_columns_are_found_before_a_run(
-    checkpoint, crawl, tmp_path, change, message
-):
-    arguments = overrides(crawl, tmp_path / "out", checkpoint, *change)
-    with pytest.raises(ConfigError, match=message):
-        plan_extraction(config_of(*arguments))
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_plan_that_would_hang_is_refused(checkpoint, crawl, tmp_path):

@@ -10,6 +10,7 @@ from tests.crawl import write_checkpoint, write_parquet
 from tests.spanner import tiny
 
 OLD, NEW = "a" * 40, "b" * 40
+LLM = "llm.model=/elsewhere/some-llm"
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")
     write_checkpoint(folder / "checkpoint")
     write_parquet(folder / "a.parquet", ["Ada met Bo ."])
-    (folder / "train.conll").write_text("Ada B-PER\nleft O\nBonn B-LOC\n")
+    for name, town in (("train", "Bonn"), ("copy", "Bonn"), ("other", "Rome")):
+        (folder / f"{name}.conll").write_text(f"Ada B-PER\nleft O\n{town} B-LOC\n")
     return folder
 
 
@@ -88,3 +90,44 @@ def test_a_plan_names_what_chooses_demonstrations_by_content(plan_of, hub, folde
     weights = hub / "snapshots" / OLD / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert plan_of(*local).digest != before
+
+
+def demonstrations(folder, kind, corpus="train.conll", *more):
+    return (
+        f"llm.demonstrations.kind={kind}",
+        f"llm.demonstrations.corpus={folder / corpus}",
+        *more,
+    )
+
+
+def test_every_setting_of_the_prompt_makes_another_plan(plan_of, folder):
+    plans = [
+        (),
+        ("llm.option_order=shuffled",),
+        ("llm.option_order=shuffled", "llm.seed=1"),
+        ("llm.option_order=rotations",),
+        ("llm.option_order=rotations", "llm.num_option_orders=2"),
+        ("llm.answer_form=choice",),
+        ("llm.answer_form=name",),
+        ("llm.context_sentences=1",),
+        demonstrations(folder, "random"),
+        demonstrations(folder, "random", "train.conll", "llm.demonstrations.per_class=2"),
+        demonstrations(folder, "nearest"),
+        demonstrations(folder, "nearest", "train.conll", "llm.demonstrations.count=2"),
+    ]
+    assert len({plan_of(LLM, *plan).digest for plan in plans}) == len(plans)
+    assert plan_of(LLM).digest == plan_of(LLM).digest
+
+
+@pytest.mark.parametrize("kind", ["random", "nearest"])
+def test_what_a_corpus_holds_decides_and_not_its_name(plan_of, folder, kind):
+    plain, copy, other = (
+        plan_of(LLM, *demonstrations(folder, kind, corpus)).digest
+        for corpus in ("train.conll", "copy.conll", "other.conll")
+    )
+    assert plain == copy != other
+
+
+def test_a_corpus_that_is_not_there_stops_a_run_before_it_starts(plan_of, folder):
+    with pytest.raises(ConfigError, match=r"nowhere\.conll"):
+        plan_of(LLM, *demonstrations(folder, "nearest", "nowhere.conll"))

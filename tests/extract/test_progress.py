@@ -3,14 +3,9 @@
 import threading
 
 from linkner_ray.extract.progress import LineView, Progress, Snapshot
-from linkner_ray.runs.folder import UnitResult
+from tests.runs.test_folder import unit_result
 
-
-def unit_result(number, *, is_last=False):
-    return UnitResult(
-        unit=f"u-{number}", source="a", first_record=0, num_records=5, is_last=is_last,
-        counts={"documents_read": 5, "entities": 2, "questions": 1},
-    )  # fmt: skip
+COUNTS = {"documents_read": 5, "entities": 2, "questions": 1}
 
 
 class Shown:
@@ -39,8 +34,8 @@ def test_a_run_is_shown_at_intervals_though_nothing_is_finished():
 def test_the_last_snapshot_has_all_units():
     shown = Shown(60)
     with Progress(shown, shards=2) as progress:
-        progress.add(unit_result(1))
-        progress.add(unit_result(2, is_last=True))
+        progress.add(unit_result(counts=COUNTS))
+        progress.add(unit_result(counts=COUNTS, is_last=True))
     [last] = shown.snapshots
     assert (last.shards_done, last.units, last.documents) == (1, 2, 10)
     assert (last.entities, last.questions) == (4, 2)

@@ -13,10 +13,11 @@ from linkner_ray.llm.backends.forms import ENGINE_NAME, ENGINE_SYMBOL
 from linkner_ray.llm.context import ContextSize, render_context
 from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import PromptBuilder, choose_symbols
-from linkner_ray.runs.folder import RunFolder, UnitResult
+from linkner_ray.runs.folder import RunFolder
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE, STAGE_COLUMNS
 from linkner_ray.stages.demonstration_source import fixed_demonstrations
 from linkner_ray.stages.write_entities import WriteEntities, candidates_rows
+from tests.runs.test_folder import unit_result
 
 LABEL_SET = load_label_set("conll03")
 LLM = {
@@ -118,16 +119,8 @@ def make_run(tmp_path):
         )
         for number, doc_id in enumerate(doc_ids):
             table = stage_table(doc_id, key or key_of((8, 15)), **stage)
-            unit_result = UnitResult(
-                unit=f"abc-{number:010d}",
-                source="a.parquet",
-                first_record=number,
-                num_records=1,
-                is_last=True,
-                counts={"documents_entities": 1, "documents_empty": 0},
-            )
             run.commit(
-                unit_result,
+                unit_result(number),
                 entities=WriteEntities(keep_text=keep_text)(table),
                 quarantine=QUARANTINE.empty_table(),
                 candidates=candidates_rows(table) if keep_candidates else None,

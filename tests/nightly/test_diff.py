@@ -147,61 +147,6 @@ def test_a_run_and_itself_are_all_the_same(world):
     assert "the plans agree" in describe_diff(diff)
 
 
-def test_documents_are_counted_by_what_became_of_them(world):
-    documents = compare_runs(world(), world("text")).documents
-    assert documents["only_before"] == 1
-    assert documents["only_after"] == 1
-    assert documents["other_text"] == 7  # 0, 5, ... 25 and 29
-    assert documents["same_text"] == NUM_DOCUMENTS - 1 - 7
-
-
-def entities_of(folder):
-    """Entities of a run by document and place, read without the code under test."""
-    import pyarrow.dataset as ds
-
-    return {
-        (row["doc_id"], entity["start"], entity["end"]): entity["label"]
-        for row in ds.dataset(f"{folder}/entities").to_table().to_pylist()
-        for entity in row["entities"]
-    }
-
-
-def test_the_counts_are_those_of_two_dictionaries(world):
-    before, after = entities_of(world()), entities_of(world("encoder"))
-    diff = compare_runs(world(), world("encoder"))
-    counts = dict.fromkeys(("added", "removed", "relabelled", "same"), 0)
-    for (_, _, kind), count in diff.entities.items():
-        counts[kind] += count
-    shared = before.keys() & after.keys()
-    assert counts == {
-        "added": len(after.keys() - before.keys()),
-        "removed": len(before.keys() - after.keys()),
-        "relabelled": sum(before[key] != after[key] for key in shared),
-        "same": sum(before[key] == after[key] for key in shared),
-    }
-    assert sum(diff.relabelled.values()) == counts["relabelled"] > 0
-    assert min(counts.values()) > 0
-
-
-def test_an_entity_that_an_edit_only_moved_is_the_same(world):
-    edited = compare_runs(world(), world("text"))
-    same = sum(c for (_, _, kind), c in edited.entities.items() if kind == "same")
-    changed = sum(edited.causes.values())
-    assert same > 5 * changed / 7  # most of the 30 documents, and much of the edited ones
-
-
-def test_of_two_documents_with_one_id_the_first_is_matched_with_the_first(world, tmp_path):
-    for name in ("one", "two"):
-        shutil.copytree(world(), tmp_path / name)
-        for part in (tmp_path / name / "entities").iterdir():
-            table = pq.read_table(part)
-            same = table.set_column(0, table.schema.field("doc_id"), [["x"] * table.num_rows])
-            pq.write_table(same, part)
-    documents = compare_runs(str(tmp_path / "one"), str(tmp_path / "two")).documents
-    assert documents["same_text"] == NUM_DOCUMENTS
-    assert documents["repeated_id"] == NUM_DOCUMENTS - 1
-
-
 def test_examples_are_spread_over_the_causes_and_drawn_the_same_each_time(world):
     diff = compare_runs(world(), world("text", "encoder"))
     examples = diff.examples

@@ -22,6 +22,7 @@ from linkner_ray.config import NightlyConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.extract.progress import LineView
+from linkner_ray.nightly.drift import Drift, host_of
 from linkner_ray.nightly.night import run_night
 from linkner_ray.nightly.publication import move_latest, read_latest
 from linkner_ray.runs.lock import OutputLock
@@ -260,6 +261,17 @@ def test_a_drift_alert_keeps_latest_where_it_is_until_somebody_accepts_it(
     record = json.loads((nights / TUESDAY / "night.json").read_text())
     assert record["accepted_drift"]
     assert "self_check_sentences" not in record  # nothing was done anew
+
+
+def test_a_host_in_an_alert_does_not_act_on_a_terminal():
+    drift = Drift(
+        kind="host", name=host_of("https://a\x9b31mb.org/"), measure="labels", psi=1.0,
+        count_before=9, count_after=9, verdict="alert",
+    )  # fmt: skip
+    said = linkner_ray.nightly.night._describe_alert(drift)
+    assert "\x9b" in drift.name
+    assert said.isprintable()
+    assert said.endswith("31mb.org: PSI 1.000")
 
 
 @pytest.mark.parametrize(

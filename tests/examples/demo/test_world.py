@@ -129,11 +129,6 @@ def test_pages_show_names_the_training_split_does_not(demo, texts):
     assert 0.25 < len(unseen) / len(mentions) < 0.55
 
 
-def test_some_pages_try_to_take_over_the_llm(texts):
-    hostile = [text for text in texts.values() if text and "<|im_start|>" in text]
-    assert hostile
-
-
 def test_conll_tags_are_iob2(tmp_path):
     sentence = Passage("Ada Lovelace met Bob.", ((0, 12, "PER"), (17, 20, "PER")))
     write_conll(tmp_path / "x.conll", [sentence])
