@@ -93,7 +93,7 @@ def _extract(plan: "Plan", previous: "PreviousRun | None", *, explain: bool) -> 
 
 
 def _tell(plan: "Plan", result: "ExtractionResult", *, explain: bool) -> None:
-    """Report what came of a run."""
+    """Report the result of a run."""
     from linkner_ray.extract.report import summarise, write_run_report
     from linkner_ray.extract.reuse_report import explain_shards
 

@@ -88,7 +88,7 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
 def shard_rows(
     chain: Chain, todo: Sequence[tuple[Source, Mapping[int, int]]], sources: Sequence[Source]
 ) -> pa.Table:
-    """What reading tasks are told, a row a shard; arguments as in `run_extraction`."""
+    """Arguments of the reading tasks, a row a shard; see `run_extraction`."""
     quotas = chain.quotas([source.size for source in sources])
     quota_of = dict(zip([source.path for source in sources], quotas, strict=True))
     rows = [

@@ -1,4 +1,4 @@
-"""What came of a run of extraction, summed over its units; known without Ray for one that ended."""
+"""The result of an extraction, summed over its units; of a finished run it is known without Ray."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class ExtractionResult:
 
     unit_results: tuple[UnitResult, ...]
     """Of every unit in the output, written by this run or before; empty where the run had ended
-    before and nobody asked for them."""
+    before and they were not asked for."""
 
     num_units: int
     units_written: int

@@ -43,7 +43,7 @@ class RoutingEstimate:
     """Distinct questions among the asked; those in the sample of one shard are told apart."""
 
     known: int | None
-    """Questions whose reply is at hand; None if nobody was there to say."""
+    """Questions whose reply is at hand; None without an answer cache."""
 
     prompt_tokens: int
     """Of the questions whose reply is not at hand."""

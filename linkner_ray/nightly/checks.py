@@ -11,7 +11,7 @@ from linkner_ray.spanner.self_check import SelfCheck, load_recognizer
 
 
 def run_self_check_of(config: RecognizeConfig, notes: list[str]) -> int:
-    """Ask the checkpoint here what it was asked where it was trained, whoever asked it before.
+    """Compare the checkpoint's answers with those where it was trained, even if they once agreed.
 
     Returns:
         Sentences of the self-check; 0 if the checkpoint has none, which becomes a note.

@@ -56,8 +56,6 @@ class SampleSettings:
     measure_llm: bool = False
     """Whether to start the LLM and measure it instead."""
 
-    seed: int = 0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEstimate:
@@ -116,9 +114,7 @@ def estimate_run(
         chain.classify_step(recorder),
     )
     samples, seconds, lost = [], 0.0, 0
-    for sample in draw_sample(
-        plan.sources, config.input, documents=settings.documents, seed=settings.seed
-    ):
+    for sample in draw_sample(plan.sources, config.input, documents=settings.documents, seed=0):
         [unit] = chain.units_at_hand([sample.table])
         for step in steps:
             step(unit)

@@ -1,9 +1,9 @@
 """A night: self-check, plan, incremental extraction, verification, diff, drift, report, `latest`.
 
-Each night is a folder below `output.path`, and builds on the one that `latest` names. `latest` is
-moved last and only to a night that is whole and whose drift is no alert, so whoever reads through
-it always has a good night. Whatever step a night dies in, the same command goes on: extraction
-from its finished units, all later steps from their beginning, since they only read and overwrite.
+Each night is a folder below `output.path` and builds on the night that `latest` names. `latest` is
+moved last, and only to a night that is whole and whose drift is no alert, so its readers always
+have a good night. After a crash in any step the same command goes on: extraction from its finished
+units, all later steps from their beginning, since they only read and overwrite.
 """
 
 import logging
@@ -36,6 +36,7 @@ from linkner_ray.nightly.publication import (
     write_record,
 )
 from linkner_ray.nightly.report import describe_night
+from linkner_ray.reporting.visible import make_visible
 from linkner_ray.runs.code_version import code_version
 from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.lock import OutputLock
@@ -139,7 +140,7 @@ def _let_go(lock: OutputLock, sentence: str) -> str:
 def _run_alone(
     night: _Night, lock: OutputLock, *, is_done: bool, shutdown: Shutdown | None
 ) -> NightResult:
-    """The steps, by the one who holds the folder of all nights."""
+    """The steps, under the lock of the folder of all nights."""
     config = night.config
     checks: dict[str, Any] = {}
     if is_done:
@@ -252,7 +253,8 @@ def _compare(night: _Night) -> tuple[Diff | None, DriftReport | None]:
 
 
 def _describe_alert(drift: Drift) -> str:
-    return f"{drift.measure} {drift.kind} {drift.name}".rstrip() + f": PSI {drift.psi:.3f}"
+    name = make_visible(drift.name, one_line=True)  # a host is what the page's address says
+    return f"{drift.measure} {drift.kind} {name}".rstrip() + f": PSI {drift.psi:.3f}"
 
 
 def _report(night: _Night, record: dict[str, Any], result: ExtractionResult) -> None:

@@ -24,7 +24,7 @@ RECORD = "night.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NightResult:
-    """What came of a night."""
+    """How a night ended."""
 
     output: str
     """Its folder."""
@@ -95,7 +95,7 @@ def write_record(output: Folder, record: dict[str, Any]) -> None:
 
 
 def find_published(config: NightlyConfig, plan: Plan) -> NightResult | None:
-    """The night, if it has ended well and `latest` names it; told without Ray and models.
+    """The night, if it has ended well and `latest` names it; needs neither Ray nor a model.
 
     Raises:
         ConfigError: If it is published and its input has changed since, or the folder holds another
@@ -110,7 +110,7 @@ def find_published(config: NightlyConfig, plan: Plan) -> NightResult | None:
 def publish_again(
     config: NightlyConfig, plan: Plan, record: dict[str, Any] | None, *, is_done: bool
 ) -> NightResult:
-    """A night that was to be published when it was last heard of.
+    """The result of a night whose record says that it is to be published.
 
     Raises:
         ConfigError: If its input has changed since.

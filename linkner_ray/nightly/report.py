@@ -1,4 +1,4 @@
-"""`night.md`: what a person on call is told of a night."""
+"""`night.md`: a night for the person on call."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which code makes an output: a half-finished one is only gone on with by the same."""
+"""Which code makes an output: only the same code may finish a run that was interrupted."""
 
 import hashlib
 import platform

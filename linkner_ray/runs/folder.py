@@ -48,7 +48,7 @@ _WRITTEN_NAMES = frozenset(
     {*FOLDERS, "_run.json", MANIFEST, FILES, "_SUCCESS", "plots"}
     | {"report.md", "report.html", "report.json"}
 )
-"""What a run writes directly into its output; without a `_run.json` it belongs to somebody else."""
+"""What a run writes directly into its output; without a `_run.json` no run wrote it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +158,8 @@ class RunFolder:
     def begin(self, record: Mapping[str, Any]) -> None:
         """Write `_run.json`, or check that the folder belongs to this very run, and clear up.
 
-        To be called by whoever holds the lock and has work to do: `_SUCCESS` of a run that goes on
-        with more shards is taken away, and so is what killed writers left.
+        Call it under the lock, when there is work to do: it removes `_SUCCESS` of a run that goes
+        on with more shards, and what killed writers left.
 
         Args:
             record: `plan` is what decides the output and must be the same when a run goes on, and

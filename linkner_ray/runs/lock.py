@@ -2,8 +2,8 @@
 
 `_lock/000001.json` says who owns the output and never changes; the owner rewrites
 `_lock/000001.beat` as long as it lives. The highest number owns. A number can be taken once, as
-names in `Folder.create_whole` can, and that is all a file system or store is relied on for. No
-clocks of two machines are compared: whoever wants the output watches the beat by its own clock.
+names in `Folder.create_whole` can, and nothing else is asked of a file system or store. Clocks of
+two machines are never compared: a process that wants the output watches the beat by its own clock.
 
 A lock spares work and questions asked twice; it is not what makes output right. Names of units
 follow from their content, so of two writers that overlap for a moment both write the same bytes.
@@ -33,7 +33,7 @@ LOCKS = "_lock"
 _OUR_FILE = re.compile(r"([0-9]{6,})\.(json|beat)")
 
 MOST_WAIT_S = 1.0
-"""For a heartbeat that is being written when the lock is released."""
+"""Seconds that a release waits for a heartbeat that is being written."""
 
 BEATS = 6
 """Beats of an owner within the time after which it counts as dead."""
@@ -311,7 +311,7 @@ def _this_machine() -> str:
 
 
 def _process_started(pid: int) -> str:
-    """When a process of this machine started; empty if it runs no more or nobody says."""
+    """When a process of this machine started; empty if it has ended or the system does not say."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -35,7 +35,7 @@ REASONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousRun:
-    """An earlier run and what of it holds under the plan of another; workers share it."""
+    """An earlier run, and which of its steps hold under a plan; the workers share it."""
 
     url: str
     parts: tuple[str, ...]
