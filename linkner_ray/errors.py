@@ -17,6 +17,13 @@ def hide_secrets(text: str) -> str:
     return _QUERY.sub(rf"\1{CUT}", _USER.sub(CUT, text))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 unit" and "1,200 entities"."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun}"
+
+
 class LinknerError(Exception):
     """Base of all errors raised on purpose; its message says what was found, where, what to do."""
 

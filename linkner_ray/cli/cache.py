@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linkner_ray.errors import ConfigError, ErrorLimitError
+from linkner_ray.errors import ConfigError, ErrorLimitError, counted
 
 if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
     from linkner_ray.llm.cache.upkeep import Compaction
@@ -35,8 +35,9 @@ def stats(folder: Folder) -> None:
     rows = {
         "answers": f"{said.survey.num_answers:,}",
         "files": f"{len(sizes):,}, {sum(sizes.values()):,} bytes",
-        "not trusted": f"{len(faults):,} files; see `linkner cache verify {folder}`",
-        "conflicts": f"{said.num_conflicts:,} requests with different answers; the first counts",
+        "not trusted": f"{counted(len(faults), 'file')}; see `linkner cache verify {folder}`",
+        "conflicts": f"{counted(said.num_conflicts, 'request')} with different answers; "
+        "the first counts",
         "asked": "never",
         "mean latency": "unknown",
     }
@@ -63,13 +64,13 @@ def verify(folder: Folder) -> None:
     from linkner_ray.llm.cache.upkeep import survey
 
     found = survey(folder)
-    typer.echo(f"{len(found.sizes):,} good files, {found.num_answers:,} answers")
+    typer.echo(f"{counted(len(found.sizes), 'good file')}, {counted(found.num_answers, 'answer')}")
     for fault in found.faults:
         typer.echo(f"{'broken' if fault.is_broken else 'ignored'}: {fault.name}: {fault.problem}")
     if found.faults:
         raise ErrorLimitError(
-            f"{folder}: {len(found.faults)} files are not trusted; their answers are asked anew. "
-            "`linkner cache compact` sets broken ones aside; move others away"
+            f"{folder}: not trusted: {counted(len(found.faults), 'file')}, whose answers are asked "
+            "anew. `linkner cache compact` sets broken ones aside; move others away"
         )
 
 
@@ -121,7 +122,8 @@ def merge(folder: Folder) -> None:
 
 def _report(done: "Compaction") -> None:
     typer.echo(
-        f"{done.kept:,} answers kept, {done.dropped:,} dropped, {done.files_before:,} files merged"
+        f"{counted(done.kept, 'answer')} kept, {done.dropped:,} dropped, "
+        f"{counted(done.files_before, 'file')} merged"
     )
     for fault in done.faults:
         what = "set aside" if fault.is_broken else "left where it is"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, counted
 from linkner_ray.reporting.visible import make_visible
 
 if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
@@ -67,8 +67,8 @@ def list_failures(
     unanswered = sum(num_failed(result.counts) for result in unit_results)
     files = count_files(rows)
     typer.echo(
-        f"{rows.num_rows - files:,} documents and {files:,} files in quarantine"
-        + (f"; {unanswered:,} spans without an answer of the LLM" if unanswered else "")
+        f"{counted(rows.num_rows - files, 'document')} and {counted(files, 'file')} in quarantine"
+        + (f"; {counted(unanswered, 'span')} without an answer of the LLM" if unanswered else "")
     )
     groups = _groups(rows)
     shown = limit or SHOWN
@@ -138,7 +138,7 @@ def _find(
         typer.echo(_line(shard, is_left=shard not in shards))
     _check_budget(shards, record["plan"])
     units = sum(len(shard.units) for shard in shards)
-    typer.echo(f"{units:,} units to do again" if units else "nothing to do again")
+    typer.echo(f"{counted(units, 'unit')} to do again" if units else "nothing to do again")
     return shards
 
 
@@ -201,9 +201,10 @@ def _place(row: Mapping[str, Any]) -> str:
 
 def _line(shard: "FailedShard", *, is_left: bool) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(shard.reasons.items()))
-    done = f"{len(shard.units):,} units to do again"
+    units = counted(len(shard.units), "unit")
+    done = f"{units} to do again"
     if is_left:
         done = "left as it is; --drop-gone drops its output"
     elif shard.state == "gone":
-        done = f"{len(shard.units):,} units dropped"
+        done = f"{units} dropped"
     return f"{make_visible(shard.path, one_line=True)}: {shard.state}; {reasons}; {done}"

@@ -8,7 +8,7 @@ import typer
 
 from linkner_ray.cli.files import check_writable, write_json, write_text
 from linkner_ray.cli.options import Checkpoint, ConfigFile, JsonFile, Overrides
-from linkner_ray.errors import ConfigError, DataError, hide_secrets
+from linkner_ray.errors import ConfigError, DataError, counted, hide_secrets
 
 _UNUSED_OUTPUT = "output.path=unused"
 """A config of extraction must have one, and a preview writes none."""
@@ -42,8 +42,9 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     found = preview_input(resolved, pages=pages, seed=seed, ask=llm)
     write_text(html, found.html)
-    asked = f", {found.questions} questions" if llm else ""
-    print(f"{found.pages} pages with {found.entities} entities{asked}: {html}")
+    asked = f", {counted(found.questions, 'question')}" if llm else ""
+    pages, entities = counted(found.pages, "page"), counted(found.entities, "entity")
+    print(f"{pages} with {entities}{asked}: {html}")
     for note in found.notes:
         print(note)
 
@@ -132,4 +133,4 @@ def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.
     num_files, faults = verify_output(Folder.at(output), spread=BySize())
     if faults:
         raise DataError("\n".join([f"{output} is not what its manifest says:", *faults]))
-    print(f"{hide_secrets(output)}: {num_files} files are as the manifest lists them")
+    print(f"{hide_secrets(output)}: {counted(num_files, 'file')} as the manifest lists them")

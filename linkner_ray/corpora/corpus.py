@@ -9,17 +9,17 @@ from linkner_ray.corpora.conll import parse_conll
 from linkner_ray.corpora.files import read_bytes
 from linkner_ray.corpora.labelled import Corpus, CorpusFormat
 from linkner_ray.corpora.spanner_json import parse_spanner_json
-from linkner_ray.errors import DataError
+from linkner_ray.errors import DataError, counted
 from linkner_ray.labels import LabelSet
 
 logger = logging.getLogger(__name__)
 
 _NOTICED = (
-    ("num_document_markers", "document markers passed over"),
-    ("num_comments", "comment lines passed over"),
-    ("num_empty_entries", "entries without a token passed over"),
-    ("opened_by_inside", "entities opened by a tag for their inside"),
-    ("left_open", "entities without a tag for their last token"),
+    ("num_document_markers", "document marker", "passed over"),
+    ("num_comments", "comment line", "passed over"),
+    ("num_empty_entries", "entry", "without a token, passed over"),
+    ("opened_by_inside", "entity", "opened by a tag for its inside"),
+    ("left_open", "entity", "without a tag for its last token"),
 )
 """Counts of a corpus that say how it differs from its format."""
 
@@ -58,7 +58,11 @@ def read_corpus(
         corpus = parse_conll(content, path, label_set=label_set)
     if not corpus.sentences:
         raise DataError(f"{path}: the corpus holds no sentence; format {found} was read")
-    noticed = [f"{count} {what}" for name, what in _NOTICED if (count := getattr(corpus, name))]
+    noticed = [
+        f"{counted(count, noun)} {what}"
+        for name, noun, what in _NOTICED
+        if (count := getattr(corpus, name))
+    ]
     if noticed:
         logger.info("%s: %s", path, ", ".join(noticed))
     return corpus

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from linkner_ray.errors import counted
 from linkner_ray.evaluation.flips import Flips, with_total
 from linkner_ray.evaluation.judge import Point
 from linkner_ray.evaluation.set_result import SetResult
@@ -55,7 +56,7 @@ def asking_section(result: SetResult) -> list[str]:
     lines = [
         f"### {markdown_text(result.name)}: asking",
         "",
-        f"{cost.num_questions:,} questions, of them {cost.num_asked:,} asked now and "
+        f"{counted(cost.num_questions, 'question')}, of them {cost.num_asked:,} asked now and "
         f"{cost.num_from_cache:,} from the cache; {cost.prompt_tokens:,} prompt tokens. Verdicts "
         f"on {result.num_routed:,} routed candidates: {verdicts}.",
         "",

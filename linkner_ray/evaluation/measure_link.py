@@ -9,7 +9,7 @@ import pyarrow as pa
 from linkner_ray.config import LinkConfig, RoutingConfig, SentencesConfig
 from linkner_ray.corpora.scores import document_counts
 from linkner_ray.corpora.tables import corpus_documents
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, counted
 from linkner_ray.evaluation.judge import Gold, entity_triples
 from linkner_ray.evaluation.plan import LabelledSet, load_labelled_set
 from linkner_ray.linking.judged import UNANSWERED, Answers, Candidates, IntArray
@@ -78,7 +78,8 @@ def measure_link(plan: LinkPlan, say: Callable[[str], None]) -> Link:
     rows = _sample(recognized, config)
     table, gold = recognized.take(rows), [plan.dev.gold[row] for row in rows]
     num = len(table["candidates"].combine_chunks().flatten())
-    say(f"{num:,} questions about {len(rows):,} of {recognized.num_rows:,} sentences")
+    sentences = counted(recognized.num_rows, "sentence")
+    say(f"{counted(num, 'question')} about {len(rows):,} of {sentences}")
     answered = ask_all(chain, table)
     link = fit_on(chain, answered, gold)
     identity = link_identity(config.recognize, config.llm, label_set)

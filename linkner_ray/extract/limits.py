@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from linkner_ray.config import ErrorsConfig
-from linkner_ray.errors import StartupError
+from linkner_ray.errors import StartupError, counted
 from linkner_ray.runs.counters import answers_problem, num_asked, num_failed, num_unreadable
 from linkner_ray.stages.unit import NOT_FINITE
 
@@ -42,14 +42,15 @@ def problems_of(totals: Mapping[str, int], limits: ErrorsConfig) -> tuple[str, .
     quarantined = totals["documents_quarantined"]
     if quarantined > limits.max_share * documents:
         problems.append(
-            f"{quarantined} of {documents} documents are quarantined, over errors.max_share = "
+            f"{quarantined} of {counted(documents, 'document')} quarantined, over "
+            "errors.max_share = "
             f"{limits.max_share:g}; see `linkner failures list`"
         )
     files = totals["files_quarantined"]
     if files > limits.max_failed_files:
         problems.append(
-            f"{files} files could not be read to their end, over errors.max_failed_files = "
-            f"{limits.max_failed_files}; see `linkner failures list`"
+            f"{counted(files, 'file')} could not be read to the end, over "
+            f"errors.max_failed_files = {limits.max_failed_files}; see `linkner failures list`"
         )
     answers = answers_problem(
         num_asked(totals),

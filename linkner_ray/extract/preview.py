@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.config import ExtractConfig
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, counted
 from linkner_ray.readers import check_first_source, list_sources
 from linkner_ray.readers.sampling import draw_sample
 from linkner_ray.schemas import ASKED_ROUTES
@@ -53,8 +53,7 @@ def preview_input(
     documents = _evenly([sample.table for sample in samples], pages)
     if not documents.num_rows:
         raise ConfigError(
-            f"no documents in the {len(samples)} shards that were looked into, such as "
-            f"{sources[0].path}"
+            f"no documents; {counted(len(samples), 'shard')} looked into, such as {sources[0].path}"
         )
     routing = config.routing
     notes: tuple[str, ...] = ()
@@ -90,7 +89,8 @@ def preview_input(
         rows,
         linkner.label_set.ids,
         notes=(
-            f"{len(rows)} pages of {len(sources)} shards, {num_entities} entities by "
+            f"{counted(len(rows), 'page')} of {counted(len(sources), 'shard')}, "
+            f"{counted(num_entities, 'entity')} by "
             f"{config.recognize.checkpoint}"
             + (f" and {config.llm.model}." if ask else ", no LLM."),
             *notes,

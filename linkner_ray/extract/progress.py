@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from linkner_ray.errors import counted
 from linkner_ray.runs.counters import add_counts
 from linkner_ray.runs.folder import UnitResult
 
@@ -38,9 +39,9 @@ class Snapshot:
         if not self.units:
             return f"{self.seconds:.0f} s, starting actors and loading models"
         return (
-            f"{self.seconds:.0f} s, {self.shards_done}/{self.shards} shards, {self.documents} "
-            f"documents ({self.documents_per_s:.1f}/s), {self.entities} entities, "
-            f"{self.questions} questions"
+            f"{self.seconds:.0f} s, {self.shards_done}/{counted(self.shards, 'shard')}, "
+            f"{counted(self.documents, 'document')} ({self.documents_per_s:.1f}/s), "
+            f"{counted(self.entities, 'entity')}, {counted(self.questions, 'question')}"
         )
 
 

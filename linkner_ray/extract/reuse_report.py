@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from linkner_ray.errors import hide_secrets
+from linkner_ray.errors import counted, hide_secrets
 from linkner_ray.reporting.visible import make_visible
 from linkner_ray.runs.counters import add_counts
 from linkner_ray.runs.fingerprint import STEPS
@@ -27,9 +27,9 @@ def describe_previous(previous: PreviousRun) -> str:
     """Which steps of an earlier run hold under a plan; said before anything starts."""
     index = previous.index
     lines = [
-        f"incremental on {hide_secrets(previous.url)}: {len(index):,} documents in "
-        f"{len(previous.parts):,} files, an index of {index.num_bytes:,} bytes in each machine's "
-        "memory"
+        f"incremental on {hide_secrets(previous.url)}: {counted(len(index), 'document')} in "
+        f"{counted(len(previous.parts), 'file')}, an index of {index.num_bytes:,} bytes "
+        "in each machine's memory"
     ]
     for step in STEPS:
         differing = previous.changed.get(step)
@@ -75,9 +75,9 @@ def _explain(unit_results: Sequence[UnitResult]) -> Iterator[str]:
         counts = unit_result.counts
         documents += counts["documents_entities"] + counts["documents_empty"]
     if found_done:
-        yield f"{found_done} units found done"
+        yield f"{counted(found_done, 'unit')} found done"
     if found_done < len(unit_results):
-        yield f"{documents:,} documents: {reuse_line(costs) or 'nothing to do'}"
+        yield f"{counted(documents, 'document')}: {reuse_line(costs) or 'nothing to do'}"
     questions = {
         "asked": costs.get("questions_asked", 0),
         "from the previous run": costs.get("questions_from_previous", 0),

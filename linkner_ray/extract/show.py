@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from linkner_ray.config import LlmConfig
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import ConfigError, DataError, counted
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends.forms import possible_builders
 from linkner_ray.llm.context import ContextSize, ask_span
@@ -161,17 +161,19 @@ def _describe(run: _Run, row: Mapping[str, Any]) -> Iterator[str]:
     if row["url"]:
         yield f"url        {make_visible(row['url'], one_line=True)}"
     yield f"file       {row['part']}"
-    yield f"text       {row['num_chars']:,} characters in {row['num_sentences']} sentences"
+    length = counted(row["num_chars"], "character")
+    yield f"text       {length} in {counted(row['num_sentences'], 'sentence')}"
     yield f"digest     {row['doc_digest']}"
     yield ""
-    yield f"{len(row['entities'])} entities"
+    yield counted(len(row["entities"]), "entity")
     for entity in row["entities"]:
         yield (
             f"  {entity['start']}..{entity['end']}  {entity['label']} {entity['score']:.3f}  "
             f"by {entity['source']}  {_quoted(entity['text'])}"
         )
     yield ""
-    yield f"{row['num_candidates']} candidates, {row['num_routed']} of them sent to the LLM"
+    candidates = counted(row["num_candidates"], "candidate")
+    yield f"{candidates}, {row['num_routed']} of them sent to the LLM"
     if "candidates" in row:
         yield from _describe_candidates(run, row)
     elif row["num_candidates"]:

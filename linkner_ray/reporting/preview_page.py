@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from linkner_ray.errors import DataError
+from linkner_ray.errors import DataError, counted
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.reporting.cards import Card, Mark, Probs, mark_entity, probs_of
 from linkner_ray.reporting.html_page import render_page
@@ -50,7 +50,8 @@ def _card(document: Mapping[str, Any], classes: tuple[str, ...]) -> Card:
             f"document '{document['doc_id']}' has no text to show; run with output.keep_text=true"
         )
     entities = document["entities"]
-    facts = f"{len(entities):,} entities, {document['num_routed']:,} candidates sent to the LLM"
+    routed = counted(document["num_routed"], "candidate")
+    facts = f"{counted(len(entities), 'entity')}, {routed} sent to the LLM"
     if len(text) > SHOWN_CHARS:
         facts += f"; the first {SHOWN_CHARS:,} of {len(text):,} characters"
     pieces = _pieces(text, entities, probs_of(document, classes), name=document["doc_id"])

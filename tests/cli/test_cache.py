@@ -28,7 +28,7 @@ def test_stats_say_what_is_there(cache, capsys):
     assert out.splitlines() == [
         "answers       5",
         f"files         3, {size:,} bytes",
-        "conflicts     1 requests with different answers; the first counts",
+        "conflicts     1 request with different answers; the first counts",
         "asked         2026-01-01 00:00:00 to 2026-02-01 00:00:00 UTC",
         "mean latency  0.250 s, waiting for its turn included",
         "",
@@ -59,14 +59,14 @@ def test_verify_exits_3_and_names_what_is_not_trusted(cache, capsys):
     assert "2 good files, 4 answers" in out
     assert "ignored: notes.txt: is no file of an answer cache" in out
     assert f"broken: {broken.name}: {broken}: is not a whole Parquet file" in out
-    assert "2 files are not trusted" in err
+    assert "not trusted: 2 files, whose answers" in err
     assert "not trusted   2 files" in run(capsys, "stats", cache)[1]
     code, out, _ = run(capsys, "compact", cache)
     assert code == 0
     assert f"{broken.name}: set aside" in out
     assert "notes.txt: left where it is" in out
     (cache / "notes.txt").unlink()
-    assert run(capsys, "verify", cache)[:2] == (0, "1 good files, 4 answers\n")
+    assert run(capsys, "verify", cache)[:2] == (0, "1 good file, 4 answers\n")
 
 
 @pytest.mark.parametrize(

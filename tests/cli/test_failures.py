@@ -82,7 +82,7 @@ def test_after_a_repair_and_a_requeue_the_output_is_as_if_all_had_been_good(
         run(crawl, output, checkpoint)
     code, out = failures(capsys, "requeue", output)
     assert code == 0
-    assert "a.parquet: changed; 1 unreadable_file; 1 units to do again" in out
+    assert "a.parquet: changed; 1 unreadable_file; 1 unit to do again" in out
     assert "b.jsonl: changed; 1 bad_json; 2 units to do again" in out
     assert "c.wet" not in out
     repaired = run(crawl, output, checkpoint)
@@ -104,7 +104,7 @@ def test_units_of_a_shard_that_stayed_the_same_are_done_again_to_the_same_bytes(
     before = files_of(output)
     code, out = failures(capsys, "requeue", output, "--reason", "bad_json", "--dry-run")
     assert (code, files_of(output) == before) == (0, True)
-    assert "b.jsonl: unchanged; 1 bad_json; 1 units to do again" in out
+    assert "b.jsonl: unchanged; 1 bad_json; 1 unit to do again" in out
     assert failures(capsys, "requeue", output, "--reason", "bad_json")[0] == 0
     assert len(files_of(output)) == len(before) - 6  # three marks, three files of one unit
     assert run(crawl, output, checkpoint).units_written == 1
@@ -131,7 +131,7 @@ def test_files_left_by_a_requeue_that_was_cut_off_are_gone_after_the_next_run(
     before = files_of(output)
     orphan = output / "_quarantine" / "part-0123456789abcdef-0000000000.parquet"
     orphan.write_bytes(next((output / "_quarantine").iterdir()).read_bytes())
-    assert failures(capsys, "list", output)[1].startswith("1 documents and 1 files")
+    assert failures(capsys, "list", output)[1].startswith("1 document and 1 file ")
     failures(capsys, "requeue", output, "--reason", "bad_json")
     run(crawl, output, checkpoint)
     assert files_of(output) == before
@@ -156,7 +156,7 @@ def test_failures_are_listed_by_reason_and_file_without_reaching_the_terminal(fa
     _, output = failed
     code, out = failures(capsys, "list", output)
     assert code == 0
-    assert out.startswith("1 documents and 1 files in quarantine\n")
+    assert out.startswith("1 document and 1 file in quarantine\n")
     assert "1 unreadable_file" in out
     assert "PAR1" in out
     assert "record 5, byte " in out
@@ -204,7 +204,7 @@ def test_a_shard_that_was_not_read_to_its_end_fails_the_run(tmp_path, checkpoint
         yield from list(run_here(*arguments, **named))[:-1]
 
     monkeypatch.setattr("linkner_ray.extract.job.run_extraction", loses_a_unit)
-    with pytest.raises(ContractError, match="1 shards were not read to their end"):
+    with pytest.raises(ContractError, match="not read to the end: 1 shard, such as"):
         run(crawl, output, checkpoint)
     assert not (output / "_SUCCESS").exists()
 
@@ -219,4 +219,4 @@ def test_a_file_that_breaks_off_counts_as_one_that_was_not_read_to_its_end(tmp_p
     assert result.totals["files_quarantined"] == 1
     assert 50 < result.totals["documents_read"] < 400
     [problem] = result.problems  # no share of the documents tells how many are missing
-    assert "1 files could not be read to their end" in problem
+    assert "1 file could not be read to the end" in problem

@@ -59,7 +59,7 @@ def test_an_input_without_documents_is_said_to_have_none(checkpoint, tmp_path, c
     (tmp_path / "a.jsonl").write_text("broken\n")
     arguments = [f"input.paths=[{tmp_path}/a.jsonl]", f"recognize.checkpoint={checkpoint}"]
     assert preview(*arguments, "--html", tmp_path / "look.html") == 2
-    assert "no documents in the 1 shards" in capsys.readouterr().err
+    assert "no documents; 1 shard looked into" in capsys.readouterr().err
     assert not (tmp_path / "look.html").exists()
 
 

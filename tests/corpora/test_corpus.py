@@ -55,8 +55,8 @@ def test_what_was_passed_over_is_told(tmp_path, conll03, caplog):
     with caplog.at_level("INFO", logger="linkner_ray"):
         read_corpus(path, label_set=conll03)
     assert caplog.messages == [
-        f"{path}: 1 document markers passed over, 1 comment lines passed over, 1 entities opened "
-        "by a tag for their inside"
+        f"{path}: 1 document marker passed over, 1 comment line passed over, 1 entity opened by a "
+        "tag for its inside"
     ]
 
 

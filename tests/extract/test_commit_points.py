@@ -142,7 +142,7 @@ def test_sigterm_says_what_is_done_and_lets_the_output_go(run, monkeypatch, capf
             extract(plan, shutdown=shutdown)
 
     assert status_of_child(stop) == EXIT_CODE == 143
-    assert f"linkner: stopped by SIGTERM: 3 units are done and stay in {output}" in (
+    assert f"linkner: stopped by SIGTERM: 3 units done, kept in {output}" in (
         capfd.readouterr().err
     )
     assert Folder.at(output).names("_lock") == []

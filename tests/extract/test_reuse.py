@@ -394,7 +394,7 @@ def test_the_command_explains_each_shard(yesterday, checkpoint, tmp_path, capsys
     assert "reused             4 documents" in said
     assert "Reused from a previous run: 4 documents" in (tmp_path / "out" / "report.md").read_text()
     code, said, _ = command(capsys, *on_top)
-    assert "a.parquet: 1 units found done" in said
+    assert "a.parquet: 1 unit found done" in said
 
 
 @pytest.mark.parametrize("option", ["--explain", "--trust-code"])

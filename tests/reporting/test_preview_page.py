@@ -43,7 +43,7 @@ def test_entities_are_marked_and_the_text_is_whole():
         ["Ada Lovelace", "PER", "local", 0.125],
         ["Élan 🎻", "ORG", "llm", 0.125],
     ]
-    assert card["facts"] == "2 entities, 1 candidates sent to the LLM"
+    assert card["facts"] == "2 entities, 1 candidate sent to the LLM"
 
 
 def test_the_hover_says_what_both_models_said():

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from linkner_ray.config import CacheConfig
-from linkner_ray.errors import ConfigError, DataError
+from linkner_ray.errors import ConfigError, DataError, counted
 from linkner_ray.llm.cache.answer_rows import KEY, key_column, sort_keys
 from linkner_ray.llm.cache.files import SET_ASIDE, CacheFolder, OtherVersionError
 
@@ -137,8 +137,8 @@ def cache_notes(config: CacheConfig) -> list[str]:
     folder = CacheFolder(config.path)
     listing = folder.list()
     groups = {
-        f"broken and lie in {SET_ASIDE}/": folder.folder.names(SET_ASIDE),
-        "no files of an answer cache and were ignored": listing.foreign,
+        f"broken, in {SET_ASIDE}/": folder.folder.names(SET_ASIDE),
+        "not of an answer cache, ignored": listing.foreign,
     }
     notes = []
     if len(listing.names) > MANY_FILES:
@@ -147,8 +147,9 @@ def cache_notes(config: CacheConfig) -> list[str]:
             f"`linkner cache compact {config.path}` makes them one, also while runs write"
         )
     return notes + [
-        f"answer cache {config.path}: {len(names)} files are {what}: {', '.join(names[:_NAMED])}"
-        f"{' ...' if len(names) > _NAMED else ''}; see `linkner cache verify`"
+        f"answer cache {config.path}: {counted(len(names), 'file')} {what}: "
+        f"{', '.join(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''}; see `linkner cache "
+        "verify`"
         for what, names in groups.items()
         if names
     ]

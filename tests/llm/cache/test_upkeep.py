@@ -210,8 +210,8 @@ def test_files_that_are_not_trusted_are_said_in_a_sentence(cache):
     (cache / "answers-0000000000.parquet").write_bytes(b"")
     answers_of(cache)
     broken, foreign = cache_notes(config)
-    assert "1 files are broken and lie in _set_aside/: answers-0000000000.parquet" in broken
-    assert "1 files are no files of an answer cache and were ignored: notes.txt" in foreign
+    assert "1 file broken, in _set_aside/: answers-0000000000.parquet" in broken
+    assert "1 file not of an answer cache, ignored: notes.txt" in foreign
 
 
 def test_answers_about_several_label_sets_are_merged_as_they_are(tmp_path):
