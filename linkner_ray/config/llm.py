@@ -141,6 +141,13 @@ class LlmConfig(Config):
     max_span_crashes: Annotated[int, Decides(None)] = Field(2, ge=1)
     """Engine deaths after which a span in flight is given up as failed."""
 
+    price_per_million_tokens: Annotated[float | None, Decides(None)] = Field(None, ge=0)
+    """Price of a million prompt tokens, in any currency; reports and estimates add it up."""
+
+    price_per_gpu_hour: Annotated[float | None, Decides(None)] = Field(None, ge=0)
+    """Price of a GPU for an hour. A report counts all GPUs that the actors hold, for the whole
+    time of the run; an estimate counts those of the engines."""
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.backend != "none" and not self.model and not self.replay_path:

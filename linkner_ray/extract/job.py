@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from linkner_ray.errors import ContractError
+from linkner_ray.errors import ContractError, counted
+from linkner_ray.extract.first_units import FirstUnits
 from linkner_ray.extract.limits import check_finite
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
@@ -70,8 +71,8 @@ def _stop(output: str, lock: OutputLock, unit_results: Sequence[UnitResult]) -> 
     """Release the output at SIGTERM; returns the last message."""
     lock.release()
     return (
-        f"stopped by SIGTERM: {len(unit_results)} units are done and stay in {output}; the same "
-        "command goes on from there"
+        f"stopped by SIGTERM: {counted(len(unit_results), 'unit')} done, kept in {output}; the "
+        "same command goes on from there"
     )
 
 
@@ -102,7 +103,8 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     files = FileList()
     todo = remaining(plan, done, run.url)
     if todo:
-        view.say(f"{len(plan.sources)} shards, {len(plan.sources) - len(todo)} of them done before")
+        before = len(plan.sources) - len(todo)
+        view.say(f"{counted(len(plan.sources), 'shard')}, {before} of them done before")
         units = run_extraction(
             config,
             plan_digest=plan.digest,
@@ -112,17 +114,20 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
             previous=previous,
         )
         with Progress(view, shards=len(todo)) as tracker:
+            first_units = FirstUnits(plan, view.say)
             for unit_result in units:
                 unit_results.append(replace(unit_result, files=()))
                 files.add(FileEntry(**file) for file in unit_result.files)
                 tracker.add(unit_result)
+                first_units.add(unit_result)
                 lock.check()
                 check_finite(tracker.totals, config.errors, has_ended=False)
     if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
         raise ContractError(f"{run.url}: a unit was written twice in one run")
     if missing := [source.path for source, _ in remaining(plan, unit_results, run.url)]:
         raise ContractError(
-            f"{run.url}: {len(missing)} shards were not read to their end, such as {missing[0]}"
+            f"{run.url}: not read to the end: {counted(len(missing), 'shard')}, such as "
+            f"{missing[0]}"
         )
     unknown = pieces_of(files.without(written_files(run.folder)))
     for entries in BySize().each(partial(read_entries, run.folder), unknown):

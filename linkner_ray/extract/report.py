@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from linkner_ray.errors import hide_secrets
+from linkner_ray.errors import counted, hide_secrets
 from linkner_ray.extract.plan import Plan
 from linkner_ray.readers import count_units
 from linkner_ray.reporting.visible import make_visible
@@ -29,11 +29,12 @@ def describe_plan(plan: Plan) -> str:
         "",
         f"plan {plan.digest}, checkpoint {plan.fingerprint['checkpoint']}, labels "
         f"{' '.join(plan.label_set.ids)}",
-        f"{len(plan.sources)} shards, {sum(source.size for source in plan.sources):,} bytes:",
+        f"{counted(len(plan.sources), 'shard')}, "
+        f"{sum(source.size for source in plan.sources):,} bytes:",
     ]
     for source in plan.sources[:LISTED_SHARDS]:
         units = count_units(source, plan.config.input)
-        known = "units known when read" if units is None else f"{units} units"
+        known = "units known when read" if units is None else counted(units, "unit")
         path = make_visible(source.shown, one_line=True)
         lines.append(f"  {path}  {source.format}  {source.size:,} bytes  {known}")
     if len(plan.sources) > LISTED_SHARDS:
@@ -86,6 +87,7 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
             "llm": plan.config.llm.model or "none",
         },
         seconds=context.seconds or {"extract": result.seconds},
+        per_1000_documents=_per_1000_documents(plan, result),
         units=report_units(
             UnitReport(
                 name=unit_result.unit,
@@ -103,6 +105,18 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
     write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
 
 
+def _per_1000_documents(plan: Plan, result: "ExtractionResult") -> dict[str, float]:
+    """What this run took for each 1,000 of the documents that it did itself."""
+    from linkner_ray.runs.bill import per_1000_documents
+
+    return per_1000_documents(
+        result.costs,
+        documents=sum(r.counts["documents_read"] for r in result.unit_results if r.seconds),
+        seconds=result.seconds,
+        config=plan.config,
+    )
+
+
 def _actors(plan: Plan) -> dict[str, int]:
     """Actors that each pool of a run has from the start."""
     resources = plan.config.resources
@@ -117,7 +131,7 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
     totals = result.totals
     if not result.has_finished:
         output = hide_secrets(plan.config.output.path)
-        return f"nothing to do: {output} is complete ({result.num_units} units)"
+        return f"nothing to do: {output} is complete ({counted(result.num_units, 'unit')})"
     rows = {
         "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
         f"entities, {totals['documents_empty']:,} empty, "
@@ -134,6 +148,7 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
         **_from_previous(result.costs),
         "entities": f"{totals['entities']:,}",
         "seconds": f"{result.seconds:.1f}",
+        **_bill(plan, result),
         "output": hide_secrets(plan.config.output.path),
     }
     return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
@@ -148,6 +163,18 @@ def _from_previous(costs: Mapping[str, int]) -> dict[str, str]:
     return {
         "reused": f"{costs[REUSED]:,} documents with {costs['candidates_reused']:,} "
         f"candidates, {costs['questions_from_previous']:,} answers"
+    }
+
+
+def _bill(plan: Plan, result: "ExtractionResult") -> dict[str, str]:
+    """What 1,000 documents took, in a line."""
+    figures = _per_1000_documents(plan, result)
+    if not figures:
+        return {}
+    price = f", a price of {figures['price']:,.2f}" if "price" in figures else ""
+    return {
+        "1,000 documents": f"{figures['questions']:,.0f} questions, "
+        f"{figures['prompt_tokens']:,.0f} prompt tokens, {figures['seconds']:,.1f} s{price}"
     }
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from linkner_ray.config import ExtractConfig
 from linkner_ray.linking.link import Link
 from linkner_ray.readers.sampling import ShardSample
+from linkner_ray.runs.bill import price_of
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.route_spans import RouteSpans
@@ -50,6 +51,10 @@ class RoutingEstimate:
 
     llm_hours: float | None
     """Hours of all engines at work together; None without a rate."""
+
+    price: float | None
+    """Of the prompt tokens and of the engines' GPUs; None if the config names no price, or one of
+    GPUs whose hours are not known."""
 
     dev_f1: float | None
     """F1 on dev, in [0, 1], with this share of the candidates asked about; audits do not count.
@@ -97,6 +102,7 @@ def estimate_row(
     part = within / wanted if wanted else 0.0
     to_ask = part * (questions - known)
     actors = config.resources.llm_actors
+    hours = to_ask / requests_per_s / actors / 3600 if requests_per_s else None
     decided = max(within - audited, 0.0) / candidates if candidates else 0.0
     return RoutingEstimate(
         threshold=config.routing.threshold if link is None else None,
@@ -108,9 +114,17 @@ def estimate_row(
         questions=round(part * questions),
         known=None if is_known is None else round(part * known),
         prompt_tokens=round(part * tokens),
-        llm_hours=to_ask / requests_per_s / actors / 3600 if requests_per_s else None,
+        llm_hours=hours,
+        price=_price(config, tokens=part * tokens, llm_hours=hours),
         dev_f1=None if link is None else link.f1_at(decided),
     )
+
+
+def _price(config: ExtractConfig, *, tokens: float, llm_hours: float | None) -> float | None:
+    gpus = config.resources.llm_actors * config.resources.llm_gpus
+    if llm_hours is None and gpus and config.llm.price_per_gpu_hour is not None:
+        return None
+    return price_of(config.llm, prompt_tokens=tokens, gpu_hours=gpus * (llm_hours or 0.0))
 
 
 def _budget(config: ExtractConfig, candidates: float) -> float:

@@ -40,7 +40,7 @@ def check_limits(plan: Plan, config: NightlyConfig) -> RunEstimate:
     )
     [row] = estimate.rows
     if plan.config.llm.backend == "none":  # the estimate is of what would be asked
-        row = replace(row, questions=0, prompt_tokens=0, known=None, llm_hours=None)
+        row = replace(row, questions=0, prompt_tokens=0, known=None, llm_hours=None, price=None)
         estimate = replace(estimate, rows=(row,))
     limits = (
         ("max_questions", config.night.max_questions, row.questions - (row.known or 0)),

@@ -1,6 +1,7 @@
 """The page that `linkner estimate` prints."""
 
 from linkner_ray.config import ExtractConfig
+from linkner_ray.errors import counted
 from linkner_ray.linking.summary import describe_summary
 from linkner_ray.nightly.asking_estimate import RoutingEstimate
 from linkner_ray.nightly.estimate import RunEstimate
@@ -11,14 +12,14 @@ from linkner_ray.reporting.tables import markdown_table
 def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
     """An estimate as Markdown, with what it rests on."""
     lines = [
-        f"From {estimate.sampled_documents:,} documents of {estimate.sampled_shards:,} of "
-        f"{estimate.shards:,} shards, extrapolated by bytes: {estimate.documents:,} documents, "
-        f"{estimate.characters:,} characters, {estimate.words:,} words, "
-        f"{estimate.candidates:,} candidates.",
+        f"From {counted(estimate.sampled_documents, 'document')} of {estimate.sampled_shards:,} of "
+        f"{counted(estimate.shards, 'shard')}, extrapolated by bytes: "
+        f"{counted(estimate.documents, 'document')}, {counted(estimate.characters, 'character')}, "
+        f"{counted(estimate.words, 'word')}, {counted(estimate.candidates, 'candidate')}.",
         "",
         f"Encoder: {estimate.words_per_s:,.0f} words a second in this process, "
-        f"{_hours(estimate.encoder_hours)} hours for {config.resources.encoder_actors} actors of "
-        "that speed.",
+        f"{_hours(estimate.encoder_hours)} hours for "
+        f"{counted(config.resources.encoder_actors, 'actor')} of that speed.",
         "",
         markdown_table(
             {
@@ -28,9 +29,11 @@ def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
                 "audited": f"{row.audited:,}",
                 "asked": f"{row.asked:,}",
                 "questions": f"{row.questions:,}",
+                "a document": f"{row.questions / max(1, estimate.documents):.1f}",
                 "in the answer cache": "-" if row.known is None else f"{row.known:,}",
                 "prompt tokens": f"{row.prompt_tokens:,}",
                 "LLM hours": _hours(row.llm_hours),
+                **({} if row.price is None else {"price": f"{row.price:,.2f}"}),
                 **({} if row.dev_f1 is None else {"F1 on dev": f"{100 * row.dev_f1:.2f}"}),
             }
             for row in estimate.rows
@@ -80,7 +83,7 @@ def _notes(estimate: RunEstimate, config: ExtractConfig) -> list[str]:
         )
     else:
         notes.append(
-            f"LLM hours are those of {config.resources.llm_actors} engines at "
+            f"LLM hours are those of {counted(config.resources.llm_actors, 'engine')} at "
             f"{estimate.requests_per_s:,.1f} requests a second each."
         )
     return [f"- {note}" for note in notes]

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import style
 
 from linkner_ray.corpora.scores import Counts, Scores
+from linkner_ray.errors import counted
 from linkner_ray.reporting.figures import as_png, as_svg
 from linkner_ray.reporting.html_page import render_page
 from linkner_ray.reporting.run_plots import (
@@ -34,6 +35,15 @@ from linkner_ray.runs.counters import (
     source_counter,
 )
 from linkner_ray.runs.timeline import Timeline
+
+BILL_ROWS = {
+    "questions": "questions asked",
+    "prompt_tokens": "prompt tokens of these",
+    "prompt_tokens_computed": "- computed; the others were in the engine's prefix cache",
+    "seconds": "seconds of the run",
+    "price": "price, by `llm.price_per_million_tokens` and `llm.price_per_gpu_hour`",
+}
+"""Rows of the table of what 1,000 documents took."""
 
 SLOWEST_UNITS = 5
 """Units listed in the page; the JSON has more."""
@@ -73,6 +83,9 @@ class RunReport:
 
     seconds: Mapping[str, float]
     """Wall-clock seconds of each step of the job, in order."""
+
+    per_1000_documents: Mapping[str, float] = field(default_factory=dict)
+    """As `runs.bill` has it; empty for a run that did no unit."""
 
     units: UnitsReport = field(default_factory=lambda: report_units(()))
     timeline: Timeline | None = None
@@ -134,7 +147,12 @@ def render_markdown(run: RunReport, *, pictures: tuple[str, ...] = ()) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": markdown_text, "share": _share, "count": "{:,}".format}
+    environment.filters |= {
+        "cell": markdown_text,
+        "share": _share,
+        "count": "{:,}".format,
+        "counted": counted,
+    }
     page = environment.get_template("report.md.j2").render(
         run=run,
         pictures=pictures,
@@ -150,6 +168,7 @@ def render_markdown(run: RunReport, *, pictures: tuple[str, ...] = ()) -> str:
         score_tables=[(scores.name, _score_rows(scores)) for scores in run.scores],
         quantiles=QUANTILES,
         slowest=run.units.slowest[:SLOWEST_UNITS],
+        bill_rows=BILL_ROWS,
         config_yaml=yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True),
     )
     return re.sub(r"\n{3,}", "\n\n", page)

@@ -6,8 +6,9 @@ appear as they occur: `records_skipped_<reason>` and `quarantine_<reason>`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -105,6 +106,9 @@ NO_COSTS: Mapping[str, int] = {
 """Of a run that finds every unit done."""
 
 
+TOKENS_COMPUTED = "prompt_tokens_computed"
+"""Prompt tokens that an engine did not read from its prefix cache; an endpoint does not tell."""
+
 _MASS_UNITS, _MASS = "units_after_llm_start", "start_option_mass_ppm"
 
 
@@ -131,17 +135,32 @@ def count_costs(table: pa.Table) -> dict[str, int]:
     }
 
 
-def count_option_mass(described: Mapping[str, str | int]) -> dict[str, int]:
-    """Counters by which the report of a run knows what its LLM showed at its start.
+class LlmCosts:
+    """Counters of what an LLM says of itself, a part for each unit; several threads may count."""
 
-    Args:
-        described: What the backend says of itself once a unit is classified.
+    def __init__(self, describe: Callable[[], Mapping[str, str | int]]) -> None:
+        """Take `describe` of the backend."""
+        self._describe = describe
+        self._computed = 0
+        self._lock = Lock()
 
-    Returns:
-        1 unit and its millionths of probability; nothing where no LLM was started.
-    """
-    mass = described.get("start_option_mass")
-    return {} if mass is None else {_MASS_UNITS: 1, _MASS: round(float(mass) * 10**6)}
+    def of_unit(self) -> dict[str, int]:
+        """Counters of a unit that was just classified.
+
+        Returns:
+            1 unit and the millionths of probability that the LLM put on the options at its start;
+            and the prompt tokens that were computed since another unit was counted, so that all
+            units together have all of them. Nothing where no LLM was started or it does not tell.
+        """
+        with self._lock:
+            said = self._describe()
+            counts = {}
+            if (mass := said.get("start_option_mass")) is not None:
+                counts = {_MASS_UNITS: 1, _MASS: round(float(mass) * 10**6)}
+            if (computed := said.get(TOKENS_COMPUTED)) is not None:
+                counts[TOKENS_COMPUTED] = int(computed) - self._computed
+                self._computed = int(computed)
+            return counts
 
 
 def mean_option_mass(totals: Mapping[str, int]) -> float | None:

@@ -31,7 +31,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.linking.link import Link
 from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.readers import read_units
-from linkner_ray.runs.counters import count_costs, count_option_mass
+from linkner_ray.runs.counters import LlmCosts, count_costs
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
@@ -167,13 +167,14 @@ class Chain:
         return step
 
     def classify_step(self, backend: Backend | None) -> Step:
-        """Classification; notes what the LLM showed at its start."""
+        """Classification; notes what the LLM says of itself."""
         classify = self.classify(backend)
+        costs = None if backend is None else LlmCosts(backend.describe)
 
         def step(unit: Unit) -> None:
             unit.apply(classify)
-            if backend is not None:
-                unit.costs |= count_option_mass(backend.describe())
+            if costs is not None:
+                unit.costs |= costs.of_unit()
 
         return step
 

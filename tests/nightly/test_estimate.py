@@ -120,6 +120,22 @@ def test_hours_follow_from_words_questions_rates_and_actors(crawl, checkpoint):
         assert row.llm_hours == pytest.approx(row.questions / 3600)
 
 
+def test_a_price_is_that_of_tokens_and_of_the_engines_gpus(crawl, checkpoint):
+    prices = ["llm.price_per_million_tokens=3", "llm.price_per_gpu_hour=2"]
+    engines = ["resources.llm_actors=2", "resources.llm_gpus=2"]
+    plan = planned(crawl, checkpoint, *prices, *engines)
+    estimate = estimate_run(plan, SampleSettings(documents=1000, requests_per_s=0.5))
+    row = estimate.rows[0]
+    # four GPUs at work for a second a question
+    expected = 3 * row.prompt_tokens / 10**6 + 2 * 4 * row.questions / 3600
+    assert row.price == pytest.approx(expected)
+    page = describe_estimate(estimate, plan.config)
+    assert f"| {row.questions:,} | {row.questions / estimate.documents:.1f} |" in page
+    assert f"| {row.price:,.2f} |" in page
+    # Hours without a rate are not known, and neither is what they cost.
+    assert estimate_run(plan, SampleSettings(documents=1000)).rows[0].price is None
+
+
 def test_what_is_known_needs_no_tokens_and_no_hours(crawl, checkpoint):
     plan = planned(crawl, checkpoint)
     settings = SampleSettings(documents=1000, thresholds=(0.3,), requests_per_s=1.0)

@@ -104,6 +104,21 @@ def test_the_page_says_what_the_llm_put_on_the_options_at_its_start():
     assert "At its start" not in render_markdown(run_report())
 
 
+def test_the_page_says_what_1000_documents_took():
+    figures = {
+        "questions": 76_000.0, "prompt_tokens": 21_508_000.0, "prompt_tokens_computed": 4e6,
+        "seconds": 1800.0, "price": 18.754,
+    }  # fmt: skip
+    run = run_report(per_1000_documents=figures)
+    page = render_markdown(run)
+    assert "| questions asked | 76,000 |\n| prompt tokens of these | 21,508,000 |" in page
+    assert "| - computed; the others were in the engine's prefix cache | 4,000,000 |" in page
+    assert "| seconds of the run | 1,800.00 |\n| price, by `llm.price_per_million" in page
+    assert "| 18.75 |" in page
+    assert json.loads(report_json(run))["per_1000_documents"] == figures
+    assert "for each 1,000" not in render_markdown(run_report())
+
+
 def test_audits_are_reported_by_label_with_what_could_be_read_as_the_whole():
     totals = {
         **TOTALS,
@@ -164,7 +179,7 @@ def test_the_page_says_how_busy_the_pools_were():
 def test_units_of_an_earlier_run_do_not_count_as_fast():
     page = render_markdown(run_report(units=[unit(1, ReadDocuments=1.0), unit(2)]))
     assert "| ReadDocuments | 1.00 | 1,000 |" in page
-    assert "of 1 units that this run did (an earlier one had done 1):" in page
+    assert "of 1 unit that this run did (an earlier one had done 1):" in page
 
 
 def test_text_from_outside_cannot_break_a_table_or_bring_html():

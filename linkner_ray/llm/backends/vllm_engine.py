@@ -102,6 +102,7 @@ class VllmBackend:
         self._failures = Failures()
         self._cores = Cores() if own_cores else None
         self._numbers = itertools.count()
+        self._tokens_computed = 0
         self._live = LiveEngine(
             config,
             build=self._build_same,
@@ -155,6 +156,7 @@ class VllmBackend:
         return {
             "engine": f"vllm {vllm.__version__}",
             "max_model_len": self._max_model_len,
+            "prompt_tokens_computed": self._tokens_computed,
             **self._findings.describe(),
         }
 
@@ -176,6 +178,7 @@ class VllmBackend:
             self._free_sampling = free_sampling(self._sampling)
             self._max_model_len = self._live.engine.model_config.max_model_len
             self._loop.run(self._warm_up())
+            self._tokens_computed = 0  # those of a run's own questions count
         except StartupError:
             self.close()
             raise
@@ -306,6 +309,8 @@ class VllmBackend:
         reply: Any = None
         async for output in engine.generate(tokens_input(prompt), sampling, name):
             reply = output.outputs[0] if output.outputs else None
+            # Replies come whole, so this is the only output of the prompt.
+            self._tokens_computed += len(prompt) - (output.num_cached_tokens or 0)
         return reply
 
     def _read(self, request: Request, reply: Any, num_tokens: int) -> Answer:  # noqa: ANN401

@@ -53,6 +53,7 @@ class Engine:
     """
 
     model_config = SimpleNamespace(max_model_len=512)
+    num_cached = None
 
     def __init__(self, reply):
         self.reply = reply
@@ -69,7 +70,8 @@ class Engine:
             raise reply
         self.symbol_ids = sampling.allowed_token_ids or self.symbol_ids
         first, second = self.symbol_ids
-        yield SimpleNamespace(outputs=[SimpleNamespace(logprobs=reply(first, second))])
+        replies = [SimpleNamespace(logprobs=reply(first, second))]
+        yield SimpleNamespace(outputs=replies, num_cached_tokens=self.num_cached)
 
     def shutdown(self):
         self.is_shut = True
@@ -237,26 +239,32 @@ def prompt_of(backend, request):
     return backend._encoder.encode(request.fixed_part, request.user_message)
 
 
-@pytest.mark.parametrize(
-    "empty",
-    [lambda *_: None, lambda *_: [], lambda *_: [{}], entries(math.nan, math.nan)],
-    ids=["no log-probabilities", "no token", "no symbol", "not numbers"],
-)
-def test_an_empty_reply_fails_alone_and_is_counted(start, empty):
-    backend = start(Engine(lambda text, _number: empty if "Nr3" in text else GOOD))
-    verdicts = [answer.verdict for answer in backend.ask(requests(backend, *WORDS))]
-    assert verdicts == [Verdict.LABEL] * 3 + [Verdict.FAILED] + [Verdict.LABEL] * 4
-    assert backend.describe()["failed_empty_reply"] == 1
-
-
-def test_what_the_engine_refuses_fails_alone_and_is_counted(start):
+def refuses(text, _number):
     from vllm.exceptions import VLLMValidationError
 
-    refused = VLLMValidationError("the prompt is longer than the model's context")
-    backend = start(Engine(lambda text, _number: refused if "Nr3" in text else GOOD))
+    return VLLMValidationError("longer than the context") if "Nr3" in text else GOOD
+
+
+def replies(reply):
+    return lambda text, _number: reply if "Nr3" in text else GOOD
+
+
+@pytest.mark.parametrize(
+    ("reply", "counter"),
+    [
+        (replies(lambda *_: None), "failed_empty_reply"),
+        (replies(lambda *_: []), "failed_empty_reply"),
+        (replies(lambda *_: [{}]), "failed_empty_reply"),
+        (replies(entries(math.nan, math.nan)), "failed_empty_reply"),
+        (refuses, "failed_rejected"),
+    ],
+    ids=["no log-probabilities", "no token", "no symbol", "not numbers", "refused"],
+)
+def test_an_empty_reply_or_a_refusal_fails_alone_and_is_counted(start, reply, counter):
+    backend = start(Engine(reply))
     verdicts = [answer.verdict for answer in backend.ask(requests(backend, *WORDS))]
     assert verdicts == [Verdict.LABEL] * 3 + [Verdict.FAILED] + [Verdict.LABEL] * 4
-    assert backend.describe()["failed_rejected"] == 1
+    assert backend.describe()[counter] == 1
 
 
 def test_a_request_during_which_engines_die_is_given_up_and_counted(start):
@@ -283,17 +291,24 @@ def test_a_rebuild_that_fails_uses_up_one_of_those_allowed(start):
     assert (backend.num_built, backend.num_told) == (3, 2)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), MemoryError("no memory")])
-def test_no_memory_at_the_start_is_a_start_up_error_that_says_what_to_lower(start, error):
-    with pytest.raises(StartupError, match=r"(?s)no memory.*llm\.max_num_seqs"):
-        start(error)
+class Mute(Engine):
+    async def generate(self, *_):
+        yield SimpleNamespace(outputs=[], num_cached_tokens=None)
 
 
-def test_an_engine_silent_from_the_start_is_a_start_up_error(start):
-    silent = answers_only(0)
-    with pytest.raises(StartupError, match="did not answer a first question: TimeoutError"):
-        start(silent)
-    assert silent.is_shut
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (torch.OutOfMemoryError("no memory"), r"(?s)no memory.*llm\.max_num_seqs"),
+        (MemoryError("no memory"), r"(?s)no memory.*llm\.max_num_seqs"),
+        (answers_only(0), "did not answer a first question: TimeoutError"),
+        (Mute(None), "replied nothing to a first question"),
+    ],
+)
+def test_an_engine_that_does_not_come_up_or_is_silent_is_a_start_up_error(start, engine, message):
+    with pytest.raises(StartupError, match=message):
+        start(engine)
+    assert isinstance(engine, Exception) or engine.is_shut
 
 
 def test_a_model_with_nothing_on_the_options_is_refused_and_one_with_little_is_not(start):
@@ -311,15 +326,6 @@ def test_replies_by_name_have_probabilities_and_little_on_the_names_is_told_and_
     assert backend.symbols == ("person", "non-entity")
     (answer,) = backend.ask(requests(backend, "Nr1"))
     assert (answer.label, answer.probs) == ("PER", pytest.approx((0.25, 0.75)))
-
-
-def test_an_engine_that_replies_nothing_is_a_start_up_error(start):
-    class Mute(Engine):
-        async def generate(self, *_):
-            yield SimpleNamespace(outputs=[])
-
-    with pytest.raises(StartupError, match="replied nothing to a first question"):
-        start(Mute(None))
 
 
 def test_symbols_with_a_leading_space_count_as_mass_of_the_options(tmp_path):
@@ -357,6 +363,16 @@ def test_a_gpu_without_bfloat16_is_told_before_an_engine_is_built(model, monkeyp
             Backend([], model)
 
 
+def test_tokens_of_the_prefix_cache_are_not_computed_and_the_start_does_not_count(start):
+    engine = answers_all()
+    engine.num_cached = 30
+    backend = start(engine)
+    assert backend.describe()["prompt_tokens_computed"] == 0
+    answers = backend.ask(requests(backend, *WORDS))
+    tokens = sum(answer.prompt_tokens for answer in answers)
+    assert backend.describe()["prompt_tokens_computed"] == tokens - 8 * 30 > 0
+
+
 def test_no_engine_is_built_before_the_first_question(model):
     backend = Backend([answers_all()], model)
     try:
@@ -369,14 +385,6 @@ def test_no_engine_is_built_before_the_first_question(model):
         assert backend.describe()["engine"].startswith("vllm ")
     finally:
         backend.close()
-
-
-def test_a_failed_start_is_not_tried_again(model):
-    backend = Backend([MemoryError("no memory")] * 2, model)
-    for _ in range(2):
-        with pytest.raises(StartupError, match="no memory"):
-            backend.ask(requests(backend, "Nr1"))
-    assert backend.num_built == 1
 
 
 def test_a_model_that_changed_before_its_engine_came_up_is_not_asked(tmp_path):
