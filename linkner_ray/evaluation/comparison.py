@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,10 +105,11 @@ def read_metrics(path: str) -> dict[str, Any]:
         ConfigError: If there is none, or the evaluation did not end.
     """
     folder = Folder.at(path)
-    metrics: dict[str, Any] = {}
+    metrics: Any = None
     if folder.exists(METRICS):
-        metrics = json.loads(folder.read_bytes(METRICS))
-    if "sets" not in metrics:
+        with suppress(ValueError):  # of another program, or damaged
+            metrics = json.loads(folder.read_bytes(METRICS))
+    if not isinstance(metrics, dict) or "sets" not in metrics:
         raise ConfigError(
             f"{path}: there is no {METRICS} with scores of sets; give a folder that `linkner "
             "evaluate` wrote to the end"

@@ -120,6 +120,10 @@ def _check_output(path: str) -> None:
         ConfigError: If it is a folder, or holds something else.
     """
     folder, name = _file(path)
+    if not name or folder.filesystem.isdir(folder.path(name)):
+        raise ConfigError(
+            f"output = {path}: is a folder; name a file, such as {path.rstrip('/')}/link.json"
+        )
     folder.check_writable()
     if name in folder.entries() and f'"{FORMAT}"'.encode() not in folder.read_bytes(name):
         raise ConfigError(f"output = {path}: is no link; choose another name, or move it away")

@@ -160,6 +160,16 @@ def test_only_a_link_is_overwritten(checkpoint, dev, knows_all, tmp_path, capsys
     assert target.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["folder", "folder/", "new/"])
+def test_a_folder_is_refused_before_a_question(checkpoint, dev, knows_all, tmp_path, capsys, name):
+    (tmp_path / "folder").mkdir()
+
+    assert link(checkpoint, dev, *knows_all, "--output", f"{tmp_path}/{name}") == 2
+    said = capsys.readouterr()
+    assert "is a folder; name a file, such as " in said.err
+    assert "questions" not in said.out
+
+
 def test_a_sample_is_of_whole_sentences(checkpoint, dev, knows_all, tmp_path, capsys):
     arguments = [checkpoint, dev, *knows_all, "--output", tmp_path / "link.json"]
 

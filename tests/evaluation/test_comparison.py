@@ -118,9 +118,10 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"there is no metrics\.json with scores"):
         compare_evaluations(first, str(tmp_path / "nothing"))
     begun = write(tmp_path / "begun")
-    (tmp_path / "begun" / "metrics.json").write_text('{"format": "linkner-evaluation"}')
-    with pytest.raises(ConfigError, match=r"begun: there is no metrics\.json with scores"):
-        compare_evaluations(first, begun)
+    for metrics in ('{"format": "linkner-evaluation"}', '{"sets": [', "3"):
+        (tmp_path / "begun" / "metrics.json").write_text(metrics)
+        with pytest.raises(ConfigError, match=r"begun: there is no metrics\.json with scores"):
+            compare_evaluations(first, begun)
     with pytest.raises(ConfigError, match="none in common"):
         compare_evaluations(first, write(tmp_path / "b", names=("other",)))
     with pytest.raises(DataError, match="gold of document 0"):
