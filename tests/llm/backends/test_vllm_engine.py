@@ -77,7 +77,10 @@ def test_the_engine_names_what_its_model_has_learnt(backend):
 
 def test_every_answer_is_a_distribution_and_asking_again_gives_the_same(backend):
     asked = requests(backend, range(50))
+    before = backend.describe()["prompt_tokens_computed"]
     answers = backend.ask(asked)
+    computed = backend.describe()["prompt_tokens_computed"] - before
+    assert 0 < computed <= sum(answer.prompt_tokens for answer in answers)
     assert [answer.key for answer in answers] == [request.key for request in asked]
     for answer in answers:
         assert sum(answer.probs) == pytest.approx(1.0, abs=1e-3)
