@@ -43,8 +43,8 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
     found = preview_input(resolved, pages=pages, seed=seed, ask=llm)
     write_text(html, found.html)
     asked = f", {counted(found.questions, 'question')}" if llm else ""
-    pages, entities = counted(found.pages, "page"), counted(found.entities, "entity")
-    print(f"{pages} with {entities}{asked}: {html}")
+    what = f"{counted(found.pages, 'page')} with {counted(found.entities, 'entity')}"
+    print(f"{what}{asked}: {html}")
     for note in found.notes:
         print(note)
 
