@@ -1,34 +1,19 @@
 """From span probabilities to candidates: what the model says, and its near misses.
 
 Gold labels have no way in: a span becomes a candidate by its own probabilities alone.
+
+Letters: N spans.
 """
 
-from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from linkner_ray.spans import RankedSpan, keep_flat
+import numpy as np
+from numpy.typing import NDArray
 
-
-class ScoredSpan(NamedTuple):
-    """A span that may matter: its best label is not far behind, or won.
-
-    Attributes:
-        start_token: First token.
-        end_token: Token after the last.
-        label: Most probable label that is not non-entity.
-        probability: Of that label.
-        entity_probability: Of all labels together.
-        is_entity: Whether that label is more probable than non-entity.
-    """
-
-    start_token: int
-    end_token: int
-    label: str
-    probability: float
-    entity_probability: float
-    is_entity: bool
+from linkner_ray.config import RecognizeConfig
+from linkner_ray.spanner.calibration.temperature import Calibration
+from linkner_ray.spanner.span_table import SpanTable
+from linkner_ray.spanner.tokens import IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,62 +32,87 @@ class NearMissRules:
 
 PREDICTED_ONLY = NearMissRules(floor=1.0, max_spans=0, certain_confidence=1.0)
 
-
-class Choice(NamedTuple):
-    """Indices of the chosen spans of a sentence, each list by position."""
-
-    predicted: list[int]
-    near_misses: list[int]
+UNCHOSEN = NearMissRules(floor=0.1, max_spans=3, certain_confidence=0.95)
+"""Rules for a checkpoint that has none."""
 
 
-def choose_candidates(spans: Sequence[ScoredSpan], rules: NearMissRules) -> Choice:
-    """Choose the predicted entities and the near misses of one sentence.
+def near_miss_rules(config: RecognizeConfig, calibration: Calibration) -> NearMissRules:
+    """The rules of a run: what its config says, else what dev chose, else `UNCHOSEN`."""
 
-    Predicted are the entities that flat decoding keeps. A near miss is a span that lost, to
-    non-entity or to another boundary, though its entity probability reaches the floor; it may
-    overlap a predicted entity that is itself uncertain, never a certain one. Both depend on the
-    spans only, not on their order.
+    def first(*values: float | None) -> float:
+        return next(value for value in values if value is not None)
 
-    Args:
-        spans: Scored spans of one sentence, in any order.
-        rules: What makes a near miss.
-    """
-    winners = [index for index, span in enumerate(spans) if span.is_entity]
-    ranked = [
-        RankedSpan(s.start_token, s.end_token, s.label, (s.probability,))
-        for s in map(spans.__getitem__, winners)
-    ]
-    predicted = [winners[index] for index in keep_flat(ranked)]
-    certain = [
-        spans[index] for index in predicted if spans[index].probability >= rules.certain_confidence
-    ]
-    certain_starts = [span.start_token for span in certain]
-    kept = set(predicted)
-    near_misses = [
-        index
-        for index, span in enumerate(spans)
-        if index not in kept
-        and span.entity_probability >= rules.floor
-        and not _overlaps_any(span, certain, certain_starts)
-    ]
-    near_misses.sort(key=lambda index: _near_miss_preference(spans[index]))
-    return Choice(
-        predicted,
-        sorted(near_misses[: rules.max_spans], key=lambda index: spans[index][:2]),
+    return NearMissRules(
+        floor=first(config.near_miss_floor, calibration.near_miss_floor, UNCHOSEN.floor),
+        max_spans=int(
+            first(config.max_near_misses, calibration.max_near_misses, UNCHOSEN.max_spans)
+        ),
+        certain_confidence=first(
+            config.certain_confidence, calibration.certain_confidence, UNCHOSEN.certain_confidence
+        ),
     )
 
 
-def _overlaps_any(span: ScoredSpan, others: Sequence[ScoredSpan], starts: Sequence[int]) -> bool:
-    """Whether a span overlaps one of others, which are flat and by position.
+def choose_rows(spans: SpanTable, rules: NearMissRules) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Choose the predicted entities and the near misses of each sentence.
 
-    Only the last that begins before the span's end can. All pairs would take minutes for a sentence
-    with thousands of spans.
+    Predicted are the entities that flat decoding keeps: from the most probable down, of equal ones
+    the longer and then the earlier first, each that overlaps none before it. A near miss is a span
+    that lost, to non-entity or to another boundary, though its entity probability reaches the
+    floor; it may overlap a predicted entity that is itself uncertain, never a certain one.
+
+    Args:
+        spans: By sentence, then position, each once.
+        rules: What makes a near miss.
+
+    Returns:
+        Row numbers of the candidates, and whether each is predicted.
+
+    Reference:
+        Fu et al. (2021), SpanNER, heuristic decoding for flat NER.
     """
-    place = bisect_left(starts, span.end_token)
-    return place > 0 and others[place - 1].end_token > span.start_token
+    start, end, num_places = _places(spans)
+    best = spans.probs[:, 1:].max(axis=1, initial=0.0)
+    winners = np.flatnonzero(best > spans.probs[:, 0])
+    winners = winners[np.lexsort((start[winners], (start - end)[winners], -best[winners]))]
+    taken = bytearray(num_places)
+    kept = []
+    columns = (column.tolist() for column in (winners, start[winners], end[winners]))
+    for row, begins, ends in zip(*columns, strict=True):
+        if taken.find(1, begins, ends) < 0:
+            taken[begins:ends] = b"\1" * (ends - begins)
+            kept.append(row)
+    predicted = np.zeros(len(best), dtype=np.bool_)
+    predicted[kept] = True
+
+    certain = predicted & (best.astype(np.float64) >= rules.certain_confidence)
+    borders = np.zeros(num_places + 1, dtype=np.int64)
+    borders[start[certain]] += 1
+    borders[end[certain]] -= 1
+    places_before = np.concatenate([[0], np.cumsum(np.cumsum(borders))])
+    is_free = places_before[start] == places_before[end]
+    entity = (1.0 - spans.probs[:, 0]).astype(np.float64)
+    near_misses = np.flatnonzero(~predicted & (entity >= rules.floor) & is_free)
+    near_misses = near_misses[near_miss_ranks(spans.take(near_misses)) < rules.max_spans]
+    rows = np.sort(np.concatenate([np.flatnonzero(predicted), near_misses]))
+    return rows, predicted[rows]
 
 
-def _near_miss_preference(span: ScoredSpan) -> tuple[float, int, int, str]:
-    """Sort key under which the likeliest comes first."""
-    width = span.end_token - span.start_token
-    return (-span.entity_probability, -width, span.start_token, span.label)
+def near_miss_ranks(spans: SpanTable) -> IntArray:
+    """Place of each near miss among those of its sentence, the likeliest 0. Shape (N,)."""
+    width = spans.end_token - spans.start_token
+    order = np.lexsort((spans.start_token, -width, spans.probs[:, 0] - 1.0, spans.sentence))
+    sentence = spans.sentence[order]
+    ranks = np.zeros(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order)) - np.searchsorted(sentence, sentence, side="left")
+    return ranks
+
+
+def _places(spans: SpanTable) -> tuple[IntArray, IntArray, int]:
+    """Starts and ends on one line on which sentences follow each other, and its length."""
+    if not len(spans.sentence):
+        return spans.start_token, spans.end_token, 0
+    is_first = np.diff(spans.sentence, prepend=-1) > 0
+    lengths = np.maximum.reduceat(spans.end_token, np.flatnonzero(is_first))
+    before = (np.cumsum(lengths) - lengths)[np.cumsum(is_first) - 1]
+    return before + spans.start_token, before + spans.end_token, int(lengths.sum())

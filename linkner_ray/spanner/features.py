@@ -1,20 +1,23 @@
 """Sentences to tensors.
 
-Letters: B windows, L subwords, T tokens, W widths.
+Letters: B windows of a batch, L subwords, T tokens, W widths, N windows of all sentences, U words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES, morphology_classes
-from linkner_ray.spanner.subwords import SpecialIds, SubwordEncoder
-from linkner_ray.spanner.windows import Window, WindowLayout, split_windows
+from linkner_ray.spanner.subwords import SpecialIds, SubwordEncoder, SubwordTable
+from linkner_ray.spanner.tokens import IntArray, Sentences, TokenTable, runs
+from linkner_ray.spanner.windows import WindowLayout, cut_sentence
 
 NO_MORPHOLOGY = NUM_MORPHOLOGY_CLASSES
 """Class of special tokens and padding."""
@@ -46,6 +49,34 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """Runs of tokens that fit the encoder, by sentence, then position.
+
+    Attributes:
+        word: Number of the word of each token of all sentences.
+        subwords: Of each word.
+        morphology: Class of each word. Shape (U,).
+        sentence: Index of the sentence. Shape (N,).
+        start_token: Position in the sentence of the window's first token. Shape (N,).
+        start: Position in `word` of the same. Shape (N,).
+        num_tokens: Shape (N,).
+        lengths: Subwords, special tokens included. Shape (N,).
+        owned: Which spans a window answers for, as in `windows.Window`; a window that is not here
+            is the only one of its sentence and answers for all.
+    """
+
+    word: NDArray[np.int32]
+    subwords: SubwordTable
+    morphology: IntArray
+    sentence: IntArray
+    start_token: IntArray
+    start: IntArray
+    num_tokens: IntArray
+    lengths: IntArray
+    owned: Mapping[int, NDArray[np.bool_]]
 
 
 class Featurizer:
@@ -82,66 +113,91 @@ class Featurizer:
         self.layout = WindowLayout(capacity=capacity, overlap=window_overlap, max_width=max_width)
         self.subwords = SubwordEncoder(tokenizer, special, max_token_subwords=capacity)
 
-    def windows(self, sentences: Sequence[Sequence[str]]) -> list[Window]:
-        """Windows of all sentences, in order; a sentence without tokens gives none."""
-        encoded = self.subwords(sentences)
-        return [
-            window
-            for index, (tokens, sentence) in enumerate(zip(sentences, encoded, strict=True))
-            for window in split_windows(
-                index,
-                sentence,
-                morphology_classes(tokens),
-                layout=self.layout,
-            )
+    def windows(self, sentences: Sentences) -> Windows:
+        """Windows of all sentences; a sentence without tokens gives none."""
+        tokens = TokenTable.of(sentences)
+        subwords = self.subwords(tokens.words)
+        counts = subwords.counts_of(tokens.word)
+        before = np.concatenate([[0], np.cumsum(counts)])
+        sentence = np.flatnonzero(np.diff(tokens.first))
+        start, end = tokens.first[sentence], tokens.first[sentence + 1]
+        is_long = before[end] - before[start] > self.layout.capacity
+        cuts = [
+            cut_sentence(counts[first:last], self.layout)
+            for first, last in zip(start[is_long], end[is_long], strict=True)
         ]
-
-    def length(self, window: Window) -> int:
-        """Subwords of a window with special tokens."""
-        return len(window.ids) + self.num_special
-
-    def collate(self, windows: Sequence[Window]) -> Batch:
-        """Pad windows to the longest one."""
-        size = len(windows)
-        num_prefix = len(self.special.prefix)
-        num_subwords = max(self.length(window) for window in windows)
-        num_tokens = max(len(window.first) for window in windows)
-        ids = np.full((size, num_subwords), self.special.pad, dtype=np.int64)
-        mask = np.zeros((size, num_subwords), dtype=np.int64)
-        subword_morphology = np.full((size, num_subwords), NO_MORPHOLOGY, dtype=np.int64)
-        tokens = np.zeros((3, size, num_tokens), dtype=np.int64)
-        for row, window in enumerate(windows):
-            end = num_prefix + len(window.ids)
-            length = self.length(window)
-            ids[row, :num_prefix] = self.special.prefix
-            ids[row, num_prefix:end] = window.ids
-            ids[row, end:length] = self.special.suffix
-            mask[row, :length] = 1
-            subword_morphology[row, num_prefix:end] = np.repeat(
-                window.morphology, window.last - window.first + 1
-            )
-            used = len(window.first)
-            tokens[0, row, :used] = window.first + num_prefix
-            tokens[1, row, :used] = window.last + num_prefix
-            tokens[2, row, :used] = window.morphology
-        first, last, morphology = torch.from_numpy(tokens)
-        return Batch(
-            input_ids=torch.from_numpy(ids),
-            attention_mask=torch.from_numpy(mask),
-            subword_morphology=torch.from_numpy(subword_morphology),
-            first=first,
-            last=last,
-            morphology=morphology,
-            span_mask=torch.from_numpy(self._span_mask(windows, num_tokens)),
+        pieces = np.ones_like(sentence)
+        pieces[is_long] = [len(cut) for cut in cuts]
+        sentence, start, num_tokens = (
+            np.repeat(column, pieces) for column in (sentence, start, end - start)
+        )
+        start_token = np.zeros_like(sentence)
+        places = np.flatnonzero(np.repeat(is_long, pieces))
+        cut = list(chain.from_iterable(cuts))
+        start_token[places] = [window.start for window in cut]
+        num_tokens[places] = [window.end - window.start for window in cut]
+        start = start + start_token
+        return Windows(
+            word=tokens.word,
+            subwords=subwords,
+            morphology=morphology_classes(tokens.words),
+            sentence=sentence,
+            start_token=start_token,
+            start=start,
+            num_tokens=num_tokens,
+            lengths=before[start + num_tokens] - before[start] + self.num_special,
+            owned=dict(zip(places.tolist(), (window.owned for window in cut), strict=True)),
         )
 
-    def _span_mask(
-        self, windows: Sequence[Window], num_tokens: int
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        counts = np.fromiter((len(window.first) for window in windows), np.int64, len(windows))
-        ends = np.arange(num_tokens)[:, None] + np.arange(1, self.layout.max_width + 1)  # (T, W)
-        mask = ends[None] <= counts[:, None, None]  # (B, T, W)
-        for row, window in enumerate(windows):
-            if window.owned is not None:
-                mask[row, : len(window.first)] &= window.owned
+    def collate(self, windows: Windows, rows: IntArray | None = None) -> Batch:
+        """Pad windows to the longest one.
+
+        Args:
+            windows: The windows.
+            rows: Which of them, in what order; None for all.
+        """
+        rows = np.arange(len(windows.sentence)) if rows is None else rows
+        special, lengths, num_tokens = self.special, windows.lengths[rows], windows.num_tokens[rows]
+        num_prefix, num_suffix = len(special.prefix), len(special.suffix)
+        place = np.arange(lengths.max())
+        is_read = place < lengths[:, None]  # (B, L)
+        is_text = (place >= num_prefix) & (place < (lengths - num_suffix)[:, None])
+        is_token = np.arange(num_tokens.max()) < num_tokens[:, None]  # (B, T)
+
+        word = windows.word[runs(windows.start[rows], num_tokens)]
+        counts, morphology = windows.subwords.counts_of(word), windows.morphology[word]
+        ids = np.full(is_read.shape, special.pad, dtype=np.int64)
+        ids[:, :num_prefix] = special.prefix
+        ids[is_text] = windows.subwords.of(word)
+        ends = (lengths - num_suffix)[:, None] + np.arange(num_suffix)
+        ids[np.arange(len(rows))[:, None], ends] = special.suffix
+        subword_morphology = np.full_like(ids, NO_MORPHOLOGY)
+        subword_morphology[is_text] = np.repeat(morphology, counts)
+
+        text_lengths = lengths - self.num_special
+        before = np.repeat(np.cumsum(text_lengths) - text_lengths, num_tokens)
+        through = np.cumsum(counts) - before + num_prefix
+        first, last, classes = np.zeros((3, *is_token.shape), dtype=np.int64)
+        first[is_token] = through - counts
+        last[is_token] = through - 1
+        classes[is_token] = morphology
+        return Batch(
+            input_ids=torch.from_numpy(ids),
+            attention_mask=torch.from_numpy(is_read.astype(np.int64)),
+            subword_morphology=torch.from_numpy(subword_morphology),
+            first=torch.from_numpy(first),
+            last=torch.from_numpy(last),
+            morphology=torch.from_numpy(classes),
+            span_mask=torch.from_numpy(self._span_mask(windows, rows)),
+        )
+
+    def _span_mask(self, windows: Windows, rows: IntArray) -> NDArray[np.bool_]:
+        num_tokens = windows.num_tokens[rows]
+        ends = np.arange(num_tokens.max())[:, None] + np.arange(1, self.layout.max_width + 1)
+        mask = ends <= num_tokens[:, None, None]  # (B, T, W)
+        if windows.owned:
+            for place, row in enumerate(rows.tolist()):
+                if row in windows.owned:
+                    owned = windows.owned[row]
+                    mask[place, : len(owned)] &= owned
         return mask

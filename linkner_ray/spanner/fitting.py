@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from linkner_ray.config import TrainingConfig
-from linkner_ray.spanner.features import Batch
+from linkner_ray.spanner.features import Batch, Windows
 from linkner_ray.spanner.losses import evidential_loss, weighted_cross_entropy
 from linkner_ray.spanner.model import SpanNER
-from linkner_ray.spanner.windows import Window
 
 GROUP_BATCHES = 50
 """Batches whose sentences are sorted by length together; more waste less padding, mix less."""
@@ -71,16 +70,18 @@ def training_batch(model: SpanNER, examples: Sequence[Example]) -> tuple[Batch, 
 
 
 def gold_classes(
-    windows: Sequence[Window], examples: Sequence[Example], *, shape: tuple[int, ...]
+    windows: Windows, examples: Sequence[Example], *, shape: tuple[int, ...]
 ) -> Tensor:
     """Class of every span of a batch; gold wider than W has no place in it. Shape (B, T, W)."""
     gold = torch.zeros(shape, dtype=torch.long)
     _, _, max_width = shape
-    for row, window in enumerate(windows):
-        end_token = window.start_token + len(window.first)
-        for start, end, label in examples[window.sentence].spans:
-            if end - start <= max_width and window.start_token <= start and end <= end_token:
-                gold[row, start - window.start_token, end - start - 1] = label
+    columns = (windows.sentence, windows.start_token, windows.num_tokens)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for row, (sentence, start_token, num_tokens) in enumerate(rows):
+        for start, end, label in examples[sentence].spans:
+            place = start - start_token
+            if end - start <= max_width and place >= 0 and end - start_token <= num_tokens:
+                gold[row, place, end - start - 1] = label
     return gold
 
 

@@ -3,6 +3,7 @@
 Letters: B windows, T tokens, W widths, C classes with non-entity first, H encoder width.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -174,9 +175,33 @@ class SpanNER(nn.Module):
 
     def log_probs(self, logits: Tensor) -> Tensor:
         """Calibrated log-probabilities of the classes. Shape (..., C) in and out."""
-        if self.loss == "evidential":
-            logits = torch.log(evidence_of(logits) + 1.0)
-        return apply_temperature(logits, self.calibration.temperature)
+        return apply_temperature(self._scores(logits), self.calibration.temperature)
+
+    def may_matter(self, logits: Tensor, floor: float) -> Tensor:
+        """Whether a label may win, or all labels together reach a probability.
+
+        A bound that is quicker than probabilities and never too low, also where there is no number.
+
+        Args:
+            logits: Shape (..., C).
+            floor: Probability of all labels.
+
+        Returns:
+            Shape (...).
+        """
+        scores = self._scores(logits)
+        lead = scores[..., 1:].amax(dim=-1) - scores[..., 0]
+        # With x = exp(lead / temperature), C - 1 labels have at most (C - 1) x / (1 + (C - 1) x).
+        odds = max(0.0, floor) / max(1e-9, 1.0 - floor) / (logits.shape[-1] - 1)
+        least = math.log(odds) * self.calibration.temperature if odds else -math.inf
+        may: Tensor = ~(lead < min(0.0, least) - 0.01)  # more than all rounding
+        if not logits.sum().isfinite():
+            may |= ~logits.sum(dim=-1).isfinite()
+        return may
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        """What a softmax makes probabilities of. Shape (..., C) in and out."""
+        return torch.log(evidence_of(logits) + 1.0) if self.loss == "evidential" else logits
 
 
 def _states_at(states: Tensor, places: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Letters: N spans, C classes with non-entity first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,30 +15,26 @@ from torch import Tensor, nn
 from linkner_ray.config import RecognizeConfig, Uncertainty
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner.checkpoint import check_estimate, possible_estimates
+from linkner_ray.spanner.decoding import choose_rows, near_miss_rules
 from linkner_ray.spanner.dropout import sampled_dropout
 from linkner_ray.spanner.estimates import (
     estimate,
     mc_dropout,
     recalibrated_estimate,
 )
-from linkner_ray.spanner.features import Batch
+from linkner_ray.spanner.features import Batch, Windows
 from linkner_ray.spanner.head import ProjectedTokens
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.span_table import (
     CandidateTable,
     SpanTable,
-    choose_rows,
     concatenate,
-    near_miss_rules,
     recalibrated_probs,
 )
-from linkner_ray.spanner.windows import Window, batches_under_budget
-
-POOL_TOKENS = 2**18
-"""Tokens that are sorted by length together; bounds memory, changes no answer."""
+from linkner_ray.spanner.tokens import IntArray, Sentences, TokenTable
+from linkner_ray.spanner.windows import batches_under_budget
 
 FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 class Recognizer:
@@ -66,48 +62,29 @@ class Recognizer:
         self.config = config
         self.rules = near_miss_rules(config, model.calibration)
 
-    def candidates(
-        self, sentences: Sequence[Sequence[str]], fields: IntArray | None = None
-    ) -> CandidateTable:
-        """Find the candidates of sentences.
-
-        Args:
-            sentences: Tokens of each sentence.
-            fields: Number of the field of each token, all sentences one after another; spans over
-                several fields are no candidates. None if every sentence is one field.
-        """
+    def candidates(self, sentences: Sentences) -> CandidateTable:
+        """Find the candidates of sentences."""
         name = self.config.uncertainty
-        return self._candidates(sentences, (name,), fields)[name]
+        return self._candidates(sentences, (name,))[name]
 
-    def candidates_by_estimate(
-        self, sentences: Sequence[Sequence[str]]
-    ) -> dict[Uncertainty, CandidateTable]:
+    def candidates_by_estimate(self, sentences: Sentences) -> dict[Uncertainty, CandidateTable]:
         """The same candidates under every estimate that the model can give, from one pass."""
         model = self.model
         names = possible_estimates(loss=model.loss, dropout=model.config.dropout)
         return self._candidates(sentences, names)
 
-    def candidates_by_document(
-        self,
-        sentences: Sequence[Sequence[str]],
-        bounds: Sequence[int],
-        fields: IntArray | None = None,
-    ) -> CandidateTable:
+    def candidates_by_document(self, tokens: TokenTable, bounds: Sequence[int]) -> CandidateTable:
         """The same, with no sentence of another document in any batch.
 
         Args:
-            sentences: Tokens of each sentence of all documents.
+            tokens: Sentences of all documents.
             bounds: First sentence of each document, then the number of all sentences.
-            fields: As for `candidates`.
         """
-        tables = []
-        position = 0
-        for first, end in pairwise(bounds):
-            ours = sentences[first:end]
-            begin, position = position, position + sum(map(len, ours))
-            own = None if fields is None else fields[begin:position]
-            if ours:
-                tables.append((first, self.candidates(ours, own)))
+        tables = [
+            (first, self.candidates(tokens.between(first, end)))
+            for first, end in pairwise(bounds)
+            if first < end
+        ]
         spans = [replace(t.spans, sentence=t.spans.sentence + first) for first, t in tables]
         nothing = _no_spans(len(self.model.label_set.classes))
         not_finite = [t.not_finite + first for first, t in tables]
@@ -117,7 +94,7 @@ class Recognizer:
             not_finite=np.concatenate([*not_finite, nothing.sentence]),
         )
 
-    def spans(self, sentences: Sequence[Sequence[str]], *, floor: float) -> SpanTable:
+    def spans(self, sentences: Sentences, *, floor: float) -> SpanTable:
         """Every span that may matter: a label wins over non-entity, or passes the floor.
 
         Spans for which the model computed NaN or an infinity are left out.
@@ -131,13 +108,13 @@ class Recognizer:
         return tables[name]
 
     def spans_by_estimate(
-        self, sentences: Sequence[Sequence[str]], names: Sequence[Uncertainty], *, floor: float
+        self, sentences: Sentences, names: Sequence[Uncertainty], *, floor: float
     ) -> tuple[dict[Uncertainty, SpanTable], IntArray]:
         """The same under several estimates, and the sentences that have a span without a number."""
+        windows = self.model.featurizer.windows(sentences)
         found = [
-            self._batch_spans(windows, first_sentence, names=names, floor=floor)
-            for first_sentence, pool in _pools(sentences)
-            for windows in self._batches(pool)
+            self._batch_spans(windows, rows, names=names, floor=floor)
+            for rows in batches_under_budget(windows.lengths, self.config.batch_tokens)
         ]
         nothing = _no_spans(len(self.model.label_set.classes))
         tables = {name: concatenate([*(one[name] for one in found), nothing]) for name in names}
@@ -150,71 +127,65 @@ class Recognizer:
         return {name: table.take(order) for name, table in tables.items()}, not_finite
 
     def _candidates(
-        self,
-        sentences: Sequence[Sequence[str]],
-        names: Sequence[Uncertainty],
-        fields: IntArray | None = None,
+        self, sentences: Sentences, names: Sequence[Uncertainty]
     ) -> dict[Uncertainty, CandidateTable]:
-        tables, not_finite = self.spans_by_estimate(sentences, names, floor=self.rules.floor)
-        if fields is not None:
-            rows = np.flatnonzero(_in_one_field(tables[names[0]], sentences, fields))
+        """Candidates under some estimates; sentences that are the same are read once."""
+        tokens, number = TokenTable.of(sentences).distinct()
+        tables, not_finite = self.spans_by_estimate(tokens, names, floor=self.rules.floor)
+        if tokens.fields is not None:
+            rows = np.flatnonzero(_in_one_field(tables[names[0]], tokens.first, tokens.fields))
             tables = {name: table.take(rows) for name, table in tables.items()}
-        chosen, predicted = choose_rows(tables[names[0]], self.model.label_set.classes, self.rules)
+        chosen, predicted = choose_rows(tables[names[0]], self.rules)
         tables = {name: table.take(chosen) for name, table in tables.items()}
         rows = np.flatnonzero(predicted)
-        probs = self._recalibrated(tables[names[0]].take(rows), sentences)
+        probs = self._recalibrated(tables[names[0]].take(rows), tokens)
         if probs is not None:
             tables = {name: _with_recalibration(name, t, rows, probs) for name, t in tables.items()}
         return {
-            name: CandidateTable(spans=table, predicted=predicted, not_finite=not_finite)
-            for name, table in tables.items()
+            name: CandidateTable(spans=t, predicted=predicted, not_finite=not_finite).repeated(
+                number
+            )
+            for name, t in tables.items()
         }
 
-    def _recalibrated(
-        self, predicted: SpanTable, sentences: Sequence[Sequence[str]]
-    ) -> FloatArray | None:
+    def _recalibrated(self, predicted: SpanTable, tokens: TokenTable) -> FloatArray | None:
         """Recalibrated probabilities of predicted spans; None without a recalibration."""
         recalibration, novelty = self.model.calibration.recalibration, self.model.novelty
         if recalibration is None or novelty is None or not len(predicted.probs):
             return None
         classes = self.model.label_set.classes
-        return recalibrated_probs(predicted, sentences, classes, recalibration, novelty)
-
-    def _batches(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[Window]]:
-        windows = self.model.featurizer.windows(sentences)
-        lengths = [self.model.featurizer.length(window) for window in windows]
-        for batch in batches_under_budget(lengths, self.config.batch_tokens):
-            yield [windows[index] for index in batch]
+        return recalibrated_probs(predicted, tokens, classes, recalibration, novelty)
 
     @torch.inference_mode()
     def _batch_spans(
         self,
-        windows: list[Window],
-        first_sentence: int,
+        windows: Windows,
+        rows: IntArray,
         *,
         names: Sequence[Uncertainty],
         floor: float,
     ) -> dict[Uncertainty, SpanTable]:
-        batch = self.model.featurizer.collate(windows).to(self.model.device)
+        batch = self.model.featurizer.collate(windows, rows).to(self.model.device)
         tokens = self.model.project(batch)
         logits = self.model.head(tokens)  # (B, T, W, C)
+        place = (batch.span_mask & self.model.may_matter(logits, floor)).nonzero(as_tuple=True)
+        logits = logits[place]  # (N, C)
         probs = self.model.log_probs(logits).exp()
-        non_entity = probs[..., 0]
-        wins = probs[..., 1:].amax(dim=-1) > non_entity
+        wins = probs[:, 1:].amax(dim=-1) > probs[:, 0]
         # A sum is finite if all that is added up is; such a span is listed, and its table says so.
         broken = ~logits.sum(dim=-1).isfinite()
-        chosen = batch.span_mask & (wins | (1.0 - non_entity >= floor) | broken)
-        row, start, width = chosen.nonzero(as_tuple=True)
-        probs, logits = probs[row, start, width], logits[row, start, width]
-        probs = probs.masked_fill(broken[row, start, width].unsqueeze(-1), torch.nan)
-        rows, starts, widths = (values.cpu().numpy() for values in (row, start, width))
-        start_token = np.array([w.start_token for w in windows], dtype=np.int64)[rows] + starts
+        chosen = wins | (1.0 - probs[:, 0] >= floor) | broken
+        row, start, width = (values[chosen] for values in place)
+        logits, probs = logits[chosen], probs[chosen].masked_fill(broken[chosen, None], torch.nan)
+        places, starts, widths = (values.cpu().numpy() for values in (row, start, width))
+        window = rows[places]
+        start_token = windows.start_token[window] + starts
         table = SpanTable(
-            sentence=np.array([w.sentence for w in windows], np.int64)[rows] + first_sentence,
+            sentence=windows.sentence[window],
             start_token=start_token,
             end_token=start_token + widths + 1,
             probs=probs.float().cpu().numpy(),
-            uncertainty=np.zeros(len(rows), dtype=np.float32),
+            uncertainty=np.zeros(len(window), dtype=np.float32),
         )
         found = {}
         for name in names:
@@ -241,26 +212,14 @@ class Recognizer:
 
 
 def _in_one_field(
-    spans: SpanTable, sentences: Sequence[Sequence[str]], fields: IntArray
+    spans: SpanTable, first: IntArray, fields: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     """Whether all tokens of each span stand in one field. Shape (N,)."""
-    before = np.cumsum([0, *map(len, sentences)])[spans.sentence]
+    before = first[spans.sentence]
     one_field: NDArray[np.bool_] = (
         fields[before + spans.start_token] == fields[before + spans.end_token - 1]
     )
     return one_field
-
-
-def _pools(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[Sequence[str]]]]:
-    """Runs of sentences of bounded size, each with the index of its first sentence."""
-    start, size = 0, 0
-    for index, sentence in enumerate(sentences):
-        if size and size + len(sentence) > POOL_TOKENS:
-            yield start, sentences[start:index]
-            start, size = index, 0
-        size += len(sentence)
-    if size:
-        yield start, sentences[start:]
 
 
 def _with_recalibration(

@@ -36,6 +36,7 @@ from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.passed_checks import has_passed, inputs_of_check, remember_passed
 from linkner_ray.spanner.predict import FloatArray, Recognizer
 from linkner_ray.spanner.span_table import SpanTable
+from linkner_ray.spanner.tokens import TokenTable
 
 logger = logging.getLogger(__name__)
 
@@ -325,9 +326,10 @@ def _subwords(
     model: SpanNER, sentences: Sequence[Sequence[str]]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Subwords of all sentences, (L,), and how many each has, (S,)."""
-    encoded = [sentence.ids.astype(np.int32) for sentence in model.featurizer.subwords(sentences)]
-    counts = np.array([len(ids) for ids in encoded], dtype=np.int32)
-    return np.concatenate([*encoded, np.zeros(0, np.int32)]), counts
+    tokens = TokenTable.of(sentences)
+    subwords = model.featurizer.subwords(tokens.words)
+    before = np.cumsum([0, *subwords.counts_of(tokens.word)], dtype=np.int32)
+    return subwords.of(tokens.word).astype(np.int32), np.diff(before[tokens.first])
 
 
 def _per_sentence(ids: NDArray[np.int32], counts: NDArray[np.int32]) -> list[NDArray[np.int32]]:

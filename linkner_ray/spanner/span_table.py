@@ -1,26 +1,19 @@
-"""Spans of many sentences in columns, and the choice of candidates among them.
+"""Spans of many sentences in columns.
 
-Letters: N spans, C classes with non-entity first, F features of novelty.
+Letters: N spans, S sentences, C classes with non-entity first, F features of novelty.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linkner_ray.config import RecognizeConfig
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 from linkner_ray.spanner.calibration.recalibration import Recalibration
-from linkner_ray.spanner.calibration.temperature import Calibration
-from linkner_ray.spanner.decoding import NearMissRules, ScoredSpan, choose_candidates
-
-UNCHOSEN = NearMissRules(floor=0.1, max_spans=3, certain_confidence=0.95)
-"""Rules for a checkpoint that has none."""
+from linkner_ray.spanner.tokens import IntArray, Sentences, TokenTable, runs
 
 FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +62,29 @@ class CandidateTable:
 
     spans: SpanTable
     predicted: NDArray[np.bool_]
-    not_finite: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    not_finite: IntArray
+
+    def repeated(self, number: IntArray) -> "CandidateTable":
+        """The candidates of sentences of which some are the same.
+
+        Args:
+            number: Index among the sentences of this table of each one. Shape (S,).
+        """
+        sentences = np.arange(number.max(initial=-1) + 1)
+        first = np.searchsorted(self.spans.sentence, sentences, side="left")
+        counts = np.searchsorted(self.spans.sentence, sentences, side="right") - first
+        rows = runs(first[number], counts[number])
+        sentence = np.repeat(np.arange(len(number)), counts[number])
+        return CandidateTable(
+            spans=replace(self.spans.take(rows), sentence=sentence),
+            predicted=self.predicted[rows],
+            not_finite=np.flatnonzero(np.isin(number, self.not_finite)),
+        )
 
 
 def recalibrated_probs(
     spans: SpanTable,
-    sentences: Sequence[Sequence[str]],
+    sentences: Sentences,
     classes: Sequence[str],
     recalibration: Recalibration,
     novelty: NoveltyFeatures,
@@ -87,14 +97,12 @@ def recalibrated_probs(
 
 def strangeness_of(
     spans: SpanTable,
-    sentences: Sequence[Sequence[str]],
+    sentences: Sentences,
     classes: Sequence[str],
     novelty: NoveltyFeatures,
 ) -> NDArray[np.float64]:
     """Novelty features of spans under their labels. Shape (N, F)."""
-    columns = (spans.sentence, spans.start_token, spans.end_token)
-    places = zip(*(column.tolist() for column in columns), strict=True)
-    tokens = [sentences[sentence][start:end] for sentence, start, end in places]
+    tokens = TokenTable.of(sentences).texts(spans.sentence, spans.start_token, spans.end_token)
     return novelty.features(tokens, [classes[label] for label in spans.label.tolist()])
 
 
@@ -106,57 +114,3 @@ def concatenate(parts: Sequence[SpanTable]) -> SpanTable:
             for name in SpanTable.__slots__
         }
     )
-
-
-def near_miss_rules(config: RecognizeConfig, calibration: Calibration) -> NearMissRules:
-    """The rules of a run: what its config says, else what dev chose, else `UNCHOSEN`."""
-
-    def first(*values: float | None) -> float:
-        return next(value for value in values if value is not None)
-
-    return NearMissRules(
-        floor=first(config.near_miss_floor, calibration.near_miss_floor, UNCHOSEN.floor),
-        max_spans=int(
-            first(config.max_near_misses, calibration.max_near_misses, UNCHOSEN.max_spans)
-        ),
-        certain_confidence=first(
-            config.certain_confidence, calibration.certain_confidence, UNCHOSEN.certain_confidence
-        ),
-    )
-
-
-def choose_rows(
-    spans: SpanTable, classes: Sequence[str], rules: NearMissRules
-) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Choose candidates sentence by sentence; a sentence without spans costs nothing.
-
-    Args:
-        spans: By sentence, as `Recognizer.spans` gives them.
-        classes: Class names, non-entity first.
-        rules: What makes a near miss.
-
-    Returns:
-        Row numbers of the candidates, and whether each is predicted.
-    """
-    entity = 1.0 - spans.probs[:, 0]
-    best = spans.probs[:, 1:].max(axis=1, initial=0.0)
-    columns = zip(
-        spans.start_token.tolist(),
-        spans.end_token.tolist(),
-        [classes[label] for label in spans.label.tolist()],
-        best.tolist(),
-        entity.tolist(),
-        (best > spans.probs[:, 0]).tolist(),
-        strict=True,
-    )
-    scored = [ScoredSpan(*row) for row in columns]
-    bounds = np.flatnonzero(np.diff(spans.sentence, prepend=-1, append=-1)).tolist()
-    rows: list[int] = []
-    predicted: list[bool] = []
-    for start, end in pairwise(bounds):
-        choice = choose_candidates(scored[start:end], rules)
-        kept = set(choice.predicted)
-        for index in sorted((*choice.predicted, *choice.near_misses)):
-            rows.append(start + index)
-            predicted.append(index in kept)
-    return np.array(rows, dtype=np.int64), np.array(predicted, dtype=np.bool_)

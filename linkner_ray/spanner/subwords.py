@@ -1,4 +1,7 @@
-"""Tokens to subwords: what the encoder reads, and where each token lies in it."""
+"""Words to subwords, which is what an encoder reads.
+
+Letters: U words, L subwords.
+"""
 
 import json
 from collections.abc import Sequence
@@ -10,22 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-IntArray = NDArray[np.int64]
+from linkner_ray.spanner.tokens import IntArray, runs
+
+MAX_KNOWN_WORDS = 2**17
+"""Words whose subwords are remembered; some 45 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubwordSentence:
-    """The subwords of one sentence, special tokens left out.
+class SubwordTable:
+    """The subwords of words.
 
     Attributes:
-        ids: Vocabulary ids. Shape (L,).
-        first: Position of the first subword of each token. Shape (T,).
-        last: Position of the last subword of each token. Shape (T,).
+        ids: Vocabulary ids, all words one after another. Shape (L,).
+        first: First subword of each word, then L. Shape (U + 1,).
     """
 
     ids: IntArray
     first: IntArray
-    last: IntArray
+
+    def counts_of(self, word: NDArray[np.integer]) -> IntArray:
+        """How many subwords words have, by their numbers."""
+        return self.first[word + 1] - self.first[word]
+
+    def of(self, word: NDArray[np.integer]) -> IntArray:
+        """Subwords of words by their numbers, one after another."""
+        return self.ids[runs(self.first[word], self.counts_of(word))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +63,15 @@ class SpecialIds:
 
 
 class SubwordEncoder:
-    """A Hugging Face fast tokenizer that is given tokens, never running text.
+    """A Hugging Face fast tokenizer that is given words, never running text.
 
     Truncation and padding stored in the tokenizer are switched off, and a tokenizer that marks the
-    beginning of a word by a leading space is made to mark it before every token.
+    beginning of a word by a leading space is made to mark it before every one.
 
     Args:
         tokenizer: Any tokenizer of the `tokenizers` library.
         special: Ids that are not text.
-        max_token_subwords: Further subwords of one token are dropped, so a token always fits a
-            window.
+        max_token_subwords: Further subwords of one word are dropped, so it always fits a window.
     """
 
     def __init__(
@@ -72,47 +83,27 @@ class SubwordEncoder:
         self.special = special
         self.max_token_subwords = max_token_subwords
 
-    def __call__(self, sentences: Sequence[Sequence[str]]) -> list[SubwordSentence]:
-        """Encode sentences; every token gets at least one subword."""
-        encodings = self.tokenizer.encode_batch(
-            list(sentences), is_pretokenized=True, add_special_tokens=False
+        self._known: dict[str, list[int]] = {}
+
+    def __call__(self, words: Sequence[str]) -> SubwordTable:
+        """Encode words, each by itself; every one gets at least one subword.
+
+        Words of earlier calls are remembered: most of a text stand in the texts before it.
+        """
+        known = self._known
+        new = [word for word in words if word not in known]
+        if len(known) + len(new) > MAX_KNOWN_WORDS:
+            known.clear()
+            new = list(words)
+        encodings = self.tokenizer.encode_batch_fast(
+            [[word] for word in new], is_pretokenized=True, add_special_tokens=False
         )
-        num_tokens = np.fromiter(map(len, sentences), np.int64, len(sentences))
-        num_ids = np.fromiter(map(len, encodings), np.int64, len(encodings))
-        ids = _flat((encoding.ids for encoding in encodings), num_ids.sum())
-        tokens = _flat((encoding.word_ids for encoding in encodings), num_ids.sum())
-        token_offsets = np.concatenate([[0], np.cumsum(num_tokens)])
-        tokens += np.repeat(token_offsets[:-1], num_ids)
-        ids, tokens = self._complete(ids, tokens, int(token_offsets[-1]))
-
-        every_token = np.arange(token_offsets[-1])
-        first = np.searchsorted(tokens, every_token, side="left")
-        last = np.searchsorted(tokens, every_token, side="right") - 1
-        bounds = np.searchsorted(tokens, token_offsets)
-        return [
-            SubwordSentence(
-                ids=ids[bounds[i] : bounds[i + 1]],
-                first=first[token_offsets[i] : token_offsets[i + 1]] - bounds[i],
-                last=last[token_offsets[i] : token_offsets[i + 1]] - bounds[i],
-            )
-            for i in range(len(sentences))
-        ]
-
-    def _complete(
-        self, ids: IntArray, tokens: IntArray, num_tokens: int
-    ) -> tuple[IntArray, IntArray]:
-        """Give each token between one and `max_token_subwords` subwords."""
-        counts = np.bincount(tokens, minlength=num_tokens)
-        if num_tokens and counts.max() > self.max_token_subwords:
-            place_in_token = np.arange(len(tokens)) - (np.cumsum(counts) - counts)[tokens]
-            kept = place_in_token < self.max_token_subwords
-            ids, tokens = ids[kept], tokens[kept]
-        missing = np.flatnonzero(counts == 0)
-        if len(missing):
-            places = np.searchsorted(tokens, missing)
-            ids = np.insert(ids, places, self.special.fill)
-            tokens = np.insert(tokens, places, missing)
-        return ids, tokens
+        for word, encoding in zip(new, encodings, strict=True):
+            known[word] = encoding.ids[: self.max_token_subwords] or [self.special.fill]
+        pieces = [known[word] for word in words]
+        first = np.cumsum([0, *map(len, pieces)])
+        ids = np.fromiter(chain.from_iterable(pieces), np.int64, int(first[-1]))
+        return SubwordTable(ids=ids, first=first)
 
 
 def special_ids(tokenizer: Tokenizer) -> SpecialIds:
@@ -135,10 +126,6 @@ def special_ids(tokenizer: Tokenizer) -> SpecialIds:
 
 def _first_known(vocabulary: dict[str, int], names: Sequence[str]) -> int | None:
     return next((vocabulary[name] for name in names if name in vocabulary), None)
-
-
-def _flat(lists: Any, count: int) -> IntArray:  # noqa: ANN401 - iterable of lists
-    return np.fromiter(chain.from_iterable(lists), np.int64, int(count))
 
 
 def _with_word_starts(tokenizer: Tokenizer) -> Tokenizer:

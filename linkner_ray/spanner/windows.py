@@ -1,15 +1,16 @@
 """Long sentences in overlapping windows, and batches of windows of like length.
 
-Letters: L subwords and T tokens of a window, W widths.
+Letters: N windows, T tokens of a sentence, W widths.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linkner_ray.spanner.subwords import IntArray, SubwordSentence
+from linkner_ray.spanner.tokens import IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,114 +28,69 @@ class WindowLayout:
     max_width: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A run of tokens of one sentence that fits the encoder.
+class Window(NamedTuple):
+    """A run of tokens of one sentence.
 
     Attributes:
-        sentence: Index of the sentence.
-        start_token: Position in the sentence of the window's first token.
-        ids: Subwords, special tokens left out. Shape (L,).
-        first: Position in `ids` of each token's first subword. Shape (T,).
-        last: Position in `ids` of each token's last subword. Shape (T,).
-        morphology: Class of each token. Shape (T,).
-        owned: Whether this window answers for the span that starts at t and is w + 1 wide; None
-            for the only window of a sentence, which answers for all. Shape (T, W).
+        start: First token of the sentence that it holds.
+        end: Token after the last.
+        owned: Whether the window answers for the span of tokens [start + t, start + t + w + 1).
+            Shape (end - start, W).
     """
 
-    sentence: int
-    start_token: int
-    ids: IntArray
-    first: IntArray
-    last: IntArray
-    morphology: IntArray
-    owned: NDArray[np.bool_] | None
+    start: int
+    end: int
+    owned: NDArray[np.bool_]
 
 
-def split_windows(
-    index: int,
-    sentence: SubwordSentence,
-    morphology: IntArray,
-    *,
-    layout: WindowLayout,
-) -> list[Window]:
+def cut_sentence(counts: IntArray, layout: WindowLayout) -> list[Window]:
     """Cut a sentence into windows; each span belongs to the window where it is most central.
 
     A span wider than any window can hold belongs to none. Neighbouring windows share at least
     `max_width` - 1 tokens where they hold more than that, so this takes tokens of many subwords.
 
     Args:
-        index: Index of the sentence, kept in the windows.
-        sentence: Its subwords; no token has more of them than a window holds.
-        morphology: Class of each token. Shape (T,).
+        counts: Subwords of each token; no more than a window holds. Shape (T,).
         layout: How large windows are, and how they overlap.
     """
-    num_tokens = len(sentence.first)
-    if not num_tokens:
-        return []
-    if len(sentence.ids) <= layout.capacity:
-        return [
-            Window(
-                sentence=index,
-                start_token=0,
-                ids=sentence.ids,
-                first=sentence.first,
-                last=sentence.last,
-                morphology=morphology,
-                owned=None,
-            )
-        ]
-    bounds = list(_window_bounds(sentence, layout))
-    owner = _owners(bounds, num_tokens, layout.max_width)
-    windows = []
-    for place, (start, end) in enumerate(bounds):
-        first_id, last_id = int(sentence.first[start]), int(sentence.last[end - 1]) + 1
-        windows.append(
-            Window(
-                sentence=index,
-                start_token=start,
-                ids=sentence.ids[first_id:last_id],
-                first=sentence.first[start:end] - first_id,
-                last=sentence.last[start:end] - first_id,
-                morphology=morphology[start:end],
-                owned=owner[start:end] == place,
-            )
-        )
-    return windows
+    bounds = list(_window_bounds(counts, layout))
+    owner = _owners(bounds, len(counts), layout.max_width)
+    return [
+        Window(start, end, owner[start:end] == place) for place, (start, end) in enumerate(bounds)
+    ]
 
 
-def batches_under_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def batches_under_budget(lengths: IntArray, budget: int) -> list[IntArray]:
     """Group items of like length so that no padded batch exceeds a budget.
 
     Args:
-        lengths: Length of each item in subwords, special tokens included.
+        lengths: Length of each item in subwords, special tokens included. Shape (N,).
         budget: Items in a batch times its longest length; a longer item goes alone.
 
     Returns:
         Indices, batch by batch, the longest first.
     """
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    batches: list[list[int]] = []
+    order = np.argsort(-lengths, kind="stable")
+    batches: list[IntArray] = []
     start = 0
     while start < len(order):
-        size = max(1, budget // max(1, lengths[order[start]]))
+        size = max(1, budget // max(1, int(lengths[order[start]])))
         batches.append(order[start : start + size])
         start += size
     return batches
 
 
-def _window_bounds(sentence: SubwordSentence, layout: WindowLayout) -> Iterator[tuple[int, int]]:
+def _window_bounds(counts: IntArray, layout: WindowLayout) -> Iterator[tuple[int, int]]:
     """Half-open token ranges that cover the sentence."""
-    num_tokens = len(sentence.first)
+    through = np.cumsum(counts)
+    first = through - counts
     start = 0
     while True:
-        room = sentence.first[start] + layout.capacity
-        end = int(np.searchsorted(sentence.last, room, side="left"))
+        end = int(np.searchsorted(through, first[start] + layout.capacity, side="right"))
         yield start, end
-        if end == num_tokens:
+        if end == len(counts):
             return
-        shared = sentence.first[end] - layout.overlap
-        by_overlap = int(np.searchsorted(sentence.first, shared, side="right")) - 1
+        by_overlap = int(np.searchsorted(first, first[end] - layout.overlap, side="right")) - 1
         start = max(start + 1, min(by_overlap, end - layout.max_width + 1))
 
 

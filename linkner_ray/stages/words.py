@@ -61,24 +61,6 @@ _EMOJI_PARTS = "\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
 _FLAG = "\U0001f1e6-\U0001f1ff"
 
 
-_LONE_BAR = re.compile(r"(?<!\S)\|(?!\S)")
-
-
-def fields_of(text: str, starts: Positions) -> Positions:
-    """Number of the field in which each token stands; lone bars, as in menus, stand between fields.
-
-    Args:
-        text: Any text.
-        starts: First code points of its tokens, by position. Shape (T,).
-
-    Returns:
-        Shape (T,); two tokens are in one field if their numbers are equal. A bar is one of its own.
-    """
-    borders = chain.from_iterable(map(re.Match.span, _LONE_BAR.finditer(text)))
-    found = np.searchsorted(np.fromiter(borders, dtype=np.int32), starts, side="right")
-    return found.astype(np.int32)
-
-
 def find_words(text: str, *, max_token_chars: int) -> tuple[Positions, Positions]:
     """Tokens of a text; every visible character stands in exactly one.
 

@@ -14,10 +14,10 @@ from linkner_ray.spanner.calibration.dev_choices import LISTED_FLOOR, Dev
 from linkner_ray.spanner.calibration.novelty import NoveltyFeatures
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import Thresholds, choose_thresholds
-from linkner_ray.spanner.decoding import PREDICTED_ONLY
+from linkner_ray.spanner.decoding import PREDICTED_ONLY, choose_rows
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.predict import Recognizer
-from linkner_ray.spanner.span_table import SpanTable, choose_rows, concatenate
+from linkner_ray.spanner.span_table import SpanTable, concatenate
 
 Sentences = Sequence[LabelledSentence]
 
@@ -67,7 +67,7 @@ def look_at(model: SpanNER, sentences: Sentences) -> DevShare:
         )
     spans = tables["confidence"]
     classes = model.label_set.classes
-    predicted = spans.take(choose_rows(spans, classes, PREDICTED_ONLY)[0])
+    predicted = spans.take(choose_rows(spans, PREDICTED_ONLY)[0])
     entities: list[list[tuple[int, int, str]]] = [[] for _ in sentences]
     for index, start, end, label in _rows(predicted):
         entities[index].append((start, end, classes[label]))

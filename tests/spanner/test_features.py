@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -40,7 +41,24 @@ def test_a_batch_of_two_sentences():
 
 def test_a_sentence_without_tokens_has_no_window():
     features = featurizer()
-    assert [window.sentence for window in features.windows([[], ["Paris"], []])] == [1]
+    assert features.windows([[], ["Paris"], []]).sentence.tolist() == [1]
+
+
+def test_a_long_sentence_among_others_is_cut_and_its_windows_answer_for_their_own_spans():
+    # 14 subwords a window, so three windows of 14, 14 and 8 tokens share four at each border.
+    features = featurizer(max_subwords=16, window_overlap=4)
+    long = ["Paris", "and"] * 14
+    windows = features.windows([["London"], long, ["Berlin", "."]])
+    assert windows.sentence.tolist() == [0, 1, 1, 1, 2]
+    assert windows.start_token.tolist() == [0, 0, 10, 20, 0]
+    assert windows.num_tokens.tolist() == [1, 14, 14, 8, 2]
+    assert windows.lengths.tolist() == [3, 16, 16, 10, 4]
+    batch = features.collate(windows, np.array([2, 4, 3]))
+    assert batch.input_ids[0, 1:-1].tolist() == features.subwords(long).ids[:14].tolist()
+    assert batch.morphology[0].tolist() == [Morphology.TITLE, Morphology.LOWER] * 7
+    # The middle window answers for single tokens from the middle of each overlap on.
+    assert batch.span_mask[0, :, 0].nonzero().flatten().tolist() == list(range(2, 12))
+    assert batch.span_mask[1].sum() == 3
 
 
 def test_an_overlap_as_large_as_the_window_is_refused():

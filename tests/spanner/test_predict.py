@@ -6,10 +6,11 @@ import torch
 
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.spanner import predict
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.estimates import least_confidence, predictive_entropy
 from linkner_ray.spanner.predict import Recognizer
+from linkner_ray.spanner.span_table import concatenate
+from linkner_ray.spanner.tokens import TokenTable
 from tests.spanner import tiny
 from tests.spanner.candidates import candidates_of
 
@@ -77,10 +78,38 @@ def test_prediction_does_not_depend_on_what_is_batched_together(kind, estimate):
     assert_same([shuffled[place] for place in np.argsort(order)], whole)
 
 
-def test_pools_change_no_answer(monkeypatch):
-    whole = candidates_of(recognizer(), SENTENCES)
-    monkeypatch.setattr(predict, "POOL_TOKENS", 30)
-    assert_same(candidates_of(recognizer(), SENTENCES), whole)
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        {"uncertainty": "confidence"},
+        {"uncertainty": "mc_dropout"},
+        {"uncertainty": "mc_dropout", "dropout_scope": "encoder"},
+    ],
+    ids=lambda estimate: "-".join(estimate.values()),
+)
+def test_repeated_sentences_have_the_very_candidates_of_the_first(estimate):
+    # With a budget of no subword each sentence has a pass of its own, so nothing else moves bits.
+    alone = recognizer(**estimate)
+    alone.config = alone.config.model_copy(update={"batch_tokens": 0})
+    order = [*range(12), 3, 3, 0, *range(20), 11]
+    found = alone.candidates([SENTENCES[index] for index in order])
+    once = [alone.candidates([SENTENCES[index]]) for index in order]
+    assert found.predicted.tolist() == [one for table in once for one in table.predicted]
+    expected = concatenate([one.spans for one in once])
+    for name in ("start_token", "end_token", "probs", "uncertainty"):
+        assert np.array_equal(getattr(found.spans, name), getattr(expected, name))
+    counts = [len(one.predicted) for one in once]
+    assert found.spans.sentence.tolist() == np.repeat(np.arange(len(order)), counts).tolist()
+    assert sum(counts) > 20
+
+
+def test_a_sentence_is_read_once_for_all_its_places():
+    recognize = recognizer()
+    windows = []
+    collate = recognize.model.featurizer.collate
+    recognize.model.featurizer.collate = lambda *batch: windows.append(batch) or collate(*batch)
+    recognize.candidates([["Paris"], ["London", "and"], ["Paris"], [], ["London"], ["Paris"], []])
+    assert sum(len(rows) for _, rows in windows) == 3
 
 
 def test_a_training_mode_model_is_put_into_evaluation_mode():
@@ -101,7 +130,7 @@ def test_windows_answer_as_one_large_window_does_where_context_is_local():
     small = tiny.model(max_subwords=32, window_overlap=12, use_morphology=False)
     small.load_state_dict(model.state_dict(), strict=False)
     small.encoder = model.encoder
-    assert len(small.featurizer.windows(long)) > 3
+    assert len(small.featurizer.windows(long).sentence) > 3
     assert_same(candidates_of(recognizer(small), long), large)
 
 
@@ -208,7 +237,7 @@ def test_a_sentence_whose_logits_are_no_numbers_is_named_and_others_stay(value, 
     )
     found = recognizer(broken, near_miss_floor=0.0)
     table = (
-        found.candidates_by_document(sentences, [0, 2, 4])
+        found.candidates_by_document(TokenTable.of(sentences), [0, 2, 4])
         if by_document
         else found.candidates(sentences)
     )

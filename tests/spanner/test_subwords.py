@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linkner_ray.spanner import subwords
 from linkner_ray.spanner.subwords import SpecialIds, SubwordEncoder, special_ids
 from tests.spanner import tiny
 
@@ -13,9 +15,9 @@ def encoder(name, *, max_token_subwords=50):
     return SubwordEncoder(tokenizer, special_ids(tokenizer), max_token_subwords=max_token_subwords)
 
 
-def pieces(encoder, sentence, token):
-    ids = sentence.ids[sentence.first[token] : sentence.last[token] + 1]
-    return [encoder.tokenizer.id_to_token(int(i)) for i in ids]
+def pieces(encoder, words, word):
+    """Names of the subwords of one of some words."""
+    return [encoder.tokenizer.id_to_token(i) for i in encoder(words).of(np.array([word])).tolist()]
 
 
 def test_special_ids_come_from_the_template():
@@ -24,44 +26,50 @@ def test_special_ids_come_from_the_template():
 
 
 def test_truncation_and_padding_of_the_tokenizer_are_switched_off():
-    one, two = encoder("wordpiece")([["Paris"] * 30, ["Paris"]])
-    assert len(one.first) == 30
-    assert len(two.ids) == len(one.ids) // 30
+    one, many = (len(encoder("wordpiece")(["Paris"] * count).ids) for count in (1, 300))
+    assert many == 300 * one
 
 
-def test_a_byte_level_token_is_read_as_the_beginning_of_a_word():
-    subwords = encoder("byte_bpe")
-    (sentence,) = subwords([["in", "Berlin"]])
-    assert [pieces(subwords, sentence, token)[0][0] for token in (0, 1)] == ["\u0120", "\u0120"]
+def test_a_byte_level_word_is_read_as_the_beginning_of_one():
+    words = ["in", "Berlin"]
+    assert [pieces(encoder("byte_bpe"), words, word)[0][0] for word in (0, 1)] == ["\u0120"] * 2
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("odd", ["\x00\x01", "", "\u200b", "\ufeff"])
-def test_a_token_that_gives_no_subword_is_filled(name, odd):
-    subwords = encoder(name)
-    (sentence, other) = subwords([[odd, "Paris", odd, odd], ["Berlin"]])
-    assert (sentence.last >= sentence.first).all()
-    assert pieces(subwords, sentence, 1) == pieces(subwords, subwords([["Paris"]])[0], 0)
-    assert pieces(subwords, other, 0) == pieces(subwords, subwords([["Berlin"]])[0], 0)
+def test_a_word_that_gives_no_subword_is_filled(name, odd):
+    encode = encoder(name)
+    words = [odd, "Paris", odd, odd, "Berlin"]
+    assert (np.diff(encode(words).first) > 0).all()
+    assert pieces(encode, words, 1) == pieces(encode, ["Paris"], 0)
+    assert pieces(encode, words, 4) == pieces(encode, ["Berlin"], 0)
 
 
-def test_subwords_of_one_token_are_bounded():
-    subwords = encoder("wordpiece", max_token_subwords=3)
-    whole = encoder("wordpiece")([["boycottboycott"]])[0]
-    (sentence,) = subwords([["Paris", "boycottboycott", "."]])
-    assert len(whole.ids) > 3
-    assert sentence.last[1] - sentence.first[1] == 2
-    assert sentence.ids[sentence.first[1] : sentence.last[1] + 1].tolist() == whole.ids[:3].tolist()
-    assert sentence.last[2] == len(sentence.ids) - 1
+def test_subwords_of_one_word_are_bounded():
+    encode = encoder("wordpiece", max_token_subwords=3)
+    whole = pieces(encoder("wordpiece"), ["boycottboycott"], 0)
+    assert len(whole) > 3
+    words = ["Paris", "boycottboycott", "."]
+    assert pieces(encode, words, 1) == whole[:3]
+    assert pieces(encode, words, 2) == ["."]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@given(sentences=st.lists(st.lists(st.text(max_size=6), max_size=6), max_size=4))
-def test_the_subwords_of_a_sentence_are_divided_among_its_tokens(name, sentences):
-    for tokens, sentence in zip(sentences, encoder(name)(sentences), strict=True):
-        assert len(sentence.first) == len(sentence.last) == len(tokens)
-        expected_start = 0
-        for first, last in zip(sentence.first, sentence.last, strict=True):
-            assert first == expected_start <= last
-            expected_start = last + 1
-        assert expected_start == len(sentence.ids)
+@given(words=st.lists(st.text(max_size=6), max_size=12))
+def test_words_have_together_the_subwords_that_the_tokenizer_gives_their_sentence(name, words):
+    encode = encoder(name)
+    whole = encode.tokenizer.encode(words, is_pretokenized=True, add_special_tokens=False)
+    table = encode(words)
+    assert len(table.first) == len(words) + 1
+    read = np.unique(np.array(whole.word_ids, dtype=np.int64))
+    assert table.of(read).tolist() == whole.ids
+
+
+def test_what_is_remembered_changes_no_answer_and_is_bounded(monkeypatch):
+    monkeypatch.setattr(subwords, "MAX_KNOWN_WORDS", 3)
+    one = encoder("wordpiece")
+    for words in (["Paris", "Berlin"], ["Berlin", "London", "Obama"], ["Paris"], ["a", "b"] * 2):
+        found, fresh = one(words), encoder("wordpiece")(words)
+        assert found.ids.tolist() == fresh.ids.tolist()
+        assert found.first.tolist() == fresh.first.tolist()
+    assert len(one._known) <= 3

@@ -8,8 +8,9 @@ from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import record_self_check
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.recognize_spans import RecognizeSpans, fields_of
 from linkner_ray.stages.split_sentences import SplitSentences
+from linkner_ray.stages.words import find_words
 from tests.spanner import tiny
 from tests.spanner.candidates import candidates_of
 
@@ -154,6 +155,30 @@ def test_in_batches_of_a_document_its_candidates_are_those_it_has_alone(model):
     assert sum(map(len, alone)) > 10
 
 
+def test_repeated_lines_have_the_bytes_of_the_first_at_their_own_places(model):
+    # Each sentence has a forward pass of its own, so nothing else moves a bit.
+    alone = RecognizeSpans(CONFIG.model_copy(update={"batch_tokens": 0}), model)
+    menu = "Paris | Berlin | New York"
+    texts = [
+        f"{menu}\nPeter Blackburn met Obama .\n{menu}",
+        f"\u6771\u4eac\n{menu}\nParis Berlin New York\n{menu}",
+        "",
+        f"Obama\n{menu}",
+    ]
+    table = documents(texts)
+    found = alone(table)["candidates"].to_pylist()
+    assert sum(map(len, found)) > 12
+    for text, sentences, row in zip(texts, table["sentences"].to_pylist(), found, strict=True):
+        expected = []
+        for index, sentence in enumerate(sentences):
+            line = text[sentence["start"] : sentence["end"]]
+            for one in alone(documents([line]))["candidates"][0].as_py():
+                begin = sentence["start"]
+                moved = {"start": begin + one["start"], "end": begin + one["end"]}
+                expected.append(one | moved | {"sentence": index})
+        assert row == expected
+
+
 def test_documents_without_sentences_need_no_batch(model):
     stage = RecognizeSpans(CONFIG.model_copy(update={"batch_scope": "document"}), model)
     table = apply_stage(SplitSentences(SentencesConfig()), documents(["", " "]))
@@ -183,3 +208,14 @@ def test_no_candidate_reaches_over_a_lone_bar(model, scope):
     ]
     assert {"Merkel", "Angela Merkel", "Siemens", "Siemens in Rome"} <= words[1]
     assert not [word for row in words for word in row if "|" in word and word != "|"]
+
+
+def test_a_lone_bar_stands_between_fields_and_is_one_and_a_bar_in_a_word_is_none():
+    def fields(text):
+        starts, _ = find_words(text, max_token_chars=64)
+        return fields_of(text, starts).tolist()
+
+    assert fields("Home | About us |") == [0, 1, 2, 2, 3]
+    assert fields("| Home") == [1, 2]
+    assert len(set(fields("this and|or that"))) == 1
+    assert fields("") == []

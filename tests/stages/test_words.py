@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from icu4py.breakers import CharacterBreaker
 
-from linkner_ray.stages.words import fields_of, find_words
+from linkner_ray.stages.words import find_words
 
 NASTY = (
     "aZ. !?,-'\u2019\"()$&1\u00e9\u0301\u00ad\u200b\u200c\u200d\u2060\ufeff\ufe0f\u0000\u00a0\u3000"
@@ -217,15 +217,3 @@ def test_enormous_tokens_take_linear_time(text):
     assert len(starts) == 0 or (ends - starts).max() <= 64
     # Measured: at most 0.2 s. A step for each pair of characters, 2.5e9 of them, takes minutes.
     assert time.process_time() - started < 10
-
-
-def fields(text):
-    starts, _ = find_words(text, max_token_chars=64)
-    return fields_of(text, starts).tolist()
-
-
-def test_a_lone_bar_stands_between_fields_and_is_one_and_a_bar_in_a_word_is_none():
-    assert fields("Home | About us |") == [0, 1, 2, 2, 3]
-    assert fields("| Home") == [1, 2]
-    assert len(set(fields("this and|or that"))) == 1
-    assert fields("") == []

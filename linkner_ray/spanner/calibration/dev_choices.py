@@ -19,13 +19,8 @@ from linkner_ray.spanner.calibration.temperature import (
     apply_temperature,
     fit_temperature,
 )
-from linkner_ray.spanner.decoding import PREDICTED_ONLY
-from linkner_ray.spanner.span_table import (
-    SpanTable,
-    choose_rows,
-    recalibrated_probs,
-    strangeness_of,
-)
+from linkner_ray.spanner.decoding import PREDICTED_ONLY, choose_rows
+from linkner_ray.spanner.span_table import SpanTable, recalibrated_probs, strangeness_of
 
 LISTED_FLOOR = 1e-4
 """Entity probability from which dev spans must be listed: the lowest floor of
@@ -75,9 +70,7 @@ def decide_on_dev(
     temperature, num_spans = _temperature(dev)
     calibrated = _calibrated(dev, temperature)
     recalibration = _recalibration(calibrated, classes, novelty)
-    rules, worth = choose_near_miss_rules(
-        calibrated.spans, calibrated.gold, num_gold=dev.num_gold, classes=classes
-    )
+    rules, worth = choose_near_miss_rules(calibrated.spans, calibrated.gold, num_gold=dev.num_gold)
     after = _recalibrated(calibrated, classes, recalibration, novelty)
     return Calibration(
         temperature=temperature,
@@ -110,9 +103,9 @@ def _calibrated(dev: Dev, temperature: float) -> Dev:
     return replace(dev, spans=spans, gold=dev.gold[rows])
 
 
-def _predicted(dev: Dev, classes: Sequence[str]) -> tuple[SpanTable, IntArray]:
+def _predicted(dev: Dev) -> tuple[SpanTable, IntArray]:
     """The entities that flat decoding keeps, and their gold."""
-    rows, _ = choose_rows(dev.spans, classes, PREDICTED_ONLY)
+    rows, _ = choose_rows(dev.spans, PREDICTED_ONLY)
     return dev.spans.take(rows), dev.gold[rows]
 
 
@@ -121,7 +114,7 @@ def _recalibration(
 ) -> Recalibration | None:
     if novelty is None:
         return None
-    spans, gold = _predicted(calibrated, classes)
+    spans, gold = _predicted(calibrated)
     strangeness = strangeness_of(spans, calibrated.sentences, classes, novelty)
     return fit_recalibration(
         spans.probs.astype(np.float64), spans.label, strangeness, gold == spans.label
@@ -135,7 +128,7 @@ def _recalibrated(
     novelty: NoveltyFeatures | None,
 ) -> tuple[FloatArray, BoolArray]:
     """Confidence of each predicted entity, and whether boundaries and label are right."""
-    spans, gold = _predicted(dev, classes)
+    spans, gold = _predicted(dev)
     probs = spans.probs
     if recalibration is not None and novelty is not None:
         probs = recalibrated_probs(spans, dev.sentences, classes, recalibration, novelty)

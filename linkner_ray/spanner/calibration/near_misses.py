@@ -3,15 +3,14 @@
 Letters: N spans, C classes with non-entity first.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from linkner_ray.spanner.decoding import NearMissRules
-from linkner_ray.spanner.span_table import SpanTable, choose_rows
+from linkner_ray.spanner.decoding import NearMissRules, choose_rows, near_miss_ranks
+from linkner_ray.spanner.span_table import SpanTable
 
 FLOORS = (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01)
 MOST_SPANS = (1, 2, 3, 4, 6)
@@ -40,7 +39,6 @@ def choose_near_miss_rules(
     gold: NDArray[np.int64],
     *,
     num_gold: int,
-    classes: Sequence[str],
     max_extra_share: float = MAX_EXTRA_SHARE,
 ) -> tuple[NearMissRules, Worth]:
     """Find the rules of the highest candidate recall within a share of extra candidates.
@@ -51,7 +49,6 @@ def choose_near_miss_rules(
         spans: Of dev, calibrated, listed from the lowest of `FLOORS` on.
         gold: Class of each span; 0 where gold has no entity there. Shape (N,).
         num_gold: Gold entities of dev, also those no span can reach.
-        classes: Class names, non-entity first.
         max_extra_share: Near misses for each predicted one at most.
     """
     best: tuple[tuple[float, float], NearMissRules, Worth] | None = None
@@ -59,9 +56,10 @@ def choose_near_miss_rules(
         widest = NearMissRules(
             floor=FLOORS[-1], max_spans=MOST_SPANS[-1], certain_confidence=certain
         )
-        rows, predicted = choose_rows(spans, classes, widest)
+        rows, predicted = choose_rows(spans, widest)
         entity = (1.0 - spans.probs[rows, 0]).astype(np.float64)
-        rank = _ranks(spans, rows, predicted)
+        rank = np.zeros(len(rows), dtype=np.int64)
+        rank[~predicted] = near_miss_ranks(spans.take(rows[~predicted]))
         is_gold = gold[rows] > 0
         for floor, most in product(FLOORS, MOST_SPANS):
             near_misses = ~predicted & (entity >= floor) & (rank < most)
@@ -76,32 +74,8 @@ def choose_near_miss_rules(
         rules = NearMissRules(
             floor=FLOORS[0], max_spans=0, certain_confidence=CERTAIN_CONFIDENCES[0]
         )
-        rows, _ = choose_rows(spans, classes, rules)
+        rows, _ = choose_rows(spans, rules)
         return rules, Worth(
             candidate_recall=int((gold[rows] > 0).sum()) / max(1, num_gold), extra_share=0.0
         )
     return best[1], best[2]
-
-
-def _ranks(
-    spans: SpanTable, rows: NDArray[np.int64], predicted: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Place of each near miss among those of its sentence, the likeliest 0.
-
-    In the order in which `choose_candidates` prefers them. Predicted spans hold 0.
-    """
-    ranks = np.zeros(len(rows), dtype=np.int64)
-    near_misses = np.flatnonzero(~predicted)
-    chosen = spans.take(rows[near_misses])
-    order = np.lexsort(
-        (
-            chosen.start_token,
-            chosen.start_token - chosen.end_token,  # the wider first
-            -(1.0 - chosen.probs[:, 0]),
-            chosen.sentence,
-        )
-    )
-    sentence = chosen.sentence[order]
-    first = np.searchsorted(sentence, sentence, side="left")
-    ranks[near_misses[order]] = np.arange(len(order)) - first
-    return ranks

@@ -9,6 +9,7 @@ Letters: N spans, K digests, F features.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -111,6 +112,7 @@ def _with_label(form: str, label: str) -> str:
     return f"{label}\x00{form}"
 
 
+@lru_cache(maxsize=2**16)
 def _digest(text: str) -> int:
     return int.from_bytes(
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"

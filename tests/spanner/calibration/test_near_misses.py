@@ -3,8 +3,8 @@ import pytest
 
 from linkner_ray.spanner.calibration import near_misses as doubt
 from linkner_ray.spanner.calibration.near_misses import choose_near_miss_rules
-from linkner_ray.spanner.decoding import NearMissRules
-from linkner_ray.spanner.span_table import SpanTable, choose_rows
+from linkner_ray.spanner.decoding import NearMissRules, choose_rows
+from linkner_ray.spanner.span_table import SpanTable
 
 CLASSES = ("O", "PER", "LOC")
 
@@ -37,7 +37,7 @@ def random_dev(seed, sentences=60):
 
 def measure(spans, gold, rules, num_gold):
     """Recall and extra share by running the rules, the slow way."""
-    rows, predicted = choose_rows(spans, CLASSES, rules)
+    rows, predicted = choose_rows(spans, rules)
     places = {
         key: is_gold
         for *key, is_gold in zip(
@@ -58,9 +58,7 @@ def measure(spans, gold, rules, num_gold):
 def test_the_choice_is_the_best_of_the_grid_and_keeps_the_limit(seed, limit):
     spans, gold = random_dev(seed)
     num_gold = int((gold > 0).sum()) + 3
-    rules, worth = choose_near_miss_rules(
-        spans, gold, num_gold=num_gold, classes=CLASSES, max_extra_share=limit
-    )
+    rules, worth = choose_near_miss_rules(spans, gold, num_gold=num_gold, max_extra_share=limit)
     assert measure(spans, gold, rules, num_gold) == pytest.approx(
         (worth.candidate_recall, worth.extra_share)
     )
@@ -77,9 +75,7 @@ def test_of_equal_reach_the_fewest_extra_candidates_win():
     spans, gold = table(
         (0, 0, 1, 0.99, 1), (0, 2, 3, 0.21, 1), (1, 0, 1, 0.97, 1), (1, 2, 3, 0.05, 0)
     )
-    rules, worth = choose_near_miss_rules(
-        spans, gold, num_gold=3, classes=CLASSES, max_extra_share=1.0
-    )
+    rules, worth = choose_near_miss_rules(spans, gold, num_gold=3, max_extra_share=1.0)
     assert (rules.floor, rules.max_spans) == (0.2, 1)
     assert (worth.candidate_recall, worth.extra_share) == (1.0, 0.5)
 
@@ -87,8 +83,6 @@ def test_of_equal_reach_the_fewest_extra_candidates_win():
 def test_a_limit_that_no_rules_keep_leaves_predicted_spans_only():
     # The second loses to the first, which is never certain, and is more probable than any floor.
     spans, gold = table((0, 0, 2, 0.8, 1), (0, 1, 2, 0.7, 0))
-    rules, worth = choose_near_miss_rules(
-        spans, gold, num_gold=2, classes=CLASSES, max_extra_share=0.5
-    )
+    rules, worth = choose_near_miss_rules(spans, gold, num_gold=2, max_extra_share=0.5)
     assert rules.max_spans == 0
     assert (worth.candidate_recall, worth.extra_share) == (0.5, 0.0)
