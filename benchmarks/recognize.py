@@ -1,20 +1,22 @@
 """How much of the bare encoder's speed does the recognise stage keep?
 
     python -m benchmarks.recognize --data dev.json --checkpoint models/conll03 --json numbers.json
+    python -m benchmarks.recognize --pages crawl/ --checkpoint models/conll03 --rounds 3
 
-Same words, machine, encoder and process. How near bfloat16 comes to float32 is measured when a
-model is trained, see `spanner.self_check`.
+Same words, machine, encoder and process. With `--pages` documents of Parquet files are read instead
+of a corpus; `--host` keeps those of one host, which repeat their menus.
 """
 
 import argparse
 import copy
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from benchmarks.measure import (
@@ -25,16 +27,25 @@ from benchmarks.measure import (
     peak_memory_mib,
     write_json,
 )
-from benchmarks.workload import Workload, add_arguments, has_bfloat16, load_workload
-from linkner_ray.config import RecognizeConfig
+from benchmarks.recognize_parts import PARTS, seconds_of_parts
+from benchmarks.workload import add_arguments, has_bfloat16, load_workload
+from linkner_ray.config import RecognizeConfig, SentencesConfig
 from linkner_ray.corpora.tables import corpus_documents
 from linkner_ray.reporting.tables import markdown_table
+from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.features import Batch
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.spanner.tokens import TokenTable
 from linkner_ray.spanner.windows import batches_under_budget
+from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.recognize_spans import RecognizeSpans
+from linkner_ray.stages.split_sentences import SplitSentences
 
 Numbers = dict[str, object]
+
+WAYS = ("bare_encoder", "tokenizer", "stage", "stage_reading_all", "stage_bfloat16")
+"""What is timed: the encoder's forward pass alone, the tokenizer's `encode_batch` alone, the stage,
+and the stage without its eye for repeated sentences."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Numbers:
@@ -44,56 +55,99 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     parser.add_argument(
         "--batch-tokens", type=int, default=RecognizeConfig().batch_tokens, help="padded subwords"
     )
+    parser.add_argument("--pages", help="folder of Parquet files with columns text and url")
+    parser.add_argument("--host", help="only pages of this host")
     options = parser.parse_args(arguments)
     work = load_workload(options)
-    numbers = run(work, batch_tokens=options.batch_tokens, rounds=options.rounds)
+    name = options.host or options.pages or work.name
+    if options.pages:
+        documents = read_pages(options.pages, options.host)
+    else:
+        documents, _ = corpus_documents(work.sentences, ids_prefix="benchmark")
+    numbers = run(work.model, documents, batch_tokens=options.batch_tokens, rounds=options.rounds)
     numbers["threads"] = options.threads
-    print(_report(work, numbers))
+    print(_report(name, numbers))
     if options.json:
         write_json(options.json, numbers)
     return numbers
 
 
-def run(work: Workload, *, batch_tokens: int, rounds: int) -> Numbers:
+def read_pages(folder: str, host: str | None) -> pa.Table:
+    """Documents of Parquet files, split into sentences."""
+    pages = pq.read_table(folder, columns=["text", "url"]).to_pylist()
+    kept = [page for page in pages if host is None or urlsplit(page["url"] or "").hostname == host]
+    rows = [
+        {"doc_id": str(index), "url": page["url"], "lang": None, "text": page["text"] or ""}
+        for index, page in enumerate(kept)
+    ]
+    split = SplitSentences(SentencesConfig())
+    return apply_stage(split, pa.Table.from_pylist(rows, schema=DOCUMENTS))
+
+
+def run(model: SpanNER, documents: pa.Table, *, batch_tokens: int, rounds: int) -> Numbers:
     """Time all ways side by side, bfloat16 where the processor computes it natively."""
+    sentences = words_of(documents)
+    tokens = TokenTable.of(sentences)
+    num_words = len(tokens.word)
     numbers: Numbers = {
-        "sentences": len(work.sentences),
-        "words": work.num_words,
+        "documents": documents.num_rows,
+        "sentences": len(sentences),
+        "words": num_words,
         "rounds": rounds,
         "batch_tokens": batch_tokens,
         "load_average_before": load_average(),
     }
     config = RecognizeConfig(batch_tokens=batch_tokens, device="cpu", dtype="float32")
-    documents, _ = corpus_documents(work.sentences, ids_prefix="benchmark")
-    sentences = [sentence.tokens for sentence in work.sentences]
-    stage = RecognizeSpans(config, work.model)
+    stage = RecognizeSpans(config, model)
+    encode = partial(model.featurizer.subwords.tokenizer.encode_batch, add_special_tokens=False)
     ways: dict[str, Callable[[], object]] = {
-        "bare_encoder": bare_encoder(work.model, sentences, batch_tokens),
+        "bare_encoder": bare_encoder(model, sentences, batch_tokens),
+        "tokenizer": partial(encode, sentences, is_pretokenized=True),
         "stage": partial(stage, documents),
+        "stage_reading_all": partial(reading_all, stage, documents),
     }
     if has_bfloat16():
         half = config.model_copy(update={"dtype": "bfloat16"})
-        ways["stage_bfloat16"] = partial(RecognizeSpans(half, copy.deepcopy(work.model)), documents)
-    numbers["share_padding"] = _padding(work, batch_tokens)
+        ways["stage_bfloat16"] = partial(RecognizeSpans(half, copy.deepcopy(model)), documents)
+    numbers["share_padding"] = _padding(model, sentences, batch_tokens)
+    numbers["share_repeated"] = 1.0 - len(tokens.distinct()[0].word) / max(1, num_words)
     for name, way in ways.items():
         way()
         numbers[f"peak_memory_mib_{name}"] = peak_memory_mib(way)
-    timings = interleaved(ways, rounds=rounds)
-    numbers |= _speeds(timings, work.num_words)
-    numbers |= _shares(stage, documents, rounds=rounds)
+    numbers |= _speeds(interleaved(ways, rounds=rounds), num_words)
+    seconds = seconds_of_parts(stage, documents, rounds=rounds)
+    numbers |= {f"share_{part}": seconds[part] / seconds["stage"] for part in PARTS}
+    around = 1e6 * seconds["around_the_model"] / num_words
+    numbers["cpu_us_per_word_around_the_model"] = around
+    numbers["ratio_around_the_model_to_tokenizer"] = around / numbers["cpu_us_per_word_tokenizer"]
     numbers["load_average_after"] = load_average()
     return numbers
+
+
+def words_of(documents: pa.Table) -> list[list[str]]:
+    """The words of each sentence."""
+    columns = (documents[name].to_pylist() for name in ("text", "sentences"))
+    return [
+        [text[token["start"] : token["end"]] for token in sentence["tokens"]]
+        for text, sentences in zip(*columns, strict=True)
+        for sentence in sentences
+    ]
+
+
+def reading_all(stage: RecognizeSpans, documents: pa.Table) -> pa.Table:
+    """The stage, which takes no two sentences for the same."""
+    with mock.patch.object(TokenTable, "distinct", lambda self: (self, np.arange(len(self)))):
+        return stage(documents)
 
 
 def batches_by_length(
     model: SpanNER, sentences: Sequence[Sequence[str]], batch_tokens: int
 ) -> list[Batch]:
-    """The batches that the recognise stage makes of the sentences."""
+    """The batches that the recognise stage makes of sentences that are all different."""
     windows = model.featurizer.windows(sentences)
-    lengths = [model.featurizer.length(window) for window in windows]
     return [
-        model.featurizer.collate([windows[index] for index in indices])
-        for indices in batches_under_budget(lengths, batch_tokens)
+        model.featurizer.collate(windows, rows)
+        for rows in batches_under_budget(windows.lengths, batch_tokens)
     ]
 
 
@@ -115,18 +169,10 @@ def bare_encoder(
     return forward
 
 
-def _padding(work: Workload, batch_tokens: int) -> float:
+def _padding(model: SpanNER, sentences: Sequence[Sequence[str]], batch_tokens: int) -> float:
     """Share of the subwords an encoder reads that are padding: what packing could save."""
-    sentences = [sentence.tokens for sentence in work.sentences]
-    masks = [b.attention_mask for b in batches_by_length(work.model, sentences, batch_tokens)]
+    masks = [batch.attention_mask for batch in batches_by_length(model, sentences, batch_tokens)]
     return 1.0 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
-
-
-WAYS = (
-    "bare_encoder",
-    "stage",
-    "stage_bfloat16",
-)
 
 
 def _speeds(timings: Mapping[str, Timings], num_words: int) -> Numbers:
@@ -136,93 +182,34 @@ def _speeds(timings: Mapping[str, Timings], num_words: int) -> Numbers:
         numbers[f"words_per_s_{name}"] = num_words / found.median if found else None
         numbers[f"best_words_per_s_{name}"] = num_words / found.best if found else None
         numbers[f"cpu_us_per_word_{name}"] = 1e6 * found.median_cpu / num_words if found else None
-    stage, half = timings["stage"], timings.get("stage_bfloat16")
-    bare = timings["bare_encoder"]
+    bare, stage, half = (timings.get(n) for n in ("bare_encoder", "stage", "stage_bfloat16"))
     numbers["ratio_stage_to_bare_encoder"] = paired_ratio(bare, stage)
+    numbers["ratio_stage_to_bare_encoder_cpu"] = bare.median_cpu / stage.median_cpu
+    numbers["ratio_stage_to_reading_all_cpu"] = (
+        timings["stage_reading_all"].median_cpu / stage.median_cpu
+    )
     numbers["ratio_stage_bfloat16_to_bare_encoder"] = paired_ratio(bare, half) if half else None
     return numbers
 
 
-def _shares(stage: RecognizeSpans, documents: pa.Table, *, rounds: int) -> Numbers:
-    """Where the stage's time goes; the median over rounds of each part's share.
-
-    Decoding is what `Recognizer.candidates` does besides features and model: probabilities,
-    enumeration of the spans that matter, choice. Arrow is what the stage does around it.
-    """
-    clock = _Clock()
-    recognizer = stage.recognizer
-    featurizer, model = recognizer.model.featurizer, recognizer.model
-    watched = [
-        (recognizer, "candidates", "candidates"),
-        (featurizer, "windows", "tokenisation"),
-        (featurizer, "collate", "tokenisation"),
-        (model, "project", "model"),
-        (model.head, "forward", "model"),
-        (model.encoder, "forward", "encoder"),
-    ]
-    rows = []
-    for owner, name, part in watched:
-        setattr(owner, name, clock.timed(getattr(owner, name), part))
-    try:
-        for _ in range(rounds):
-            clock.seconds.clear()
-            clock.timed(stage, "stage")(documents)
-            rows.append(dict(clock.seconds))
-    finally:
-        for owner, name, _ in watched:
-            delattr(owner, name)
-    parts = {
-        "share_encoder": lambda s: s["encoder"],
-        "share_head": lambda s: s["model"] - s["encoder"],
-        "share_tokenisation": lambda s: s["tokenisation"],
-        "share_decoding": lambda s: s["candidates"] - s["model"] - s["tokenisation"],
-        "share_arrow": lambda s: s["stage"] - s["candidates"],
-        "share_around_the_model": lambda s: s["stage"] - s["model"],
-    }
-    return {
-        name: float(np.median([seconds_of(row) / row["stage"] for row in rows]))
-        for name, seconds_of in parts.items()
-    }
-
-
-class _Clock:
-    """Seconds spent in functions, by the part they belong to."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        """The same function; its time goes to a part."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever it takes and gives
-            started = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                spent = time.perf_counter() - started
-                self.seconds[part] = self.seconds.get(part, 0.0) + spent
-
-        return call
-
-
-def _report(work: Workload, numbers: Mapping[str, object]) -> str:
+def _report(name: str, numbers: Mapping[str, object]) -> str:
     bare = numbers["best_words_per_s_bare_encoder"]
     rows = []
-    for name in WAYS:
-        speed = numbers[f"words_per_s_{name}"]
-        cells = {"way": name.replace("_", " ")}
+    for way in WAYS:
+        speed = numbers[f"words_per_s_{way}"]
+        cells = {"way": way.replace("_", " ")}
         if speed is None:
             cells |= dict.fromkeys(("words/s", "best", "CPU us a word", "best to bare"), "-")
         else:
             cells |= {
                 "words/s": f"{speed:,.0f}",
-                "best": f"{numbers[f'best_words_per_s_{name}']:,.0f}",
-                "CPU us a word": f"{numbers[f'cpu_us_per_word_{name}']:,.0f}",
-                "best to bare": f"{numbers[f'best_words_per_s_{name}'] / bare:.3f}",
+                "best": f"{numbers[f'best_words_per_s_{way}']:,.0f}",
+                "CPU us a word": f"{numbers[f'cpu_us_per_word_{way}']:,.1f}",
+                "best to bare": f"{numbers[f'best_words_per_s_{way}'] / bare:.3f}",
             }
         rows.append(cells)
     lines = [
-        f"{work.name}: {numbers['sentences']} sentences, {numbers['words']} words, "
+        f"{name}: {numbers['sentences']} sentences, {numbers['words']} words, "
         f"{numbers['threads']} threads, load {numbers['load_average_before']:.1f} to "
         f"{numbers['load_average_after']:.1f}",
         "",
@@ -232,7 +219,8 @@ def _report(work: Workload, numbers: Mapping[str, object]) -> str:
     lines += [
         f"{key:<40} {value:.4g}"
         for key, value in numbers.items()
-        if key.startswith(("ratio_", "share_", "peak_")) and value is not None
+        if key.startswith(("ratio_", "share_", "peak_", "cpu_us_per_word_around"))
+        and value is not None
     ]
     return "\n".join(lines)
 

@@ -1,21 +1,25 @@
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import recognize
 from benchmarks.workload import has_bfloat16
 from tests.spanner import tiny
 
-TIMED = ("bare_encoder", "stage")
+TIMED = ("bare_encoder", "tokenizer", "stage", "stage_reading_all")
 
 KEYS = {
-    *("sentences", "words", "rounds", "threads", "batch_tokens"),
+    *("documents", "sentences", "words", "rounds", "threads", "batch_tokens"),
     *("load_average_before", "load_average_after"),
     *(f"words_per_s_{name}" for name in recognize.WAYS),
     *(f"best_words_per_s_{name}" for name in recognize.WAYS),
     *(f"cpu_us_per_word_{name}" for name in recognize.WAYS),
-    "share_padding",
+    *("share_padding", "share_repeated"),
     *("ratio_stage_to_bare_encoder", "ratio_stage_bfloat16_to_bare_encoder"),
+    *("ratio_stage_to_bare_encoder_cpu", "ratio_stage_to_reading_all_cpu"),
+    *("ratio_around_the_model_to_tokenizer", "cpu_us_per_word_around_the_model"),
     *("share_encoder", "share_head", "share_tokenisation", "share_decoding", "share_arrow"),
     "share_around_the_model",
 }
@@ -52,3 +56,16 @@ def test_the_table_and_every_key(checkpoint, corpus, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "| way | words/s | best | CPU us a word | best to bare |" in printed
     assert all(f"| {name.replace('_', ' ')} |" in printed for name in timed)
+
+
+def test_pages_of_one_host_and_the_share_that_repeats(checkpoint, tmp_path):
+    pages = {
+        "text": ["Home Paris\nObama met Merkel", "Home Paris\nBerlin", None, "Home Paris"],
+        "url": ["https://one.org/a", "https://one.org/b", "http://one.org", "https://two.org"],
+    }
+    pq.write_table(pa.table(pages), tmp_path / "part.parquet")
+    arguments = ["--checkpoint", checkpoint, "--rounds", "1", "--pages", str(tmp_path)]
+    numbers = recognize.main([*arguments, "--host", "one.org"])
+    assert (numbers["documents"], numbers["sentences"], numbers["words"]) == (3, 4, 8)
+    # Two of eight words stand in a line that was read before.
+    assert numbers["share_repeated"] == pytest.approx(0.25)

@@ -1,0 +1,75 @@
+"""Where the time of the recognise stage goes."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from linkner_ray.stages.recognize_spans import RecognizeSpans
+
+PARTS = ("encoder", "head", "tokenisation", "decoding", "arrow", "around_the_model")
+
+
+def seconds_of_parts(
+    stage: RecognizeSpans,
+    documents: pa.Table,
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
+    """Seconds of each of `PARTS` and of the whole "stage"; the median over rounds.
+
+    Decoding is what `Recognizer.candidates` does besides features and model: enumeration of the
+    spans that matter, probabilities, choice. Arrow is what the stage does around it.
+
+    Args:
+        stage: Ran with the documents before.
+        documents: With sentences.
+        rounds: At least 1.
+        clock: Processor time by default, all threads together.
+    """
+    spent: dict[str, float] = {}
+
+    def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever it takes and gives
+            started = clock()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent[part] = spent.get(part, 0.0) + clock() - started
+
+        return call
+
+    recognizer = stage.recognizer
+    featurizer, model = recognizer.model.featurizer, recognizer.model
+    watched = [
+        (recognizer, "candidates", "candidates"),
+        (featurizer, "windows", "tokenisation"),
+        (featurizer, "collate", "tokenisation"),
+        (model, "project", "model"),
+        (model.head, "forward", "model"),
+        (model.encoder, "forward", "encoder"),
+    ]
+    rows = []
+    for owner, name, part in watched:
+        setattr(owner, name, timed(getattr(owner, name), part))
+    try:
+        for _ in range(rounds):
+            spent.clear()
+            timed(stage, "stage")(documents)
+            rows.append(dict(spent))
+    finally:
+        for owner, name, _ in watched:
+            delattr(owner, name)
+    parts: dict[str, Callable[[dict[str, float]], float]] = {
+        "stage": lambda s: s["stage"],
+        "encoder": lambda s: s["encoder"],
+        "head": lambda s: s["model"] - s["encoder"],
+        "tokenisation": lambda s: s["tokenisation"],
+        "decoding": lambda s: s["candidates"] - s["model"] - s["tokenisation"],
+        "arrow": lambda s: s["stage"] - s["candidates"],
+        "around_the_model": lambda s: s["stage"] - s["model"],
+    }
+    return {name: float(np.median([part(row) for row in rows])) for name, part in parts.items()}
