@@ -14,6 +14,10 @@ from linkner_ray.config import ModelConfig
 from linkner_ray.spanner.dropout import sampled_dropout
 from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES
 
+PIECE_TOKENS = 64
+PIECE_TOKENS_ON_GPU = 8192
+"""Tokens whose spans are computed at once where no gradient is wanted."""
+
 
 class ProjectedTokens(NamedTuple):
     """What each token adds to the hidden layer of a span, once as its start, once as its end.
@@ -81,9 +85,11 @@ class SpanHead(nn.Module):
         """Logits of all spans.
 
         Returns:
-            At [b, t, w] the span of tokens [t, t + w + 1); spans past the last token hold zeros.
+            At [b, t, w] the span of tokens [t, t + w + 1); spans past the last token mean nothing.
             Shape (B, T, W, C).
         """
+        if not self.training and not torch.is_grad_enabled():
+            return self._logits_in_pieces(tokens)
         num_tokens = tokens.start.shape[1]
         by_width = []
         for width in range(min(self.max_width, num_tokens)):
@@ -94,6 +100,23 @@ class SpanHead(nn.Module):
             by_width.append(functional.pad(logits, (0, 0, 0, width)))
         logits = torch.stack(by_width, dim=2)  # (B, T, min(W, T), C)
         return functional.pad(logits, (0, 0, 0, self.max_width - logits.shape[2]))
+
+    def _logits_in_pieces(self, tokens: ProjectedTokens) -> Tensor:
+        """The same without gradients: a piece fits a processor's cache, and a GPU has few to do."""
+        start = tokens.start.flatten(0, 1)
+        end = functional.pad(tokens.end.flatten(0, 1), (0, 0, 0, self.max_width - 1))
+        ends = end.unfold(0, self.max_width, 1).transpose(1, 2)  # (B * T, W, D), a view
+        size = PIECE_TOKENS if start.device.type == "cpu" else PIECE_TOKENS_ON_GPU
+        logits = start.new_empty(len(start), self.max_width, self.output.out_features)
+        hidden = start.new_empty(min(size, len(start)), *ends.shape[1:])
+        for first in range(0, len(start), size):
+            piece = slice(first, min(first + size, len(start)))
+            part = hidden[: piece.stop - first]
+            torch.add(start[piece, None], ends[piece], out=part)
+            if self.width is not None:
+                part += self.width.weight
+            logits[piece] = self.output(functional.gelu(part))
+        return logits.view(*tokens.start.shape[:2], *logits.shape[1:])
 
     def hidden(self, tokens: ProjectedTokens, place: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Hidden layer of chosen spans.
