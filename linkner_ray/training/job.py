@@ -18,6 +18,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
 from ray.train.v2.api.callback import RayTrainCallback
+from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.result import Result
 
 from linkner_ray.config import TrainConfig
@@ -49,6 +50,9 @@ from linkner_ray.training.reports import TrainingResult, TrainingState
 from linkner_ray.training.worker import train_worker
 
 logger = logging.getLogger(__name__)
+
+START_TRIES = 60
+"""Further tries, of a minute each, to start workers that find no room; by default without end."""
 
 
 def train(plan: TrainingPlan) -> TrainingResult:
@@ -159,7 +163,9 @@ def _fit(plan: TrainingPlan, run_name: str) -> Result:
             name=run_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
+            failure_config=FailureConfig(
+                max_failures=workers.max_failures, controller_failure_limit=START_TRIES
+            ),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=1, checkpoint_score_attribute="f1"
             ),

@@ -27,6 +27,12 @@ from tests.spanner.candidates import candidates_of
 
 ray = pytest.importorskip("ray")
 
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError  # noqa: E402
+from ray.train.v2._internal.execution.failure_handling.default import (  # noqa: E402
+    DefaultFailurePolicy,
+)
+from ray.train.v2.api.exceptions import ControllerError  # noqa: E402
+
 from linkner_ray.config import RecognizeConfig  # noqa: E402
 from linkner_ray.spanner.predict import Recognizer  # noqa: E402
 from linkner_ray.spanner.self_check import SelfCheck, load_recognizer, record_self_check  # noqa: E402
@@ -238,6 +244,24 @@ def test_workers_that_the_nodes_cannot_hold_are_a_wrong_config(config, runs, wor
     assert not runs
     # What did not begin has not taken the name.
     begin(changed(config, workers={**workers, "num_workers": fitting or 1, "cpus": 1.0}))
+
+
+def test_workers_that_find_no_room_are_not_started_for_ever(config, monkeypatch):
+    made = []
+
+    class Trainer:
+        def __init__(self, *_, run_config, **_settings):
+            made.append(run_config.failure_config)
+
+        def fit(self):
+            return None
+
+    monkeypatch.setattr(job, "_Trainer", Trainer)
+    monkeypatch.setattr(job.ray.data, "from_arrow", lambda table: table)
+    job._fit(plan_training(config), "tiny")
+    policy, error = DefaultFailurePolicy(*made), ControllerError(WorkerGroupStartupTimeoutError(2))
+    decisions = [policy.make_decision(error).value for _ in range(job.START_TRIES + 1)]
+    assert decisions == ["RETRY"] * job.START_TRIES + ["RAISE"]
 
 
 @pytest.mark.usefixtures("runs")
