@@ -4,7 +4,6 @@ Whole jobs but for Ray, whose part `tests/extract/test_reuse_on_ray.py` covers.
 """
 
 import json
-import random
 import shutil
 from collections import Counter
 from functools import partial
@@ -125,31 +124,6 @@ def test_over_a_mutated_crawl_an_incremental_run_writes_the_bytes_of_a_full_one(
         assert parts == rows_of(unit.counts)
         by_shard[unit.source.rpartition("/")[2]] += unit.costs["documents_reused"]
     assert by_shard["renamed.parquet"] == 8 + 2 + 1  # b's rows, two moved, one copied
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_crawl_shuffled_over_other_shards_is_taken_over_whole(
-    yesterday, checkpoint, tmp_path, seed
-):
-    crawl, previous = yesterday
-    rows = [
-        row
-        for name in ("a", "b")
-        for row in pq.read_table(crawl / f"{name}.parquet").to_pylist()
-        if row["text"] is not None
-    ]
-    random.Random(seed).shuffle(rows)
-    (tmp_path / "crawl").mkdir()
-    for shard in range(3):
-        write_parquet(
-            tmp_path / "crawl" / f"s{shard}.parquet",
-            [row["text"] for row in rows[shard::3]],
-            first=100 * shard,
-            group=4,
-        )
-    _, quick = twice(tmp_path / "crawl", tmp_path, checkpoint, previous=previous)
-    assert quick.costs["documents_reused"] == rows_of(quick.totals) == len(rows)
-    assert not redone(quick.costs)
 
 
 class Judge:
