@@ -65,16 +65,22 @@ def _draw_from(
     """
     ranges = unit_ranges(source, config)
     done = {} if ranges is None else _unwanted_units(ranges, wanted=wanted, rng=rng)
-    units = list(read_units(source, config=config, errors_raw_chars=0, done=done))
-    num_read = sum(unit.num_records for unit in units)
-    num_records = num_read if ranges is None else sum(count for _, count in ranges)
-    table = pa.concat_tables([DOCUMENTS.empty_table(), *(unit.documents for unit in units)])
-    kept = min(wanted, table.num_rows)
-    if not kept:
+    table = DOCUMENTS.empty_table()
+    numbers: list[float] = []
+    num_read = num_documents = 0
+    for unit in read_units(source, config=config, errors_raw_chars=0, done=done):
+        num_read += unit.num_records
+        num_documents += unit.documents.num_rows
+        # Each document draws a number, and those with the smallest stay: a shard is never held.
+        numbers += [rng.random() for _ in range(unit.documents.num_rows)]
+        table = pa.concat_tables([table, unit.documents.select(DOCUMENTS.names)])
+        chosen = sorted(sorted(range(len(numbers)), key=numbers.__getitem__)[:wanted])
+        table = table.take(pa.array(chosen, pa.int64()))
+        numbers = [numbers[place] for place in chosen]
+    if not numbers:
         return table, 0.0
-    places = sorted(rng.sample(range(table.num_rows), kept))
-    stands_for = num_records / num_read * table.num_rows / kept
-    return table.take(pa.array(places, pa.int64())), stands_for
+    num_records = num_read if ranges is None else sum(count for _, count in ranges)
+    return table, num_records / num_read * num_documents / len(numbers)
 
 
 def _unwanted_units(
