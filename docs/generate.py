@@ -46,7 +46,7 @@ TABLES: Mapping[str, tuple[str, str]] = {
     "OUTPUT": (
         "`entities/part-*.parquet`",
         "The result: one row a document that was read and is not in quarantine. With "
-        "`output.keep_text` a column `text` follows.",
+        "`output.keep_text` a column `text` follows, then those of `input.columns`.",
     ),
     "ENTITY": ("An item of `entities`", "Ordered by position; no two overlap."),
     "CANDIDATES_OUTPUT": (

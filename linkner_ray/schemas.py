@@ -103,7 +103,8 @@ OUTPUT = pa.schema(
         pa.field("entities", pa.list_(ENTITY), nullable=False),  # see below
     ]
 )
-"""`entities/part-*.parquet`; with `output.keep_text` a column `text` follows."""
+"""`entities/part-*.parquet`; with `output.keep_text` a column `text` follows, then those of
+`input.columns`."""
 
 CANDIDATES_OUTPUT = pa.schema(
     [

@@ -1,10 +1,19 @@
 """What is read, and what is written where."""
 
+import datetime
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from linkner_ray.config.base import Config, Decides, Step
+from linkner_ray.config.languages import normalise_languages
+
+Value = bool | int | float | str | datetime.datetime | datetime.date
+"""What a column is compared with."""
+
+Operator = Literal["=", "==", "!=", "<", ">", "<=", ">=", "in", "not in"]
+Predicate = tuple[str, Operator, Value | tuple[Value, ...]]
+"""Column, operator and value; `in` and `not in` take a list of values."""
 
 
 class InputConfig(Config):
@@ -29,7 +38,22 @@ class InputConfig(Config):
     """Column of addresses, kept in the output where a shard has it."""
 
     lang_column: str | None = "lang"
-    """Column of languages, kept in the output where a shard has it."""
+    """Column of languages, kept in the output where a shard has it; codes may have any common
+    form. Where shards lack `lang`, it is looked for as language, lang_code, language_code and
+    language_id."""
+
+    languages: tuple[str, ...] = ()
+    """Languages that are read, such as `[en, zh_Hant]`; empty: all. ISO 639 codes, with a script
+    where it matters; `und` is what cannot be told. Other documents are skipped and counted. A
+    document is in the language that its shard says, else in the one that is detected."""
+
+    filter: tuple[tuple[Predicate, ...], ...] = ()
+    """Which rows of Parquet shards are read: `[[score, ">=", 0.8], [host, "in", [a.org, b.org]]]`
+    are conditions that must all hold, and of a list of such lists one must. Operators are those of
+    `pyarrow.parquet.read_table(filters=...)`. Row groups that have no such row are not read."""
+
+    columns: tuple[str, ...] = ()
+    """More columns of Parquet shards, which stand beside the entities."""
 
     unit_documents: int = Field(512, ge=1)
     """Documents in a unit of work, which becomes one output file."""
@@ -39,6 +63,27 @@ class InputConfig(Config):
 
     max_document_chars: int = Field(5_000_000, ge=1)
     """Longer documents are quarantined, not cut."""
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _codes_of_languages(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            return normalise_languages(value, "input.languages")
+        return value
+
+    @field_validator("filter", mode="before")
+    @classmethod
+    def _list_of_alternatives(cls, value: object) -> object:
+        """One list of conditions is the only alternative."""
+        match value:
+            case [[str(), *_], *_]:
+                return [value]
+        return value
+
+    @property
+    def filter_columns(self) -> list[str]:
+        """Columns that `filter` names, each once."""
+        return list(dict.fromkeys(column for all_of in self.filter for column, _, _ in all_of))
 
 
 class SentencesConfig(Config):

@@ -2,9 +2,10 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from linkner_ray.config.base import FILE_NAME, Config, check_gpus
+from linkner_ray.config.languages import normalise_languages
 
 
 class CorpusConfig(Config):
@@ -62,7 +63,11 @@ class ModelConfig(Config):
 
 
 class TrainingConfig(Config):
-    """The optimisation."""
+    """The optimisation, and what the text is in."""
+
+    languages: tuple[str, ...] = Field(("en",), min_length=1)
+    """Languages of the corpus, as in `input.languages`. The checkpoint says them, and a run whose
+    pages are mostly in others warns."""
 
     loss: Literal["cross_entropy", "evidential"] = "cross_entropy"
     """evidential: that of E-NER, which gives the estimate of uncertainty `evidential`."""
@@ -108,6 +113,13 @@ class TrainingConfig(Config):
 
     seed: int = 0
     """Of the head's weights, the order of sentences and dropout."""
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _codes_of_languages(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            return normalise_languages(value, "training.languages")
+        return value
 
 
 class TrainOutputConfig(Config):

@@ -9,7 +9,7 @@ from typing import Any
 
 from linkner_ray.errors import ContractError, counted
 from linkner_ray.extract.first_units import FirstUnits
-from linkner_ray.extract.limits import check_finite
+from linkner_ray.extract.limits import LanguageWatch, check_finite
 from linkner_ray.extract.pipeline import run_extraction
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.extract.progress import LineView, Progress, View
@@ -101,6 +101,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     remove_leftovers(run, done)
     unit_results += done
     files = FileList()
+    languages = LanguageWatch(plan.languages)
     todo = remaining(plan, done, run.url)
     if todo:
         before = len(plan.sources) - len(todo)
@@ -121,6 +122,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
                 tracker.add(unit_result)
                 first_units.add(unit_result)
                 lock.check()
+                languages.look(tracker.totals, has_ended=False)
                 check_finite(tracker.totals, config.errors, has_ended=False)
     if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
         raise ContractError(f"{run.url}: a unit was written twice in one run")
@@ -134,6 +136,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
         files.add(entries)
     result = sum_results(plan, unit_results, done=len(done), started=started, has_finished=True)
     check_finite(result.totals, config.errors, has_ended=True)
+    languages.look(result.totals, has_ended=True)
     lock.confirm()
     header = _manifest_header(plan, result.totals)
     plan_digest = plan.digest

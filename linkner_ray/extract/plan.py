@@ -44,6 +44,8 @@ class Plan:
     """What decides the output; a folder belongs to one such fingerprint."""
 
     sources: tuple[Source, ...]
+    languages: tuple[str, ...] | None = None
+    """What the checkpoint was trained on; None where it does not say."""
 
     @property
     def digest(self) -> str:
@@ -138,7 +140,13 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     if config.routing.max_calls is not None:
         # What a unit may ask depends on all shards, so shards that come later are another plan.
         fingerprint["budget_over"] = _sizes_digest(sources)
-    return Plan(config=config, label_set=label_set, fingerprint=fingerprint, sources=sources)
+    return Plan(
+        config=config,
+        label_set=label_set,
+        fingerprint=fingerprint,
+        sources=sources,
+        languages=checkpoint.languages,
+    )
 
 
 def _sizes_digest(sources: Sequence[Source]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from linkner_ray.errors import counted
-from linkner_ray.runs.counters import add_counts
+from linkner_ray.runs.counters import add_counts, skipped_languages
 from linkner_ray.runs.folder import UnitResult
 
 LINE_INTERVAL_S = 10.0
@@ -27,6 +27,8 @@ class Snapshot:
     documents: int = 0
     entities: int = 0
     questions: int = 0
+    other_languages: int = 0
+    """Documents that were skipped for their language."""
 
     @property
     def documents_per_s(self) -> float:
@@ -38,10 +40,12 @@ class Snapshot:
         """One line of text."""
         if not self.units:
             return f"{self.seconds:.0f} s, starting actors and loading models"
+        skipped = f", {self.other_languages} in other languages skipped"
         return (
             f"{self.seconds:.0f} s, {self.shards_done}/{counted(self.shards, 'shard')}, "
             f"{counted(self.documents, 'document')} ({self.documents_per_s:.1f}/s), "
             f"{counted(self.entities, 'entity')}, {counted(self.questions, 'question')}"
+            f"{skipped if self.other_languages else ''}"
         )
 
 
@@ -123,6 +127,7 @@ class Progress:
             documents=totals.get("documents_read", 0),
             entities=totals.get("entities", 0),
             questions=totals.get("questions", 0),
+            other_languages=sum(skipped_languages(totals).values()),
         )
 
     def _tick(self) -> None:

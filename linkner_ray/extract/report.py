@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a repor
     from linkner_ray.reporting.run_report import ReportScores
 
 LISTED_SHARDS = 20
+LISTED_LANGUAGES = 5
 
 
 def describe_plan(plan: Plan) -> str:
@@ -136,6 +137,7 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
         "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
         f"entities, {totals['documents_empty']:,} empty, "
         f"{totals['documents_quarantined']:,} quarantined)",
+        **_skipped(totals),
         "files quarantined": f"{totals['files_quarantined']:,}",
         "characters": f"{totals['characters_total']:,}",
         "candidates": f"{totals['candidates_predicted'] + totals['candidates_near_miss']:,}",
@@ -152,6 +154,16 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
         "output": hide_secrets(plan.config.output.path),
     }
     return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
+
+
+def _skipped(totals: Mapping[str, int]) -> dict[str, str]:
+    """Documents in other languages, where there are any."""
+    from linkner_ray.runs.counters import skipped_languages
+
+    found = skipped_languages(totals)
+    shown = ", ".join(f"{code} {count:,}" for code, count in [*found.items()][:LISTED_LANGUAGES])
+    more = ", ..." if len(found) > LISTED_LANGUAGES else ""
+    return {"other languages": f"{sum(found.values()):,} skipped ({shown}{more})"} if found else {}
 
 
 def _from_previous(costs: Mapping[str, int]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from linkner_ray.extract.limits import problems_of
+from linkner_ray.extract.limits import other_languages, problems_of
 from linkner_ray.extract.plan import Plan, remaining
 from linkner_ray.extract.spread import BySize
 from linkner_ray.llm.cache.upkeep import cache_notes
@@ -110,6 +110,7 @@ def _result(
     plan: Plan, totals: dict[str, int], *, num_units: int, started: float
 ) -> ExtractionResult:
     """The result of a run that found all units done."""
+    languages = other_languages(totals, plan.languages)
     return ExtractionResult(
         unit_results=(),
         num_units=num_units,
@@ -117,6 +118,6 @@ def _result(
         totals=totals,
         costs=dict(NO_COSTS),
         seconds=time.perf_counter() - started,
-        notes=tuple(cache_notes(plan.config.cache)),
+        notes=(*cache_notes(plan.config.cache), *([] if languages is None else [languages])),
         problems=problems_of(totals, plan.config.errors),
     )

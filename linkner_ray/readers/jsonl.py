@@ -10,8 +10,8 @@ from typing import Any
 
 from linkner_ray.config import InputConfig
 from linkner_ray.readers.compression import ShardStream
-from linkner_ray.readers.sources import partition_columns
-from linkner_ray.readers.streams import StreamRecord, UnitCollector
+from linkner_ray.readers.sources import folder_values, lang_column
+from linkner_ray.readers.streams import StreamRecord, UnitCollector, bad_record, broken_end
 
 _PASS_BYTES = 1 << 20
 _OTHER_FIELDS_BYTES = 1 << 20
@@ -37,33 +37,24 @@ def read_jsonl(stream: ShardStream, config: InputConfig) -> Iterator[StreamRecor
             complete = rest.endswith(b"\n")
         offset += num_bytes
         if stream.failure and not complete:
-            yield _broken_end(stream.failure, start, line)
+            yield broken_end(stream.failure, start, line)
             return
         if num_bytes > len(line):
-            collect = functools.partial(_collect_too_long, line=line, byte_offset=start)
-        else:
-            collect = functools.partial(_collect, line=line, byte_offset=start, config=config)
-        blank = num_bytes == len(line) and not line.strip()
-        yield StreamRecord(num_bytes=num_bytes, may_be_document=not blank, collect=collect)
+            yield bad_record(
+                reason="too_long",
+                detail=f"the line is longer than {len(line)} bytes; see input.max_document_chars",
+                byte_offset=start,
+                num_bytes=num_bytes,
+                raw=line,
+            )
+            continue
+        yield StreamRecord(
+            num_bytes=num_bytes,
+            may_be_document=bool(line.strip()),
+            collect=functools.partial(_collect, line=line, byte_offset=start, config=config),
+        )
     if stream.failure:
-        yield _broken_end(stream.failure, offset, b"")
-
-
-def _broken_end(failure: str, byte_offset: int, line: bytes) -> StreamRecord:
-    def collect(unit: UnitCollector) -> None:
-        detail = (
-            f"{failure}; readable up to byte {byte_offset + len(line)} of the uncompressed text"
-        )
-        unit.quarantine_file(
-            reason="corrupt_stream", detail=detail, byte_offset=byte_offset, raw=line or None
-        )
-
-    return StreamRecord(num_bytes=len(line), may_be_document=True, collect=collect)
-
-
-def _collect_too_long(unit: UnitCollector, *, line: bytes, byte_offset: int) -> None:
-    detail = f"the line is longer than {len(line)} bytes; see input.max_document_chars"
-    unit.quarantine(reason="too_long", detail=detail, byte_offset=byte_offset, raw=line)
+        yield broken_end(stream.failure, offset)
 
 
 def _collect(unit: UnitCollector, *, line: bytes, byte_offset: int, config: InputConfig) -> None:
@@ -84,14 +75,23 @@ def _collect(unit: UnitCollector, *, line: bytes, byte_offset: int, config: Inpu
     if reason:
         unit.quarantine(reason=reason, detail=detail, byte_offset=byte_offset, raw=line)
         return
-    row = {**partition_columns(unit.checks.path, config), **row}
-    unit.add_document(
-        doc_id=_field(row, config.id_column),
-        url=_field(row, config.url_column),
-        lang=_field(row, config.lang_column),
-        text=row[config.text_column],
-        byte_offset=byte_offset,
-    )
+    of_folders = folder_values(unit.checks.path, config)
+    columns = _columns(row, config)
+    values = {
+        name: _field(row[column]) if column in row else of_folders.get(name)
+        for name, column in columns.items()
+    }
+    unit.add_document(**values, text=row[config.text_column], byte_offset=byte_offset)
+
+
+def _columns(row: Mapping[str, object], config: InputConfig) -> dict[str, str | None]:
+    """Columns of documents beside the text, with the key that each has in a line."""
+    strings = [key for key, value in row.items() if value is None or isinstance(value, str)]
+    return {
+        "doc_id": config.id_column,
+        "url": config.url_column,
+        "lang": lang_column(strings, config),
+    }
 
 
 def _load(text: str) -> tuple[Any, list[str]]:
@@ -137,24 +137,20 @@ def _other_problem(
     row: Mapping[str, object], twice: Sequence[str], config: InputConfig
 ) -> tuple[str, str]:
     """Reason and detail why what a line says of its text cannot be trusted, as above."""
-    others = {
-        config.id_column: "id_column",
-        config.url_column: "url_column",
-        config.lang_column: "lang_column",
-    }
-    for key in twice:
-        if key == config.text_column or key in others:
+    for name, key in _columns(row, config).items():
+        setting = f"{name.removeprefix('doc_')}_column"
+        if key in twice:
             return "bad_json", f"key '{key}' is given twice"
-    for column, name in others.items():
-        if column is not None and isinstance(row.get(column), bool | list | dict):
-            found = type(row[column]).__name__
-            detail = f"'{column}' is {found}, expected a string or a number; set input.{name}"
+        if key is not None and isinstance(row.get(key), bool | list | dict):
+            found = type(row[key]).__name__
+            detail = f"'{key}' is {found}, expected a string or a number; set input.{setting}"
             return "wrong_type", detail
+    if config.text_column in twice:
+        return "bad_json", f"key '{config.text_column}' is given twice"
     return "", ""
 
 
-def _field(row: Mapping[str, object], column: str | None) -> str | None:
-    value = None if column is None else row.get(column)
+def _field(value: object) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # such as 1e999
     return value if value is None or isinstance(value, str) else str(value)

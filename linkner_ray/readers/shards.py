@@ -38,11 +38,7 @@ def read_units(
     Raises:
         StoreError: If the store fails; nothing is quarantined for that.
     """
-    checks = Checks(
-        path=source.shown,
-        max_document_chars=config.max_document_chars,
-        errors_raw_chars=errors_raw_chars,
-    )
+    checks = Checks(path=source.shown, config=config, errors_raw_chars=errors_raw_chars)
     try:
         file = _open(source)
     except OSError as error:
@@ -52,14 +48,12 @@ def read_units(
         return
     if source.format == "parquet":
         with file:
-            yield from read_parquet(file, config, checks=checks, done=done)
+            yield from read_parquet(file, checks=checks, done=done)
         return
     with ShardStream(file, source.shown) as stream:
         read = read_jsonl if source.format == "jsonl" else read_warc
-        records = read(stream, config)
         yield from group_records(
-            records,
-            config=config,
+            read(stream, config),
             checks=checks,
             is_done=done.__contains__,
             progress=lambda: min(stream.position / max(source.size, 1), 1.0),

@@ -1,7 +1,7 @@
 """Which shards the paths of a config mean."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +16,7 @@ from fsspec.utils import glob_translate
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.runs.units import ShardFormat, Source
+from linkner_ray.schemas import DOCUMENTS, OUTPUT, STAGE_COLUMNS
 from linkner_ray.storage import ask_store
 
 _FORMATS: tuple[tuple[re.Pattern[str], ShardFormat], ...] = (
@@ -46,7 +47,26 @@ def list_sources(config: InputConfig) -> list[Source]:
     for path in config.paths:
         for source in _sources_of(path, config):
             sources[source.path] = source
-    return [sources[path] for path in sorted(sources)]
+    found = [sources[path] for path in sorted(sources)]
+    _check_parquet_keys(found, config)
+    return found
+
+
+def _check_parquet_keys(sources: Sequence[Source], config: InputConfig) -> None:
+    """Refuse keys that only Parquet shards know, and columns that the output has anyway."""
+    other = next((source for source in sources if source.format != "parquet"), None)
+    for key in ("filter", "columns"):
+        if getattr(config, key) and other is not None:
+            raise ConfigError(
+                f"input.{key} is for Parquet shards, and {other.path} is {other.format}; take "
+                f"input.{key} out, or convert the shard"
+            )
+    taken = sorted({*DOCUMENTS.names, *OUTPUT.names, *STAGE_COLUMNS} & {*config.columns})
+    if taken:
+        raise ConfigError(
+            f"input.columns: {', '.join(taken)}: a run has columns of these names; leave them out, "
+            "or rename them in the shards"
+        )
 
 
 def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
@@ -76,6 +96,11 @@ def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
                 f"input path '{path}': the file name {full_name!a} is not UTF-8, so no table "
                 "can hold it; rename the file"
             ) from error
+        if is_local and found.get("islink") and Path(name).is_dir():
+            raise ConfigError(
+                f"input path '{path}': {name} is a link to a folder, and those are not followed, "
+                "since they may lead in a circle; name the folder itself in input.paths"
+            )
         yield Source(
             path=full_name,
             format=_format_of(full_name, config),
@@ -178,17 +203,26 @@ def _format_of(path: str, config: InputConfig) -> ShardFormat:
     )
 
 
-def partition_columns(path: str, config: InputConfig) -> dict[str | None, str | None]:
-    """Values of columns that are in the names of folders, as in `lang=de/part-0.parquet`.
+_LANG_COLUMNS = ("lang", "language", "lang_code", "language_code", "language_id")
+"""Names under which shards have a language; the first is the default of `input.lang_column`."""
 
-    Only of the columns of url and language: an id is of one document.
-    """
+
+def lang_column(names: Iterable[str], config: InputConfig) -> str | None:
+    """The column of the language among those of a shard, by its common names if none is set."""
+    if config.lang_column != _LANG_COLUMNS[0]:
+        return config.lang_column
+    return next((name for name in _LANG_COLUMNS if name in names), config.lang_column)
+
+
+def folder_values(path: str, config: InputConfig) -> dict[str, str | None]:
+    """Url and language of documents where folders name them, as in `lang=de/part-0.parquet`."""
     found: dict[str | None, str | None] = {}
     for folder in path.split("/")[:-1]:
         name, _, value = folder.partition("=")
-        if value and unquote(name) in (config.url_column, config.lang_column):
+        if value:
             found[unquote(name)] = None if value == _NULL_PARTITION else unquote(value)
-    return found
+    columns = {"url": config.url_column, "lang": lang_column([*map(str, found)], config)}
+    return {key: found[column] for key, column in columns.items() if column in found}
 
 
 def _version(name: str, found: Mapping[str, Any], *, is_local: bool) -> str:

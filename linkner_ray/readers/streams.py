@@ -1,20 +1,21 @@
 """Records of a stream, gathered into units."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from linkner_ray.config import InputConfig
 from linkner_ray.readers.documents import (
+    PLACE,
     Checks,
     QuarantineRow,
     check_documents,
     quarantine_table,
 )
 from linkner_ray.runs.units import UnitDocuments
+
+_TEXT_COLUMNS = ("doc_id", "url", "lang", "text")
 
 
 class UnitCollector:
@@ -24,9 +25,7 @@ class UnitCollector:
         self.first_record = first_record
         self.checks = checks
         self._num_records = 0
-        self._records: list[int] = []
-        self._byte_offsets: list[int] = []
-        self._fields: list[tuple[bytes | None, bytes | None, bytes | None, bytes | None]] = []
+        self._documents: list[tuple[bytes | int | None, ...]] = []
         self._quarantined: list[QuarantineRow] = []
         self._skipped: Counter[str] = Counter()
 
@@ -46,7 +45,7 @@ class UnitCollector:
     ) -> None:
         """Take a document; text as bytes is checked to be UTF-8, as str to be Unicode."""
         try:
-            fields = (_encode(doc_id), _encode(url), _encode(lang), _encode(text))
+            row = (_encode(doc_id), _encode(url), _encode(lang), _encode(text))
         except UnicodeEncodeError as error:
             found = f"U+{ord(error.object[error.start]):04X}"
             self.quarantine(
@@ -57,12 +56,10 @@ class UnitCollector:
                 num_chars=len(text),
             )
             return
-        self._records.append(self.record)
-        self._byte_offsets.append(byte_offset)
-        self._fields.append(fields)
+        self._documents.append((*row, self.record, byte_offset))
         self._num_records += 1
 
-    def quarantine(
+    def quarantine(  # noqa: PLR0913 - a row of the quarantine
         self,
         *,
         reason: str,
@@ -70,22 +67,17 @@ class UnitCollector:
         byte_offset: int,
         raw: bytes | str | None = None,
         num_chars: int = 0,
+        of_file: bool = False,
     ) -> None:
-        """Take a record that is bad."""
-        kept = None if raw is None else self.checks.raw(raw)
-        row = QuarantineRow(self.record, byte_offset, None, reason, detail, kept, num_chars)
-        self._quarantined.append(row)
-        self._num_records += 1
+        """Take a record that is bad.
 
-    def quarantine_file(
-        self, *, reason: str, detail: str, byte_offset: int, raw: bytes | None = None
-    ) -> None:
-        """Take a fault of the file, after which nothing of it can be read; no document of its own.
-
-        Counted apart: one such row may stand for any number of documents.
+        With `of_file` it is a fault of the file, after which nothing of it can be read: counted
+        apart, since one such row may stand for any number of documents.
         """
+        record = None if of_file else self.record
         kept = None if raw is None else self.checks.raw(raw)
-        self._quarantined.append(QuarantineRow(None, byte_offset, None, reason, detail, kept, 0))
+        row = QuarantineRow(record, byte_offset, None, reason, detail, kept, num_chars)
+        self._quarantined.append(row)
         self._num_records += 1
 
     def skip(self, reason: str) -> None:
@@ -95,13 +87,15 @@ class UnitCollector:
 
     def build(self, *, is_last: bool) -> UnitDocuments:
         """The unit with what it has taken."""
-        columns = list(zip(*self._fields, strict=True)) or [()] * 4
-        arrays = [pa.array(column, pa.binary()).view(pa.string()) for column in columns]
-        table = pa.Table.from_arrays(arrays, names=["doc_id", "url", "lang", "text"])
-        checked = check_documents(
-            table, self._records, checks=self.checks, byte_offsets=self._byte_offsets
+        *texts, records, offsets = (
+            zip(*self._documents, strict=True) if self._documents else [()] * 6
         )
-        rows = sorted([*self._quarantined, *checked.quarantined], key=_place_of)
+        arrays = [pa.array(column, pa.binary()).view(pa.string()) for column in texts]
+        places = [pa.array(column, pa.int64()) for column in (records, offsets)]
+        names = [*_TEXT_COLUMNS, *(field.name for field in PLACE)]
+        table = pa.Table.from_arrays([*arrays, *places], names=names)
+        checked = check_documents(table, checks=self.checks)
+        rows = [*self._quarantined, *checked.quarantined]
         return UnitDocuments(
             first_record=self.first_record,
             num_records=self._num_records,
@@ -112,35 +106,66 @@ class UnitCollector:
         )
 
 
-def _place_of(row: QuarantineRow) -> float:
-    """Records in order; what ends a file comes last."""
-    return math.inf if row.record is None else row.record
-
-
 def _encode(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRecord:
-    """A record that has been found in a stream but not looked into.
-
-    Attributes:
-        num_bytes: Size by which units are cut; never less than its characters.
-        may_be_document: False where it is plain before looking that it is none.
-        collect: Looks into it and adds it to a unit, as exactly one record. Valid until the next
-            record is asked for.
-    """
+    """A record that has been found in a stream but not looked into."""
 
     num_bytes: int
+    """Size by which units are cut; never less than its characters."""
+
     may_be_document: bool
+    """False where it is plain before looking that it is none."""
+
     collect: Callable[[UnitCollector], None]
+    """Looks into it and adds it to a unit, as exactly one record. Valid until the next record is
+    asked for."""
+
+
+def bad_record(  # noqa: PLR0913 - those of `UnitCollector.quarantine`
+    *,
+    reason: str,
+    detail: str,
+    byte_offset: int,
+    num_bytes: int,
+    raw: bytes | None = None,
+    of_file: bool = False,
+) -> StreamRecord:
+    """A record that goes into quarantine; the arguments are those of `UnitCollector.quarantine`."""
+
+    def collect(unit: UnitCollector) -> None:
+        unit.quarantine(
+            reason=reason, detail=detail, byte_offset=byte_offset, raw=raw, of_file=of_file
+        )
+
+    return StreamRecord(num_bytes=num_bytes, may_be_document=True, collect=collect)
+
+
+def broken_end(failure: str, byte_offset: int, line: bytes = b"") -> StreamRecord:
+    """The end of a stream that is corrupt or ends too early.
+
+    Args:
+        failure: What is wrong.
+        byte_offset: Where the last record begins that is not whole.
+        line: What there is of it.
+    """
+    readable = byte_offset + len(line)
+    return bad_record(
+        reason="corrupt_stream",
+        detail=f"{failure}; readable up to byte {readable} of the uncompressed stream",
+        byte_offset=byte_offset,
+        num_bytes=len(line),
+        raw=line or None,
+        of_file=True,
+    )
 
 
 def group_records(
     records: Iterable[StreamRecord],
     *,
-    config: InputConfig,
     checks: Checks,
     is_done: Callable[[int], bool],
     progress: Callable[[], float],
@@ -150,6 +175,7 @@ def group_records(
     A unit ends when it holds `unit_documents` possible documents or `unit_chars` bytes of them.
     Both are known without looking into a record, so what is done cannot move a boundary.
     """
+    config = checks.config
     unit = UnitCollector(0, checks=checks)
     passing = is_done(0)
     begins = 0.0

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from linkner_ray.config import InputConfig
 from linkner_ray.readers.archive_text import RecordText, read_payload
 from linkner_ray.readers.compression import ShardStream
-from linkner_ray.readers.streams import StreamRecord, UnitCollector
+from linkner_ray.readers.streams import StreamRecord, UnitCollector, bad_record, broken_end
 
 _BUFFER_BYTES = 1 << 20
 _MAX_LINE_BYTES = 1 << 16
@@ -61,7 +61,13 @@ def read_warc(stream: ShardStream, config: InputConfig) -> Iterator[StreamRecord
         frame = _frame(header, offset)
         offset += len(header)
         if frame is None:
-            yield _damaged_header(offset - len(header), header)
+            yield bad_record(
+                reason="malformed_record",
+                detail="the record header does not end, or has no Content-Length",
+                byte_offset=offset - len(header),
+                num_bytes=len(header),
+                raw=header,
+            )
             line = reader.readline(_MAX_LINE_BYTES)
             continue
         yield StreamRecord(
@@ -73,7 +79,7 @@ def read_warc(stream: ShardStream, config: InputConfig) -> Iterator[StreamRecord
         offset += frame.content_length - frame.remaining
         line = reader.readline(_MAX_LINE_BYTES)
     if stream.failure:
-        yield _broken_end(stream.failure, offset)
+        yield broken_end(stream.failure, offset)
 
 
 def _read_header(reader: BinaryIO) -> bytes:
@@ -124,33 +130,22 @@ def _pass_to_version_line(reader: BinaryIO) -> tuple[int, bytes]:
 
 
 def _stretch(byte_offset: int, line: bytes, num_bytes: int) -> StreamRecord:
-    def collect(unit: UnitCollector) -> None:
-        if byte_offset == 0 and line.startswith(b"filedesc:"):
-            detail = "ARC file; convert it to WARC, for instance with `warcio recompress`"
-            unit.quarantine_file(reason="unsupported_arc", detail=detail, byte_offset=0, raw=line)
-            return
-        detail = f"{num_bytes} bytes where a record should begin"
-        unit.quarantine(reason="malformed_record", detail=detail, byte_offset=byte_offset, raw=line)
-
-    return StreamRecord(num_bytes=num_bytes, may_be_document=True, collect=collect)
-
-
-def _damaged_header(byte_offset: int, header: bytes) -> StreamRecord:
-    def collect(unit: UnitCollector) -> None:
-        detail = "the record header does not end, or has no Content-Length"
-        unit.quarantine(
-            reason="malformed_record", detail=detail, byte_offset=byte_offset, raw=header
+    if byte_offset == 0 and line.startswith(b"filedesc:"):
+        return bad_record(
+            reason="unsupported_arc",
+            detail="ARC file; convert it to WARC, for instance with `warcio recompress`",
+            byte_offset=0,
+            num_bytes=num_bytes,
+            raw=line,
+            of_file=True,
         )
-
-    return StreamRecord(num_bytes=len(header), may_be_document=True, collect=collect)
-
-
-def _broken_end(failure: str, byte_offset: int) -> StreamRecord:
-    def collect(unit: UnitCollector) -> None:
-        detail = f"{failure}; readable up to byte {byte_offset} of the uncompressed stream"
-        unit.quarantine_file(reason="corrupt_stream", detail=detail, byte_offset=byte_offset)
-
-    return StreamRecord(num_bytes=0, may_be_document=True, collect=collect)
+    return bad_record(
+        reason="malformed_record",
+        detail=f"{num_bytes} bytes where a record should begin",
+        byte_offset=byte_offset,
+        num_bytes=num_bytes,
+        raw=line,
+    )
 
 
 def _collect(unit: UnitCollector, *, frame: _Frame, reader: BinaryIO, config: InputConfig) -> None:

@@ -25,13 +25,18 @@ from linkner_ray.reporting.tables import markdown_text
 from linkner_ray.reporting.unit_report import QUANTILES, UnitsReport, report_units
 from linkner_ray.runs.counters import (
     AUDIT_OUTCOMES,
+    LANGUAGE_COUNTER,
+    SKIPPED_COUNTER,
+    SKIPPED_LANGUAGE,
     SOURCES,
     VERDICTS,
     audit_counter,
+    by_reason,
     label_counter,
     label_source_counter,
     mean_option_mass,
     routed_share,
+    skipped_languages,
     source_counter,
 )
 from linkner_ray.runs.timeline import Timeline
@@ -163,8 +168,14 @@ def render_markdown(run: RunReport, *, pictures: tuple[str, ...] = ()) -> str:
         audit_rows=_audit_rows(run),
         verdicts=VERDICTS,
         sources=SOURCES,
-        skipped=_by_reason(run.totals, "records_skipped_"),
-        quarantined=_by_reason(run.totals, "quarantine_"),
+        skipped={
+            reason: count
+            for reason, count in by_reason(run.totals, SKIPPED_COUNTER).items()
+            if not reason.startswith(SKIPPED_LANGUAGE)
+        },
+        languages=_language_rows(run.totals),
+        num_other_languages=sum(skipped_languages(run.totals).values()),
+        quarantined=by_reason(run.totals, "quarantine_"),
         score_tables=[(scores.name, _score_rows(scores)) for scores in run.scores],
         quantiles=QUANTILES,
         slowest=run.units.slowest[:SLOWEST_UNITS],
@@ -245,10 +256,11 @@ def _scores_as_dict(scores: Scores) -> dict[str, dict[str, float]]:
     }
 
 
-def _by_reason(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
-    """Counters of an open set, without their prefix, the largest first."""
-    found = {n.removeprefix(prefix): c for n, c in totals.items() if n.startswith(prefix)}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+def _language_rows(totals: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """Languages with the documents that were read and skipped, the most frequent first."""
+    read, skipped = by_reason(totals, LANGUAGE_COUNTER), skipped_languages(totals)
+    rows = [(code, read.get(code, 0), skipped.get(code, 0)) for code in {**read, **skipped}]
+    return sorted(rows, key=lambda row: (-row[1] - row[2], row[0]))
 
 
 def _plain(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a JSON tree

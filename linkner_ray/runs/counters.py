@@ -1,8 +1,9 @@
 """Counters of a run: what came in, what became of it, and the check that the two agree.
 
 Counters are derived from a unit's tables alone, so a unit that is done again counts the same.
-Every counter is a sum, so the counters of units add up to those of a run. Two open sets of names
-appear as they occur: `records_skipped_<reason>` and `quarantine_<reason>`.
+Every counter is a sum, so the counters of units add up to those of a run. Three open sets of names
+appear as they occur: `records_skipped_<reason>`, `quarantine_<reason>` and
+`documents_language_<code>`.
 """
 
 from collections import Counter
@@ -50,6 +51,14 @@ def label_source_counter(label: str, source: str) -> str:
     return f"source_{source}_{label}"
 
 
+SKIPPED_COUNTER = "records_skipped_"
+LANGUAGE_COUNTER = "documents_language_"
+"""How the counters of documents by language begin; an ISO 639 code follows."""
+
+SKIPPED_LANGUAGE = "language_"
+"""How the reasons begin for which records in other languages are skipped; the code follows."""
+
+
 def uncertainty_counter(kind: str, index: int) -> str:
     """Counter of the candidates of one kind in one uncertainty bin."""
     return f"uncertainty_{kind}_bin_{index:02d}"
@@ -90,7 +99,7 @@ def count_unit(
         **_count_candidates(table),
         **_count_answers(table),
         **_count_entities(output),
-        **{f"records_skipped_{reason}": count for reason, count in sorted(skipped.items())},
+        **{f"{SKIPPED_COUNTER}{reason}": count for reason, count in sorted(skipped.items())},
     }
     dropped = _count_refused(table) - counts["kept_against_llm"]
     kept = counts["entities"] - counts["added_by_llm"]
@@ -173,6 +182,17 @@ def add_counts(totals: dict[str, int], counts: Mapping[str, int]) -> None:
     """Add the counters of a part to totals, in place: a run adds some 70 for each unit."""
     for name, count in counts.items():
         totals[name] = totals.get(name, 0) + count
+
+
+def by_reason(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
+    """Counters of an open set, without their prefix, the largest first."""
+    found = {n.removeprefix(prefix): c for n, c in totals.items() if n.startswith(prefix)}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def skipped_languages(totals: Mapping[str, int]) -> dict[str, int]:
+    """Records that were skipped for their language, by its code, the largest first."""
+    return by_reason(totals, f"{SKIPPED_COUNTER}{SKIPPED_LANGUAGE}")
 
 
 def routed_share(totals: Mapping[str, int]) -> float:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from linkner_ray.config import ModelConfig, Uncertainty
+from linkner_ray.config.languages import normalise_languages
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration.novelty import NOVELTY, NoveltyFeatures
@@ -78,6 +78,7 @@ class CheckpointParts:
         tokenizer: Fast tokenizer.
         calibration: What was fitted on dev.
         novelty: What training held; None for a checkpoint of an earlier release.
+        languages: Codes of the languages of the training text; None likewise.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class CheckpointParts:
     tokenizer: Tokenizer
     calibration: Calibration
     novelty: NoveltyFeatures | None = None
+    languages: tuple[str, ...] | None = None
 
 
 def missing_estimates(*, loss: str, dropout: float) -> dict[Uncertainty, str]:
@@ -138,6 +140,7 @@ def write_parts(parts: CheckpointParts) -> None:
             "loss": parts.loss,
             "label_set_digest": parts.label_set.digest,
             "special_ids": asdict(parts.special),
+            **({} if parts.languages is None else {"languages": parts.languages}),
             "versions": library_versions(),
         },
     )
@@ -170,6 +173,7 @@ def read_parts(folder: Path) -> CheckpointParts:
             f"{folder / CONFIG}: expected format {FORMAT} {FORMAT_VERSION}, found {found[0]} "
             f"{found[1]}; is this the folder of another model, or of an earlier release?"
         )
+    languages = config.get("languages")
     try:
         label_set = LabelSet.model_validate(
             yaml.safe_load((folder / LABEL_SET).read_text(encoding="utf-8"))
@@ -183,8 +187,9 @@ def read_parts(folder: Path) -> CheckpointParts:
             tokenizer=_read_tokenizer(folder / TOKENIZER),
             calibration=Calibration.from_json(read_json(folder / CALIBRATION)),
             novelty=NoveltyFeatures.read(folder),
+            languages=None if languages is None else normalise_languages(languages, CONFIG),
         )
-    except (KeyError, TypeError, ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise StartupError(f"{folder}: checkpoint files are damaged: {error}") from error
     if label_set.digest != config["label_set_digest"]:
         raise StartupError(

@@ -69,6 +69,7 @@ class SpanNER(nn.Module):
         self.loss: checkpoint.Loss = loss
         self.calibration = Calibration()
         self.novelty: NoveltyFeatures | None = None
+        self.languages: tuple[str, ...] | None = None
         self.featurizer = Featurizer(
             tokenizer,
             special,
@@ -126,6 +127,7 @@ class SpanNER(nn.Module):
             ) from error
         model.calibration = parts.calibration
         model.novelty = parts.novelty
+        model.languages = parts.languages
         return model.eval()
 
     def save_pretrained(self, folder: Path) -> None:
@@ -140,6 +142,7 @@ class SpanNER(nn.Module):
                 tokenizer=self.featurizer.subwords.tokenizer,
                 calibration=self.calibration,
                 novelty=self.novelty,
+                languages=self.languages,
             )
         )
         self.encoder.config.save_pretrained(folder / "encoder")

@@ -4,6 +4,7 @@ Here the rule "stages add columns" ends: the output has its own columns, one row
 in the same order.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,16 +13,24 @@ import pyarrow.compute as pc
 
 from linkner_ray.config import OutputConfig
 from linkner_ray.errors import ContractError
+from linkner_ray.readers.detect_language import count_languages
 from linkner_ray.runs.counters import count_unit
 from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.runs.row_index import document_digest
-from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT, require_columns
+from linkner_ray.schemas import (
+    CANDIDATES_OUTPUT,
+    DOCUMENTS,
+    OUTPUT,
+    STAGE_COLUMNS,
+    require_columns,
+)
 from linkner_ray.stages.unit import Unit
 
 
-def output_schema(*, keep_text: bool) -> pa.Schema:
-    """Schema of `entities/part-*.parquet`."""
-    return OUTPUT.append(pa.field("text", pa.string(), nullable=False)) if keep_text else OUTPUT
+def output_schema(*, keep_text: bool, carried: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Schema of `entities/part-*.parquet`; columns of `input.columns` come last."""
+    text = [pa.field("text", pa.string(), nullable=False)] if keep_text else []
+    return pa.schema([*OUTPUT, *text, *carried])
 
 
 class WriteEntities:
@@ -35,7 +44,7 @@ class WriteEntities:
         Args:
             keep_text: Whether the text stands beside its entities.
         """
-        self.schema = output_schema(keep_text=keep_text)
+        self.keep_text = keep_text
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows of `output_schema`, aligned with the documents of the table.
@@ -61,7 +70,11 @@ class WriteEntities:
             "entities": table["entities"],
             "text": table["text"],
         }
-        return _conform({name: columns[name] for name in self.schema.names}, self.schema)
+        known = {*DOCUMENTS.names, *STAGE_COLUMNS}
+        carried = [field for field in table.schema if field.name not in known]
+        columns |= {field.name: table[field.name] for field in carried}
+        schema = output_schema(keep_text=self.keep_text, carried=carried)
+        return _conform({name: columns[name] for name in schema.names}, schema)
 
 
 def write_unit(unit: Unit, output: OutputConfig) -> UnitResult:
@@ -80,7 +93,7 @@ def write_unit(unit: Unit, output: OutputConfig) -> UnitResult:
         entities = WriteEntities(keep_text=output.keep_text)(unit.documents)
         counts = count_unit(
             unit.documents, output=entities, quarantine=unit.quarantine, skipped=unit.skipped
-        )
+        ) | count_languages(unit.documents)
         result = UnitResult(
             unit=unit.name,
             source=unit.source,

@@ -68,6 +68,7 @@ def model_card(
             {
                 "train": f"`{corpus['train']}`",
                 "dev": f"`{corpus['dev']}`",
+                "languages": ", ".join(config.training.languages),
                 "loss": config.training.loss,
                 "learning rate of encoder and head": f"{config.training.encoder_learning_rate}, "
                 f"{config.training.head_learning_rate}",

@@ -101,6 +101,7 @@ def _start(settings: dict[str, Any]) -> tuple[Run, TrainingState]:
     load_optimizer_tensors(optimizer, tensors)
     average = WeightAverage(model, decay=config.training.average_decay, averaged=averaged)
     average.model.novelty = NoveltyFeatures(**settings["novelty"])
+    average.model.languages = config.training.languages
     dev = table_sentences(settings["dev"])
     run = Run(
         config=config,

@@ -56,6 +56,18 @@ def test_a_wrong_checksum_is_a_failure():
     assert "incorrect data check" in failure
 
 
+@pytest.mark.parametrize("suffix", ["cut", "changed"])
+def test_what_comes_before_a_fault_of_gzip_is_read(suffix):
+    lines = b"".join(b"line %d\n" % number for number in range(2_000))
+    packed = bytearray(gzip.compress(lines, mtime=0))
+    middle = len(packed) // 2
+    packed[middle : middle + 40] = b"\xff" * 40
+    content, failure = drain(bytes(packed[:middle] if suffix == "cut" else packed))
+    assert failure
+    assert lines.startswith(content[:4_000])
+    assert len(content) > 4_000
+
+
 @pytest.mark.parametrize("pack", [bytes, zstandard.compress])
 def test_frames_are_read_with_the_dictionary_of_the_first(pack):
     records = [f"WARC/1.1 page {i} of Ada, London {i * 7}\n".encode() * 3 for i in range(1_000)]

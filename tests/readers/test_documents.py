@@ -2,10 +2,12 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linkner_ray.readers.documents import Checks, check_documents
-from linkner_ray.readers.language import find_no_language
+from linkner_ray.config import InputConfig
+from linkner_ray.readers.documents import PLACE, Checks, check_documents
+from linkner_ray.readers.no_language import find_no_language
 
-CHECKS = Checks(path="p", max_document_chars=5, errors_raw_chars=10)
+CONFIG = InputConfig(paths=("p",), max_document_chars=5)
+CHECKS = Checks(path="p", config=CONFIG, errors_raw_chars=10)
 rows = st.lists(
     st.one_of(st.none(), st.binary(max_size=8), st.text(max_size=8).map(str.encode)), max_size=12
 )
@@ -23,9 +25,11 @@ def is_utf8(value):
 def test_each_row_ends_as_document_or_quarantined(texts):
     column = pa.array(texts, pa.binary()).view(pa.string())
     empty = pa.nulls(len(texts), pa.string())
-    table = pa.table({"doc_id": empty, "url": empty, "lang": empty, "text": column})
     records = range(100, 100 + len(texts))
-    checked = check_documents(table, records, checks=CHECKS, byte_offsets=None)
+    columns = {"doc_id": empty, "url": empty, "lang": empty, "text": column}
+    record, byte_offset = (field.name for field in PLACE)
+    places = {record: pa.array(records), byte_offset: pa.nulls(len(texts), pa.int64())}
+    checked = check_documents(pa.table(columns | places), checks=CHECKS)
     expected = {}
     for record, text in zip(records, texts, strict=True):
         if text is None:

@@ -13,7 +13,7 @@ from linkner_ray.readers import check_first_source, count_units, read_units
 from linkner_ray.readers.parquet import _Rows
 from linkner_ray.readers.row_ranges import plan_row_ranges
 from linkner_ray.runs.units import Source
-from linkner_ray.schemas import DOCUMENTS, QUARANTINE
+from linkner_ray.schemas import DOCUMENTS
 
 
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 12))
@@ -54,18 +54,6 @@ def write(path, columns, **options):
 
 def numbered(count):
     return {"doc_id": [f"d{i}" for i in range(count)], "text": [f"text {i}" for i in range(count)]}
-
-
-def test_units_follow_row_groups(tmp_path, read):
-    path = write(tmp_path / "a.parquet", numbered(10), row_group_size=4)
-    shard = read(path, "parquet", unit_documents=8)
-    assert [(u.first_record, u.num_records, u.is_last) for u in shard.units] == [
-        (0, 8, False),
-        (8, 2, True),
-    ]
-    assert shard.texts == [f"text {i}" for i in range(10)]
-    assert all(u.documents.schema.equals(DOCUMENTS) for u in shard.units)
-    assert all(u.quarantine.schema.equals(QUARANTINE) for u in shard.units)
 
 
 @settings(max_examples=60)
@@ -127,13 +115,6 @@ def test_units_that_are_done_are_not_read(tmp_path, monkeypatch):
     done = {0: 3, 3: 2, 5: 5, 10: 3}
     deque(read_units(source, config=config, errors_raw_chars=9, done=done), maxlen=0)
     assert read == [10, 15]
-
-
-def test_an_empty_shard_is_one_unit_without_records(tmp_path, read):
-    path = write(tmp_path / "a.parquet", {"text": pa.array([], pa.string())})
-    [unit] = read(path, "parquet").units
-    assert (unit.first_record, unit.num_records, unit.is_last) == (0, 0, True)
-    assert unit.documents.schema.equals(DOCUMENTS)
 
 
 def test_null_and_long_texts_are_quarantined_and_empty_ones_are_documents(tmp_path, read):
@@ -216,7 +197,9 @@ def test_columns_that_are_not_read_may_have_one_name(tmp_path, read):
         ("year=2024/lang=zh%2DHans/doc_id=5", {"text": ["a"]}, "zh-Hans"),
         ("lang=__HIVE_DEFAULT_PARTITION__", {"text": ["a"]}, None),
         ("lang=de", {"text": ["a"], "lang": ["fr"]}, "fr"),
-        ("language=de", {"text": ["a"]}, None),
+        ("language=de", {"text": ["a"]}, "de"),
+        ("language=de", {"text": ["a"], "lang": ["fr"], "language": ["it"]}, "fr"),
+        ("a", {"text": ["a"], "language": [[1]], "language_code": ["it"]}, "it"),
         ("lang=", {"text": ["a"]}, None),
     ],
 )
@@ -238,25 +221,87 @@ def test_an_unreadable_file_is_one_quarantined_unit(tmp_path, read, content):
     check_first_source(source, InputConfig(paths=(str(path),)))
 
 
-def test_a_file_that_has_gone_is_quarantined(tmp_path, read):
-    assert read(tmp_path / "gone.parquet", "parquet").reasons == [(None, "unreadable_file")]
+SCORED = {
+    "doc_id": [f"d{i}" for i in range(12)],
+    "text": [f"text {i}" for i in range(12)],
+    "score": [i / 10 for i in range(12)],
+    "host": ["a.org", "b.org", None] * 4,
+    "tags": [[i] for i in range(12)],
+    "record": ["r"] * 12,
+}
 
 
-def test_after_a_corrupt_row_group_later_ones_are_read(tmp_path, read):
-    path = write(
-        tmp_path / "a.parquet",
-        numbered(9),
-        row_group_size=3,
-        compression="zstd",
-        use_dictionary=False,
-    )
-    metadata = pq.read_metadata(path)
-    column = metadata.row_group(1).column(1)
+@pytest.mark.parametrize(
+    ("conditions", "passing"),
+    [
+        ([["score", ">=", 0.8]], [8, 9, 10, 11]),
+        ([["score", ">=", 0.8], ["host", "in", ["a.org"]]], [9]),
+        ([[["score", "<", 0.1]], [["score", ">", 1.0]]], [0, 11]),
+        ([["host", "!=", "a.org"]], [1, 4, 7, 10]),  # null passes no condition
+        ([["score", ">", 9]], []),
+    ],
+)
+def test_a_filter_says_which_rows_are_read(tmp_path, read, conditions, passing):
+    path = write(tmp_path / "a.parquet", SCORED, row_group_size=3)
+    shard = read(path, "parquet", filter=conditions, unit_documents=6)
+    assert shard.texts == [f"text {i}" for i in passing]
+    assert shard.skipped == {"filter": 12 - len(passing)}
+    assert [unit.num_records for unit in shard.units] == [6, 6]
+    one_at_a_time = read(path, "parquet", filter=conditions, unit_documents=1)
+    assert one_at_a_time.texts == shard.texts
+    rest = read(path, "parquet", filter=conditions, unit_documents=6, done={0: 6})
+    assert rest.units == shard.units[1:]
+
+
+def test_row_groups_without_a_row_that_passes_are_not_read(tmp_path, read):
+    path = write(tmp_path / "a.parquet", SCORED, row_group_size=3, compression="zstd")
     content = bytearray(path.read_bytes())
-    start = column.data_page_offset
-    content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    for index in range(5):  # what is read of row group 2 is a fault
+        column = pq.read_metadata(path).row_group(2).column(index)
+        begin = column.dictionary_page_offset or column.data_page_offset
+        content[begin : begin + column.total_compressed_size] = (
+            b"\xff" * column.total_compressed_size
+        )
     path.write_bytes(content)
-    shard = read(path, "parquet", unit_documents=6)
-    assert shard.texts == [f"text {i}" for i in (0, 1, 2, 6, 7, 8)]
-    assert shard.reasons == [(i, "corrupt_row_group") for i in (3, 4, 5)]
-    assert "row group 1" in shard.quarantine[0]["detail"]
+    shard = read(path, "parquet", filter=[["score", "<", 0.6]])
+    assert shard.texts == [f"text {i}" for i in range(6)]
+    assert (shard.quarantine, shard.skipped) == ([], {"filter": 6})
+
+
+def test_columns_are_carried_along_with_their_types(tmp_path, read):
+    path = write(tmp_path / "a.parquet", SCORED, row_group_size=4)
+    shard = read(path, "parquet", columns=["tags", "record"], filter=[["score", ">", 1]])
+    assert [(row["doc_id"], row["tags"], row["record"]) for row in shard.documents] == [
+        ("d11", [11], "r")
+    ]
+    [unit] = read(path, "parquet", columns=["tags", "host"], filter=[["score", ">", 9]]).units
+    assert unit.documents.schema.names == [*DOCUMENTS.names, "tags", "host"]
+    assert unit.documents.schema.field("tags").type == pa.list_(pa.int64())
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason", "detail"),
+    [
+        ({"filter": [["scor", ">", 1]]}, "missing_column", "nearest is 'score'; set input.filter"),
+        ({"columns": ["hosts"]}, "missing_column", "nearest is 'host'; set input.columns"),
+        ({"filter": [["score", ">", "a"]]}, "wrong_type", "'score' is double.*set input.filter"),
+        ({"filter": [["tags", ">", 1]]}, "wrong_type", "'tags' is list.*set input.filter"),
+    ],
+)
+def test_filters_and_columns_that_do_not_fit(tmp_path, read, settings, reason, detail):
+    path = write(tmp_path / "a.parquet", SCORED)
+    assert read(path, "parquet", **settings).reasons == [(None, reason)]
+    source = Source(path=str(path), format="parquet", size=0, version="1")
+    with pytest.raises(ConfigError, match=detail):
+        check_first_source(source, InputConfig(paths=(str(path),), **settings))
+
+
+def test_documents_in_other_languages_are_skipped_and_counted(tmp_path, read):
+    codes = ["eng_Latn", "deu_Latn", "en", "zho_Hant", None, "de"]
+    texts = [*"abcd", "The committee will meet again to discuss the results of the election.", "f"]
+    path = write(tmp_path / "a.parquet", {"text": texts, "language": codes})
+    shard = read(path, "parquet", languages=["en"])
+    assert shard.texts == [texts[0], texts[2], texts[4]]
+    assert [row["lang"] for row in shard.documents] == ["eng_Latn", "en", None]
+    assert shard.skipped == {"language_de": 2, "language_zh": 1}
+    assert read(path, "parquet").texts == texts

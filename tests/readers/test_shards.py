@@ -8,6 +8,7 @@ import pytest
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import StoreError
 from linkner_ray.readers import check_first_source, list_sources, read_units
+from linkner_ray.schemas import DOCUMENTS, QUARANTINE
 from tests.crawl import write_crawl, write_parquet
 from tests.failing_store import s3_error, store
 from tests.hostile import _parquet
@@ -74,9 +75,21 @@ def test_a_store_that_fails_costs_no_document_and_stops_the_run(store, kind):
             read()
 
 
-def test_a_local_file_that_cannot_be_opened_is_quarantined(tmp_path, read):
+@pytest.mark.parametrize("name", ["a.jsonl", "gone.parquet"])
+def test_a_local_file_that_cannot_be_opened_is_quarantined(tmp_path, read, name):
     (tmp_path / "a.jsonl").mkdir()
-    assert read(tmp_path / "a.jsonl", "jsonl").reasons == [(None, "unreadable_file")]
+    shard = read(tmp_path / name, name.partition(".")[2])
+    assert shard.reasons == [(None, "unreadable_file")]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "b.jsonl.gz", "a.wet"])
+def test_an_empty_shard_is_one_unit_without_records(tmp_path, read, name):
+    (tmp_path / name).touch()
+    write_parquet(tmp_path / "a.parquet", [])
+    [unit] = read(tmp_path / name, name.split(".")[1]).units
+    assert (unit.first_record, unit.num_records, unit.is_last) == (0, 0, True)
+    assert unit.documents.schema.equals(DOCUMENTS)
+    assert unit.quarantine.schema.equals(QUARANTINE)
 
 
 def test_units_cover_their_shard_without_gap_whatever_is_done(tmp_path):

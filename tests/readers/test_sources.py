@@ -25,32 +25,67 @@ def names(sources, folder):
     return [os.path.relpath(source.path, folder) for source in sources]
 
 
-def test_a_folder_is_searched_without_hidden_names(tmp_path):
-    touch(
-        tmp_path, "b.parquet", "a/c.jsonl", ".h.parquet", "_SUCCESS", "_tmp/d.parquet", ".x/e.wet"
-    )
-    assert names(listed(tmp_path), tmp_path) == ["a/c.jsonl", "b.parquet"]
+@pytest.mark.parametrize(
+    ("there", "paths", "expected"),
+    [
+        pytest.param(
+            ["b.parquet", "a/c.jsonl", ".h.parquet", "_SUCCESS", "_tmp/d.parquet", ".x/e.wet"],
+            [""],
+            ["a/c.jsonl", "b.parquet"],
+            id="a folder without hidden names",
+        ),
+        pytest.param(
+            ["_work/a.parquet", "_work/_b.parquet"],
+            ["_work"],
+            ["_work/a.parquet"],
+            id="a hidden folder that is named",
+        ),
+        pytest.param(
+            ["b.parquet", "a.parquet", "_c.parquet"],
+            ["b.parquet", "*.parquet", "_c.parquet"],
+            ["_c.parquet", "a.parquet", "b.parquet"],
+            id="files named twice are listed once, in order",
+        ),
+        pytest.param(
+            ["day=1/a.parquet", "day=2/b.parquet", "other/c.parquet"],
+            ["day=*"],
+            ["day=1/a.parquet", "day=2/b.parquet"],
+            id="a glob of folders",
+        ),
+        pytest.param(
+            ["a[1].parquet", "a1.parquet"],
+            ["a[1].parquet"],
+            ["a[1].parquet"],
+            id="a name with brackets that exists is no glob",
+        ),
+    ],
+)
+def test_paths_mean_the_shards_in_them(tmp_path, there, paths, expected):
+    touch(tmp_path, *there)
+    assert names(listed(*(tmp_path / path for path in paths)), tmp_path) == expected
 
 
-def test_a_folder_below_a_hidden_one_is_searched_when_named(tmp_path):
-    touch(tmp_path, "_work/a.parquet", "_work/_b.parquet")
-    assert names(listed(tmp_path / "_work"), tmp_path) == ["_work/a.parquet"]
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"filter": [["a", ">", 1]]},
+            r"input.filter is for Parquet shards, and .*b\.jsonl is jsonl",
+        ),
+        ({"columns": ["a"]}, r"input.columns is for Parquet shards, and .*b\.jsonl"),
+    ],
+)
+def test_keys_of_parquet_are_refused_for_other_shards(tmp_path, settings, message):
+    touch(tmp_path, "a.parquet", "b.jsonl")
+    with pytest.raises(ConfigError, match=message):
+        listed(tmp_path, **settings)
 
 
-def test_files_named_twice_are_listed_once_in_order(tmp_path):
-    touch(tmp_path, "b.parquet", "a.parquet", "_c.parquet")
-    found = listed(tmp_path / "b.parquet", tmp_path / "*.parquet", tmp_path / "_c.parquet")
-    assert names(found, tmp_path) == ["_c.parquet", "a.parquet", "b.parquet"]
-
-
-def test_a_glob_that_matches_folders_searches_them(tmp_path):
-    touch(tmp_path, "day=1/a.parquet", "day=2/b.parquet", "other/c.parquet")
-    assert names(listed(tmp_path / "day=*"), tmp_path) == ["day=1/a.parquet", "day=2/b.parquet"]
-
-
-def test_a_name_with_brackets_that_exists_is_no_glob(tmp_path):
-    touch(tmp_path, "a[1].parquet", "a1.parquet")
-    assert names(listed(tmp_path / "a[1].parquet"), tmp_path) == ["a[1].parquet"]
+@pytest.mark.parametrize("name", ["url", "entities", "num_chars", "candidates"])
+def test_columns_of_the_output_are_not_carried(tmp_path, name):
+    touch(tmp_path, "a.parquet")
+    with pytest.raises(ConfigError, match=f"input.columns: {name}: a run has columns"):
+        listed(tmp_path, columns=["host", name])
 
 
 @pytest.mark.parametrize(
@@ -97,6 +132,18 @@ def test_a_file_name_that_is_not_utf8_is_named(tmp_path):
     touch(tmp_path, os.fsdecode(b"x\xff.parquet"))
     with pytest.raises(ConfigError, match=r"x\\udcff.parquet' is not UTF-8.*; rename the file"):
         listed(tmp_path)
+
+
+def test_a_link_to_a_folder_is_followed_only_where_it_is_named(tmp_path):
+    touch(tmp_path, "day/a.parquet")
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "crawl" / "latest").symlink_to(tmp_path / "day")
+    (tmp_path / "crawl" / "b.parquet").symlink_to(tmp_path / "day" / "a.parquet")
+    for settings in ({}, {"format": "parquet"}):
+        with pytest.raises(ConfigError, match="latest is a link to a folder"):
+            listed(tmp_path / "crawl", **settings)
+    found = listed(tmp_path / "crawl" / "latest", tmp_path / "crawl" / "b.parquet")
+    assert names(found, tmp_path / "crawl") == ["b.parquet", "latest/a.parquet"]
 
 
 def test_an_unknown_scheme_is_a_config_error():

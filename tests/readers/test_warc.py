@@ -45,6 +45,13 @@ def test_a_conversion_record_is_a_document(tmp_path, read, packing):
     assert shard.skipped == {"warcinfo": 1}
 
 
+def test_pages_in_other_languages_are_skipped_by_what_their_header_says(tmp_path, read):
+    path = write(tmp_path / "a.wet", INFO + page(1) + page(2).replace(b"deu,eng", b"eng"))
+    shard = read(path, "wet", languages=["en"])
+    assert [document["doc_id"] for document in shard.documents] == ["urn:uuid:2"]
+    assert shard.skipped == {"warcinfo": 1, "language_de": 1}
+
+
 def test_a_record_without_id_is_named_by_its_place(tmp_path, read):
     record = page(1).replace(b"WARC-Record-ID: <urn:uuid:1>\r\n", b"")
     path = write(tmp_path / "a.wet", INFO + record)
@@ -76,13 +83,6 @@ def test_a_torn_record_is_quarantined_and_those_before_it_are_kept(tmp_path, rea
     assert shard.quarantine[0]["detail"] == "the record has 12 of 18 bytes"
 
 
-def test_a_torn_gzip_stream_is_named_after_the_torn_record(tmp_path, read):
-    packed = gzip_members(page(1), page(2), page(3))
-    shard = read(write(tmp_path / "a.wet.gz", packed[:-30]), "wet")
-    assert len(shard.documents) == 2
-    assert shard.reasons[-1][1] == "corrupt_stream"
-
-
 def test_what_a_short_content_length_leaves_over_is_quarantined(tmp_path, read):
     short = warc_record("conversion", b"kept\nlost\n", length=5)
     shard = read(write(tmp_path / "a.wet", short + page(2)), "wet")
@@ -111,11 +111,6 @@ def test_a_record_that_claims_too_much_is_not_held(tmp_path, read):
     shard = read(write(tmp_path / "a.wet", big + page(2)), "wet", max_document_chars=100)
     assert shard.reasons == [(0, "too_long")]
     assert len(shard.documents) == 1
-
-
-def test_an_empty_file_is_one_unit_without_records(tmp_path, read):
-    [unit] = read(write(tmp_path / "a.wet", b""), "wet").units
-    assert (unit.num_records, unit.is_last) == (0, True)
 
 
 def test_html_responses_are_read_and_others_counted(tmp_path, read):

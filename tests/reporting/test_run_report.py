@@ -149,6 +149,23 @@ def test_a_run_with_a_link_says_how_it_chose_whom_to_ask():
     assert json.loads(files["report.json"])["routing_threshold"] is None
 
 
+def test_languages_are_listed_with_what_was_read_and_skipped():
+    languages = {
+        "documents_language_en": 90,
+        "documents_language_und": 10,
+        "records_skipped_language_de": 1_200,
+        "records_skipped_language_und": 1,
+        "records_skipped_filter": 3,
+    }
+    page = render_markdown(run_report(totals=TOTALS | languages))
+    # In the order of both together
+    assert "| de | 0 | 1,200 |\n| en | 90 | 0 |\n| und | 10 | 1 |\n" in page
+    assert "| - in other languages than those of input.languages | 1,201 |" in page
+    assert "| - left out by input.filter | 3 |" in page
+    assert "language_" not in page
+    assert "| language |" not in render_markdown(run_report())
+
+
 def test_errors_are_listed_by_reason_the_most_frequent_first():
     page = render_markdown(run_report())
     assert page.index("| null_text | 2 |") < page.index("| too_long | 1 |")

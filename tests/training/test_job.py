@@ -114,6 +114,7 @@ def assert_learned(result, config):
     assert (result.train_unreachable, result.dev_unreachable) == (3, 1)
     assert result.best.f1 == max(report.f1 for report in result.epochs)
     model = SpanNER.from_pretrained(config.output.checkpoint)
+    assert model.languages == ("en",)
     assert model.calibration == result.calibration
     recognizer = Recognizer(model, RecognizeConfig(max_near_misses=0))
     [found] = candidates_of(recognizer, [tiny.LINES[1].split()])

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from linkner_ray.readers.language import find_no_language
+from linkner_ray.readers.no_language import find_no_language
 
 NOISE = random.Random(0).randbytes(150_000)
 BASE64 = base64.b64encode(NOISE).decode()
