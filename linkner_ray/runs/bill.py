@@ -39,8 +39,9 @@ def gpus_of(config: ExtractConfig) -> float:
     """GPUs that the actors of a run hold from its start to its end."""
     resources = config.resources
     encoders = resources.encoder_actors * resources.encoder_gpus
-    has_engine = config.llm.backend == "vllm"
-    return encoders + (resources.llm_actors * resources.llm_gpus if has_engine else 0.0)
+    if config.llm.backend in {"replay", "none"}:
+        return encoders
+    return encoders + resources.llm_actors * resources.llm_gpus
 
 
 def price_of(llm: LlmConfig, *, prompt_tokens: float, gpu_hours: float) -> float | None:

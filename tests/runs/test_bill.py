@@ -43,8 +43,8 @@ def test_figures_are_for_1000_documents():
         ({"price_per_gpu_hour": 2}, 8.0),
         ({"price_per_million_tokens": 0.5, "price_per_gpu_hour": 2}, 18.754),
         ({"price_per_million_tokens": 0}, 0.0),
-        # an endpoint holds no GPU of ours: two encoders' remain
-        ({"backend": "openai", "base_url": "http://x", "price_per_gpu_hour": 2}, 2.0),
+        # without an LLM those of the encoders remain
+        ({"backend": "none", "price_per_gpu_hour": 2}, 2.0),
     ],
 )
 def test_a_price_is_that_of_tokens_and_of_the_gpus_that_actors_hold(llm, price):
