@@ -23,7 +23,7 @@ Folder = Annotated[
 
 @app.command()
 def stats(folder: Folder) -> None:
-    """Say what an answer cache holds: answers by model and verdict, files, times, conflicts.
+    """Say what an answer cache holds: answers by model and verdict, files, times.
 
     Example: linkner cache stats cache/
     """
@@ -36,8 +36,6 @@ def stats(folder: Folder) -> None:
         "answers": f"{said.survey.num_answers:,}",
         "files": f"{len(sizes):,}, {sum(sizes.values()):,} bytes",
         "not trusted": f"{counted(len(faults), 'file')}; see `linkner cache verify {folder}`",
-        "conflicts": f"{counted(said.num_conflicts, 'request')} with different answers; "
-        "the first counts",
         "asked": "never",
         "mean latency": "unknown",
     }

@@ -1,6 +1,7 @@
 import pytest
 
 from linkner_ray.cli import main
+from linkner_ray.errors import counted
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 from linkner_ray.llm.cache.files import CacheFolder, entries_table
 from tests.llm.caches import CLASSES, entry, unsure
@@ -28,7 +29,6 @@ def test_stats_say_what_is_there(cache, capsys):
     assert out.splitlines() == [
         "answers       5",
         f"files         3, {size:,} bytes",
-        "conflicts     1 request with different answers; the first counts",
         "asked         2026-01-01 00:00:00 to 2026-02-01 00:00:00 UTC",
         "mean latency  0.250 s, waiting for its turn included",
         "",
@@ -82,7 +82,7 @@ def test_verify_exits_3_and_names_what_is_not_trusted(cache, capsys):
 def test_prune_drops_what_all_conditions_name(cache, capsys, options, kept):
     code, out, _ = run(capsys, "prune", cache, *options)
     assert code == 0
-    assert out == f"{len(kept)} answers kept, {5 - len(kept)} dropped, 3 files merged\n"
+    assert out == f"{counted(len(kept), 'answer')} kept, {5 - len(kept)} dropped, 3 files merged\n"
     loaded = [len(AnswerCache(str(cache), model=m, classes=CLASSES)) for m in ("some-llm", "other")]
     assert loaded == [len(set(kept) - {4}), 4 in kept]
 

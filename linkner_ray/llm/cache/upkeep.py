@@ -1,6 +1,5 @@
 """Statistics, verification, compaction and pruning of an answer cache, a few rows at a time."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -54,9 +53,6 @@ class Survey:
     counts: dict[str, NDArray[np.bool_]]
     """Of each good file the rows that count: the first ones of their keys."""
 
-    is_repeated: dict[str, NDArray[np.bool_]]
-    """Of each good file the rows whose keys occur more than once."""
-
     faults: list[Fault]
 
     @property
@@ -70,9 +66,6 @@ class Statistics:
     """What an answer cache holds; of several answers to a request the first counts."""
 
     survey: Survey
-    num_conflicts: int
-    """Requests to which different answers were written."""
-
     times: tuple[datetime, datetime] | None
     """Of the first and of the last answer."""
 
@@ -186,28 +179,23 @@ def _survey(folder: CacheFolder) -> Survey:
             keys.append(np.concatenate([np.empty(0, KEY), *parts]))
     ends = np.cumsum([len(part) for part in keys])[:-1]
     order, is_first = sort_keys(np.concatenate([np.empty(0, KEY), *keys]))
-    is_last = np.append(is_first[1:], True)[: len(is_first)]
-    counts, is_repeated = np.empty((2, len(order)), dtype=bool)
+    counts = np.empty(len(order), dtype=bool)
     counts[order] = is_first
-    is_repeated[order] = ~(is_first & is_last)
     return Survey(
         sizes=sizes,
         versions=versions,
         counts=dict(zip(sizes, np.split(counts, ends), strict=False)),
-        is_repeated=dict(zip(sizes, np.split(is_repeated, ends), strict=False)),
         faults=faults,
     )
 
 
-def _rows_of(
-    folder: CacheFolder, found: Survey, mask: dict[str, NDArray[np.bool_]]
-) -> Iterator[pa.Table]:
-    """The rows that a mask of a survey names, some at a time.
+def _rows_of(folder: CacheFolder, found: Survey) -> Iterator[pa.Table]:
+    """The rows that count, some at a time.
 
     Raises:
         FileNotFoundError: At the end at the latest, if a file is gone or changed since the survey.
     """
-    for name, chosen in mask.items():
+    for name, chosen in found.counts.items():
         first = 0
         for table in folder.read(name):
             part = chosen[first : first + table.num_rows]
@@ -246,33 +234,21 @@ class _Totals:
 def _statistics(folder: CacheFolder) -> Statistics:
     found = _survey(folder)
     totals = _Totals()
-    for table in _rows_of(folder, found, found.counts):
+    for table in _rows_of(folder, found):
         totals.add(table)
     return Statistics(
         survey=found,
-        num_conflicts=_count_conflicts(_rows_of(folder, found, found.is_repeated)),
         times=(totals.times[0], totals.times[1]) if totals.times else None,
         mean_latency_s=totals.latency_s / totals.timed if totals.timed else None,
         by_model=dict(sorted(totals.by_model.items())),
     )
 
 
-def _count_conflicts(tables: Iterator[pa.Table]) -> int:
-    """Keys with different answers."""
-    answers = set()  # digests: of most keys there is one
-    for table in tables:
-        for row in table.select(["key", "verdict", "label", "probs"]).to_pylist():
-            reply = repr((row["verdict"], row["label"], row["probs"])).encode()
-            answers.add(bytes.fromhex(row["key"][-32:]) + hashlib.blake2b(reply).digest()[:8])
-    keys = Counter(answer[:16] for answer in answers)
-    return sum(count > 1 for count in keys.values())
-
-
 def _compact(folder: CacheFolder, keep: Callable[[pa.Table], pa.Table]) -> Compaction:
     found = _survey(folder)
-    kept = sum(keep(table).num_rows for table in _rows_of(folder, found, found.counts))
+    kept = sum(keep(table).num_rows for table in _rows_of(folder, found))
     if found.sizes and (len(found.sizes) > 1 or kept < found.num_answers):
-        rows = map(keep, _rows_of(folder, found, found.counts))
+        rows = map(keep, _rows_of(folder, found))
         written = folder.write_compacted(max(map(folder.number, found.sizes)), _groups(rows))
         for name in found.sizes.keys() - {written}:
             folder.folder.remove(name)

@@ -1,21 +1,14 @@
 import pytest
 
 from linkner_ray.config import LlmConfig
-from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.backends.averaging import AveragingBackend, average_answers
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import Answer, PromptBuilder, Verdict, read_probs
 from tests.endpoint_server import Server
 from tests.fakes import ScriptedBackend
+from tests.llm.caches import LABELS
 
-LABELS = LabelSet(
-    name="two",
-    labels=(
-        Label(id="PER", name="person", description="Names of people."),
-        Label(id="ORG", name="organization", description="Names of groups."),
-    ),
-)
 CONFIG = LlmConfig(
     backend="openai", model="some-llm", base_url="http://nowhere",
     option_order="rotations", num_option_orders=3,

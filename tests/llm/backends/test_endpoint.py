@@ -7,20 +7,11 @@ import pytest
 
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
-from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.backends import start_backend
 from linkner_ray.llm.context import Question
 from linkner_ray.llm.prompts import PromptBuilder, Verdict
 from tests.endpoint_server import GOOD, Server, completion
-
-LABELS = LabelSet(
-    name="two",
-    labels=(
-        Label(id="PER", name="person", description="Names of people."),
-        Label(id="ORG", name="organization", description="Names of groups."),
-    ),
-)
-
+from tests.llm.caches import LABELS
 
 AT_START = 3
 """Questions whose answers are known: a person, an organization, none of both."""

@@ -39,7 +39,6 @@ def test_statistics_count_what_counts(cache):
         [True, True], [False, True], [False, True]
     ]  # fmt: skip
     assert found.survey.num_answers == 4
-    assert found.num_conflicts == 1
     assert found.survey.faults == []
     assert found.by_model == {
         ("other-llm", ""): {"label": 1},
