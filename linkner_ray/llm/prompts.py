@@ -2,8 +2,8 @@
 
 The fixed part offers every label and "non-entity" behind a symbol, and the reply is one symbol; or
 it offers their names alone, and the reply is a name. The fixed part comes first and is the same for
-a whole run, so an engine computes it once; the marked span comes last. `tests/llm/golden/` holds
-the whole of it for each label set that ships.
+a whole run, so an engine computes it once; then comes the text, and the span last.
+`tests/llm/golden/` holds the whole of it for each label set that ships.
 
 What is asked and how a reply is read are one contract, in three files: the prompt builder here, a
 request and its name in `requests`, replies and their reading in `answers`. All of it can be had
@@ -68,8 +68,8 @@ NON_ENTITY_DESCRIPTION = (
 )
 
 _INSTRUCTIONS = f"""\
-You are given a text in which one span is marked with {SPAN_OPEN} and {SPAN_CLOSE}. Say what the \
-marked span is in this text.
+You are given a text and then a span of it between {SPAN_OPEN} and {SPAN_CLOSE}. Say what the span \
+is in this text.
 
 Options:
 {{options}}

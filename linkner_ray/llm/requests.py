@@ -93,17 +93,24 @@ def _offered_classes(options: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def render_question(question: Question) -> str:
-    """Ask about a span: its text with the span marked, then the marked span alone.
+    """Ask about a span: its text, then the marked span alone.
+
+    Spans of one sentence have the text in common, so an engine that caches what prompts begin with
+    computes it once. Where the words of the span stand in several places of the text, the one meant
+    is marked there too.
 
     A single bracket of the text that touches a mark is set apart from it by a space, so that the
     marks are the only double brackets and their place is beyond doubt.
     """
     context, start, end = question
-    before, span, after = context[:start], question.span, context[end:]
+    span = question.span
     marked = (
         f"{SPAN_OPEN}{' ' if span.startswith('[') else ''}{span}"
         f"{' ' if span.endswith(']') else ''}{SPAN_CLOSE}"
     )
-    before += " " if before.endswith("[") else ""
-    after = f" {after}" if after.startswith("]") else after
-    return f"Text:\n{before}{marked}{after}\n\nWhat is {marked} in this text?"
+    if context.find(span, context.find(span) + 1) >= 0:
+        before, after = context[:start], context[end:]
+        before += " " if before.endswith("[") else ""
+        after = f" {after}" if after.startswith("]") else after
+        context = f"{before}{marked}{after}"
+    return f"Text:\n{context}\n\nWhat is {marked} in this text?"

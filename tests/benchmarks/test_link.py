@@ -31,11 +31,15 @@ def test_a_good_llm_gains_and_a_dealt_out_one_is_not_asked(tmp_path, capsys):
     (tmp_path / "llm.jsonl").write_text("\n".join(recording) + "\n")
     pair = f"all={checkpoint}:{tmp_path}/set.conll:{tmp_path}/llm.jsonl"
 
-    numbers = link.main(["--pair", pair, "--draws", "1", "--json", str(tmp_path / "n.json")])
+    json_path, plot = tmp_path / "n.json", tmp_path / "gains.svg"
+    numbers = link.main(
+        ["--pair", pair, "--draws", "1", "--json", str(json_path), "--plot", str(plot)]
+    )
 
-    assert json.loads((tmp_path / "n.json").read_text()) == numbers
+    assert json.loads(json_path.read_text()) == numbers
+    assert "all (local " in plot.read_text()
     assert numbers["f1_llm_all"] == pytest.approx(100)
     assert numbers["link_100%_all"] > 10
     assert numbers["link_100%_all"] >= numbers["link_10%_all"] >= 0
     assert numbers["link_of_dealt_answers_100%_all"] == 0
-    assert "LLM alone 100.00" in capsys.readouterr().out
+    assert ", LLM 100.00; it is right about 100.0 % of" in capsys.readouterr().out

@@ -146,11 +146,13 @@ def test_the_marks_around_the_span_are_the_only_ones_and_the_span_is_whole(befor
     bounds = (len(before), len(before) + len(span) + 2)
     question = render_context(text, [(0, len(text))], index=0, span=bounds, size=WIDE)
     message = render_question(question)
+    shown = sanitise(text[bounds[0] : bounds[1]])
+    is_unique = len(re.findall(f"(?={re.escape(shown)})", question.context)) == 1
     for mark in (SPAN_OPEN, SPAN_CLOSE):
-        assert len(re.findall(f"(?={re.escape(mark)})", message)) == 2  # in the text, and asked
+        found = len(re.findall(f"(?={re.escape(mark)})", message))
+        assert found == (1 if is_unique else 2)  # asked, and in the text where that is in doubt
     # as many lines as the layout has: the page cannot add one
     assert message.count("\n") == 3
-    shown = sanitise(text[bounds[0] : bounds[1]])
     assert message[message.index(SPAN_OPEN) :].startswith(f"{SPAN_OPEN}{shown}{SPAN_CLOSE}")
 
 
@@ -159,7 +161,7 @@ def test_without_sanitising_that_property_does_not_hold():
         question = Question(f"{text}Ada", len(text), len(text) + 3)
         return render_question(question).count(SPAN_OPEN)
 
-    assert find(HOSTILE, lambda text: marks(text) > 2) == "[["
+    assert find(HOSTILE, lambda text: marks(text) > 1) == "[["
 
 
 @given(HOSTILE)

@@ -42,8 +42,8 @@ def test_the_prompt_in_full(request_):
     assert request_.messages == (
         (
             "system",
-            "You are given a text in which one span is marked with [[ and ]]. Say what the marked "
-            "span is in this text.\n"
+            "You are given a text and then a span of it between [[ and ]]. Say what the span is in "
+            "this text.\n"
             "\n"
             "Options:\n"
             "A. person: Names of people.\n"
@@ -55,7 +55,7 @@ def test_the_prompt_in_full(request_):
             "you.\n"
             "Reply with the symbol of one option and nothing else.",
         ),
-        ("user", "Text:\nAda met [[Bo]].\n\nWhat is [[Bo]] in this text?"),
+        ("user", "Text:\nAda met Bo.\n\nWhat is [[Bo]] in this text?"),
     )
 
 
@@ -183,10 +183,24 @@ def test_where_names_are_offered_alone_the_reply_is_a_name():
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        (Question("see [Ada] now", 5, 8), "see [ [[Ada]] ] now"),
-        (Question("see [Ada] now", 4, 9), "see [[ [Ada] ]] now"),
-        (Question("[]", 0, 2), "[[ [] ]]"),
+        (Question("see [Ada], Ada", 5, 8), "see [ [[Ada]] ], Ada\n\nWhat is [[Ada]]"),
+        (Question("see [Ada] now", 4, 9), "see [Ada] now\n\nWhat is [[ [Ada] ]]"),
+        (Question("[] []", 0, 2), "[[ [] ]] []\n\nWhat is [[ [] ]]"),
     ],
 )
 def test_a_bracket_beside_a_mark_is_set_apart_from_it(question, message):
-    assert render_question(question).startswith(f"Text:\n{message}\n\nWhat is [[")
+    assert render_question(question) == f"Text:\n{message} in this text?"
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        (Question("Ada met Bo.", 0, 3), "Ada met Bo."),
+        (Question("Ada met Adam.", 0, 3), "[[Ada]] met Adam."),
+        (Question("Ada met Ada.", 8, 11), "Ada met [[Ada]]."),
+        (Question("anana", 2, 5), "an[[ana]]"),  # the other one overlaps it
+    ],
+)
+def test_only_words_that_stand_in_several_places_are_marked_in_the_text(question, text):
+    asked = f"What is [[{question.span}]] in this text?"
+    assert render_question(question) == f"Text:\n{text}\n\n{asked}"

@@ -213,10 +213,10 @@ def test_demonstrations_stand_before_the_question_and_in_its_name(backend):
     (_, system), (_, user) = request.messages
     assert system.startswith(request.fixed_part)
     # ORG is B, non-entity C
-    assert system.endswith("[[IBM]] grew.\n\nWhat is [[IBM]] in this text?\nB")
+    assert system.endswith("IBM grew.\n\nWhat is [[IBM]] in this text?\nB")
     head, _, question = user.partition("\nC\n\n")
-    assert head.endswith("[[Like]]: Bo slept.\n\nWhat is [[Like]] in this text?")
-    assert question.startswith("Text:\nAda met IBM. [[Bo]] slept.")
+    assert head.endswith("Like: Bo slept.\n\nWhat is [[Like]] in this text?")
+    assert question.startswith("Text:\nAda met IBM. Bo slept.")
     ClassifySpans(backend, LABELS, config=config)(BLOCK)
     assert len({request.key for request in backend.requests}) == 8
 

@@ -36,6 +36,10 @@ START_ERRORS = (
 
 ENGINE_LOGGER = "vllm.v1.engine.async_llm"
 
+_CPU_BLOCK_SIZE = 32
+"""Tokens that the prefix cache keeps or computes together. vLLM takes 128 on CPUs, more than most
+sentences have, so that questions about one sentence would share next to nothing."""
+
 
 def choose_answer_symbols(
     config: LlmConfig, encoder: PromptEncoder, label_set: LabelSet
@@ -210,7 +214,10 @@ def engine_arguments(
     given: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
     if current_platform.is_cpu():
         _set_cpu_environment(config, cores)
-        given = {"kv_cache_memory_bytes": config.kv_cache_bytes}
+        given = {
+            "kv_cache_memory_bytes": config.kv_cache_bytes,
+            "block_size": _CPU_BLOCK_SIZE,
+        }
     if config.max_model_len is not None:
         given["max_model_len"] = config.max_model_len
     if config.tensor_parallel_size > 1:

@@ -75,7 +75,7 @@ def test_requests_run_at_once_but_no_more_than_allowed(server, start):
     def slow(_number, body):
         time.sleep(0.05)
         name = body["messages"][1]["content"]
-        return 200, completion("A" if "[[Ada]] 3\n" in name else "B")
+        return 200, completion("A" if "Ada 3\n" in name else "B")
 
     server.reply = slow
     answers = backend.ask(requests(backend, 12))
@@ -121,7 +121,7 @@ def test_a_slow_reply_fails_alone(server, start):
     backend = start(request_timeout_s=0.5, max_retries=0)
 
     def reply(_number, body):
-        if "[[Ada]] 1\n" in body["messages"][1]["content"]:
+        if "Ada 1\n" in body["messages"][1]["content"]:
             time.sleep(0.9)
         return GOOD
 
