@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkner_ray.config import ExtractConfig, LlmConfig, RoutingConfig
-from linkner_ray.extract.limits import check_finite
+from linkner_ray.extract.limits import LanguageWatch, check_finite
 from linkner_ray.extract.plan import Plan
 from linkner_ray.labels import LabelSet
 from linkner_ray.linking.link import Link
@@ -24,7 +24,9 @@ from linkner_ray.llm.backends import (
 from linkner_ray.llm.prompts import Request
 from linkner_ray.nightly.asking_estimate import IsKnown, RoutingEstimate, estimate_row
 from linkner_ray.nightly.recorder import Recorder
+from linkner_ray.readers.detect_language import count_languages
 from linkner_ray.readers.sampling import ShardSample, draw_sample
+from linkner_ray.runs.counters import add_counts
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.unit import NOT_FINITE
 
@@ -114,8 +116,10 @@ def estimate_run(
         chain.classify_step(recorder),
     )
     samples, seconds, lost = [], 0.0, 0
+    languages: dict[str, int] = {}
     for sample in draw_sample(plan.sources, config.input, documents=settings.documents, seed=0):
         [unit] = chain.units_at_hand([sample.table])
+        add_counts(languages, count_languages(sample.table))
         for step in steps:
             step(unit)
         lost += unit.quarantine.num_rows
@@ -124,6 +128,7 @@ def estimate_run(
     read = lost + sum(sample.table.num_rows for sample in samples)
     counts = {"documents_read": read, f"quarantine_{NOT_FINITE}": lost}
     check_finite(counts, config.errors, has_ended=True)
+    LanguageWatch(plan.languages).look(languages, has_ended=True)
     sampled_words = sum(_num_words(sample.table) for sample in samples)
     words_per_s = sampled_words / seconds if seconds else 0.0
     requests_per_s = settings.requests_per_s or config.routing.requests_per_s

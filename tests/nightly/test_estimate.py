@@ -1,6 +1,7 @@
 """What `linkner estimate` says, against what the steps of a run do on the same documents."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -63,6 +64,14 @@ def test_a_threshold_by_name_is_planned_by_its_number(crawl, tmp_path):
     assert by_name.fingerprint["config"]["routing"]["threshold"] == 0.45
     estimate = estimate_run(by_name, SampleSettings(documents=5, thresholds=(0.0,)))
     assert [row.threshold for row in estimate.rows] == [0.0, 0.45]
+
+
+def test_an_input_in_other_languages_is_warned_about_before_the_run(crawl, checkpoint, caplog):
+    plan = replace(planned(crawl, checkpoint), languages=("de",))
+    estimate_run(plan, SampleSettings(documents=5))
+    assert "documents are in languages that the checkpoint was not trained on (de): en " in (
+        caplog.text
+    )
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.45])
