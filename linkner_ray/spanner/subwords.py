@@ -65,8 +65,9 @@ class SpecialIds:
 class SubwordEncoder:
     """A Hugging Face fast tokenizer that is given words, never running text.
 
-    Truncation and padding stored in the tokenizer are switched off, and a tokenizer that marks the
-    beginning of a word by a leading space is made to mark it before every one.
+    Truncation and padding stored in the tokenizer are switched off, a word such as "[SEP]" is text
+    like any other, and a tokenizer that marks the beginning of a word by a leading space is made to
+    mark it before every one.
 
     Args:
         tokenizer: Any tokenizer of the `tokenizers` library.
@@ -80,6 +81,7 @@ class SubwordEncoder:
         self.tokenizer = _with_word_starts(tokenizer)
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+        self.tokenizer.encode_special_tokens = True
         self.special = special
         self.max_token_subwords = max_token_subwords
 

@@ -45,6 +45,17 @@ def test_a_word_that_gives_no_subword_is_filled(name, odd):
     assert pieces(encode, words, 4) == pieces(encode, ["Berlin"], 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("wordpiece", ["[PAD]", "[CLS]", "[SEP]"]), ("byte_bpe", ["<s>", "<pad>", "</s>"])],
+)
+def test_a_word_that_is_spelt_as_a_special_token_is_text(name, words):
+    encode = encoder(name)
+    special = {encode.tokenizer.token_to_id(word) for word in words}
+    assert None not in special
+    assert not special & set(encode(words).ids.tolist())
+
+
 def test_subwords_of_one_word_are_bounded():
     encode = encoder("wordpiece", max_token_subwords=3)
     whole = pieces(encoder("wordpiece"), ["boycottboycott"], 0)
