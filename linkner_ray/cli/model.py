@@ -1,6 +1,5 @@
 """Commands about a model: train it, calibrate it, score it, compare two scores."""
 
-import dataclasses
 import json
 from typing import Annotated
 
@@ -60,14 +59,7 @@ def calibrate(
     """
     from linkner_ray.training.calibrate import calibrate_checkpoint
 
-    found = calibrate_checkpoint(checkpoint, dev, train=train_set)
-    print_yaml(
-        {
-            "f1": found.counts.f1,
-            **dataclasses.asdict(found.calibration),
-            "thresholds": dataclasses.asdict(found.thresholds),
-        }
-    )
+    print(calibrate_checkpoint(checkpoint, dev, train=train_set).describe())
 
 
 def link(  # noqa: PLR0913, PLR0917 - each is an option of the command

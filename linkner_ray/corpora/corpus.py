@@ -7,6 +7,7 @@ from typing import Literal
 
 from linkner_ray.corpora.conll import parse_conll
 from linkner_ray.corpora.files import read_bytes
+from linkner_ray.corpora.foreign import refuse_foreign
 from linkner_ray.corpora.labelled import Corpus, CorpusFormat
 from linkner_ray.corpora.spanner_json import parse_spanner_json
 from linkner_ray.errors import DataError, counted
@@ -51,6 +52,8 @@ def read_corpus(
     """
     path = str(path)
     content = read_bytes(path)
+    if format == "auto":
+        refuse_foreign(content, path)
     found = find_format(content) if format == "auto" else format
     if found == "spanner_json":
         corpus = parse_spanner_json(content, path, label_set=label_set)

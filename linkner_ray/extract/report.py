@@ -1,6 +1,7 @@
 """An extraction for its user: the plan before it, the report and the summary after it."""
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -129,9 +130,8 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
     """A few lines for the end of a job's output."""
     from linkner_ray.runs.counters import routed_share
 
-    totals = result.totals
+    totals, output = result.totals, hide_secrets(plan.config.output.path)
     if not result.has_finished:
-        output = hide_secrets(plan.config.output.path)
         return f"nothing to do: {output} is complete ({counted(result.num_units, 'unit')})"
     rows = {
         "documents": f"{totals['documents_read']:,} ({totals['documents_entities']:,} with "
@@ -151,8 +151,11 @@ def summarise(plan: Plan, result: "ExtractionResult") -> str:
         "entities": f"{totals['entities']:,}",
         "seconds": f"{result.seconds:.1f}",
         **_bill(plan, result),
-        "output": hide_secrets(plan.config.output.path),
+        "output": output,
+        "report": f"{output.rstrip('/')}/report.html",
     }
+    if plan.config.output.keep_candidates:
+        rows["a document"] = f"linkner show {shlex.quote(output)} --doc ID"
     return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.corpora.scores import Counts
+from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.spanner.calibration.temperature import Calibration
-from linkner_ray.spanner.calibration.thresholds import Thresholds
+from linkner_ray.spanner.calibration.thresholds import THRESHOLDS, Thresholds
 from linkner_ray.spanner.checkpoint import MODEL_CARD, local_checkpoint, read_parts
 from linkner_ray.spanner.publishing import check_publishable, publish_checkpoint
 from linkner_ray.training.model_card import with_calibration
@@ -21,14 +22,55 @@ class Calibrated:
     """What a labelled set decided about a checkpoint.
 
     Attributes:
-        counts: Strict counts on the set.
+        counts: Strict counts on the set, of the model before it is calibrated.
+        before: What an earlier set had decided.
         calibration: Temperature, recalibration and near-miss rules.
         thresholds: For routing.
     """
 
     counts: Counts
+    before: Calibration
     calibration: Calibration
     thresholds: Thresholds
+
+    def describe(self) -> str:
+        """What changed, for a reader."""
+        rows = [
+            {
+                "decided": words,
+                "before": _shown(getattr(self.before, name)),
+                "now": _shown(getattr(self.calibration, name)),
+            }
+            for name, words in _DECIDED.items()
+        ]
+        found = self.thresholds.estimates["confidence"]
+        shares = ", ".join(f"asked={share}% {value:.3f}" for share, value in found.asked.items())
+        return "\n\n".join(
+            (
+                f"Calibrated on {self.calibration.num_spans:,} spans; its weights stay.",
+                markdown_table(rows),
+                f"Thresholds for routing.threshold_for: {shares}; all are in {THRESHOLDS}.",
+                f"F1 on this set is {self.counts.f1:.4f} before calibration. `linkner evaluate` "
+                "scores the calibrated model, which may prefer another of two overlapping spans.",
+            )
+        )
+
+
+_DECIDED = {
+    "temperature": "temperature",
+    "ece_after": "calibration error",
+    "ece_held_out": "calibration error, held out",
+    "near_miss_floor": "near misses from an entity probability of",
+    "max_near_misses": "near misses in a sentence, at most",
+    "certain_confidence": "none over an entity of confidence",
+    "candidate_recall": "share of the entities among the candidates",
+    "extra_share": "near misses for each predicted entity",
+}
+"""Fields of a calibration in words."""
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None) -> Calibrated:
@@ -65,6 +107,7 @@ def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None)
     from linkner_ray.training.dev_set import join, look_at, novelty_of, thresholds_on
 
     model = SpanNER.from_pretrained(str(folder))
+    before = model.calibration
     if known is not None:
         model.novelty = novelty_of(known)
     tokens = [one.tokens for one in sentences]
@@ -82,4 +125,6 @@ def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None)
             text = with_calibration(card.read_text(encoding="utf-8"), model.calibration)
             (staging / MODEL_CARD).write_text(text, encoding="utf-8")
         publish_checkpoint(staging, checkpoint)
-    return Calibrated(counts=counts, calibration=model.calibration, thresholds=thresholds)
+    return Calibrated(
+        counts=counts, before=before, calibration=model.calibration, thresholds=thresholds
+    )

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import fsspec
@@ -40,6 +41,29 @@ def test_the_format_is_found_from_the_file(
 )
 def test_only_a_list_of_objects_is_json(content, expected):
     assert find_format(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('[{"tokenized_text": ["Ada"], "ner": [[0, 0, "PER"]]}]', "is the JSON of GLiNER"),
+        ('{"id": 1, "text": "Ada", "label": [[0, 3, "PER"]]}\n', "as doccano writes it"),
+        ('{"tokens": ["Ada"], "ner_tags": [1]}\n', "JSON of Hugging Face datasets"),
+        ('[\n  {\n    "text": "Ada",\n    "entities": []\n  }\n]', "as spaCy has it"),
+        ('\ufeff{"words": ["Ada"], "tags": ["B-PER"]}', "is JSON (keys 'words', 'tags')"),
+    ],
+)
+def test_the_json_of_other_tools_is_named(tmp_path, conll03, content, expected):
+    path = tmp_path / "corpus.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(expected) + ".*token, tab and tag"):
+        read_corpus(path, label_set=conll03)
+
+
+def test_tokens_that_look_like_json_are_read_as_columns(tmp_path, conll03):
+    path = tmp_path / "corpus.conll"
+    path.write_text("{ O\n} O\n\n[ O\n{} O\n")
+    assert len(read_corpus(path, label_set=conll03).sentences) == 2
 
 
 def test_a_format_that_is_given_is_not_guessed(data, conll03):

@@ -65,7 +65,10 @@ def test_a_run_whose_last_marks_alone_are_missing_ends_with_a_report(run, monkey
     assert (again.units_written, again.costs["questions_asked"]) == (0, 0)
     assert every_file(output) == wanted
     write_run_report(plan, again)
-    assert "asked now" in summarise(plan, again)
+    told = summarise(plan, again)
+    assert "asked now" in told
+    assert f"report             {output}/report.html" in told
+    assert f"linkner show {output} --doc ID" in told
 
 
 def clear(output):

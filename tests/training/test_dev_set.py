@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import yaml
 
 from linkner_ray.cli import main
 from linkner_ray.config import RecognizeConfig
@@ -50,6 +49,7 @@ def test_a_checkpoint_is_calibrated_in_place(checkpoint, corpus):
     model = SpanNER.from_pretrained(str(checkpoint))
     assert model.calibration == found
     assert found.num_spans > 0
+    assert f"F1 on this set is {calibrated.counts.f1:.4f} before" in calibrated.describe()
     assert calibrated.counts.support == 5 * 40
     kept = Thresholds.read(checkpoint)
     assert kept == calibrated.thresholds
@@ -114,12 +114,13 @@ def test_thresholds_are_advice_and_no_part_of_the_checkpoints_name(checkpoint, c
     assert checkpoint_digest(str(checkpoint)) == named
 
 
-def test_the_command_shows_what_the_checkpoint_keeps(checkpoint, corpus, capsys):
+def test_the_command_says_what_changed(checkpoint, corpus, capsys):
     assert main(["calibrate", str(checkpoint), corpus, "--train", corpus]) == 0
-    shown = yaml.safe_load(capsys.readouterr().out)["thresholds"]
-    kept = Thresholds.read(checkpoint)
-    assert shown["num_predicted"] == kept.num_predicted
-    assert shown["estimates"]["entropy"]["asked"][5] == kept.find("asked=5%", "entropy")
+    told = capsys.readouterr().out
+    kept = Thresholds.read(checkpoint).estimates["confidence"]
+    temperature = SpanNER.from_pretrained(str(checkpoint)).calibration.temperature
+    assert f"| temperature | 1 | {temperature:.4g} |" in told
+    assert f"asked=5% {kept.asked[5]:.3f}" in told
 
 
 def test_too_small_a_set_is_refused(checkpoint, tmp_path):
