@@ -59,6 +59,8 @@ def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str
     for result in results:
         parts += [f"### {result.name}", "", asking_table(result), "", *beside_curves(result)]
         parts += [f"![{result.name}](plots/asking-{result.name}.png)", ""]
+        if len(result.detections) > 1:
+            parts += [f"![{result.name}, by estimate](plots/estimates-{result.name}.png)", ""]
     parts += ["## Candidates of the local model", "", _CANDIDATES_LEGEND, ""]
     parts += [candidates_table(results), "", _DETECTION_LEGEND, "", detection_table(results), ""]
     if ood:
