@@ -191,8 +191,8 @@ def run(
     backend: Backend, cases: Sequence[Case], label_set: LabelSet, *, config: LlmConfig
 ) -> Numbers:
     """Ask about every case and its twins, as they are shown in production and raw."""
-    prompt_builder = PromptBuilder.from_config(
-        config, label_set, backend.symbols, decoding=backend.decoding
+    prompt_builder = PromptBuilder.for_label_set(
+        label_set, backend.symbols, model=config.model, decoding=backend.decoding
     )
     numbers: Numbers = {"backend": str(backend.describe()["backend"]), "spans": len(cases)}
     for way, show in (("", _render), ("raw_", _raw)):

@@ -82,7 +82,6 @@ class Pair(NamedTuple):
         names = letters.model_copy(update={"answer_form": "name"})
         yield "letters", letters
         yield "names", names
-        yield "names, in 4 orders", names.model_copy(update={"option_order": "rotations"})
         if not self.train:
             return
         fixed = DemonstrationsConfig(kind="random", corpus=self.train)
@@ -120,12 +119,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     )
     parser.add_argument("--draws", type=int, default=3, help="ways to cut the set in halves")
     parser.add_argument("--sentences", type=int, help="no more of each set, drawn at random")
+    parser.add_argument("--way", action="append", help="ask a live LLM in this way alone")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--plot", type=Path, help="write the gains here, as SVG")
     options = parser.parse_args(argv)
     found: dict[str, Measured] = {}
     for pair in map(Pair.of, options.pair):
-        for asked, one in measure(pair, draws=options.draws, sentences=options.sentences):
+        for asked, one in measure(pair, options.draws, options.sentences, options.way):
             name = pair.name if asked == "recorded" else f"{pair.name}, {asked}"
             found[name] = one
             print(f"\n{name}: {describe(one)}", flush=True)
@@ -174,7 +174,7 @@ def draw(found: dict[str, Measured]) -> bytes:
 
 
 def measure(
-    pair: Pair, *, draws: int, sentences: int | None = None
+    pair: Pair, draws: int, sentences: int | None, wanted: Sequence[str] | None
 ) -> Iterator[tuple[str, Measured]]:
     """Measure one pair in each way that its LLM can be asked.
 
@@ -182,6 +182,7 @@ def measure(
         pair: What is measured.
         draws: Ways to cut the set in halves.
         sentences: How many of the set are drawn; None for all.
+        wanted: Ways to ask a live LLM in; None for all.
     """
     parts = read_parts(local_checkpoint(pair.checkpoint))
     labelled = load_labelled_set(EvaluateSet(name="set", path=pair.path), parts)
@@ -200,6 +201,8 @@ def measure(
     gold = [labelled.gold[row] for row in rows]
     bare = recognized.take(pa.array(rows))
     for asked, llm in pair.ways():
+        if wanted and asked not in (*wanted, "recorded"):
+            continue
         asking = replace(chain, llm=llm)
         table = ask_all(asking, bare)
         found = _measured(asking, table, gold, draws)

@@ -83,16 +83,8 @@ class LlmConfig(Config):
     picks among the names, in several passes and without probabilities. auto: symbol, and choice
     where the tokenizer of an engine has no such tokens. name and choice: backend vllm only."""
 
-    option_order: Literal["fixed", "shuffled", "rotations"] = "fixed"
-    """fixed: labels as in their set, non-entity last. shuffled: each question in one of a few
-    orders, which its words and the seed decide. rotations: each question in every one of a few
-    orders, its probabilities averaged, at the price of as many prompts."""
-
-    num_option_orders: int = Field(4, ge=2)
-    """Orders of `shuffled` and `rotations`; no more than there are options are used."""
-
     seed: int = 0
-    """Decides the orders of `shuffled`, and demonstrations."""
+    """Decides demonstrations."""
 
     demonstrations: DemonstrationsConfig = DemonstrationsConfig()
 

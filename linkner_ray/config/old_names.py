@@ -6,6 +6,7 @@ _ONE_RULE = (
     "was removed; the LLM overrides, or both decide by the file that `linkner link` makes "
     "(routing.link)"
 )
+_ONE_ORDER = "was removed; options stand in the order of their label set, non-entity last"
 _FOUR_ESTIMATES = "was removed; estimates are confidence, entropy, mc_dropout and evidential"
 
 OLD_KEYS: Mapping[str, str] = {
@@ -16,6 +17,8 @@ OLD_KEYS: Mapping[str, str] = {
     "cache.max_files": "was removed; runs merge no files; `linkner cache compact FOLDER` does, at "
     "any time",
     "fusion": _ONE_RULE,
+    "llm.option_order": _ONE_ORDER,
+    "llm.num_option_orders": _ONE_ORDER,
     "study.strategies": _ONE_RULE,
     "recognize.uncertainty=margin": _FOUR_ESTIMATES,
     "recognize.uncertainty=energy": _FOUR_ESTIMATES,

@@ -214,9 +214,6 @@ def _describe_request(request: Request, numbers: Mapping[str, int], *, key: str)
     """A prompt, with the number of its beginning where prompts begin in several ways."""
     if len(numbers) > 1:
         yield f"    begins   with part {numbers[request.messages[0][1]]} below"
-    if request.variants:
-        orders = len(request.variants)
-        yield f"    asked    in {orders} orders of the options, the first shown; averaged"
     yield from _block("prompt", request.user_message)
     if request.key != key:
         yield "             (rendered anew: the run named its request otherwise, so it may"

@@ -7,6 +7,7 @@ Everything is decided by digests of a seed and a place in the corpus: a question
 demonstrations in every unit, process and run.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,6 @@ import numpy.typing as npt
 
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.context import AskedSpan, ContextSize, Question, render_context
-from linkner_ray.llm.option_order import digest
 from linkner_ray.llm.prompts import Demonstration
 from linkner_ray.llm.span_vectors import SpanVectors, best_first, similarities
 
@@ -284,3 +284,8 @@ class _Words(NamedTuple):
             return False
         long_enough = len(other.squeezed) >= _SQUEEZED_LENGTH
         return other.spaced in self.spaced or (long_enough and other.squeezed in self.squeezed)
+
+
+def digest(*parts: object) -> bytes:
+    """Eight bytes that stand for values: sorting by them shuffles alike with every library."""
+    return hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=8).digest()

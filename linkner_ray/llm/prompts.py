@@ -12,10 +12,9 @@ from here.
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import NON_ENTITY, LabelSet
 from linkner_ray.llm.answers import (
@@ -27,7 +26,6 @@ from linkner_ray.llm.answers import (
     read_text,
 )
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.option_order import OptionOrder
 from linkner_ray.llm.requests import (
     SPAN_CLOSE,
     SPAN_OPEN,
@@ -43,7 +41,6 @@ __all__ = [
     "SPAN_OPEN",
     "SYMBOL_ALPHABETS",
     "Answer",
-    "Arrangement",
     "Demonstration",
     "Option",
     "PromptBuilder",
@@ -93,13 +90,6 @@ class Option(NamedTuple):
     description: str
 
 
-class Arrangement(NamedTuple):
-    """The options in one order, and the fixed part that offers them so."""
-
-    options: tuple[Option, ...]
-    fixed_part: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptBuilder:
     """What all requests of a run have in common."""
@@ -110,9 +100,11 @@ class PromptBuilder:
     classes: tuple[str, ...]
     """As `LabelSet.classes` has them."""
 
-    order: OptionOrder = field(default_factory=OptionOrder)
-    arrangements: tuple[Arrangement, ...]
-    """One for each order of the options."""
+    options: tuple[Option, ...]
+    """Labels as in their set, then non-entity."""
+
+    fixed_part: str
+    """What every prompt begins with."""
 
     @classmethod
     def for_label_set(
@@ -142,54 +134,21 @@ class PromptBuilder:
                 for word, (class_id, _, description) in zip(symbols, offers, strict=True)
             ]
             symbols = ()
+        places = symbols or [name for _, name, _ in offers]
+        options = tuple(Option(place, *offer) for place, offer in zip(places, offers, strict=True))
+        lines = "\n".join(
+            f"{f'{option.symbol}.' if symbols else '-'} {option.name}: {option.description}"
+            for option in options
+        )
+        reply = "symbol" if symbols else "name"
         return cls(
             model=model,
             revision=revision,
             decoding=decoding,
             classes=label_set.classes,
-            arrangements=(_arrangement(symbols, offers),),
+            options=options,
+            fixed_part=_INSTRUCTIONS.format(options=lines, reply=reply),
         )
-
-    @classmethod
-    def from_config(
-        cls,
-        config: LlmConfig,
-        label_set: LabelSet,
-        symbols: Sequence[str],
-        *,
-        revision: str | None = None,
-        decoding: str,
-    ) -> Self:
-        """As `for_label_set`, with the model and the order of options of a config."""
-        prompt_builder = cls.for_label_set(
-            label_set, symbols, model=config.model, revision=revision, decoding=decoding
-        )
-        order = OptionOrder(
-            kind=config.option_order, count=config.num_option_orders, seed=config.seed
-        )
-        return prompt_builder.in_order(order)
-
-    def in_order(self, order: OptionOrder) -> Self:
-        """The same options in another order, or in several; symbols stay where they are."""
-        symbols = [option.symbol for option in self.options]
-        names = [option.name for option in self.options]
-        offers = [(option.class_id, option.name, option.description) for option in self.options]
-        kept = () if symbols == names else symbols
-        return replace(
-            self,
-            order=order,
-            arrangements=tuple(_arrangement(kept, offered) for offered in order.arrange(offers)),
-        )
-
-    @property
-    def options(self) -> tuple[Option, ...]:
-        """Options in the first order; without another, labels as in their set, then non-entity."""
-        return self.arrangements[0].options
-
-    @property
-    def fixed_part(self) -> str:
-        """What every prompt in the first order begins with."""
-        return self.arrangements[0].fixed_part
 
     def request(
         self,
@@ -205,41 +164,18 @@ class PromptBuilder:
             fixed: Demonstrations that most questions of the run share.
             near: Demonstrations for this question.
         """
-        requests = tuple(
-            Request(
-                model=self.model,
-                revision=self.revision,
-                fixed_part=arrangement.fixed_part,
-                fixed_demonstrations=render_demonstrations(fixed, arrangement.options),
-                near_demonstrations=render_demonstrations(near, arrangement.options),
-                demonstrations=(tuple(fixed), tuple(near)),
-                question=question,
-                options=tuple((option.symbol, option.class_id) for option in arrangement.options),
-                classes=self.classes,
-                decoding=self.decoding,
-            )
-            for arrangement in self._arrangements_for(question)
+        return Request(
+            model=self.model,
+            revision=self.revision,
+            fixed_part=self.fixed_part,
+            fixed_demonstrations=render_demonstrations(fixed, self.options),
+            near_demonstrations=render_demonstrations(near, self.options),
+            demonstrations=(tuple(fixed), tuple(near)),
+            question=question,
+            options=tuple((option.symbol, option.class_id) for option in self.options),
+            classes=self.classes,
+            decoding=self.decoding,
         )
-        return replace(requests[0], variants=requests) if len(requests) > 1 else requests[0]
-
-    def _arrangements_for(self, question: Question) -> tuple[Arrangement, ...]:
-        if self.order.kind != "shuffled":
-            return self.arrangements
-        chosen = self.order.choose(render_question(question), len(self.arrangements))
-        return (self.arrangements[chosen],)
-
-
-def _arrangement(symbols: Sequence[str], offers: Sequence[tuple[str, str, str]]) -> Arrangement:
-    """Put offers of (class id, name, description) behind symbols, or behind their own names."""
-    places = symbols or [name for _, name, _ in offers]
-    options = tuple(Option(symbol, *offer) for symbol, offer in zip(places, offers, strict=True))
-    leads = [f"{option.symbol}." if symbols else "-" for option in options]
-    lines = "\n".join(
-        f"{lead} {option.name}: {option.description}"
-        for lead, option in zip(leads, options, strict=True)
-    )
-    reply = "symbol" if symbols else "name"
-    return Arrangement(options, _INSTRUCTIONS.format(options=lines, reply=reply))
 
 
 def render_demonstrations(

@@ -50,10 +50,6 @@ class Request:
     decoding: str
     """How the reply is produced, such as "one of the symbols, most probable"."""
 
-    variants: tuple["Request", ...] = ()
-    """The same question in several orders of its options, the first one this request's own. Where
-    there are any, they are asked and their answers averaged, see `backends.averaging`."""
-
     @property
     def messages(self) -> tuple[tuple[str, str], ...]:
         """Role and content of each chat message."""
@@ -81,8 +77,6 @@ class Request:
         )  # fmt: skip
         if self.class_order != _offered_classes(self.options):
             content += self.class_order
-        if self.variants:
-            content += tuple(variant.key for variant in self.variants)
         canonical = json.dumps(content, separators=(",", ":"))
         return "k1:" + hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 

@@ -44,8 +44,6 @@ class Recorder:
         ]
 
     def _num_tokens(self, request: Request) -> int:
-        if request.variants:
-            return sum(map(self._num_tokens, request.variants))
         if self._encoder is not None:
             return len(
                 self._encoder.encode(

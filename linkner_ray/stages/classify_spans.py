@@ -50,10 +50,10 @@ class ClassifySpans:
         self.demonstrations = demonstrations
         self.context_size = ContextSize(config.context_sentences, config.max_context_chars)
         if backend is not None:
-            self.prompt_builder = PromptBuilder.from_config(
-                config,
+            self.prompt_builder = PromptBuilder.for_label_set(
                 label_set,
                 backend.symbols,
+                model=config.model,
                 revision=model_revision(config),
                 decoding=backend.decoding,
             )

@@ -25,12 +25,13 @@ def prompt_digest(config: LlmConfig, label_set: LabelSet) -> str:
     Replies by first tokens are not those by whole names, though the words of the prompt are.
     """
     symbols = usual_symbols(config, len(label_set.classes))
-    prompt_builder = PromptBuilder.from_config(config, label_set, symbols, decoding="")
+    prompt_builder = PromptBuilder.for_label_set(
+        label_set, symbols, model=config.model, decoding=""
+    )
     fixed = fixed_demonstrations(config, label_set)
     request = prompt_builder.request(Question("Ada", 0, 3), fixed=fixed)
-    messages = [variant.messages for variant in (request, *request.variants)]
     form = ["name"] if config.answer_form == "name" else []
-    return hashlib.blake2b(repr([*messages, *form]).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(repr([request.messages, *form]).encode(), digest_size=8).hexdigest()
 
 
 def link_identity(

@@ -103,10 +103,6 @@ def demonstrations(folder, kind, corpus="train.conll", *more):
 def test_every_setting_of_the_prompt_makes_another_plan(plan_of, folder):
     plans = [
         (),
-        ("llm.option_order=shuffled",),
-        ("llm.option_order=shuffled", "llm.seed=1"),
-        ("llm.option_order=rotations",),
-        ("llm.option_order=rotations", "llm.num_option_orders=2"),
         ("llm.answer_form=choice",),
         ("llm.answer_form=name",),
         ("llm.context_sentences=1",),

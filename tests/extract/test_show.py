@@ -65,8 +65,8 @@ SYMBOLS = choose_symbols(len(LABEL_SET.classes))
 
 def key_of(span, decoding=ENGINE_SYMBOL, fixed=(), symbols=SYMBOLS, revision=None, **settings):
     config = LlmConfig.model_validate(LLM | settings)
-    prompt_builder = PromptBuilder.from_config(
-        config, LABEL_SET, symbols, revision=revision, decoding=decoding
+    prompt_builder = PromptBuilder.for_label_set(
+        LABEL_SET, symbols, model=config.model, revision=revision, decoding=decoding
     )
     question = render_context(
         TEXT, [(0, 16), (17, 26)], index=0, span=span, size=ContextSize(0, 2000)
@@ -151,17 +151,6 @@ def test_entities_candidates_verdicts_and_the_prompt_are_shown(make_run):
     # The part that all prompts share is shown once, with every label on offer.
     assert shown.count("Options:") == 1
     assert all(f"{label.name}: {label.description}" in shown for label in LABEL_SET.labels)
-
-
-@pytest.mark.parametrize("order", ["shuffled", "rotations"])
-def test_options_are_shown_in_the_order_in_which_they_were_asked(make_run, order):
-    settings = {"option_order": order, "seed": 3}
-    shown = show_document(
-        make_run("page-1", key=key_of((8, 15), **settings), llm=LLM | settings), "page-1"
-    )
-    assert "rendered anew" not in shown
-    assert ("A. person" in shown) == (order == "rotations")
-    assert ("asked    in 4 orders of the options" in shown) == (order == "rotations")
 
 
 def test_a_prompt_that_offered_names_is_shown_as_it_was(make_run):

@@ -5,7 +5,6 @@ import pytest
 from linkner_ray.errors import ConfigError
 from linkner_ray.labels import Label, LabelSet
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.option_order import OptionOrder
 from linkner_ray.llm.prompts import (
     PromptBuilder,
     Verdict,
@@ -143,21 +142,6 @@ def test_more_than_26_options_go_on_with_small_letters_and_more_than_52_are_refu
     assert choose_symbols(28)[25:] == ("Z", "a", "b")
     with pytest.raises(ConfigError, match=r"53 options .* do not fit 52 symbols"):
         choose_symbols(53)
-
-
-def test_probabilities_come_in_the_order_of_the_classes_however_the_options_are_ordered(
-    prompt_builder,
-):
-    order = OptionOrder(kind="shuffled", count=3, seed=0)
-    shuffled = prompt_builder.in_order(order)
-    questions = [Question(f"Ada {n}", 0, 3) for n in range(20)]
-    requests = [shuffled.request(question) for question in questions]
-    assert len({request.options for request in requests}) == 3
-    for request in requests:
-        symbol_of = {class_id: symbol for symbol, class_id in request.options}
-        weights = {symbol_of["PER"]: 0.25, symbol_of["ORG"]: 0.75}
-        assert read_probs(request, weights).probs == (0.0, 0.25, 0.75)
-        assert not request.variants
 
 
 def test_the_same_options_of_a_set_in_another_order_are_another_request(prompt_builder):

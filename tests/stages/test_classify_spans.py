@@ -219,13 +219,3 @@ def test_demonstrations_stand_before_the_question_and_in_its_name(backend):
     assert question.startswith("Text:\nAda met IBM. Bo slept.")
     ClassifySpans(backend, LABELS, config=config)(BLOCK)
     assert len({request.key for request in backend.requests}) == 8
-
-
-def test_options_are_ordered_as_configured(backend):
-    config = CONFIG.model_copy(update={"option_order": "shuffled", "num_option_orders": 3})
-    block = table(*(document(f"Ada met {n} men.", ("Ada", "llm")) for n in range(20)))
-    answers = ClassifySpans(backend, LABELS, config=config)(block)["answers"].to_pylist()
-    assert len({request.options for request in backend.requests}) == 3
-    assert len({request.fixed_part for request in backend.requests}) == 3
-    # the script says PER, wherever it stands; classes are non-entity, PER, ORG
-    assert {tuple(answer["probs"]) for (answer,) in answers} == {(0.0, 1.0, 0.0)}

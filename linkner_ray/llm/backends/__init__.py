@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from linkner_ray.config import CacheConfig, LlmConfig
 from linkner_ray.errors import StartupError
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends.averaging import AveragingBackend
 from linkner_ray.llm.backends.protocol import Backend
 from linkner_ray.llm.cache.answer_cache import AnswerCache
 
@@ -29,8 +28,7 @@ def start_backend(
 
     Behind an answer cache an engine starts, and an endpoint is asked whether it answers, with the
     first question that the answer cache does not know: a run that asks nothing new needs neither.
-    What can be wrong without them, such as a tokenizer, is found here all the same. Where questions
-    are asked in several orders of their options, the backend averages the answers.
+    What can be wrong without them, such as a tokenizer, is found here all the same.
 
     Args:
         config: The LLM's part of the config; its backend is not "none".
@@ -51,12 +49,10 @@ def start_backend(
     asked = _llm(config, label_set, own_cores=own_cores, on_rebuild=on_rebuild)
     if path is None:
         asked.start()
-    backend = AveragingBackend(asked) if config.option_order == "rotations" else asked
-    if path is None:
-        return backend
+        return asked
     from linkner_ray.llm.backends.cache_backend import CacheBackend
 
-    return CacheBackend(backend, open_cache(path, config, label_set))
+    return CacheBackend(asked, open_cache(path, config, label_set))
 
 
 def _llm(

@@ -80,6 +80,6 @@ def possible_builders(
         for revision in dict.fromkeys(revisions):
             for form, decoding in _DECODINGS[backend].items():
                 for offered in offers[form]:
-                    yield PromptBuilder.from_config(
-                        config, label_set, offered, revision=revision, decoding=decoding
+                    yield PromptBuilder.for_label_set(
+                        label_set, offered, model=config.model, revision=revision, decoding=decoding
                     )

@@ -96,6 +96,8 @@ def test_each_form_names_its_requests_otherwise_also_where_the_prompt_is_the_sam
         config = LlmConfig(model="m", answer_form=form)
         symbols = choose_answer_symbols(config, ENCODER, labels).symbols
         decoding = decoding_of(config, symbols)
-        builder = PromptBuilder.from_config(config, labels, symbols, decoding=decoding)
+        builder = PromptBuilder.for_label_set(
+            labels, symbols, model=config.model, decoding=decoding
+        )
         keys.add(builder.request(Question("Ada met Bo.", 0, 3)).key)
     assert len(keys) == 3

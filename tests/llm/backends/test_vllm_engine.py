@@ -170,7 +170,9 @@ def test_where_symbols_run_out_the_engine_picks_among_names(config, tmp_path):
     backend = start_backend(longer, many)
     try:
         assert backend.symbols == ()
-        prompt_builder = PromptBuilder.from_config(longer, many, (), decoding=backend.decoding)
+        prompt_builder = PromptBuilder.for_label_set(
+            many, (), model=longer.model, decoding=backend.decoding
+        )
         asked = [prompt_builder.request(Question(f"Ada {n}.", 0, 3)) for n in range(12)]
         answers = backend.ask(asked)
         assert [answer.key for answer in answers] == [request.key for request in asked]
