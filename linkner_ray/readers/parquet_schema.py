@@ -67,12 +67,11 @@ def _wrong_type(schema: pa.Schema, key: str, column: str) -> SchemaFault:
 
 def _filter_fault(schema: pa.Schema, config: InputConfig) -> SchemaFault | None:
     """Try the filter on no rows, which tells whether its values go with the columns."""
-    expression = filter_expression(config)
-    if expression is None:
-        return None
     fields = [schema.field(name) for name in config.filter_columns]
     try:
-        pa.schema(fields).empty_table().filter(expression)
+        expression = filter_expression(config)
+        if expression is not None:
+            pa.schema(fields).empty_table().filter(expression)
     except (pa.ArrowException, TypeError) as error:
         types = ", ".join(f"'{field.name}' is {field.type}" for field in fields)
         detail = f"{types}, which does not go with its value: {error}; set input.filter"

@@ -286,6 +286,7 @@ def test_columns_are_carried_along_with_their_types(tmp_path, read):
         ({"columns": ["hosts"]}, "missing_column", "nearest is 'host'; set input.columns"),
         ({"filter": [["score", ">", "a"]]}, "wrong_type", "'score' is double.*set input.filter"),
         ({"filter": [["tags", ">", 1]]}, "wrong_type", "'tags' is list.*set input.filter"),
+        ({"filter": [["host", "in", ["a", False]]]}, "wrong_type", "'host' is string.*set"),
     ],
 )
 def test_filters_and_columns_that_do_not_fit(tmp_path, read, settings, reason, detail):
