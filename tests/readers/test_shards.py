@@ -124,18 +124,6 @@ def test_rows_of_parquet_are_exact_shares_of_their_shard(tmp_path):
 
 
 @pytest.mark.external
-def test_every_archive_is_read_and_accounted_for(linkner_data, read):
-    archives = [
-        path
-        for path in sorted((linkner_data / "web").rglob("*"))
-        if path.is_file() and (".wet" in path.name or ".warc" in path.name or ".arc" in path.name)
-    ]
-    assert archives
-    for path in archives:
-        assert read(path, "warc").units
-
-
-@pytest.mark.external
 def test_a_single_gzip_member_of_25_pages_is_read(linkner_data, read):
     path = linkner_data / "web" / "cc_wet_scalatools" / "filter_test_1.wet.gz"
     shard = read(path, "wet", unit_documents=10)

@@ -1,10 +1,5 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from linkner_ray.config import InputConfig
-from linkner_ray.readers import read_units
-from linkner_ray.runs.units import Source
 from tests.readers.conftest import gzip_members, http_response, warc_record
 
 INFO = warc_record("warcinfo", b"software: x\r\n")
@@ -127,27 +122,3 @@ def test_html_responses_are_read_and_others_counted(tmp_path, read):
     assert [text.split() for text in shard.texts] == [["Head", "One", "two"]]
     assert len(shard.texts[0].splitlines()) >= 3
     assert shard.skipped == {"request": 1, "response_not_html": 1, "metadata": 1}
-
-
-@settings(max_examples=40)
-@given(data=st.data())
-def test_no_damage_stops_the_reader_and_all_is_accounted_for(tmp_path_factory, data):
-    response = warc_record("response", http_response(b"<p>x"), Content_Type="application/http")
-    content = bytearray(INFO + page(1) + response + page(2))
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place : place + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
-    packed = data.draw(st.booleans())
-    path = tmp_path_factory.mktemp("w") / "a.warc"
-    path.write_bytes(gzip_members(bytes(content)) if packed else bytes(content))
-    source = Source(path=str(path), format="warc", size=0, version="1")
-    config = InputConfig(paths=("x",), unit_documents=2)
-
-    def units(done):
-        return list(read_units(source, config=config, errors_raw_chars=9, done=done))
-
-    whole = units({})
-    for unit in whole:
-        parts = len(unit.documents) + len(unit.quarantine) + sum(unit.skipped.values())
-        assert unit.num_records == parts
-    assert units({0: whole[0].num_records}) == whole[1:]
