@@ -11,6 +11,9 @@ from linkner_ray.errors import hide_secrets
 FILE_NAME = r"^[^/\\.][^/\\]*$"
 """Pattern of what becomes the name of a file or a folder."""
 
+CorpusFormatName = Literal["auto", "conll", "spanner_json", "hugging_face"]
+"""How a labelled corpus is written; `auto` looks at the file."""
+
 Step = Literal["documents", "sentences", "encoder", "calibration", "routing", "llm"]
 """What a key may decide, in the order of the pipeline. `documents`: how documents are read, put
 into units and kept; this changes nothing about a given text."""

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from linkner_ray.config.base import FILE_NAME, Config, check_gpus
+from linkner_ray.config.base import FILE_NAME, Config, CorpusFormatName, check_gpus
 from linkner_ray.config.data import (
     AnswerErrorsConfig,
     ErrorsConfig,
@@ -113,11 +113,9 @@ class ExtractConfig(Config):
         return self
 
 
-CorpusFormatName = Literal["auto", "conll", "spanner_json"]
-
 _SET = re.compile(
     r"(?P<name>[^=/:]+)=(?P<path>.+?)"
-    r"(:(?P<format>auto|conll|spanner_json)(:(?P<label_map>.+))?)?"
+    r"(:(?P<format>auto|conll|spanner_json|hugging_face)(:(?P<label_map>.+))?)?"
 )
 
 

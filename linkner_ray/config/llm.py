@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from linkner_ray.config.base import Config, Decides, Step
+from linkner_ray.config.base import Config, CorpusFormatName, Decides, Step
 
 
 class DemonstrationsConfig(Config):
@@ -22,7 +22,7 @@ class DemonstrationsConfig(Config):
     """Labelled corpus, such as the one the checkpoint was trained on; it uses the checkpoint's
     labels. Every node reads it."""
 
-    format: Literal["auto", "conll", "spanner_json"] = "auto"
+    format: CorpusFormatName = "auto"
     """Format of the corpus; auto goes by its content."""
 
     per_class: int = Field(1, ge=1)

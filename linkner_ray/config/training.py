@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from linkner_ray.config.base import FILE_NAME, Config, check_gpus
+from linkner_ray.config.base import FILE_NAME, Config, CorpusFormatName, check_gpus
 from linkner_ray.config.languages import normalise_languages
 
 
@@ -17,7 +17,7 @@ class CorpusConfig(Config):
     dev: str
     """File of the development set, which chooses the epoch and calibrates."""
 
-    format: Literal["auto", "conll", "spanner_json"] = "auto"
+    format: CorpusFormatName = "auto"
     """Format of both; auto goes by their content."""
 
     label_set: str

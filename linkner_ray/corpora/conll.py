@@ -1,25 +1,15 @@
 """Corpora in CoNLL columns: a token and a tag on each line, a blank line after each sentence."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import dropwhile
 from typing import Literal, NamedTuple
 
 from linkner_ray.corpora.files import decode_text
-from linkner_ray.corpora.labelled import (
-    DOCUMENT_MARKER,
-    Corpus,
-    LabelledSentence,
-    TagScheme,
-)
-from linkner_ray.corpora.tags import (
-    PREFIXES,
-    Tag,
-    decode_tags,
-    find_scheme,
-    parse_tag,
-)
+from linkner_ray.corpora.labelled import DOCUMENT_MARKER, Corpus
+from linkner_ray.corpora.tagged import TaggedToken, tagged_corpus
+from linkner_ray.corpora.tags import parse_tag
 from linkner_ray.errors import DataError
 from linkner_ray.labels import LabelSet
 
@@ -37,14 +27,6 @@ class _Line(NamedTuple):
 
     number: int
     text: str
-
-
-class _TaggedToken(NamedTuple):
-    """A line that holds a token, read."""
-
-    line: int
-    token: str
-    tag: Tag
 
 
 class _Columns(NamedTuple):
@@ -73,23 +55,15 @@ def parse_conll(content: bytes, path: str, *, label_set: LabelSet) -> Corpus:
             the label set lacks.
     """
     blocks, num_document_markers = _sentence_lines(decode_text(content, path))
-    num_lines = sum(map(len, blocks))
-    sentences = list(_tagged_sentences(blocks, path, label_set=label_set))
-    scheme = find_scheme([row.tag for row in rows] for rows in sentences)
-    _check_prefixes(sentences, path, scheme=scheme)
-    decoded = [decode_tags([row.tag for row in rows], scheme=scheme) for rows in sentences]
-    return Corpus(
-        path=path,
+    sentences = list(_tagged_sentences(blocks, path))
+    return tagged_corpus(
+        sentences,
+        path,
         format="conll",
-        sentences=tuple(
-            LabelledSentence(tuple(row.token for row in rows), tags.spans)
-            for rows, tags in zip(sentences, decoded, strict=True)
-        ),
-        scheme=scheme,
+        label_set=label_set,
+        where=lambda line: f"{path}:{line}",
         num_document_markers=num_document_markers,
-        num_comments=num_lines - sum(map(len, sentences)),
-        opened_by_inside=sum(tags.opened_by_inside for tags in decoded),
-        left_open=sum(tags.left_open for tags in decoded),
+        num_comments=sum(map(len, blocks)) - sum(map(len, sentences)),
     )
 
 
@@ -108,24 +82,15 @@ def _sentence_lines(text: str) -> tuple[list[list[_Line]], int]:
     return [block for block in blocks if block], num_document_markers
 
 
-def _tagged_sentences(
-    blocks: Sequence[list[_Line]], path: str, *, label_set: LabelSet
-) -> Iterator[list[_TaggedToken]]:
+def _tagged_sentences(blocks: Sequence[list[_Line]], path: str) -> Iterator[list[TaggedToken]]:
     lines = [line for block in blocks for line in block]
     if not lines:
         return
     first = next((line for line in lines if not line.text.startswith("#")), lines[0])
     columns = _find_columns(first, path)
-    known = frozenset(label_set.ids)
     for block in blocks:
         tokens = dropwhile(partial(_is_comment, columns=columns), block)
         rows = [_read_line(line, path, columns=columns) for line in tokens]
-        for row in rows:
-            if row.tag.label and row.tag.label not in known:
-                raise DataError(
-                    f"{path}:{row.line}: label '{row.tag.label}' is not in label set "
-                    f"'{label_set.name}'; known: {', '.join(label_set.ids)}"
-                )
         if rows:
             yield rows
 
@@ -151,7 +116,7 @@ def _find_columns(first: _Line, path: str) -> _Columns:
     return _Columns(separator, num_columns)
 
 
-def _read_line(line: _Line, path: str, *, columns: _Columns) -> _TaggedToken:
+def _read_line(line: _Line, path: str, *, columns: _Columns) -> TaggedToken:
     where = f"{path}:{line.number}"
     found = _split(line.text, separator=columns.separator)
     if len(found) != columns.num_columns:
@@ -164,7 +129,7 @@ def _read_line(line: _Line, path: str, *, columns: _Columns) -> _TaggedToken:
     if not token:
         raise DataError(f"{where}: the token is empty in {_quote(line.text)}")
     try:
-        return _TaggedToken(line.number, token, parse_tag(found[-1]))
+        return TaggedToken(line.number, token, parse_tag(found[-1]))
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
 
@@ -174,19 +139,6 @@ def _split(line: str, *, separator: Literal["tab", "space"]) -> list[str]:
     if separator == "tab":
         return [column.strip(" ") for column in line.rstrip(_EDGE).split("\t")]
     return re.split(" +", line.strip(_EDGE))
-
-
-def _check_prefixes(
-    sentences: Iterable[list[_TaggedToken]], path: str, *, scheme: TagScheme
-) -> None:
-    allowed = f"O{PREFIXES[scheme]}"
-    for rows in sentences:
-        for row in rows:
-            if row.tag.prefix not in allowed:
-                raise DataError(
-                    f"{path}:{row.line}: tag '{row.tag}' does not belong to scheme {scheme}, whose "
-                    f"prefixes are {' '.join(PREFIXES[scheme])}"
-                )
 
 
 def _quote(line: str) -> str:

@@ -8,10 +8,12 @@ from typing import Literal
 from linkner_ray.corpora.conll import parse_conll
 from linkner_ray.corpora.files import read_bytes
 from linkner_ray.corpora.foreign import refuse_foreign
+from linkner_ray.corpora.hugging_face import folder_files, is_of_datasets, read_datasets
 from linkner_ray.corpora.labelled import Corpus, CorpusFormat
 from linkner_ray.corpora.spanner_json import parse_spanner_json
 from linkner_ray.errors import DataError, counted
 from linkner_ray.labels import LabelSet
+from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +33,16 @@ def read_corpus(
     path: str | Path,
     *,
     label_set: LabelSet,
-    format: Literal["auto", "conll", "spanner_json"] = "auto",  # noqa: A002 - as in config
+    format: CorpusFormat | Literal["auto"] = "auto",  # noqa: A002 - as in config
 ) -> Corpus:
     """Read a labelled corpus.
 
     Args:
         path: Local path or URL such as `s3://bucket/train.conll`; a name that ends in .gz and the
-            like is decompressed.
+            like is decompressed. A folder is one of `datasets`.
         label_set: Labels the corpus may use.
-        format: `conll` for columns, `spanner_json` for the JSON of SpanNER; `auto` looks at how the
-            file begins, never at its name.
+        format: `conll` for columns, `spanner_json` for the JSON of SpanNER, `hugging_face` for rows
+            with tokens and ner_tags; `auto` looks at how the file begins, never at its name.
 
     Returns:
         The sentences in the order of the file, at least one.
@@ -51,11 +53,17 @@ def read_corpus(
             that the label set lacks; naming the line or the entry.
     """
     path = str(path)
-    content = read_bytes(path)
-    if format == "auto":
-        refuse_foreign(content, path)
-    found = find_format(content) if format == "auto" else format
-    if found == "spanner_json":
+    if Folder.at(path).is_folder():
+        found: CorpusFormat = "hugging_face"
+        files = folder_files(path)
+    else:
+        content, files = read_bytes(path), [path]
+        if format == "auto":
+            refuse_foreign(content, path)
+        found = find_format(content) if format == "auto" else format
+    if found == "hugging_face":
+        corpus = read_datasets(files, path, label_set=label_set)
+    elif found == "spanner_json":
         corpus = parse_spanner_json(content, path, label_set=label_set)
     else:
         corpus = parse_conll(content, path, label_set=label_set)
@@ -72,5 +80,7 @@ def read_corpus(
 
 
 def find_format(content: bytes) -> CorpusFormat:
-    """Tell the formats apart: a JSON list of objects, or else columns."""
-    return "spanner_json" if _JSON_LIST.match(content) else "conll"
+    """Tell the formats apart: a JSON list of objects, rows of `datasets`, or else columns."""
+    if _JSON_LIST.match(content):
+        return "spanner_json"
+    return "hugging_face" if is_of_datasets(content) else "conll"

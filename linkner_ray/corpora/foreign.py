@@ -6,7 +6,6 @@ from linkner_ray.errors import DataError
 
 _FORMATS = (
     ({"tokenized_text", "ner"}, "the JSON of GLiNER"),
-    ({"tokens", "ner_tags"}, "JSON of Hugging Face datasets"),
     ({"text", "label"}, "JSON with positions of characters, as doccano writes it"),
     ({"text", "labels"}, "JSON with positions of characters, as doccano writes it"),
     ({"text", "entities"}, "JSON with positions of characters, as spaCy has it"),
@@ -18,14 +17,14 @@ _HEAD_BYTES = 2**20
 
 
 def refuse_foreign(content: bytes, path: str) -> None:
-    """Refuse JSON that is not SpanNER's.
+    """Refuse JSON that is neither SpanNER's nor rows of `datasets`.
 
     Args:
         content: Of the file.
         path: For the message.
 
     Raises:
-        DataError: If the first entry is an object without the key `context`.
+        DataError: If the first entry is an object without the keys of either.
     """
     head = content[:_HEAD_BYTES].decode("utf-8-sig", errors="replace").lstrip().lstrip("[").lstrip()
     if not head.startswith("{"):
@@ -34,7 +33,7 @@ def refuse_foreign(content: bytes, path: str) -> None:
         entry, _ = json.JSONDecoder().raw_decode(head)
     except (ValueError, RecursionError):  # no JSON, or an entry that is longer than the head
         return
-    if not entry or "context" in entry:
+    if not entry or "context" in entry or {"tokens", "ner_tags"} <= entry.keys():
         return
     keys = ", ".join(f"'{key}'" for key in entry)
     found = next((name for needed, name in _FORMATS if needed <= entry.keys()), "JSON")

@@ -10,7 +10,7 @@ from typing import Literal
 DOCUMENT_MARKER = "-DOCSTART-"
 """Stands where a document begins in CoNLL-2003 and its descendants; it is not a sentence."""
 
-CorpusFormat = Literal["conll", "spanner_json"]
+CorpusFormat = Literal["conll", "spanner_json", "hugging_face"]
 
 TagScheme = Literal["iob1", "iob2", "iobes", "bilou"]
 

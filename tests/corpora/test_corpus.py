@@ -48,7 +48,6 @@ def test_only_a_list_of_objects_is_json(content, expected):
     [
         ('[{"tokenized_text": ["Ada"], "ner": [[0, 0, "PER"]]}]', "is the JSON of GLiNER"),
         ('{"id": 1, "text": "Ada", "label": [[0, 3, "PER"]]}\n', "as doccano writes it"),
-        ('{"tokens": ["Ada"], "ner_tags": [1]}\n', "JSON of Hugging Face datasets"),
         ('[\n  {\n    "text": "Ada",\n    "entities": []\n  }\n]', "as spaCy has it"),
         ('\ufeff{"words": ["Ada"], "tags": ["B-PER"]}', "is JSON (keys 'words', 'tags')"),
     ],
