@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from linkner_ray.api import Entity, LinkNER
+    from linkner_ray.api import LinkNER
+    from linkner_ray.reporting.found import Entity
 
 __version__ = "0.1.0"
 
@@ -14,6 +15,6 @@ def __getattr__(name: str) -> object:
     """Load the Python API when it is asked for: a command that needs no model loads no torch."""
     if name not in {"Entity", "LinkNER"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from linkner_ray import api as linkner
+    from linkner_ray import api
 
-    return getattr(linkner, name)
+    return getattr(api, name)

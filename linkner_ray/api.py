@@ -11,7 +11,6 @@ The stages are those of a run, so the entities are those that a run would write.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
@@ -27,9 +26,10 @@ from linkner_ray.config import (
 )
 from linkner_ray.config.validation import validate
 from linkner_ray.config.yaml_text import Written
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, refuse_bare_string
 from linkner_ray.labels import LabelSet
 from linkner_ray.llm.backends import Backend
+from linkner_ray.reporting.found import Entity, Predictions, TextEntities
 from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.calibration.named_threshold import resolved_routing
 from linkner_ray.stages.chain import Chain
@@ -38,42 +38,6 @@ from linkner_ray.stages.link_source import link_of
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 
 _Part = TypeVar("_Part", bound=Config)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundSpan:
-    """A span of a text with a label.
-
-    Attributes:
-        start: First code point in the text.
-        end: Code point after the last.
-        text: The characters between them.
-        label: Its type; of a near miss the most probable one that is not non-entity.
-        score: Probability of the label, by the model that gave it.
-        uncertainty: Of the local model, in [0, 1].
-    """
-
-    start: int
-    end: int
-    text: str
-    label: str
-    score: float
-    uncertainty: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entity(FoundSpan):
-    """An entity of a text.
-
-    Attributes:
-        source: Model that decided: "local" or "llm".
-        local_label: The local model's label; None for a near miss.
-        llm_label: The LLM's label, "O" for non-entity; None without a readable answer.
-    """
-
-    source: str
-    local_label: str | None
-    llm_label: str | None
 
 
 class LinkNER:
@@ -157,8 +121,8 @@ class LinkNER:
                 backend.close()
             raise
 
-    def predict(self, texts: Sequence[str]) -> list[list[Entity]]:
-        """Entities of each text, by position; none overlap.
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Entities of each text: lists, with `to_pandas`, `to_displacy` and `[0].to_spacy(doc)`.
 
         Raises:
             TypeError: If it is given one text and no list, or something in the list is no str.
@@ -172,7 +136,10 @@ class LinkNER:
             for index, text in enumerate(texts)
         ]
         found = self.run(pa.Table.from_pylist(rows, schema=DOCUMENTS))["entities"].to_pylist()
-        return [[Entity(**entity) for entity in entities] for entities in found]
+        return Predictions(
+            TextEntities(text, (Entity(**entity) for entity in entities))
+            for text, entities in zip(texts, found, strict=True)
+        )
 
     def run(self, documents: pa.Table) -> pa.Table:
         """Documents of schema `schemas.DOCUMENTS` with the columns of all stages.
@@ -203,8 +170,7 @@ class LinkNER:
 
 
 def _check_texts(texts: Sequence[object]) -> None:
-    if isinstance(texts, str):  # or each of its characters would be a text
-        raise TypeError(f"expected a list of texts, found one, '{texts:.40}'; put it in [ ]")
+    refuse_bare_string("texts", texts)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"texts[{index}] is {text!a:.40}, no str; decode it, or leave it out")

@@ -24,6 +24,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}"
 
 
+def refuse_bare_string(name: str, given: object) -> None:
+    """Refuse a string where a list of strings belongs: each of its letters would count as one.
+
+    Raises:
+        TypeError: If it is a string.
+    """
+    if isinstance(given, str | bytes):
+        raise TypeError(f"{name} is one string, {given!r:.50}; put it in [ ]")
+
+
 class LinknerError(Exception):
     """Base of all errors raised on purpose; its message says what was found, where, what to do."""
 

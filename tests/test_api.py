@@ -61,6 +61,8 @@ def test_entities_are_those_of_a_run(monkeypatch, checkpoint, tmp_path):
     assert backend.is_closed
     assert found == expected
     assert {one.source for entities in found for one in entities} == {"local", "llm"}
+    assert [entities.text for entities in found] == TEXTS
+    assert len(found.to_pandas()) == sum(map(len, expected))
 
 
 def test_without_an_llm_everything_is_the_local_models_word(monkeypatch, checkpoint, tmp_path):
@@ -122,7 +124,7 @@ def test_a_wrong_part_is_refused_with_its_name(checkpoint, options, message):
 @pytest.mark.parametrize(
     ("texts", "kind", "message"),
     [
-        ("Ada", TypeError, r"found one, 'Ada'; put it in \[ \]"),
+        ("Ada", TypeError, r"texts is one string, 'Ada'; put it in \[ \]"),
         (["Ada", None], TypeError, r"texts\[1\] is None, no str"),
         ([b"Ada"], TypeError, r"texts\[0\] is b'Ada', no str; decode it"),
         (["Ada", "\ud800"], ValueError, r"texts\[1\] is no text: .* surrogates not allowed; read"),

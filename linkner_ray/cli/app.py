@@ -25,7 +25,7 @@ app = typer.Typer(
 for panel, commands in (
     (MODEL, (model.train, model.calibrate, model.link, model.evaluate, model.compare)),
     (RUN, (run.estimate, run.extract, run.nightly)),
-    (LOOK, (look.preview, look.predict, look.show, look.diff)),
+    (LOOK, (look.preview, look.predict, look.show, look.diff, look.export)),
     (KEEP, (look.verify,)),
 ):
     for command in commands:

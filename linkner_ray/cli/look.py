@@ -121,6 +121,24 @@ def diff(
     write_json(json_file, found.as_json())
 
 
+def export(
+    output: Annotated[str, typer.Argument(help="Folder of a finished run.")],
+    file: Annotated[str, typer.Argument(help="File to write: .parquet, .jsonl or .csv.")],
+    flat: Annotated[
+        bool, typer.Option("--flat", help="One row an entity; else one row a document.")
+    ] = False,
+) -> None:
+    """Write the entities of a run into one file for other programs.
+
+    Example: linkner export demo-output entities.csv --flat
+    """
+    from linkner_ray.extract.export import export_entities
+
+    found = export_entities(output, file, flat=flat)
+    entities, documents = counted(found.entities, "entity"), counted(found.documents, "document")
+    print(f"{entities} of {documents}: {hide_secrets(file)}")
+
+
 def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.")]) -> None:
     """Read every file of a finished run and compare it with the manifest.
 

@@ -10,7 +10,8 @@ from importlib.abc import MetaPathFinder
 import pyarrow as pa
 import typer
 
-from linkner_ray.api import FoundSpan, LinkNER
+from linkner_ray.api import LinkNER
+from linkner_ray.reporting.found import FoundSpan
 from linkner_ray.reporting.visible import make_visible
 from linkner_ray.schemas import DOCUMENTS
 

@@ -22,6 +22,30 @@ if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a repor
 LISTED_SHARDS = 20
 LISTED_LANGUAGES = 5
 
+_DATASET_CARD = """\
+---
+configs:
+- config_name: entities
+  data_files: entities/*.parquet
+  default: true
+{candidates}---
+
+# Entities of documents
+
+Written by LinkNER on Ray. A row of `entities/` is a document; `report.html` says what was counted.
+
+```python
+datasets.load_dataset("FOLDER")
+duckdb.sql("SELECT doc_id, unnest(entities, recursive := true) FROM 'FOLDER/entities/*.parquet'")
+```
+"""
+"""`README.md` of an output, whose head tells `datasets` which files are tables."""
+
+_CARD_CANDIDATES = """\
+- config_name: candidates
+  data_files: candidates/*.parquet
+"""
+
 
 def describe_plan(plan: Plan) -> str:
     """Resolved config, shards and the units of the first of them, and resources."""
@@ -70,7 +94,7 @@ class Context:
 
 
 def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = Context()) -> None:
-    """Write `report.md`, `report.json` and their pictures into the output folder."""
+    """Write the reports, and what `datasets` has to know of the folder, into the output."""
     from linkner_ray.reporting.run_report import RunReport, write_report
     from linkner_ray.reporting.unit_report import UnitReport, report_units
     from linkner_ray.runs.timeline import measure_timeline
@@ -104,7 +128,10 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
         scores=context.scores,
         notes=(*context.notes, *plan.link_note, *result.notes, *result.problems),
     )
-    write_report(report, write_bytes=RunFolder(plan.config.output.path).folder.write_whole)
+    folder = RunFolder(plan.config.output.path).folder
+    write_report(report, write_bytes=folder.write_whole)
+    candidates = _CARD_CANDIDATES if plan.config.output.keep_candidates else ""
+    folder.write_whole("README.md", _DATASET_CARD.format(candidates=candidates).encode())
 
 
 def _per_1000_documents(plan: Plan, result: "ExtractionResult") -> dict[str, float]:

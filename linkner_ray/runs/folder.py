@@ -46,7 +46,7 @@ _PART_FILE = re.compile(r"part-[0-9a-f]+-[0-9]{10}\.parquet")
 
 _WRITTEN_NAMES = frozenset(
     {*FOLDERS, "_run.json", MANIFEST, FILES, "_SUCCESS", "plots"}
-    | {"report.md", "report.html", "report.json"}
+    | {"README.md", "report.md", "report.html", "report.json"}
 )
 """What a run writes directly into its output; without a `_run.json` no run wrote it."""
 

@@ -140,7 +140,7 @@ def test_a_shell_completes_commands_and_options(typed, expected):
 @pytest.mark.parametrize(
     ("words", "nearest"),
     [
-        (["extrct"], "Did you mean 'extract'?"),
+        (["extrct"], "Did you mean 'extract'"),
         (["failures", "lst"], "Did you mean 'list'?"),
         (["extract", "--confg", "x"], "--config"),
         (["extract", "routing.treshold=0.3"], "did you mean 'routing.threshold'?"),

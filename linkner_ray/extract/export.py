@@ -1,0 +1,115 @@
+"""`linkner export`: the entities of a run as one file for other programs."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from linkner_ray.errors import ConfigError
+from linkner_ray.runs.finished import FinishedRun, read_part
+from linkner_ray.schemas import ENTITY, OUTPUT
+from linkner_ray.storage import Folder
+
+_OF_DOCUMENT = ("doc_id", "url", "lang")
+
+FLAT = pa.schema([*(OUTPUT.field(name) for name in _OF_DOCUMENT), *ENTITY])
+"""A row an entity; `text`, `start` and `end` are the entity's."""
+
+ROWS_AT_ONCE = 65_536
+"""Held in memory, and rows of a row group of Parquet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written."""
+
+    documents: int
+    entities: int
+
+
+def export_entities(output: str, target: str, *, flat: bool) -> Exported:
+    """Write the entities of a finished run into one file, in the order of its part files.
+
+    Args:
+        output: Folder of the run, local or with a scheme.
+        target: File to write, local or with a scheme; its suffix chooses the format.
+        flat: Whether a row is an entity; else it is a document, as in `entities/`.
+
+    Raises:
+        ConfigError: If there is no finished run, or the format is unknown or cannot hold documents.
+        DataError: If a file of the run is missing or damaged.
+    """
+    suffix = PurePosixPath(target).suffix
+    if suffix not in (".parquet", ".jsonl", ".csv"):
+        raise ConfigError(f"{target}: the name must end in .parquet, .jsonl or .csv")
+    if suffix == ".csv" and not flat:
+        raise ConfigError(
+            f"{target}: a line of CSV cannot hold a document's list of entities; add --flat, or "
+            "write .jsonl or .parquet"
+        )
+    run = FinishedRun.open(output)
+    parent, _, name = target.rpartition("/")
+    folder = Folder.at(parent or ("/" if target.startswith("/") else "."))
+    folder.check_writable()
+    schema = FLAT
+    if not flat:
+        schema = OUTPUT.append(pa.field("text", pa.string())) if run.keeps_text else OUTPUT
+    columns = [*_OF_DOCUMENT, "entities"] if flat else schema.names
+    counts = {"documents": 0, "entities": 0}
+
+    def tables() -> Iterator[pa.Table]:
+        source = Folder.at(run.url)
+        for part in run.parts:
+            rows = read_part(source, f"entities/{part}", columns)
+            counts["documents"] += rows.num_rows
+            counts["entities"] += pc.sum(pc.list_value_length(rows["entities"])).as_py() or 0
+            yield (_flatten(rows) if flat else rows).cast(schema)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        written = Path(scratch) / name
+        _write(_in_chunks(tables(), schema), written, schema)
+        folder.upload(written, name)
+    return Exported(**counts)
+
+
+def _flatten(rows: pa.Table) -> pa.Table:
+    entities = rows["entities"].combine_chunks()
+    parents = pc.list_parent_indices(entities)
+    flat = pc.list_flatten(entities)
+    columns = {name: rows[name].take(parents) for name in _OF_DOCUMENT}
+    columns |= {field.name: pc.struct_field(flat, field.name) for field in ENTITY}
+    return pa.table(columns)
+
+
+def _in_chunks(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Tables of about `ROWS_AT_ONCE` rows, whatever the sizes of those that come; at least one."""
+    held: list[pa.Table] = [schema.empty_table()]
+    for table in tables:
+        held.append(table)
+        if sum(one.num_rows for one in held) >= ROWS_AT_ONCE:
+            yield pa.concat_tables(held)
+            held = [schema.empty_table()]
+    yield pa.concat_tables(held)
+
+
+def _write(tables: Iterable[pa.Table], path: Path, schema: pa.Schema) -> None:
+    match path.suffix:
+        case ".parquet":
+            with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
+                for table in tables:
+                    parquet.write_table(table)
+        case ".csv":
+            with pyarrow.csv.CSVWriter(path, schema) as lines:
+                for table in tables:
+                    lines.write_table(table)
+        case _:
+            with path.open("w", encoding="utf-8") as file:
+                for table in tables:
+                    for row in table.to_pylist():
+                        file.write(json.dumps(row, ensure_ascii=False) + "\n")

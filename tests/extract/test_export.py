@@ -1,0 +1,108 @@
+"""`linkner export`, and the output as it stands: other programs read what a run wrote."""
+
+import csv
+import json
+import re
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from linkner_ray.cli import main
+from linkner_ray.extract.export import FLAT
+from linkner_ray.extract.report import write_run_report
+from tests.crawl import text_of, write_checkpoint, write_parquet
+from tests.in_process import extract_in_process, plan_of
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """A finished run over two shards, with a report."""
+    folder = tmp_path_factory.mktemp("export")
+    crawl = folder / "crawl"
+    crawl.mkdir()
+    write_parquet(crawl / "a.parquet", [text_of(number) for number in range(6)])
+    write_parquet(crawl / "b.parquet", [*(text_of(number) for number in range(6, 9)), ""], first=6)
+    keep = ["output.keep_text=true", "output.keep_candidates=true"]
+    with pytest.MonkeyPatch.context() as patch:
+        plan = plan_of(crawl, folder / "out", write_checkpoint(folder / "checkpoint"), *keep)
+        write_run_report(plan, extract_in_process(patch, plan))
+    return folder / "out"
+
+
+@pytest.fixture
+def documents(output):
+    names = sorted((output / "entities").glob("part-*.parquet"))
+    return [row for name in names for row in pq.read_table(name).to_pylist()]
+
+
+@pytest.fixture
+def entities(documents):
+    """The rows of a flat table."""
+    return [
+        {name: row[name] for name in ("doc_id", "url", "lang")} | entity
+        for row in documents
+        for entity in row["entities"]
+    ]
+
+
+def export(*arguments):
+    return main(["export", *map(str, arguments)])
+
+
+def test_a_flat_file_has_a_row_for_each_entity(output, documents, entities, tmp_path, capsys):
+    for suffix in ("parquet", "jsonl", "csv"):
+        assert export(output, tmp_path / f"flat.{suffix}", "--flat") == 0
+    said = f"{len(entities)} entities of {len(documents)} documents: {tmp_path}/flat.csv"
+    assert said in capsys.readouterr().out
+    assert len(documents) == 10
+    assert len(entities) > 10
+    table = pq.read_table(tmp_path / "flat.parquet")
+    assert table.schema.equals(FLAT)
+    assert table.to_pylist() == entities
+    lines = (tmp_path / "flat.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == entities
+    with (tmp_path / "flat.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == [entity["text"] for entity in entities]
+    assert [int(row["start"]) for row in rows] == [entity["start"] for entity in entities]
+    assert rows[0].keys() == entities[0].keys()
+
+
+def test_without_flat_a_row_is_a_document(output, documents, tmp_path):
+    assert export(output, tmp_path / "all.jsonl") == 0
+    lines = (tmp_path / "all.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == documents
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.csv", [], "a line of CSV cannot hold a document's list of entities; add --flat"),
+        ("a.xlsx", ["--flat"], "the name must end in .parquet, .jsonl or .csv"),
+    ],
+)
+def test_a_format_that_does_not_fit_is_refused(output, tmp_path, capsys, name, options, message):
+    assert export(output, tmp_path / name, *options) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_duckdb_opens_the_output_as_it_is(output, entities):
+    written = re.search(r'duckdb\.sql\("(.*)"\)', (output / "README.md").read_text())
+    query = written[1].replace("FOLDER", str(output))
+    found = duckdb.sql(query).fetchall()
+    assert [row[:5] for row in sorted(found)] == sorted(
+        (row["doc_id"], *(row[name] for name in ("start", "end", "text", "label")))
+        for row in entities
+    )
+
+
+def test_the_card_names_the_tables_for_datasets(output):
+    """`datasets.load_dataset` reads the head of README.md; tried with `datasets` by hand."""
+    head = yaml.safe_load((output / "README.md").read_text().split("---")[1])
+    assert [one["config_name"] for one in head["configs"]] == ["entities", "candidates"]
+    assert [config.get("default", False) for config in head["configs"]] == [True, False]
+    for one in head["configs"]:
+        assert len(list(output.glob(one["data_files"]))) == 3  # units of 5 documents: 6 and 4
