@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from linkner_ray.cli import cache, failures, labels, look, model, run
-from linkner_ray.errors import ConfigError, LinknerError
+from linkner_ray.errors import ConfigError, LinknerError, refuse_bare_string
 from linkner_ray.logs import log_to_console, say_last
 
 MODEL, RUN, LOOK, KEEP = "Model", "Run", "Look", "Keep"
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 wrong config or input; 3 finished over an error limit; 4 a model or engine did
         not start; 143 stopped by SIGTERM; 1 anything else.
     """
+    refuse_bare_string("arguments", arguments)
     log_to_console()
     _give_home()
     words = sys.argv[1:] if arguments is None else list(arguments)

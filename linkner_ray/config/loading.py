@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from linkner_ray.config import Config
 from linkner_ray.config.validation import describe_value, validate
 from linkner_ray.config.yaml_text import Place, Written, read_yaml, read_yaml_file
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, refuse_bare_string
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -36,6 +36,7 @@ def load_config(
         ConfigError: For a file that cannot be read, a key that is unknown (naming the nearest known
             one) or given twice, a wrong value, or a variable that is not set.
     """
+    refuse_bare_string("overrides", overrides)
     written = Written(tree={}) if path is None else read_yaml_file(Path(path))
     if written.tree is None:
         written.tree = {}

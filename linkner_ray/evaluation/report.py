@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from linkner_ray.corpora.scores import Counts
+from linkner_ray.errors import refuse_bare_string
 from linkner_ray.evaluation.asking_report import (
     ASKING_LEGEND,
     asking_section,
@@ -52,6 +53,7 @@ they were called."""
 
 def describe_evaluation(results: Sequence[SetResult], ood: Ood, notes: tuple[str, ...] = ()) -> str:
     """A report as Markdown, beside its pictures; notes are sentences for the reader."""
+    refuse_bare_string("notes", notes)
     parts = ["# Evaluation", "", summary_table(results), "", _GAIN_LEGEND, ""]
     parts += [line for note in notes for line in (note, "")]
     parts += ["![F1 of each set](plots/f1.png)", ""]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from linkner_ray.errors import DataError, counted
+from linkner_ray.errors import DataError, counted, refuse_bare_string
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.reporting.cards import Card, Mark, Probs, mark_entity, probs_of
 from linkner_ray.reporting.html_page import render_page
@@ -33,8 +33,8 @@ def render_preview(
     Raises:
         DataError: If a row has no text, or its entities overlap or lie outside it.
     """
-    if isinstance(notes, str):  # or each of its letters would be a paragraph
-        raise TypeError(f"notes is one string, '{notes:.40}'; put it in ( ,)")
+    refuse_bare_string("notes", notes)
+    refuse_bare_string("labels", labels)
     return render_page(
         "\n\n".join([f"# {markdown_text(title)}", *map(markdown_text, notes)]),
         title=title,

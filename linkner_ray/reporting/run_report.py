@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import style
 
 from linkner_ray.corpora.scores import Counts, Scores
-from linkner_ray.errors import counted
+from linkner_ray.errors import counted, refuse_bare_string
 from linkner_ray.reporting.figures import as_png, as_svg
 from linkner_ray.reporting.html_page import render_page
 from linkner_ray.reporting.run_plots import (
@@ -99,6 +99,10 @@ class RunReport:
     scores: Sequence[ReportScores] = ()
     notes: tuple[str, ...] = ()
     """Sentences for the reader, such as what the model was trained on."""
+
+    def __post_init__(self) -> None:
+        refuse_bare_string("notes", self.notes)
+        refuse_bare_string("labels", self.labels)
 
 
 def write_report(run: RunReport, *, write_bytes: Callable[[str, bytes], None]) -> None:

@@ -139,9 +139,3 @@ def test_overlapping_entities_are_refused():
     text = "Ada Lovelace"
     with pytest.raises(DataError, match=r"2\.\.5 overlaps"):
         preview(document(text, entity(text, 0, 3), entity(text, 2, 5)))
-
-
-def test_notes_are_no_bare_string():
-    """Each of its letters was a paragraph."""
-    with pytest.raises(TypeError, match=r"notes is one string, 'The first pages\.'"):
-        preview(notes="The first pages.")
