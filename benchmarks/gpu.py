@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--json", type=Path, help="write the numbers here")
     options = parser.parse_args(arguments)
     peak = peak_flops()
-    print(f"{device_name()}: {peak / 1e12:.1f} TFLOP/s in a large matrix product")
+    print(f"{device_name()}: {peak / 1e12:.3g} TFLOP/s in a large matrix product")
     rows = []
     for shape, batch_tokens in itertools.product(options.shapes, options.batch_tokens):
         row = measure(

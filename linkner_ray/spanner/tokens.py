@@ -48,11 +48,12 @@ class TokenTable:
         return len(self.first) - 1
 
     def between(self, first: int, end: int) -> Self:
-        """A run of sentences."""
+        """A run of sentences, with the words of these alone."""
         places = slice(self.first[first], self.first[end])
+        used, word = np.unique(self.word[places], return_inverse=True)
         return type(self)(
-            words=self.words,
-            word=self.word[places],
+            words=[self.words[number] for number in used.tolist()],
+            word=word.astype(np.int32),
             first=self.first[first : end + 1] - self.first[first],
             fields=None if self.fields is None else self.fields[places],
         )

@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +26,9 @@ def test_a_table_holds_its_sentences(sentences, data):
     assert (len(tokens), listed(tokens)) == (len(sentences), sentences)
     assert len(set(tokens.words)) == len(tokens.words)
     first, end = sorted(data.draw(st.tuples(*[st.integers(0, len(sentences))] * 2)))
-    assert listed(tokens.between(first, end)) == sentences[first:end]
+    run = tokens.between(first, end)
+    assert listed(run) == sentences[first:end]
+    assert sorted(run.words) == sorted(set(chain.from_iterable(sentences[first:end])))
 
 
 @given(lists_of_tokens)
