@@ -130,7 +130,7 @@ def render_errors(sets: Sequence[SetErrors], labels: tuple[str, ...]) -> str:
             "right before asking, wrong after": one.spoilt,
         }
         parts += [f"## {markdown_text(one.name)}", _confusion_table(one.confusion, classes)]
-        found = (f"{len(errors):,} {kind}" for kind, errors in kinds.items())
+        found = (f"{kind}: {len(errors):,}" for kind, errors in kinds.items())
         parts.append(f"{', '.join(found)}; up to {NUM_LISTED} of each are below.")
         for kind, errors in kinds.items():
             cards += [error.card(f"{one.name}: {kind}") for error in errors[:NUM_LISTED]]

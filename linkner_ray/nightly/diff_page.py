@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from linkner_ray.errors import counted
 from linkner_ray.nightly.diff import CAUSES, KINDS, Diff, name_cause
 from linkner_ray.nightly.diff_rows import Change
 from linkner_ray.reporting.cards import Card, describe_entity, mark_entity
@@ -29,7 +30,7 @@ def render_diff(diff: Diff) -> str:
         _markdown(("from", "to", "relabelled"), relabelled) if relabelled else "",
         "## What changed",
         _markdown(("cause", *KINDS), cause_rows(diff)),
-        f"## {len(diff.examples)} examples",
+        f"## {counted(len(diff.examples), 'example')}",
     ]
     return render_page(
         "\n\n".join(parts),

@@ -105,7 +105,7 @@ def test_a_page_lists_some_and_says_of_how_many():
     found = find_errors("set", predictions(*many), {("O", "PER"): NUM_LISTED + 7}, ("O", "PER"))
     assert len(found.wrong) == NUM_LISTED + 7
     page = Page(render_errors([found], ("PER",)))
-    assert f"{NUM_LISTED + 7} surest errors" in page.text
+    assert f"surest errors: {NUM_LISTED + 7}" in page.text
     assert f"up to {NUM_LISTED} of each" in page.text
     assert len(page.cards) == NUM_LISTED
 
