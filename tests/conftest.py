@@ -86,6 +86,15 @@ def crawl(tmp_path_factory):
     return write_crawl(tmp_path_factory.mktemp("crawl"))
 
 
+@pytest.fixture
+def without_ray(monkeypatch):
+    """Runs of this process take their steps here, for what Ray has no part in."""
+    from tests.local_pipeline import run_here
+
+    monkeypatch.setattr("linkner_ray.extract.job.run_extraction", run_here)
+    monkeypatch.setattr("linkner_ray.extract.ray_start.start_ray", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def two_cpus():
     """One Ray of two logical CPUs for all tests of a process that want one."""

@@ -96,9 +96,8 @@ def sum_results(
         add_counts(totals, unit_result.counts)
         add_counts(costs, unit_result.costs)
     check_counters(totals)
-    result = _result(plan, totals, num_units=len(unit_results), started=started)
     return replace(
-        result,
+        _result(plan, totals, num_units=len(unit_results), started=started),
         unit_results=tuple(unit_results),
         units_written=0 if done is None else len(unit_results) - done,
         costs=costs,

@@ -21,10 +21,7 @@ from tests.crawl import (
 )
 from tests.local_pipeline import run_here
 
-
-@pytest.fixture(autouse=True)
-def without_ray(monkeypatch):
-    monkeypatch.setattr("linkner_ray.extract.job.run_extraction", run_here)
+pytestmark = pytest.mark.usefixtures("without_ray")
 
 
 def run(crawl, output, checkpoint, *more):

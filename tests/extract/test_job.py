@@ -10,7 +10,6 @@ import pytest
 
 from examples.demo import OWN_LLM
 from linkner_ray.errors import ConfigError, StartupError
-from linkner_ray.extract import job as extraction
 from linkner_ray.extract import pipeline
 from linkner_ray.extract.job import extract
 from linkner_ray.extract.plan import plan_extraction
@@ -29,7 +28,6 @@ from tests.crawl import (
 )
 from tests.endpoint_server import Server, completion
 from tests.linking.made import write_link
-from tests.local_pipeline import run_here
 
 pytestmark = [
     pytest.mark.ray,
@@ -40,12 +38,6 @@ pytestmark = [
 FOLDERS = ("entities", "candidates", "_quarantine")
 
 NUM_DOCUMENTS = NUM_PARQUET + NUM_JSONL + NUM_WET
-
-
-@pytest.fixture
-def without_ray(monkeypatch):
-    """The steps of a run in this process: for what Ray has no part in."""
-    monkeypatch.setattr(extraction, "run_extraction", run_here)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from linkner_ray.extract import job, limits
 from linkner_ray.extract.plan import plan_extraction
 from linkner_ray.nightly.estimate import SampleSettings, estimate_run
 from tests.crawl import config_of, overrides, write_parquet
-from tests.local_pipeline import run_here
 from tests.spanner.tiny import without_a_number
+
+pytestmark = pytest.mark.usefixtures("without_ray")
 
 PAGES = ["Paris and London", "Obama visited the World Bank", "Berlin", "", "New York"]
 
@@ -22,8 +23,7 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setattr(job, "run_extraction", run_here)
+def run(tmp_path, checkpoint):
     write_parquet(tmp_path / "a.parquet", PAGES)
 
     def run(*more):

@@ -13,7 +13,6 @@ from linkner_ray.cli import main
 from linkner_ray.logs import JsonFormatter, TextFormatter
 from linkner_ray.runs.folder import RunFolder
 from tests.crawl import overrides, text_of, write_checkpoint
-from tests.local_pipeline import run_here
 
 SECRET = "Hunter2Hunter2"  # noqa: S105 - nobody's
 
@@ -53,9 +52,8 @@ def content_of(path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_secrets_of_addresses_are_in_no_file_and_no_line(shards, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("linkner_ray.extract.job.run_extraction", run_here)
-    monkeypatch.setattr("linkner_ray.extract.ray_start.start_ray", lambda: None)
+@pytest.mark.usefixtures("without_ray")
+def test_secrets_of_addresses_are_in_no_file_and_no_line(shards, tmp_path, capfd):
     output = tmp_path / "out"
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
     command = [
