@@ -12,7 +12,6 @@ from linkner_ray.corpora.tables import (
     table_sentences,
 )
 from linkner_ray.labels import load_label_set
-from linkner_ray.schemas import DOCUMENTS, require_columns
 from tests.corpora.strategies import labelled_sentences
 
 SENTENCES = st.lists(labelled_sentences(st.text(min_size=1)), max_size=4)
@@ -44,13 +43,6 @@ def test_a_sentence_becomes_a_document_of_one_sentence():
         ],
     }
     assert gold == [[(0, 4, "PER"), (9, 17, "LOC")], []]
-
-
-def test_gold_is_in_no_column():
-    table, _ = corpus_documents([MARY], "dev")
-    assert table.column_names == [*DOCUMENTS.names, "sentences"]
-    require_columns(table, table.column_names)
-    assert "PER" not in str(table.to_pylist())
 
 
 @settings(max_examples=40)

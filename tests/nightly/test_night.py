@@ -29,7 +29,7 @@ from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import verify_output
 from linkner_ray.spanner.self_check import record_self_check
 from linkner_ray.storage import Folder
-from tests.crawl import files_of, overrides, text_of
+from tests.crawl import overrides, text_of
 from tests.in_process import status_of_child
 from tests.local_pipeline import run_here
 from tests.spanner import tiny
@@ -189,40 +189,6 @@ def test_a_night_killed_in_any_step_goes_on_when_it_is_started_again(
     assert (nights / TUESDAY / "report.md").exists()
     assert verify_output(Folder.at(str(nights / TUESDAY)))[1] == []
     assert list((nights / "_lock").iterdir()) == []
-
-
-def test_a_night_killed_while_it_extracts_ends_with_the_bytes_of_one_left_alone(
-    crawl, checkpoint, tmp_path, monkeypatch
-):
-    nights = tmp_path / "nights"
-    config = config_of(crawl, nights, checkpoint, MONDAY)
-
-    def killed():
-        def die_after_one(*args, **options):
-            units = run_here(*args, **options)
-            yield next(units)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        monkeypatch.setattr("linkner_ray.extract.job.run_extraction", die_after_one)
-        run_night(config)
-
-    assert status_of_child(killed) == -signal.SIGKILL
-    assert len(list((nights / MONDAY / "entities").glob("part-*"))) == 1
-    assert not (nights / "latest").exists()
-    assert run_night(config).has_moved
-    run_night(config_of(crawl, tmp_path / "others", checkpoint, MONDAY))
-    found, alone = (entities_of(folder / MONDAY) for folder in (nights, tmp_path / "others"))
-    assert found == alone
-    assert len(found) > 3
-
-
-def entities_of(output):
-    """Its part files and manifest."""
-    return {
-        name: raw
-        for name, raw in files_of(output).items()
-        if name.startswith(("entities", "candidates", "_manifest"))
-    }
 
 
 def drifting(crawl):
