@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from docs import generate
+from linkner_ray.config.validation import known_keys
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -88,6 +89,16 @@ def test_messages_of_troubleshooting_exist():
     source = " ".join(text for path in modules for text in texts_of(path))
     assert len(words) > 80
     assert [word for word in words if word.strip() not in source] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_keys_that_a_page_names_exist(page):
+    known = {key for kind in generate.COMMANDS for key in known_keys(kind)}
+    sections = {key for key in known if "." not in key}
+    named = re.findall(r"(?<![\w./-])([a-z]+(?:\.[a-z_]+)+)(?![\w./(])", page.read_text("utf-8"))
+    files = re.compile(r".*\.(conll|dev|html|json|md|train|yaml)")
+    keys = {one for one in named if one.partition(".")[0] in sections and not files.fullmatch(one)}
+    assert page.stem == "changelog" or keys <= known, keys - known
 
 
 def test_every_library_has_a_line():
