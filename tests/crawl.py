@@ -96,9 +96,14 @@ def config_of(*arguments: str) -> ExtractConfig:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Content of everything a run promises to write the same again."""
+    """Content of everything a run promises to write the same again, but for its report.
+
+    With the report comes `README.md`, which a run without one does not have.
+    """
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith("report") and path.suffix != ".png"
+        if path.is_file()
+        and not path.name.startswith(("report", "README"))
+        and path.suffix != ".png"
     }
