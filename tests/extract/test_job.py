@@ -148,7 +148,7 @@ def test_the_plan_can_be_read_before_anything_starts(checkpoint, tmp_path):
     write_parquet(tmp_path / "a\x1b[2J.parquet", [text_of(1)] * 12)
     plan = plan_extraction(config_of(*overrides(tmp_path, tmp_path / "out", checkpoint)))
     page = describe_plan(plan)
-    assert "1 shards" in page
+    assert "1 shard, " in page
     assert f"{tmp_path}/a\N{SYMBOL FOR ESCAPE}[2J.parquet  parquet" in page
     assert "3 units" in page
     assert not (tmp_path / "out").exists()
