@@ -111,10 +111,12 @@ def test_a_part_of_the_documents_stands_for_all_of_them(checkpoint, tmp_path):
     whole = estimate_run(plan, SampleSettings(documents=1000))
     assert (part.sampled_documents, whole.sampled_documents) == (40, 160)
     assert part.documents == whole.documents == 160
-    # The pages are much alike, so a quarter of them gives each count within a tenth.
-    for name in ("characters", "words", "candidates"):
+    # The pages are much alike, so a quarter of them gives their size within a tenth. What a model
+    # of random weights finds in them differs more; a sample that is not scaled is off by 300 %.
+    for name in ("characters", "words"):
         assert getattr(part, name) == pytest.approx(getattr(whole, name), rel=0.1)
-    assert part.rows[0].routed == pytest.approx(whole.rows[0].routed, rel=0.1)
+    assert part.candidates == pytest.approx(whole.candidates, rel=0.25)
+    assert part.rows[0].routed == pytest.approx(whole.rows[0].routed, rel=0.25)
     again = estimate_run(plan, SampleSettings(documents=40))
     assert (again.candidates, again.rows) == (part.candidates, part.rows)
 
