@@ -42,7 +42,8 @@ def export_entities(output: str, target: str, *, flat: bool) -> Exported:
         flat: Whether a row is an entity; else it is a document, as in `entities/`.
 
     Raises:
-        ConfigError: If there is no finished run, or the format is unknown or cannot hold documents.
+        ConfigError: If there is no finished run, the file is there already, or the format is
+            unknown or cannot hold documents.
         DataError: If a file of the run is missing or damaged.
     """
     suffix = PurePosixPath(target).suffix
@@ -57,6 +58,8 @@ def export_entities(output: str, target: str, *, flat: bool) -> Exported:
     parent, _, name = target.rpartition("/")
     folder = Folder.at(parent or ("/" if target.startswith("/") else "."))
     folder.check_writable()
+    if name in folder.entries():
+        raise ConfigError(f"{target}: is there already; choose another name, or move it away")
     schema = FLAT
     if not flat:
         schema = OUTPUT.append(pa.field("text", pa.string())) if run.keeps_text else OUTPUT

@@ -1,5 +1,6 @@
 """An extraction for its user: the plan before it, the report and the summary after it."""
 
+import logging
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from linkner_ray.runs.folder import RunFolder
 if TYPE_CHECKING:  # a plan is shown without Ray, and without what draws a report
     from linkner_ray.extract.result import ExtractionResult
     from linkner_ray.reporting.run_report import ReportScores
+
+logger = logging.getLogger(__name__)
 
 LISTED_SHARDS = 20
 LISTED_LANGUAGES = 5
@@ -40,6 +43,9 @@ duckdb.sql("SELECT doc_id, unnest(entities, recursive := true) FROM 'FOLDER/enti
 ```
 """
 """`README.md` of an output, whose head tells `datasets` which files are tables."""
+
+_MARK = b"Written by LinkNER on Ray."
+"""Stands in every such file; one without it was written by somebody else."""
 
 _CARD_CANDIDATES = """\
 - config_name: candidates
@@ -131,6 +137,10 @@ def write_run_report(plan: Plan, result: "ExtractionResult", context: Context = 
     folder = RunFolder(plan.config.output.path).folder
     write_report(report, write_bytes=folder.write_whole)
     candidates = _CARD_CANDIDATES if plan.config.output.keep_candidates else ""
+    if "README.md" in folder.entries() and _MARK not in folder.read_bytes("README.md"):
+        url = hide_secrets(plan.config.output.path)
+        logger.warning("%s/README.md is not a run's; it stays as it is", url)
+        return
     folder.write_whole("README.md", _DATASET_CARD.format(candidates=candidates).encode())
 
 

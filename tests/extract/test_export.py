@@ -106,3 +106,32 @@ def test_the_card_names_the_tables_for_datasets(output):
     assert [config.get("default", False) for config in head["configs"]] == [True, False]
     for one in head["configs"]:
         assert len(list(output.glob(one["data_files"]))) == 3  # units of 5 documents: 6 and 4
+
+
+@pytest.mark.parametrize("name", ["notes.csv", "out/entities"])
+def test_no_file_that_is_there_is_overwritten(output, tmp_path, capsys, name):
+    target = tmp_path / "notes.csv"
+    if name != "notes.csv":
+        target = next((output / "entities").glob("part-*.parquet"))
+    else:
+        target.write_bytes(b"mine")
+    before = target.read_bytes()
+    assert export(output, target, "--flat") == 2
+    assert f"{target}: is there already" in capsys.readouterr().err
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_card_is_renewed_and_a_readme_of_others_stays(tmp_path, monkeypatch, caplog, is_own):
+    crawl = tmp_path / "crawl"
+    crawl.mkdir()
+    write_parquet(crawl / "a.parquet", [text_of(0)])
+    plan = plan_of(crawl, tmp_path / "out", write_checkpoint(tmp_path / "checkpoint"))
+    result = extract_in_process(monkeypatch, plan)
+    write_run_report(plan, result)
+    card = tmp_path / "out" / "README.md"
+    written = card.read_text()
+    card.write_text(f"an older card\n{written}" if is_own else "our data, do not delete")
+    write_run_report(plan, result)
+    assert card.read_text() == (written if is_own else "our data, do not delete")
+    assert ("README.md is not a run's" in caplog.text) is not is_own
