@@ -1,5 +1,7 @@
-"""Tiny encoders with tokenizers trained on a few lines: real architectures, no download."""
+"""Tiny encoders with tokenizers of a few lines: real architectures, no download."""
 
+import re
+import string
 from functools import cache
 from pathlib import Path
 
@@ -57,16 +59,21 @@ def byte_bpe() -> Tokenizer:
     return Tokenizer.from_str(_byte_bpe())
 
 
-@cache  # training breaks ties at random, so a second tokenizer would be another one
+@cache
 def _wordpiece() -> str:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """Whole words of LINES, and characters for the rest.
+
+    The vocabulary is written down, since `WordPieceTrainer` breaks ties at random: each process
+    would have another model.
+    """
+    words = sorted({word for line in LINES for word in re.findall(r"\w+|[^\w\s]", line.lower())})
+    characters = sorted(set(string.ascii_lowercase + string.digits).union(*words))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *characters]
+    pieces += [f"##{character}" for character in characters] + words
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(
-        LINES,
-        trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False),
-    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
