@@ -167,12 +167,12 @@ def test_a_document_that_the_model_has_no_number_for_is_quarantined_and_counted(
         unit.require_finite()
 
 
-def moody(seed):
-    """Answers every question by chance, now and then with something unreadable."""
+def moody(seed, *, unreadable=0.1):
+    """Answers every question by chance; a share of the answers is unreadable."""
     dice = random.Random(seed)
 
     def script(_request):
-        if dice.random() < 0.1:
+        if dice.random() < unreadable:
             return Verdict.UNREADABLE
         return {label: dice.random() for label in LABELS.classes}
 
@@ -189,7 +189,7 @@ def test_a_unit_brings_what_the_llm_showed_at_its_start(shard, tmp_path):
 def test_a_second_run_with_the_cache_asks_nothing_and_writes_the_same_bytes(shard, tmp_path):
     written, costs, backends = [], [], []
     for night in range(2):
-        backends.append(moody(night))
+        backends.append(moody(night, unreadable=0))  # which is no answer, and asked again
         cache = AnswerCache(str(tmp_path / "cache"), model="m", classes=LABELS.classes)
         units = judged(read(shard), shard, backend=CacheBackend(backends[-1], cache))
         costs.append([result.costs for result in write(units, tmp_path / str(night))])
