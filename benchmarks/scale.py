@@ -1,6 +1,6 @@
 """Do speed and memory of a run stay flat as it grows?
 
-    python -m benchmarks.scale --sizes 1000 10000 100000 --json FILE
+    python -m benchmarks.scale --sizes 10000 100000 1000000 --json FILE
     python -m benchmarks.scale --planned-units 1000000
     python -m benchmarks.scale --nodes 4
 
@@ -27,12 +27,16 @@ import psutil
 from benchmarks.measure import MEBIBYTE, load_average, write_json
 from benchmarks.scale_nodes import compare_nodes
 from benchmarks.scale_plan import simulate_plan
-from benchmarks.scale_work import UNIT_DOCUMENTS, steady_rate, write_checkpoint, write_crawl
+from benchmarks.scale_work import steady_rate, write_checkpoint, write_crawl
+from linkner_ray.config import InputConfig
 from linkner_ray.reporting.tables import markdown_table
 
 Numbers = dict[str, object]
 
 SAMPLE_INTERVAL_S = 0.5
+
+UNIT_DOCUMENTS = InputConfig.model_fields["unit_documents"].default
+"""As large as users have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,9 @@ def compare_sizes(sizes: Sequence[int], *, rounds: int) -> Numbers:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = write_checkpoint(Path(folder) / "checkpoint")
             for turn, size in enumerate(order):
-                crawl = write_crawl(Path(folder) / f"crawl-{size}", size)
+                crawl = write_crawl(
+                    Path(folder) / f"crawl-{size}", size, unit_documents=UNIT_DOCUMENTS
+                )
                 output = Path(folder) / f"out-{turn}"
                 measured = measure_run(
                     crawl, output, checkpoint, address=context.address_info["address"]
@@ -146,7 +152,7 @@ def measure_run(crawl: Path, output: Path, checkpoint: str, *, address: str) -> 
     """
     command = [
         *(sys.executable, "-m", "linkner_ray.cli", "extract"),
-        *(f"input.paths=[{crawl}]", f"input.unit_documents={UNIT_DOCUMENTS}"),
+        f"input.paths=[{crawl}]",
         *(f"output.path={output}", f"recognize.checkpoint={checkpoint}"),
         *("recognize.num_threads=1", "llm.backend=none"),
     ]

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from benchmarks.scale_work import UNIT_DOCUMENTS, steady_rate, write_checkpoint, write_crawl
+from benchmarks.scale_work import steady_rate, write_checkpoint, write_crawl
 from linkner_ray.config import ExtractConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.extract import pipeline
@@ -22,6 +22,7 @@ from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.chain import Chain, Step
 
 UNITS_PER_NODE = 24
+UNIT_DOCUMENTS = 50
 SLEEP_S_PER_DOCUMENT = 0.02
 
 Numbers = dict[str, object]
@@ -72,7 +73,9 @@ def _rate(nodes: int, folder: Path, checkpoint: str) -> float:
     from ray.cluster_utils import Cluster
 
     folder.mkdir()
-    crawl = write_crawl(folder / "crawl", nodes * UNITS_PER_NODE * UNIT_DOCUMENTS)
+    crawl = write_crawl(
+        folder / "crawl", nodes * UNITS_PER_NODE * UNIT_DOCUMENTS, unit_documents=UNIT_DOCUMENTS
+    )
     config = load_config(
         ExtractConfig,
         None,

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-DOCUMENTS_PER_SHARD = 500
-UNIT_DOCUMENTS = 50
+UNITS_PER_SHARD = 10
 
 NON_ENTITY_BIAS = 0.5
 """Added to the non-entity score of the random head, or nearly every span is an entity."""
@@ -42,18 +41,19 @@ def steady_rate(output: Path) -> Rate:
     return Rate(sum(rows_of.values()), steady / seconds, written[0][0])
 
 
-def write_crawl(folder: Path, documents: int) -> Path:
-    """Parquet shards of documents of two short sentences."""
+def write_crawl(folder: Path, documents: int, *, unit_documents: int) -> Path:
+    """Parquet shards of documents of two short sentences, a row group for each unit."""
     folder.mkdir(exist_ok=True)
-    for first in range(0, documents, DOCUMENTS_PER_SHARD):
-        numbers = range(first, min(first + DOCUMENTS_PER_SHARD, documents))
+    per_shard = UNITS_PER_SHARD * unit_documents
+    for first in range(0, documents, per_shard):
+        numbers = range(first, min(first + per_shard, documents))
         texts = [
             f"{_NAMES[n % 7]} {_VERBS[n % 6]} {_NAMES[n % 5]} in {1900 + n % 100} .\n"
             f"It was page {n} of {_NAMES[n % 3]} ."
             for n in numbers
         ]
         table = pa.table({"doc_id": [f"d{n}" for n in numbers], "text": texts})
-        pq.write_table(table, folder / f"{first:09d}.parquet", row_group_size=UNIT_DOCUMENTS)
+        pq.write_table(table, folder / f"{first:09d}.parquet", row_group_size=unit_documents)
     return folder
 
 
