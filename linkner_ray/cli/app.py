@@ -5,9 +5,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+import linkner_ray
 from linkner_ray.cli import cache, failures, labels, look, model, run
 from linkner_ray.errors import ConfigError, LinknerError, refuse_bare_string
 from linkner_ray.logs import log_to_console, say_last
@@ -25,7 +27,7 @@ app = typer.Typer(
 for panel, commands in (
     (MODEL, (model.train, model.calibrate, model.link, model.evaluate, model.compare)),
     (RUN, (run.estimate, run.extract, run.nightly)),
-    (LOOK, (look.preview, look.predict, look.show, look.diff, look.export)),
+    (LOOK, (look.preview, look.predict, look.show, look.diff, look.export, look.demo)),
     (KEEP, (look.verify,)),
 ):
     for command in commands:
@@ -33,6 +35,22 @@ for panel, commands in (
 app.add_typer(labels.app, name="labels", rich_help_panel=MODEL)
 app.add_typer(failures.app, name="failures", rich_help_panel=RUN)
 app.add_typer(cache.app, name="cache", rich_help_panel=KEEP)
+
+
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        print(f"linkner {linkner_ray.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options of `linkner` itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,13 +87,12 @@ def _give_home() -> None:
 
 
 _NO_PROMISE = 'was removed; thresholds of dev are routing.threshold_for = "asked=5%" or "risk=2%"'
-_ON_SIZING = "was removed; docs/sizing.md says how many encoders and engines a run needs"
+_ON_SIZING = "was removed; the page Sizing of the documentation says how many of each a run needs"
 
 OLD_COMMANDS = {
     "ledger": "is called `linkner cache` now",
     "plan": "is called `linkner estimate` now",
     "predict --doubted": "is called `linkner predict --near-misses` now",
-    "demo": "was removed; it is a part of the repository: clone it and type `make demo` there",
     "calibrate --alpha": _NO_PROMISE,
     "calibrate --delta": _NO_PROMISE,
     "calibrate --uncertainty": _NO_PROMISE,

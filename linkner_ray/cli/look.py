@@ -1,11 +1,14 @@
 """Commands that look: at texts, at an input, at a run, at two runs."""
 
 import os
+import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import linkner_ray
 from linkner_ray.cli.files import check_writable, write_json, write_text
 from linkner_ray.cli.options import Checkpoint, ConfigFile, JsonFile, Overrides
 from linkner_ray.errors import ConfigError, DataError, counted, hide_secrets
@@ -137,6 +140,23 @@ def export(
     found = export_entities(output, file, flat=flat)
     entities, documents = counted(found.entities, "entity"), counted(found.documents, "document")
     print(f"{entities} of {documents}: {hide_secrets(file)}")
+
+
+def demo() -> None:
+    """Say where the demo is and how to run it; the installed package does not hold it.
+
+    Example: linkner demo
+    """
+    for folder in (Path.cwd(), Path(linkner_ray.__file__).parent.parent):
+        if (folder / "examples" / "demo").is_dir() and (folder / "Makefile").is_file():
+            print(f"The demo is in this source tree:\n\n  make -C {shlex.quote(str(folder))} demo")
+            return
+    source = f"linkner_ray-{linkner_ray.__version__}"
+    print(
+        "The demo is in the source, which the installed package does not hold. Take a clone of the "
+        f"repository and type `make demo` there, or the source archive beside the wheel:\n\n"
+        f"  tar xzf {source}.tar.gz\n  make -C {source} demo"
+    )
 
 
 def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.")]) -> None:

@@ -6,7 +6,8 @@ import typer
 import yaml
 
 ConfigFile = Annotated[
-    str | None, typer.Option("--config", help="YAML file; see jobs/configs for examples.")
+    str | None,
+    typer.Option("--config", help="YAML file; see jobs/configs/ of the source."),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved config and what would be done.")

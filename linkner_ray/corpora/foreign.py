@@ -40,5 +40,5 @@ def refuse_foreign(content: bytes, path: str) -> None:
     raise DataError(
         f"{path}: is {found} (keys {keys:.120}), which is not read; convert it into a line of "
         "token, tab and tag for each word and an empty line after each sentence: "
-        "docs/troubleshooting.md has the lines of Python under 'Labelled corpora'"
+        "the documentation has the lines of Python, under Troubleshooting, Labelled corpora"
     )

@@ -211,7 +211,7 @@ def local_checkpoint(path: str) -> Path:
     folder = Folder.at(path)
     if not path or not folder.is_folder():
         raise ConfigError(
-            f"checkpoint '{path}': no such folder; train one with jobs/train.py or correct the path"
+            f"checkpoint '{path}': no such folder; `linkner train` makes one, or correct the path"
         )
     return Path(folder.root) if folder.is_local else _download(folder, path)
 
