@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from docs import generate
+from linkner_ray.cli.app import OLD_COMMANDS
+from linkner_ray.config.old_names import OLD_KEYS
 from linkner_ray.config.validation import known_keys
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +101,20 @@ def test_keys_that_a_page_names_exist(page):
     files = re.compile(r".*\.(conll|dev|html|json|md|train|yaml)")
     keys = {one for one in named if one.partition(".")[0] in sections and not files.fullmatch(one)}
     assert page.stem == "changelog" or keys <= known, keys - known
+
+
+@pytest.mark.parametrize(("old", "said"), (OLD_KEYS | OLD_COMMANDS).items())
+def test_the_changelog_names_what_each_old_name_became(old, said):
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    name = old.rpartition("=")[2]
+    if new := re.fullmatch("is called ['`](?:linkner )?(.*)['`] now", said):
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        assert any(name in row and new[1].split()[-1] in row for row in rows)
+    else:
+        removed = text.partition("### Removed")[2].partition("###")[0]
+        *command, last = name.split()
+        assert f"{last}`" in removed
+        assert all(f"linkner {word} " in removed for word in command)
 
 
 def test_every_library_has_a_line():
