@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from linkner_ray.config import ExtractConfig
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, counted, hide_secrets
 from linkner_ray.labels import LabelSet
 from linkner_ray.linking.summary import describe_summary, summary_of
 from linkner_ray.llm.model_identity import (
@@ -15,7 +16,7 @@ from linkner_ray.llm.model_identity import (
     known_content,
     with_known_revision,
 )
-from linkner_ray.readers import check_first_source, list_sources
+from linkner_ray.readers import check_sources, list_sources
 from linkner_ray.runs.folder import UnitResult, json_digest
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import SCHEMA_VERSION
@@ -66,6 +67,36 @@ class Plan:
         return () if link is None else (describe_summary(path, link),)
 
 
+def describe_models(plan: Plan, *, when_needed: bool = False) -> str:
+    """The models that a run loads, each with its size where it is known, and how many times.
+
+    Args:
+        plan: Of the run.
+        when_needed: Whether encoders are loaded only when a document needs one.
+    """
+    config = plan.config
+    resources, llm = config.resources, config.llm
+    checkpoint = config.recognize.checkpoint
+    parts = [
+        f"{hide_secrets(checkpoint)}{_size(local_checkpoint(checkpoint))} into "
+        f"{counted(resources.encoder_actors, 'encoder actor')}"
+        f"{' as soon as a text is new' if when_needed else ''}"
+    ]
+    if plan.has_llm and llm.backend == "vllm":
+        engines = counted(resources.llm_actors, "vLLM engine")
+        parts.append(f"{llm.model}{_size(Path(llm.model))} into {engines}")
+    elif plan.has_llm:
+        asked = f"{llm.model} at {hide_secrets(llm.base_url or '')}"
+        parts.append(f"asking {asked if llm.backend == 'openai' else 'recorded answers'}")
+    return " and ".join(parts)
+
+
+def _size(folder: Path) -> str:
+    """Size of the files in a folder, such as " (431 MB)"; nothing where there is none."""
+    size = sum(file.stat().st_size for file in folder.glob("?*") if file.is_file())
+    return f" ({size / 1e6:,.0f} MB)" if size else ""
+
+
 def resolve_models(config: JobConfig) -> JobConfig:
     """The config with what its names and `auto` stand for now, which all workers are told.
 
@@ -114,7 +145,7 @@ def plan_extraction(config: ExtractConfig) -> Plan:
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
     label_set = checkpoint.label_set
     sources = tuple(list_sources(config.input))
-    check_first_source(sources[0], config.input)
+    check_sources(sources, config.input)
     deciding = config.deciding()
     deciding["llm"]["dtype"] = engine_dtype(config.llm)
     check_models(config, checkpoint)

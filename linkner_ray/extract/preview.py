@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from linkner_ray.config import ExtractConfig
 from linkner_ray.errors import ConfigError, counted
-from linkner_ray.readers import check_first_source, list_sources
+from linkner_ray.readers import check_sources, list_sources
 from linkner_ray.readers.sampling import draw_sample
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.spanner.checkpoint import local_checkpoint
@@ -48,12 +48,13 @@ def preview_input(
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
     local_checkpoint(config.recognize.checkpoint)
     sources = list(list_sources(config.input))
-    check_first_source(sources[0], config.input)
+    check_sources(sources, config.input)
     samples = draw_sample(sources, config.input, documents=pages, seed=seed)
     documents = _evenly([sample.table for sample in samples], pages)
     if not documents.num_rows:
         raise ConfigError(
-            f"no documents; {counted(len(samples), 'shard')} looked into, such as {sources[0].path}"
+            f"no documents; {counted(len(samples), 'shard')} looked into, such as "
+            f"{sources[0].path}; is input.text_column right?"
         )
     routing = config.routing
     notes: tuple[str, ...] = ()

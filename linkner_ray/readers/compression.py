@@ -9,6 +9,7 @@ from typing import IO, Any
 import zstandard
 
 from linkner_ray.errors import DataError
+from linkner_ray.readers.other_format import HEAD_BYTES, name_format
 
 _READ_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 20
@@ -77,6 +78,11 @@ class ShardStream(io.RawIOBase):
         super().close()
 
 
+def read_head(file: IO[bytes], path: str = "") -> bytes:
+    """First bytes of a shard, uncompressed; none where the compression is broken."""
+    return ShardStream(file, path).read(HEAD_BYTES) or b""
+
+
 def is_compressed(head: bytes) -> bool:
     """Whether bytes begin as gzip or zstd does."""
     return head.startswith((_GZIP_MAGIC, _ZSTD_MAGIC)) or _SKIPPABLE.match(head) is not None
@@ -94,7 +100,8 @@ def _pieces(file: IO[bytes], path: str) -> Iterator[bytes]:
     elif is_compressed(head):
         yield from _zstd_pieces(head, file)
     elif head and path.lower().endswith((".gz", ".zst")):
-        raise DataError("is neither gzip nor zstd, though named so; if it is plain, rename it")
+        _, found = name_format(head) or (None, "if it is plain, rename it")
+        raise DataError(f"is neither gzip nor zstd, though named so; {found}")
     else:
         while head:
             yield head

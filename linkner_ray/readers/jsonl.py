@@ -10,8 +10,15 @@ from typing import Any
 
 from linkner_ray.config import InputConfig
 from linkner_ray.readers.compression import ShardStream
+from linkner_ray.readers.other_format import HEAD_BYTES, find_other_format
 from linkner_ray.readers.sources import folder_values, lang_column
-from linkner_ray.readers.streams import StreamRecord, UnitCollector, bad_record, broken_end
+from linkner_ray.readers.streams import (
+    StreamRecord,
+    UnitCollector,
+    bad_record,
+    broken_end,
+    whole_stream,
+)
 
 _PASS_BYTES = 1 << 20
 _OTHER_FIELDS_BYTES = 1 << 20
@@ -28,6 +35,10 @@ def read_jsonl(stream: ShardStream, config: InputConfig) -> Iterator[StreamRecor
     No line is held that is longer than a document of `max_document_chars` can make it.
     """
     reader = io.BufferedReader(stream, _PASS_BYTES)
+    head = reader.peek()[:HEAD_BYTES]
+    if other := find_other_format(head, "jsonl"):
+        yield whole_stream(other, head)
+        return
     max_bytes = _MAX_BYTES_PER_CHAR * config.max_document_chars + _OTHER_FIELDS_BYTES
     offset = 0
     while line := reader.readline(max_bytes):
@@ -124,13 +135,26 @@ def _text_problem(row: object, text_column: str) -> tuple[str, str]:
     if not isinstance(row, dict):
         return "not_an_object", f"expected a JSON object, found {type(row).__name__}"
     if text_column not in row:
-        return "missing_text", f"no key '{text_column}', found {list(row)}; set input.text_column"
+        return "missing_text", f"no key '{text_column}', found {list(row)}{_advice(row)}"
     text = row[text_column]
     if text is None:
         return "null_text", f"'{text_column}' is null"
     if not isinstance(text, str):
-        return "wrong_type", f"'{text_column}' is {type(text).__name__}, expected a string"
+        found = f"'{text_column}' is {type(text).__name__}, expected a string"
+        return "wrong_type", f"{found}{_advice({text_column: text})}"
     return "", ""
+
+
+def _advice(row: Mapping[str, object]) -> str:
+    """What to do with a line without a text; labelled corpora have words instead of one."""
+    words = (
+        key
+        for key, value in row.items()
+        if isinstance(value, list) and value and all(isinstance(word, str) for word in value)
+    )
+    for key in words:
+        return f"; '{key}' is a list of words: join them with blanks into a text"
+    return "; set input.text_column"
 
 
 def _other_problem(

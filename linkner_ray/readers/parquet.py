@@ -1,6 +1,7 @@
 """Parquet: its rows in units, none larger in rows or in bytes than config says."""
 
 import contextlib
+import io
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import DataError
+from linkner_ray.readers.compression import read_head
 from linkner_ray.readers.documents import (
     PLACE,
     Checks,
@@ -20,6 +22,7 @@ from linkner_ray.readers.documents import (
     quarantine_table,
     whole_shard_unit,
 )
+from linkner_ray.readers.other_format import find_other_format
 from linkner_ray.readers.parquet_schema import (
     WANTED,
     as_documents,
@@ -74,7 +77,10 @@ def read_parquet(
     except DataError as error:
         reason, detail = "unreadable_file", str(error)
     if 0 not in done:
-        begin = _begin(file) if reason == "unreadable_file" else b""
+        begin = b""
+        if reason == "unreadable_file":
+            begin = _begin(file)
+            detail = find_other_format(read_head(io.BytesIO(begin)), "parquet") or detail
         yield whole_shard_unit(checks, reason=reason, detail=detail, begin=begin)
 
 

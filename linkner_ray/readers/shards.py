@@ -1,13 +1,14 @@
 """Reading a shard, whatever its format."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError, DataError, hide_secrets
-from linkner_ray.readers.compression import ShardStream
+from linkner_ray.readers.compression import ShardStream, read_head
 from linkner_ray.readers.documents import Checks, whole_shard_unit
 from linkner_ray.readers.jsonl import read_jsonl
+from linkner_ray.readers.other_format import find_other_format
 from linkner_ray.readers.parquet import open_parquet, read_parquet
 from linkner_ray.readers.parquet_schema import find_schema_fault
 from linkner_ray.readers.row_ranges import plan_row_ranges, row_group_rows
@@ -60,23 +61,38 @@ def read_units(
         )
 
 
-def check_first_source(source: Source, config: InputConfig) -> None:
-    """Look at the columns of a shard before a run starts; other formats than Parquet have none.
+def check_sources(sources: Sequence[Source], config: InputConfig) -> None:
+    """Look, before a run starts, at what the whole input is likely to have wrong.
 
-    A file that cannot be read passes: it is one bad shard, which the run puts in quarantine.
+    A single file that cannot be read passes: it is one bad shard, which the run puts in quarantine.
 
     Raises:
-        ConfigError: If the text column is missing or a column has a type that cannot be read.
+        ConfigError: If the first and the last shard are of another format than they are read as,
+            or the first is Parquet and lacks the text column, or has it in a type that cannot be
+            read.
     """
-    if source.format != "parquet":
+    first = sources[0]
+    others = [_other_format(source) for source in {first: None, sources[-1]: None}]
+    if all(others):
+        raise ConfigError(f"{first.path}: {others[0]}")
+    if first.format != "parquet":
         return
     try:
-        with _open(source) as file, open_parquet(file) as parquet:
+        with _open(first) as file, open_parquet(file) as parquet:
             fault = find_schema_fault(parquet.schema_arrow, config)
     except (DataError, OSError):
         return
     if fault is not None:
-        raise ConfigError(f"{source.path}: {fault.detail}")
+        raise ConfigError(f"{first.path}: {fault.detail}")
+
+
+def _other_format(source: Source) -> str | None:
+    """What a shard is, where that is plainly not its format."""
+    try:
+        with _open(source) as file:
+            return find_other_format(read_head(file, source.shown), source.format)
+    except OSError:
+        return None
 
 
 def unit_ranges(source: Source, config: InputConfig) -> list[tuple[int, int]] | None:

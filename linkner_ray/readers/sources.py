@@ -15,9 +15,11 @@ from fsspec.utils import glob_translate
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
+from linkner_ray.readers.compression import read_head
+from linkner_ray.readers.other_format import name_format
 from linkner_ray.runs.units import ShardFormat, Source
 from linkner_ray.schemas import DOCUMENTS, OUTPUT, STAGE_COLUMNS
-from linkner_ray.storage import ask_store
+from linkner_ray.storage import ask_store, open_file
 
 _FORMATS: tuple[tuple[re.Pattern[str], ShardFormat], ...] = (
     (re.compile(r".*\.parquet", re.IGNORECASE), "parquet"),
@@ -73,7 +75,7 @@ def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
     try:
         filesystem, root = fsspec.core.url_to_fs(path)
     except (ValueError, ImportError, OSError) as error:
-        raise ConfigError(f"input path '{path}': {error}") from error
+        raise ConfigError(f"input path '{path}': {error}; correct the path") from error
 
     def find() -> dict[str, Mapping[str, Any]]:
         filesystem.invalidate_cache()
@@ -82,7 +84,9 @@ def _sources_of(path: str, config: InputConfig) -> Iterator[Source]:
     try:
         files = ask_store(find, path, filesystem=filesystem)
     except OSError as error:
-        raise ConfigError(f"input path '{path}' cannot be listed: {error}") from error
+        raise ConfigError(
+            f"input path '{path}' cannot be listed: {error}; look at rights and credentials"
+        ) from error
     if not files:
         near = ask_store(lambda: _neighbours(filesystem, root), path, filesystem=filesystem)
         raise ConfigError(f"input path '{path}' matches nothing; {near}")
@@ -197,6 +201,13 @@ def _format_of(path: str, config: InputConfig) -> ShardFormat:
     for pattern, shard_format in _FORMATS:
         if pattern.fullmatch(name):
             return shard_format
+    try:
+        with open_file(path) as file:
+            _, found = name_format(read_head(file)) or (None, "")
+    except OSError:
+        found = ""
+    if found:
+        raise ConfigError(f"{path}: the name does not tell the format, and it is {found}")
     raise ConfigError(
         f"{path}: the name does not tell the format; set input.format, or name the shards with a "
         f"glob such as {PurePosixPath(path).parent.name or '.'}/*.parquet"

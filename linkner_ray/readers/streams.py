@@ -163,6 +163,23 @@ def broken_end(failure: str, byte_offset: int, line: bytes = b"") -> StreamRecor
     )
 
 
+def whole_stream(detail: str, head: bytes) -> StreamRecord:
+    """A shard that is of another format, as its only record.
+
+    Args:
+        detail: What it is instead.
+        head: Its first bytes.
+    """
+    return bad_record(
+        reason="unreadable_file",
+        detail=detail,
+        byte_offset=0,
+        num_bytes=len(head),
+        raw=head,
+        of_file=True,
+    )
+
+
 def group_records(
     records: Iterable[StreamRecord],
     *,

@@ -14,7 +14,14 @@ from typing import BinaryIO
 from linkner_ray.config import InputConfig
 from linkner_ray.readers.archive_text import RecordText, read_payload
 from linkner_ray.readers.compression import ShardStream
-from linkner_ray.readers.streams import StreamRecord, UnitCollector, bad_record, broken_end
+from linkner_ray.readers.other_format import HEAD_BYTES, find_other_format
+from linkner_ray.readers.streams import (
+    StreamRecord,
+    UnitCollector,
+    bad_record,
+    broken_end,
+    whole_stream,
+)
 
 _BUFFER_BYTES = 1 << 20
 _MAX_LINE_BYTES = 1 << 16
@@ -43,7 +50,11 @@ class _Frame:
 
 def read_warc(stream: ShardStream, config: InputConfig) -> Iterator[StreamRecord]:
     """Records of a shard; a stretch that is no record is one of its own, to be quarantined."""
-    reader: BinaryIO = io.BufferedReader(stream, _BUFFER_BYTES)
+    reader = io.BufferedReader(stream, _BUFFER_BYTES)
+    head = reader.peek()[:HEAD_BYTES]
+    if other := find_other_format(head, "warc"):
+        yield whole_stream(other, head)
+        return
     offset = 0
     line = reader.readline(_MAX_LINE_BYTES)
     while line:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from linkner_ray.config import InputConfig
-from linkner_ray.readers import check_first_source, count_units
+from linkner_ray.readers import check_sources, count_units
 from linkner_ray.runs.units import Source
 from tests.hostile import KINDS, PACKINGS, doc_id_of, hostile_texts, mutate
 from tests.readers.conftest import warc_record
@@ -83,7 +83,7 @@ def check_damaged(path, content, read, name):
     source = Source(path=str(path), format=packing.shard_format, size=len(content), version="1")
     config = InputConfig(paths=(str(path),), unit_documents=7)
     assert count_units(source, config) in {None, len(shard.units)}
-    check_first_source(source, config)
+    check_sources([source], config)
 
 
 STREAMS = [name for name, packing in PACKINGS.items() if packing.shard_format != "parquet"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import ConfigError
-from linkner_ray.readers import check_first_source, count_units, read_units
+from linkner_ray.readers import check_sources, count_units, read_units
 from linkner_ray.readers.parquet import _Rows
 from linkner_ray.readers.row_ranges import plan_row_ranges
 from linkner_ray.runs.units import Source
@@ -182,7 +182,7 @@ def test_columns_that_do_not_fit(tmp_path, read, columns, reason, detail):
     assert shard.reasons == [(None, reason)]
     source = Source(path=str(path), format="parquet", size=0, version="1")
     with pytest.raises(ConfigError, match=detail):
-        check_first_source(source, InputConfig(paths=(str(path),)))
+        check_sources([source], InputConfig(paths=(str(path),)))
 
 
 def test_columns_that_are_not_read_may_have_one_name(tmp_path, read):
@@ -218,7 +218,7 @@ def test_an_unreadable_file_is_one_quarantined_unit(tmp_path, read, content):
     assert shard.reasons == [(None, "unreadable_file")]
     assert read(path, "parquet", done={0: 5}).units == []
     source = Source(path=str(path), format="parquet", size=0, version="1")
-    check_first_source(source, InputConfig(paths=(str(path),)))
+    check_sources([source], InputConfig(paths=(str(path),)))
 
 
 SCORED = {
@@ -294,7 +294,7 @@ def test_filters_and_columns_that_do_not_fit(tmp_path, read, settings, reason, d
     assert read(path, "parquet", **settings).reasons == [(None, reason)]
     source = Source(path=str(path), format="parquet", size=0, version="1")
     with pytest.raises(ConfigError, match=detail):
-        check_first_source(source, InputConfig(paths=(str(path),), **settings))
+        check_sources([source], InputConfig(paths=(str(path),), **settings))
 
 
 def test_documents_in_other_languages_are_skipped_and_counted(tmp_path, read):

@@ -7,7 +7,7 @@ import pytest
 
 from linkner_ray.config import InputConfig
 from linkner_ray.errors import StoreError
-from linkner_ray.readers import check_first_source, list_sources, read_units
+from linkner_ray.readers import check_sources, list_sources, read_units
 from linkner_ray.schemas import DOCUMENTS, QUARANTINE
 from tests.crawl import write_crawl, write_parquet
 from tests.failing_store import s3_error, store
@@ -31,7 +31,7 @@ def test_every_format_is_read_from_a_url(memory_folder):
     memory_folder.pipe_file("/shards/c.wet.gz", gzip_members(warc_record("conversion", b"wet")))
     config = InputConfig(paths=("memory://shards",))
     sources = list_sources(config)
-    check_first_source(sources[0], config)
+    check_sources(sources, config)
     units = [
         unit
         for source in sources
@@ -57,7 +57,7 @@ def test_a_store_that_fails_costs_no_document_and_stops_the_run(store, kind):
 
     def read():
         sources = list_sources(config)
-        check_first_source(sources[0], config)
+        check_sources(sources, config)
         return list(read_units(sources[0], config=config, errors_raw_chars=9, done={}))
 
     store.asked.clear()
