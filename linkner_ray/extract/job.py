@@ -11,7 +11,7 @@ from linkner_ray.errors import ContractError, counted
 from linkner_ray.extract.first_units import FirstUnits
 from linkner_ray.extract.limits import LanguageWatch, check_finite
 from linkner_ray.extract.pipeline import run_extraction
-from linkner_ray.extract.plan import Plan, remaining
+from linkner_ray.extract.plan import Plan, describe_models, remaining
 from linkner_ray.extract.progress import LineView, Progress, View
 from linkner_ray.extract.result import ExtractionResult, find_finished, sum_results
 from linkner_ray.extract.spread import BySize
@@ -105,7 +105,9 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     todo = remaining(plan, done, run.url)
     if todo:
         before = len(plan.sources) - len(todo)
-        view.say(f"{counted(len(plan.sources), 'shard')}, {before} of them done before")
+        done_before = f", {before} of them done before" if before else ""
+        loading = describe_models(plan, when_needed=previous is not None)
+        view.say(f"{counted(len(plan.sources), 'shard')}{done_before}; loading {loading}")
         units = run_extraction(
             config,
             plan_digest=plan.digest,

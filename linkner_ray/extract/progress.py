@@ -13,6 +13,9 @@ from linkner_ray.runs.folder import UnitResult
 
 LINE_INTERVAL_S = 10.0
 
+_LOADING_INTERVAL_S = 60.0
+"""Between two lines as long as no unit is done."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -39,7 +42,7 @@ class Snapshot:
     def line(self) -> str:
         """One line of text."""
         if not self.units:
-            return f"{self.seconds:.0f} s, starting actors and loading models"
+            return f"{self.seconds:.0f} s, loading models"
         skipped = f", {self.other_languages} in other languages skipped"
         return (
             f"{self.seconds:.0f} s, {self.shards_done}/{counted(self.shards, 'shard')}, "
@@ -63,7 +66,7 @@ class View(Protocol):
 
 
 class LineView:
-    """A line every ten seconds, for `ray job logs` and files."""
+    """A line every ten seconds, for `ray job logs` and files; while models load, every minute."""
 
     interval_s = LINE_INTERVAL_S
 
@@ -72,7 +75,10 @@ class LineView:
 
     def __call__(self, snapshot: Snapshot, /) -> None:
         """Say the line of a snapshot."""
-        self.say(snapshot.line)
+        if snapshot.units or snapshot.seconds % _LOADING_INTERVAL_S < self.interval_s <= (
+            snapshot.seconds
+        ):
+            self.say(snapshot.line)
 
     def say(self, line: str) -> None:
         """Write a line, at once."""
@@ -112,6 +118,9 @@ class Progress:
 
     def add(self, unit_result: UnitResult) -> None:
         """Count a unit."""
+        if not self._units:
+            seconds = time.monotonic() - self._started
+            self._show.say(f"loaded; the first unit is done after {seconds:.0f} s")
         add_counts(self.totals, unit_result.counts)
         self._shards_done += unit_result.is_last
         self._units += 1

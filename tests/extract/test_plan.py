@@ -5,7 +5,7 @@ import pytest
 from linkner_ray.config import ExtractConfig
 from linkner_ray.config.loading import load_config
 from linkner_ray.errors import ConfigError
-from linkner_ray.extract.plan import plan_extraction
+from linkner_ray.extract.plan import describe_models, plan_extraction
 from tests.crawl import write_checkpoint, write_parquet
 from tests.spanner import tiny
 
@@ -127,3 +127,30 @@ def test_what_a_corpus_holds_decides_and_not_its_name(plan_of, folder, kind):
 def test_a_corpus_that_is_not_there_stops_a_run_before_it_starts(plan_of, folder):
     with pytest.raises(ConfigError, match=r"nowhere\.conll"):
         plan_of(LLM, *demonstrations(folder, "nearest", "nowhere.conll"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["llm.backend=none"], "1 encoder actor"),
+        (["llm.backend=none", "resources.encoder_actors=2"], "2 encoder actors"),
+        (
+            ["llm.model=LLM", "resources.llm_actors=3"],
+            "1 encoder actor and LLM (2 MB) into 3 vLLM engines",
+        ),
+        (
+            ["llm.backend=openai", "llm.model=gpt", "llm.base_url=http://me:word@host/v1"],
+            "1 encoder actor and asking gpt at http://***@host/v1",
+        ),
+    ],
+)
+def test_the_models_that_a_run_loads_are_named_with_size_and_number(
+    plan_of, folder, tmp_path, overrides, said
+):
+    tiny.save_bert(tmp_path / "llm")
+    (tmp_path / "llm" / "weights").write_bytes(b"0" * 2_000_000)
+    given = [one.replace("LLM", f"{tmp_path}/llm") for one in overrides]
+    checkpoint = folder / "checkpoint"
+    size = sum(file.stat().st_size for file in checkpoint.iterdir()) / 1e6
+    start = f"{checkpoint} ({size:,.0f} MB) into "
+    assert describe_models(plan_of(*given)) == start + said.replace("LLM", f"{tmp_path}/llm", 1)

@@ -25,7 +25,6 @@ print("after", view.interval_s, type(view).__name__)
 LINES = [
     "out",
     "two shards [of] three",
-    "1 s, starting actors and loading models",
     "4 s, 2/3 shards, 10 documents (2.5/s), 4 entities, 7 questions",
     "from elsewhere",
     "after 10.0 LineView",
