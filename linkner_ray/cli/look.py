@@ -133,6 +133,9 @@ def export(
 ) -> None:
     """Write the entities of a run into one file for other programs.
 
+    CSV has every text as it stands, so that it reads back equal. A spreadsheet takes one that
+    begins with = + - or @ for a formula: open such a file with its columns imported as text.
+
     Example: linkner export demo-output entities.csv --flat
     """
     from linkner_ray.extract.export import export_entities
@@ -140,6 +143,11 @@ def export(
     found = export_entities(output, file, flat=flat)
     entities, documents = counted(found.entities, "entity"), counted(found.documents, "document")
     print(f"{entities} of {documents}: {hide_secrets(file)}")
+    if found.formulas:
+        print(
+            f"{counted(found.formulas, 'cell')} with = + - @ or a tab in front, which a "
+            "spreadsheet takes for formulas; import the columns as text, or write .parquet"
+        )
 
 
 def demo() -> None:
@@ -170,5 +178,13 @@ def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.
 
     num_files, faults = verify_output(Folder.at(output), spread=BySize())
     if faults:
-        raise DataError("\n".join([f"{output} is not what its manifest says:", *faults]))
+        raise DataError(
+            "\n".join(
+                [
+                    f"{output} is not what its manifest says; restore these files, or run again "
+                    "into another output.path:",
+                    *faults,
+                ]
+            )
+        )
     print(f"{hide_secrets(output)}: {counted(num_files, 'file')} as the manifest lists them")

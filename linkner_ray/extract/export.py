@@ -21,6 +21,9 @@ _OF_DOCUMENT = ("doc_id", "url", "lang")
 FLAT = pa.schema([*(OUTPUT.field(name) for name in _OF_DOCUMENT), *ENTITY])
 """A row an entity; `text`, `start` and `end` are the entity's."""
 
+_FORMULA = r"^[=+\-@\t\r]"
+"""How a cell of CSV begins that spreadsheets compute."""
+
 ROWS_AT_ONCE = 65_536
 """Held in memory, and rows of a row group of Parquet."""
 
@@ -31,6 +34,8 @@ class Exported:
 
     documents: int
     entities: int
+    formulas: int
+    """Cells of CSV that a spreadsheet takes for formulas; they are written as they are."""
 
 
 def export_entities(output: str, target: str, *, flat: bool) -> Exported:
@@ -64,7 +69,7 @@ def export_entities(output: str, target: str, *, flat: bool) -> Exported:
     if not flat:
         schema = OUTPUT.append(pa.field("text", pa.string())) if run.keeps_text else OUTPUT
     columns = [*_OF_DOCUMENT, "entities"] if flat else schema.names
-    counts = {"documents": 0, "entities": 0}
+    counts = {"documents": 0, "entities": 0, "formulas": 0}
 
     def tables() -> Iterator[pa.Table]:
         source = Folder.at(run.url)
@@ -72,7 +77,10 @@ def export_entities(output: str, target: str, *, flat: bool) -> Exported:
             rows = read_part(source, f"entities/{part}", columns)
             counts["documents"] += rows.num_rows
             counts["entities"] += pc.sum(pc.list_value_length(rows["entities"])).as_py() or 0
-            yield (_flatten(rows) if flat else rows).cast(schema)
+            table = (_flatten(rows) if flat else rows).cast(schema)
+            if suffix == ".csv":
+                counts["formulas"] += _num_formulas(table)
+            yield table
 
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch) / name
@@ -88,6 +96,12 @@ def _flatten(rows: pa.Table) -> pa.Table:
     columns = {name: rows[name].take(parents) for name in _OF_DOCUMENT}
     columns |= {field.name: pc.struct_field(flat, field.name) for field in ENTITY}
     return pa.table(columns)
+
+
+def _num_formulas(table: pa.Table) -> int:
+    texts = (column for column in table.columns if pa.types.is_string(column.type))
+    found = (pc.sum(pc.match_substring_regex(text, _FORMULA)).as_py() or 0 for text in texts)
+    return sum(found)
 
 
 def _in_chunks(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:

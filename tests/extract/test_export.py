@@ -5,11 +5,15 @@ import json
 import re
 
 import duckdb
+import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 import yaml
 
 from linkner_ray.cli import main
+from linkner_ray.extract import export as export_module
 from linkner_ray.extract.export import FLAT
 from linkner_ray.extract.report import write_run_report
 from tests.crawl import text_of, write_checkpoint, write_parquet
@@ -68,6 +72,34 @@ def test_a_flat_file_has_a_row_for_each_entity(output, documents, entities, tmp_
     assert [row["text"] for row in rows] == [entity["text"] for entity in entities]
     assert [int(row["start"]) for row in rows] == [entity["start"] for entity in entities]
     assert rows[0].keys() == entities[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("texts", "formulas"),
+    [
+        (["=1+1", "+x", "-2", "@SUM(A1)", "\t=1"], 5),
+        (["1=1", "a-b", 'say "=1"', "two\nlines", " lead", "NA", "", "'=1"], 0),
+    ],
+)
+def test_csv_reads_back_equal_and_formulas_are_counted(
+    output, tmp_path, monkeypatch, capsys, texts, formulas
+):
+    def read_part(folder, name, columns):
+        rows = read_as_it_is(folder, name, columns)
+        if not name.endswith(first):
+            return rows.slice(0, 0)
+        column = pa.array([[{"text": text} for text in texts]], rows["entities"].type)
+        return rows.slice(0, 1).set_column(columns.index("entities"), "entities", column)
+
+    first = min(path.name for path in (output / "entities").iterdir())
+    read_as_it_is = export_module.read_part
+    monkeypatch.setattr(export_module, "read_part", read_part)
+    assert export(output, tmp_path / "a.csv", "--flat") == 0
+    assert list(pandas.read_csv(tmp_path / "a.csv", keep_default_na=False)["text"]) == texts
+    said = (
+        f"{formulas} cells with = + - @ or a tab in front, which a spreadsheet takes for formulas"
+    )
+    assert (said in capsys.readouterr().out) is bool(formulas)
 
 
 def test_without_flat_a_row_is_a_document(output, documents, tmp_path):
@@ -135,3 +167,21 @@ def test_a_card_is_renewed_and_a_readme_of_others_stays(tmp_path, monkeypatch, c
     write_run_report(plan, result)
     assert card.read_text() == (written if is_own else "our data, do not delete")
     assert ("README.md is not a run's" in caplog.text) is not is_own
+
+
+@pytest.mark.usefixtures("s3")
+def test_an_output_in_a_bucket_is_exported_into_another(output, entities, tmp_path):
+    store = s3fs.S3FileSystem()
+    for bucket in ("crawl", "lists"):
+        store.mkdir(bucket)
+    store.put(f"{output}/", "crawl/out", recursive=True)
+    assert export("s3://crawl/out", tmp_path / "flat.csv", "--flat") == 0
+    for suffix in ("parquet", "jsonl", "csv"):
+        target = f"s3://lists/new/flat.{suffix}"
+        assert export("s3://crawl/out", target, "--flat") == 0
+        assert export("s3://crawl/out", target, "--flat") == 2  # nothing is overwritten
+    with store.open("lists/new/flat.parquet") as file:
+        assert pq.read_table(file).to_pylist() == entities
+    lines = store.cat_file("lists/new/flat.jsonl").decode().splitlines()
+    assert [json.loads(line) for line in lines] == entities
+    assert store.cat_file("lists/new/flat.csv") == (tmp_path / "flat.csv").read_bytes()
