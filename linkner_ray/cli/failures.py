@@ -1,8 +1,8 @@
 """The commands `linkner failures`: what a run could not read, and having it done again."""
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -52,27 +52,29 @@ def list_failures(
     Example: linkner failures list s3://crawl/out --reason bad_json --json
     """
     from linkner_ray.extract.spread import BySize
-    from linkner_ray.runs.counters import count_files, num_failed
+    from linkner_ray.runs.counters import num_failed
     from linkner_ray.runs.failures import read_failures
     from linkner_ray.runs.folder import RunFolder
 
     run = RunFolder(output)
     run.known_record()
     unit_results = run.unit_results(spread=BySize())
-    rows = read_failures(run, unit_results, _wanted(reason, file))
+    tables = read_failures(run, unit_results, _wanted(reason, file))
     if as_json:
-        for row in rows.slice(0, limit).to_pylist():
+        rows = (row for table in tables for row in table.to_pylist())
+        for row in islice(rows, limit):
             typer.echo(json.dumps(row))  # ASCII, so nothing in it can reach a terminal
         return
+    groups, files = _groups(tables)
+    total = sum(count for count, _ in groups.values())
     unanswered = sum(num_failed(result.counts) for result in unit_results)
-    files = count_files(rows)
     typer.echo(
-        f"{counted(rows.num_rows - files, 'document')} and {counted(files, 'file')} in quarantine"
+        f"{counted(total - files, 'document')} and {counted(files, 'file')} in quarantine"
         + (f"; {counted(unanswered, 'span')} without an answer of the LLM" if unanswered else "")
     )
-    groups = _groups(rows)
     shown = limit or SHOWN
-    for (why, path), (count, first) in groups[:shown]:
+    largest = sorted(groups.items(), key=lambda item: (-item[1][0], item[0]))
+    for (why, path), (count, first) in largest[:shown]:
         typer.echo(f"\n{count:,} {why}  {make_visible(path, one_line=True)}")
         typer.echo(f"  {_place(first)}: {make_visible(first['detail'], one_line=True)}")
         if first["raw"]:
@@ -174,19 +176,21 @@ def _check_budget(shards: "list[FailedShard]", plan: Mapping[str, Any]) -> None:
         )
 
 
-def _groups(rows: "pa.Table") -> list[tuple[tuple[str, str], tuple[int, dict[str, Any]]]]:
-    """Reason and path with their number of rows and the first of them, the largest first."""
-    counts: Counter[tuple[str, str]] = Counter()
-    first: dict[tuple[str, str], int] = {}
-    for index, key in enumerate(
-        zip(rows["reason"].to_pylist(), rows["path"].to_pylist(), strict=True)
-    ):
-        counts[key] += 1
-        first.setdefault(key, index)
-    return [
-        (key, (count, rows.slice(first[key], 1).to_pylist()[0]))
-        for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]
+def _groups(
+    tables: "Iterable[pa.Table]",
+) -> tuple[dict[tuple[str, str], tuple[int, dict[str, Any]]], int]:
+    """Number of rows and the first of them by reason and path; and how many stand for files."""
+    from linkner_ray.runs.counters import count_files
+
+    groups: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
+    files = 0
+    for table in tables:
+        files += count_files(table)
+        for row in table.to_pylist():
+            key = (row["reason"], row["path"])
+            count, first = groups.get(key, (0, row))
+            groups[key] = (count + 1, first)
+    return groups, files
 
 
 def _place(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ what is left over.
 
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,9 +19,8 @@ from linkner_ray.errors import CUT, DataError
 from linkner_ray.runs.counters import num_failed
 from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.runs.manifest import FILES, MANIFEST
-from linkner_ray.runs.part_work import side_by_side
+from linkner_ray.runs.part_work import pieces_of, side_by_side
 from linkner_ray.runs.units import Source
-from linkner_ray.schemas import QUARANTINE
 
 FAILED_ANSWER = "failed_answer"
 """Reason of a span that was asked about and got no answer; all others are of the quarantine."""
@@ -79,16 +78,18 @@ def failures_of(unit_result: UnitResult) -> dict[str, int]:
     return {**found, FAILED_ANSWER: unanswered} if unanswered else found
 
 
-def read_failures(run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wanted) -> pa.Table:
-    """Quarantined rows of the finished units, by path and record.
+def read_failures(
+    run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wanted
+) -> Iterator[pa.Table]:
+    """Quarantined rows of the finished units, by path and record; those of a few units at a time.
 
     Args:
         run: The output.
         unit_results: Of its finished units. Rows of a unit that is not finished do not count yet.
         wanted: Which rows to take.
 
-    Returns:
-        Schema `schemas.QUARANTINE`.
+    Yields:
+        Rows of a unit, in the schema `schemas.QUARANTINE`.
 
     Raises:
         DataError: If a file cannot be read; names it.
@@ -96,7 +97,7 @@ def read_failures(run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wa
     there = set(run.folder.names("_quarantine", "part-*.parquet"))
     names = [
         name
-        for unit_result in unit_results
+        for unit_result in sorted(unit_results, key=lambda one: (one.source, one.first_record))
         if (name := f"part-{unit_result.unit}.parquet") in there
         and wanted.has_file(unit_result.source)
     ]
@@ -106,12 +107,15 @@ def read_failures(run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wa
             content = pa.BufferReader(run.folder.read_bytes(f"_quarantine/{name}"))
             table = pq.ParquetFile(content).read()
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{run.url}/_quarantine/{name} is damaged ({error})") from error
+            raise DataError(
+                f"{run.url}/_quarantine/{name} is damaged ({error}); restore it, or remove it to "
+                "list the others"
+            ) from error
         keep = [wanted.has_reason(reason) for reason in table["reason"].to_pylist()]
-        return table.filter(pa.array(keep, pa.bool_()))
+        return table.filter(pa.array(keep, pa.bool_())).sort_by("record")
 
-    rows = pa.concat_tables([QUARANTINE.empty_table(), *side_by_side(read, names)])
-    return rows.sort_by([("path", "ascending"), ("record", "ascending")])
+    for piece in pieces_of(names):
+        yield from side_by_side(read, piece)
 
 
 def find_failed_shards(

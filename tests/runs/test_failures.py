@@ -16,8 +16,13 @@ from linkner_ray.runs.folder import RunFolder, UnitResult
 from linkner_ray.runs.manifest import FileList
 from linkner_ray.runs.units import Source, unit_name
 from linkner_ray.schemas import CANDIDATES_OUTPUT, OUTPUT, QUARANTINE
+from linkner_ray.storage import Folder
 
 ALL = Wanted()
+
+
+def rows_of(run, units, wanted=ALL):
+    return [row for table in read_failures(run, units, wanted) for row in table.to_pylist()]
 
 
 def source(path, version="1"):
@@ -119,21 +124,33 @@ def test_failures_are_chosen_by_reason_and_file(wanted, paths):
 
 
 def test_rows_are_read_by_place_and_only_those_wanted(run):
-    rows = read_failures(run, run.unit_results(), ALL).to_pylist()
+    rows = rows_of(run, run.unit_results())
     assert [(row["path"], row["record"]) for row in rows] == [
         ("in/a.jsonl", 5),
         ("in/a.jsonl", 5),
         ("in/a.jsonl", 6),
         ("in/b.jsonl", 0),
     ]
-    assert read_failures(run, run.unit_results(), Wanted(reasons=("bad_json",))).num_rows == 2
-    assert read_failures(run, UNITS[:1], ALL).num_rows == 0
+    assert len(rows_of(run, run.unit_results(), Wanted(reasons=("bad_json",)))) == 2
+    assert rows_of(run, UNITS[:1]) == []
+
+
+def test_rows_are_read_a_few_units_at_a_time(run, monkeypatch):
+    asked = []
+    read = run.folder.read_bytes
+    monkeypatch.setattr("linkner_ray.runs.part_work.PIECE_FILES", 1)
+    monkeypatch.setattr(Folder, "read_bytes", lambda _, name: asked.append(name) or read(name))
+    units = run.unit_results()
+    asked.clear()
+    tables = read_failures(run, units, ALL)
+    assert {row["path"] for row in next(tables).to_pylist()} == {"in/a.jsonl"}
+    assert len(asked) == 1
 
 
 def test_a_damaged_quarantine_file_is_named(run):
     run.folder.write_whole(f"_quarantine/part-{UNITS[2].unit}.parquet", b"no parquet")
     with pytest.raises(DataError, match=f"part-{UNITS[2].unit}.parquet is damaged"):
-        read_failures(run, run.unit_results(), ALL)
+        rows_of(run, run.unit_results())
 
 
 def test_requeued_units_leave_nothing_behind_and_the_run_is_no_longer_complete(run):
@@ -182,7 +199,7 @@ def test_units_on_an_object_store_are_taken_out():
 
     s3fs.S3FileSystem().mkdir("failures")
     run = finished("s3://failures/out")
-    assert read_failures(run, run.unit_results(), ALL).num_rows == 4
+    assert len(rows_of(run, run.unit_results())) == 4
     requeue(run, find_failed_shards(UNITS, ALL, plan_digest="plan", source_now=source))
     assert [unit_result.unit for unit_result in run.unit_results()] == [UNITS[0].unit]
     assert not run.is_complete
