@@ -73,6 +73,7 @@ def look_at(pages, folder, *, script, widths):
 
 def take_pictures(pages, folder, *, widths, height=1000):
     """Write each page and a picture of it at each width into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, html in pages.items():
         (folder / f"{name}.html").write_text(html, encoding="utf-8")
         for width in widths:

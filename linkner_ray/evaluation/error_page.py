@@ -17,6 +17,9 @@ from linkner_ray.reporting.tables import markdown_table, markdown_text
 NUM_LISTED = 50
 """Examples of each kind on the page; how many there are is said beside them."""
 
+SPAN_CHARS = 60
+"""Of an entity in the heading of an example."""
+
 _LEGEND = f"""\
 Confusion on equal boundaries: rows are gold, columns the output; {NON_ENTITY} is no entity with
 these boundaries. A boundary error is an entity of the output that overlaps one of gold and begins
@@ -38,7 +41,7 @@ class Example:
         uncertainty: Of the local model, in [0, 1].
         source: "local" or "llm".
         hover: What both models said of the span.
-        note: Anything else, such as gold's boundaries.
+        note: Anything else, such as what the local model said.
     """
 
     doc_id: str
@@ -58,7 +61,7 @@ class Example:
         mark = Mark(span, self.ours, self.source, self.uncertainty, self.hover)
         note = f"; {self.note}" if self.note else ""
         return Card(
-            title=f"{self.ours}, gold {self.gold}{note}",
+            title=f"{span[:SPAN_CHARS]}: {self.ours}, gold {self.gold}{note}",
             group=group,
             facts=f"{group}; {self.doc_id}",
             pieces=(self.text[: self.start], mark, self.text[self.end :]),
@@ -175,8 +178,7 @@ def _boundary(
             row,
             ours[found],
             classes,
-            gold=golden[2],
-            note=f"gold: {row['text'][golden[0] : golden[1]]}",
+            gold=f"{row['text'][golden[0] : golden[1]][:SPAN_CHARS]}: {golden[2]}",
         )
         for golden, found in boundary_errors(gold, list(ours))
     ]

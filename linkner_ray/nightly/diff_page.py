@@ -95,8 +95,10 @@ def _card(change: Change, diff: Diff) -> Card:
     start, end = entity["start"], entity["end"]
     left, inside, right = "", entity["text"], ""
     if text is not None:
-        left, inside = text[max(0, start - CONTEXT_CHARS) : start], text[start:end]
-        right = text[end : end + CONTEXT_CHARS]
+        first, last = start - CONTEXT_CHARS, end + CONTEXT_CHARS
+        left = ("... " if first > 0 else "") + text[max(0, first) : start]
+        inside = text[start:end]
+        right = text[end:last] + (" ..." if last < len(text) else "")
     what = f"{change.kind}: {name_cause(change.cause, diff.changed)}"
     return Card(
         title=change.doc_id,

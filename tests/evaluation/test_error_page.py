@@ -71,8 +71,8 @@ CONFUSION = {("PER", "ORG"): 1, ("LOC", "O"): 1, ("O", "LOC"): 1, ("PER", "LOC")
 
 def test_each_kind_of_error():
     found = find_errors("set", predictions(*ROWS), CONFUSION, CLASSES)
-    assert [(e.doc_id, e.start, e.end, e.note) for e in found.boundary] == [
-        ("d0", 22, 30, "gold: New York City")
+    assert [(e.doc_id, e.start, e.end, e.gold) for e in found.boundary] == [
+        ("d0", 22, 30, "New York City: LOC")
     ]
     # All entities that gold does not have, the surest first.
     assert [(e.uncertainty, e.ours, e.gold) for e in found.wrong] == [
@@ -122,7 +122,7 @@ def test_a_page_has_errors_by_kind_and_a_table_of_confusion():
         "a & b: surest errors",
         "a & b: right before asking, wrong after",
     ]
-    assert page.cards[0]["title"] == "LOC, gold LOC; gold: New York City"
+    assert page.cards[0]["title"] == "New York: LOC, gold New York City: LOC"
     assert [label for label, _ in page.data["labels"]] == ["PER", "ORG", "LOC", "O"]
     assert "O is no entity with these boundaries" in page.text.replace("\n", " ")
     lines = html[html.index("<tbody>") : html.index("</tbody>")].split("</tr>")

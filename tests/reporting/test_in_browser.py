@@ -146,6 +146,11 @@ LOOK = """(page, window) => {
     found.next = page.querySelector("article h2").textContent;
     click(all("#pager button")[0]);
   }
+  const sums = all("tbody tr").find(row => row.cells[0].textContent === "all");
+  if (sums) {
+    click(sums.closest("table").querySelectorAll("th")[1]);
+    found.sumsAreLast = sums === sums.parentElement.lastElementChild;
+  }
   const head = all("th.sorts").at(-1);
   if (head) {
     const column = () =>
@@ -210,3 +215,4 @@ def test_a_table_sorts_by_a_click_numbers_from_the_largest(looks):
     numbers = [float(cell.replace(",", "")) for cell in column]
     assert numbers == sorted(numbers, reverse=True)
     assert looks[0]["report-1", "1280"]["reversed"] == ["ascending", column[::-1]]
+    assert looks[0]["report-1", "1280"]["sumsAreLast"]

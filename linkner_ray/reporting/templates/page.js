@@ -1,6 +1,7 @@
 "use strict";
 
-// A click on the head of a column sorts its table: numbers from the largest, then text.
+// A click on the head of a column sorts its table: numbers from the largest, then text. A row of
+// sums stays last.
 function sortable(table) {
   const heads = [...table.querySelectorAll("thead th")];
   const body = table.tBodies[0];
@@ -15,7 +16,8 @@ function sortable(table) {
       heads.forEach(other => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
       const rows = [...body.rows].sort((a, b) => compare(values.get(a), values.get(b)));
-      body.append(...(isDescending ? rows.reverse() : rows));
+      const sums = rows.filter(row => row.cells[0].textContent.trim() === "all");
+      body.append(...(isDescending ? rows.reverse() : rows), ...sums);
     };
     head.classList.add("sorts");
     head.tabIndex = 0;
