@@ -7,7 +7,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
+from docs.error_texts import error_texts
 from linkner_ray import schemas
 from linkner_ray.cli.app import app
 from linkner_ray.config import (
@@ -82,6 +83,7 @@ def pages() -> dict[str, str]:
         "reference/configuration.md": configuration(),
         "reference/commands.md": commands(),
         "reference/columns.md": columns(),
+        "reference/errors.md": error_page(),
         "lab-log/README.md": lab_log(),
         "design/README.md": design_records(),
     }
@@ -151,6 +153,35 @@ def columns() -> str:
         ]
         lines += [f"## {title}", sentence, _table(("Column", "Type", "Null", "Meaning"), rows)]
     return "\n\n".join(lines) + "\n"
+
+
+def error_page() -> str:
+    """Every error text, with a link to what `troubleshooting.md` says of it."""
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    lines = [
+        NOTE.format("the sources of the package"),
+        "# Error texts",
+        "Every error that a command or a call ends with; `...` stands for what is told in your "
+        "case, so search for a few words of yours in a row. Each says what was found, where, and "
+        "what to do; where there is more to say, the last column leads to it.",
+    ]
+    for part, texts in groupby(error_texts(), key=lambda one: one.part):
+        rows = [
+            (f"`` {one.text} ``", str(one.exit_code or ""), why(one.text, page)) for one in texts
+        ]
+        lines += [f"## {part}", _table(("Text", "Exit code", "More"), rows)]
+    return "\n\n".join(lines) + "\n"
+
+
+def why(text: str, page: str) -> str:
+    """A link to the part of troubleshooting whose first cells have words of an error's text."""
+    for part in page.split("\n## ")[1:]:
+        cells = re.findall(r"^\| (`.*?) \|", part, re.MULTILINE)
+        quoted = (words for cell in cells for words in re.findall(r"`([^`]+)`", cell))
+        if any(all(piece.strip() in text for piece in words.split("...")) for words in quoted):
+            heading = part.partition("\n")[0]
+            return f"[{heading}](../troubleshooting.md#{_anchor(heading)})"
+    return ""
 
 
 def lab_log() -> str:

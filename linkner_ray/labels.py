@@ -60,9 +60,11 @@ class LabelSet(BaseModel):
         for kind, values in (("id", ids), ("name", names)):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
-                raise ValueError(f"{kind} given twice: {', '.join(twice)}")
+                raise ValueError(f"{kind} given twice: {', '.join(twice)}; keep one of each")
         for taken in _TAKEN.keys() & {*ids}:
-            raise ValueError(f"'{taken}' is {_TAKEN[taken]} and cannot be a label id")
+            raise ValueError(
+                f"'{taken}' is {_TAKEN[taken]} and cannot be a label id; choose another"
+            )
         return self
 
     @property

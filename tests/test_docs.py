@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from docs import generate
+from docs.error_texts import PARTS, error_texts
 from linkner_ray.cli.app import OLD_COMMANDS
 from linkner_ray.config.old_names import OLD_KEYS
 from linkner_ray.config.validation import known_keys
@@ -91,6 +92,30 @@ def test_messages_of_troubleshooting_exist():
     source = " ".join(text for path in modules for text in texts_of(path))
     assert len(words) > 80
     assert [word for word in words if word.strip() not in source] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "code"),
+    [
+        ("override '...': expected KEY=VALUE, such as routing.threshold=0.3", "Configuration", 2),
+        ("RAY_ADDRESS=...: Ray does not answer: ...; start it", "Running", 4),  # of a function
+        ("...: not found (404); check llm.base_url and llm.model", "The LLM", 4),  # of a variable
+        ("... was taken over ...: this run was silent for", "Output", 1),  # of an attribute
+        ("unit ... of ...: ... records in, ... accounted for", "Bugs", 1),
+        ("texts[...] is ..., no str; decode it, or leave it out", "From Python", None),
+    ],
+)
+def test_error_texts_are_read_from_the_source(text, part, code):
+    [found] = [one for one in error_texts() if one.text.startswith(text)]
+    assert found.part.startswith(part)
+    assert found.exit_code == code
+
+
+def test_every_module_with_an_error_is_on_the_page():
+    package = ROOT / "linkner_ray"
+    tops = {path.relative_to(package).parts[0] for path in package.rglob("*.py")
+            if re.search(r"raise (\w*Error)\(", path.read_text(encoding="utf-8"))}  # fmt: skip
+    assert tops <= {name for names in PARTS.values() for name in names}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -23,7 +23,10 @@ def check_writable(*paths: str | None) -> None:
             raise ConfigError(f"{path}: there is no folder {folder}; make it, or correct the path")
         target = Path(path) if Path(path).exists() else folder
         if not os.access(target, os.W_OK):
-            raise ConfigError(f"{path}: {target} may not be written by this user")
+            raise ConfigError(
+                f"{path}: {target} may not be written by this user; mend its rights, or name "
+                "another"
+            )
 
 
 def write_text(path: str | None, text: str) -> None:

@@ -136,7 +136,10 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     resolved = load_config(ExtractConfig, config, overrides or [])
     if measure_llm and resolved.llm.backend == "none":
-        raise ConfigError("--measure-llm starts the LLM of the config, and llm.backend = none")
+        raise ConfigError(
+            "--measure-llm starts the LLM of the config, and llm.backend = none; name one, or "
+            "leave --measure-llm out"
+        )
     if measure_llm and requests_per_s is not None:
         raise ConfigError("--measure-llm measures what --requests-per-s says; give one of them")
     if threshold and resolved.routing.link is not None and resolved.llm.backend != "none":

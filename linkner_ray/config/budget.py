@@ -54,7 +54,7 @@ def _parse_with_unit(given: str) -> Budget:
         return Budget(amount / 100, "share")
     if unit.startswith("call"):
         if amount.denominator != 1:
-            raise ValueError(f"'{given}' is no whole number of calls")
+            raise ValueError(f"'{given}' is no whole number of calls; round it")
         return Budget(amount, "calls")
     return Budget(amount, "seconds")
 

@@ -64,7 +64,8 @@ class ResourcesConfig(Config):
         if self.max_encoder_actors is not None and self.max_encoder_actors < self.encoder_actors:
             raise ValueError(
                 f"resources.max_encoder_actors = {self.max_encoder_actors} is below "
-                f"resources.encoder_actors = {self.encoder_actors}, with which a run begins"
+                f"resources.encoder_actors = {self.encoder_actors}, with which a run "
+                "begins; raise it"
             )
         return self
 
@@ -175,7 +176,10 @@ class StudyConfig(Config):
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         if list(self.shares) != sorted({min(max(share, 0.0), 1.0) for share in self.shares}):
-            raise ValueError(f"study.shares = {self.shares} are not ascending shares in [0, 1]")
+            raise ValueError(
+                f"study.shares = {self.shares} are not ascending shares in [0, 1]; write such as "
+                "[0, 0.05, 1]"
+            )
         return self
 
 
@@ -232,5 +236,5 @@ class LinkConfig(Config):
     def _llm_can_work(self) -> Self:
         check_replay(self.llm, self.cache)
         if self.llm.backend == "none":
-            raise ValueError("llm.backend = none asks nobody; a link is one with an LLM")
+            raise ValueError("llm.backend = none asks nobody; a link is one with an LLM; name one")
         return self

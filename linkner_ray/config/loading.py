@@ -42,7 +42,10 @@ def load_config(
         written.tree = {}
     if not isinstance(written.tree, dict):
         found = describe_value(written.tree)
-        raise ConfigError(f"{path}: expected a mapping of keys at the top, found {found}")
+        raise ConfigError(
+            f"{path}: expected a mapping of keys at the top, found {found}; write lines such as "
+            "routing: {threshold: 0.3}"
+        )
     for override in overrides:
         _apply_override(written, override)
     written.tree = _expand(written.tree, environment)
@@ -65,7 +68,10 @@ def _apply_override(written: Written, override: str) -> None:
             branch[key] = {}
         branch = branch[key]
         if not isinstance(branch, dict):
-            raise ConfigError(f"override '{override}': '{key}' holds a value, not a section")
+            raise ConfigError(
+                f"override '{override}': '{key}' holds a value, not a section; leave out what "
+                "follows it"
+            )
     _merge(written, branch, place, given.tree)
     written.where |= {(*place, *below): where for below, where in given.where.items()}
     written.letters |= {(*place, *below): letters for below, letters in given.letters.items()}

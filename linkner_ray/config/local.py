@@ -194,5 +194,6 @@ class RoutingConfig(Config):
         unknown = [label for label in self.never_ask if label not in known]
         if unknown:
             raise ConfigError(
-                f"routing.never_ask names {unknown}, labels of the checkpoint are {list(known)}"
+                f"routing.never_ask names {unknown}, labels of the checkpoint are {list(known)}; "
+                "name some of these"
             )

@@ -62,7 +62,9 @@ class DriftConfig(Config):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.warn > self.alert:
-            raise ValueError(f"drift.warn = {self.warn:g} is above drift.alert = {self.alert:g}")
+            raise ValueError(
+                f"drift.warn = {self.warn:g} is above drift.alert = {self.alert:g}; lower it"
+            )
         return self
 
 

@@ -58,7 +58,7 @@ def read_yaml_file(path: Path, name: str | None = None) -> Written:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{name}: cannot be read: {error.strerror}; correct the path") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: cannot be read: {error}; save it as UTF-8") from error
     return read_yaml(text, name)
@@ -98,7 +98,9 @@ class _Reader:
         """The value of a node; `around` are the nodes that it is a part of."""
         self.written.where[place] = self._at(node)
         if id(node) in around:
-            raise ConfigError(f"{self._at(node)}: an alias stands inside what it names")
+            raise ConfigError(
+                f"{self._at(node)}: an alias stands inside what it names; write what it stands for"
+            )
         around |= {id(node)}
         match node:
             case yaml.MappingNode():
@@ -121,7 +123,9 @@ class _Reader:
         first: dict[Hashable, yaml.Node] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError(f"{self._at(key)}: a key must be text, not a list or a mapping")
+                raise ConfigError(
+                    f"{self._at(key)}: a key must be text, not a list or a mapping; quote it"
+                )
             if key.value in first:
                 raise ConfigError(
                     f"{self._at(key)}: key given twice: {key.value} (first in line "

@@ -127,7 +127,7 @@ def _read_line(line: _Line, path: str, *, columns: _Columns) -> TaggedToken:
         )
     token = found[0]
     if not token:
-        raise DataError(f"{where}: the token is empty in {_quote(line.text)}")
+        raise DataError(f"{where}: the token is empty in {_quote(line.text)}; write one")
     try:
         return TaggedToken(line.number, token, parse_tag(found[-1]))
     except ValueError as error:

@@ -68,7 +68,9 @@ def read_corpus(
     else:
         corpus = parse_conll(content, path, label_set=label_set)
     if not corpus.sentences:
-        raise DataError(f"{path}: the corpus holds no sentence; format {found} was read")
+        raise DataError(
+            f"{path}: the corpus holds no sentence; format {found} was read, is this the file?"
+        )
     noticed = [
         f"{counted(count, noun)} {what}"
         for name, noun, what in _NOTICED

@@ -29,11 +29,11 @@ def read_bytes(path: str) -> bytes:
         with open_file(path) as file:
             content = _decompressed(file, infer_compression(path)).read()
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such corpus file") from error
+        raise ConfigError(f"{path}: there is no such corpus file; correct the path") from error
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"{path}: cannot be opened: {error}") from error
+        raise ConfigError(f"{path}: cannot be opened: {error}; correct the path") from error
     except (OSError, EOFError, zlib.error, LZMAError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {error}; is the file whole?") from error
     return content
 
 

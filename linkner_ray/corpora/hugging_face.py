@@ -108,7 +108,7 @@ def _rows(content: bytes, path: str) -> Iterator[Row]:
         is_parquet = content.startswith(_PARQUET)
         table = pq.read_table(buffer) if is_parquet else pa.ipc.open_stream(buffer).read_all()
     except pa.ArrowException as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {error}; is the file whole?") from error
     _check_columns(table.column_names, path)
     names = _tag_names(table.schema)
     for row in table.select(COLUMNS).to_pylist():
@@ -164,7 +164,9 @@ def _read_row(row: Row, where: str, index: int) -> list[TaggedToken]:
         if not isinstance(token, str) or not token.strip():
             raise DataError(f"{where}: expected words, found {token!r:.80} among the tokens")
         if any("\ud800" <= character <= "\udfff" for character in token):
-            raise DataError(f"{where}: a token has half of a surrogate pair: {token!a:.80}")
+            raise DataError(
+                f"{where}: a token has half of a surrogate pair: {token!a:.80}; mend it"
+            )
         if not isinstance(tag, str):
             raise DataError(
                 f"{where}: tag {tag!r} is a number without a name; write names such as B-PER, or "

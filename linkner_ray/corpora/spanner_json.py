@@ -103,7 +103,9 @@ def _read_entry(entry: object, where: str) -> tuple[tuple[str, ...], dict[str, o
     if not isinstance(labels, dict):
         raise DataError(f"{where}: 'span_posLabel' must be an object, found {labels!r:.80}")
     if any("\ud800" <= character <= "\udfff" for character in context):
-        raise DataError(f"{where}: 'context' has half of a surrogate pair, which is no character")
+        raise DataError(
+            f"{where}: 'context' has half of a surrogate pair, which is no character; mend it"
+        )
     return tuple(context.split()), labels
 
 
@@ -126,9 +128,10 @@ def _read_spans(
         if not isinstance(label, str) or label not in label_set.ids:
             raise DataError(
                 f"{where}: label {label!r} of span '{key}' is not in label set "
-                f"'{label_set.name}'; known: {', '.join(label_set.ids)}"
+                f"'{label_set.name}'; known: {', '.join(label_set.ids)}; add it there, "
+                "or rename it here"
             )
         if (first, last) in spans:
-            raise DataError(f"{where}: span '{key}' is given twice")
+            raise DataError(f"{where}: span '{key}' is given twice; keep one")
         spans[first, last] = LabelledSpan(first, last + 1, label)
     return tuple(sorted(spans.values()))

@@ -54,14 +54,15 @@ def tagged_corpus(  # noqa: PLR0913 - what was read, and what was noticed on the
         if token.tag.label and token.tag.label not in known:
             raise DataError(
                 f"{where(token.place)}: label '{token.tag.label}' is not in label set "
-                f"'{label_set.name}'; known: {', '.join(label_set.ids)}"
+                f"'{label_set.name}'; known: {', '.join(label_set.ids)}; add it there, "
+                "or rename it here"
             )
     scheme = find_scheme([token.tag for token in sentence] for sentence in sentences)
     for token in (token for sentence in sentences for token in sentence):
         if token.tag.prefix not in f"O{PREFIXES[scheme]}":
             raise DataError(
                 f"{where(token.place)}: tag '{token.tag}' does not belong to scheme {scheme}, "
-                f"whose prefixes are {' '.join(PREFIXES[scheme])}"
+                f"whose prefixes are {' '.join(PREFIXES[scheme])}; write one scheme"
             )
     decoded = [decode_tags([t.tag for t in sentence], scheme=scheme) for sentence in sentences]
     return Corpus(

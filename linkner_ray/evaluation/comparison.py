@@ -59,7 +59,8 @@ def compare_evaluations(first: str, second: str) -> Comparison:
     common = [name for name in names[0] if name in names[1]]
     if not common:
         raise ConfigError(
-            f"{first} has the sets {names[0]}, {second} has {names[1]}; they have none in common"
+            f"{first} has the sets {names[0]}, {second} has {names[1]}; they have none in common: "
+            "evaluate both on one"
         )
     differences: list[Difference] = []
     for name in common:
@@ -131,7 +132,7 @@ def _read(folder: Folder, name: str) -> pa.Table:
             )
         return found.read(columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{where}: cannot be read: {error}") from error
+        raise DataError(f"{where}: cannot be read: {error}; evaluate again") from error
 
 
 def _check_same(name: str, first: pa.Table, second: pa.Table) -> None:

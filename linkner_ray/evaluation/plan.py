@@ -123,7 +123,7 @@ def load_labelled_set(entry: EvaluateSet, checkpoint: CheckpointParts) -> Labell
         if unknown := sorted({t for t in label_map.targets.values() if t} - set(known)):
             raise ConfigError(
                 f"set '{entry.name}': label map {label_map.name} leads to {unknown}, labels of the "
-                f"checkpoint are {list(known)}"
+                f"checkpoint are {list(known)}; correct the map"
             )
         source = read_corpus(entry.path, format=entry.format, label_set=label_map.source)
         mapped = map_labels(source, label_map)

@@ -261,4 +261,6 @@ def batches_of(dataset: Dataset) -> Iterator[pa.Table]:
             cause = cause.__cause__ or getattr(cause, "cause", None)
         if cause is not None:
             raise cause from error
-        raise StartupError(f"Ray gave up: {error}") from error
+        raise StartupError(
+            f"Ray gave up: {error}; the logs in its folder say more, and the same command goes on"
+        ) from error

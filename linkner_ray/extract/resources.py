@@ -58,7 +58,8 @@ def check_resources(
         if not fitting:
             raise ConfigError(
                 f"no node can hold one {name} actor of {cpus:g} CPUs and {gpus:g} GPUs; nodes "
-                f"have {[dict(node) for node in nodes]}"
+                f"have {[dict(node) for node in nodes]}; lower resources.{name}_cpus or "
+                f"resources.{name}_gpus"
             )
         if fitting < count:
             raise ConfigError(

@@ -54,7 +54,10 @@ def check_replay_source(llm: LlmConfig, cache: CacheConfig) -> None:
     if llm.replay_path:
         read_recording(llm.replay_path)
     elif not CacheFolder(str(cache.path)).list().names:
-        raise ConfigError(f"cache.path = {cache.path}: there are no answers here to replay")
+        raise ConfigError(
+            f"cache.path = {cache.path}: there are no answers here to replay; a run with the LLM "
+            "fills it"
+        )
 
 
 def known_content(config: LlmConfig) -> str | None:
@@ -129,7 +132,9 @@ def read_recording(path: str) -> bytes:
     try:
         return read_file(path)
     except OSError as error:
-        raise ConfigError(f"llm.replay_path = {path}: cannot be read: {error}") from error
+        raise ConfigError(
+            f"llm.replay_path = {path}: cannot be read: {error}; correct the path"
+        ) from error
 
 
 def folder_digest(folder: Path) -> str:

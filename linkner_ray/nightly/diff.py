@@ -102,7 +102,7 @@ def compare_runs(before: str, after: str, *, spread: Spread = HERE) -> Diff:
     if versions[0] != versions[1]:
         raise ConfigError(
             f"{before} has tables of version {versions[0]}, {after} of version {versions[1]}; "
-            "only runs of one version can be compared"
+            "only runs of one version can be compared: run one of them again"
         )
     return compare_finished(runs, spread=spread)
 

@@ -233,7 +233,15 @@ def _version_of(previous: str) -> object:
 def _verify(output: Folder) -> int:
     num_files, faults = verify_output(output, spread=BySize())
     if faults:
-        raise DataError("\n".join([f"{output.root} is not what its manifest says:", *faults]))
+        raise DataError(
+            "\n".join(
+                [
+                    f"{output.root} is not what its manifest says; restore these files, or run "
+                    "again into another output.path:",
+                    *faults,
+                ]
+            )
+        )
     return num_files
 
 

@@ -97,4 +97,7 @@ def read_part(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
         with folder.open(name) as stream:
             return pq.ParquetFile(stream).read(columns=list(columns))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{folder.path(name)} is missing or damaged: {error}") from error
+        raise DataError(
+            f"{folder.path(name)} is missing or damaged: {error}; restore it, or run again into "
+            "another output.path"
+        ) from error

@@ -216,7 +216,10 @@ class RunFolder:
             DataError: If it is damaged.
         """
         if not self.folder.exists("_run.json"):
-            raise ConfigError(f"{self.url} is not the output of a run: it has no _run.json")
+            raise ConfigError(
+                f"{self.url} is not the output of a run: it has no _run.json; name the output.path "
+                "of one"
+            )
         return self._read("plan", "config", "label_set")
 
     def _read(self, *keys: str) -> dict[str, Any]:

@@ -200,7 +200,10 @@ def read_manifest(folder: Folder) -> Manifest:
             together.
     """
     if not (folder.exists(MANIFEST) and folder.exists("_SUCCESS")):
-        raise DataError(f"{folder.root} has no {MANIFEST} or no _SUCCESS: its run has not ended")
+        raise DataError(
+            f"{folder.root} has no {MANIFEST} or no _SUCCESS: its run has not ended; start the "
+            "same command again"
+        )
     header = read_json(folder, MANIFEST, has=("files",), mend="remove it and run again")
     return Manifest(header, _read_files(folder, header["files"]["digest"]))
 

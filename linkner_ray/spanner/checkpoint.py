@@ -190,7 +190,9 @@ def read_parts(folder: Path) -> CheckpointParts:
             languages=None if languages is None else normalise_languages(languages, CONFIG),
         )
     except (KeyError, TypeError, ValueError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StartupError(f"{folder}: checkpoint files are damaged: {error}") from error
+        raise StartupError(
+            f"{folder}: checkpoint files are damaged: {error}; restore them"
+        ) from error
     if label_set.digest != config["label_set_digest"]:
         raise StartupError(
             f"{folder / LABEL_SET}: is not the label set the model was trained with (digest "
@@ -264,7 +266,7 @@ def _read_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_str(text)
     except Exception as error:  # what tokenizers raises has no narrower type
-        raise StartupError(f"{path}: is not a tokenizer: {error}") from error
+        raise StartupError(f"{path}: is not a tokenizer: {error}; restore it") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -276,9 +278,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StartupError(f"{path}: is not JSON: {error}") from error
+        raise StartupError(f"{path}: is not JSON: {error}; restore it") from error
     if not isinstance(tree, dict):
-        raise StartupError(f"{path}: expected an object, found {type(tree).__name__}")
+        raise StartupError(f"{path}: expected an object, found {type(tree).__name__}; restore it")
     return tree
 
 

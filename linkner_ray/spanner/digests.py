@@ -75,7 +75,7 @@ def content_digest(path: Path) -> bytes:
         found = path.stat()
         return _content_digest(path, found.st_ino, found.st_size, found.st_mtime_ns)
     except OSError as error:
-        raise StartupError(f"{path}: cannot be read: {error.strerror}") from error
+        raise StartupError(f"{path}: cannot be read: {error.strerror}; mend its rights") from error
 
 
 @lru_cache(maxsize=64)

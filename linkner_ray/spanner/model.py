@@ -123,7 +123,8 @@ class SpanNER(nn.Module):
             load_model(model, folder / checkpoint.WEIGHTS)
         except (SafetensorError, RuntimeError, OSError, ValueError, ConfigError) as error:
             raise StartupError(
-                f"{folder}: weights and architecture do not go together or are damaged: {error}"
+                f"{folder}: weights and architecture do not go together or are damaged: {error}; "
+                "restore the files"
             ) from error
         model.calibration = parts.calibration
         model.novelty = parts.novelty

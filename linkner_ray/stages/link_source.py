@@ -84,7 +84,9 @@ def read_link(path: str, identity: dict[str, Any]) -> Link:
         tree = json.loads(read_file(path))
         of, link = dict(tree["of"]), Link.from_json(tree[FORMAT])
     except OSError as error:
-        raise ConfigError(f"routing.link = {path}: cannot be read: {error}") from error
+        raise ConfigError(
+            f"routing.link = {path}: cannot be read: {error}; correct the path"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"routing.link = {path}: is no link ({type(error).__name__}: {error}); "

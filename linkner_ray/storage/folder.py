@@ -71,7 +71,10 @@ class Folder:
         if not found.is_dir():
             raise ConfigError(f"{found} is a file; name a folder")
         if not os.access(found, os.W_OK | os.X_OK):
-            raise ConfigError(f"{self.root}: this user may not write into {found}")
+            raise ConfigError(
+                f"{self.root}: this user may not write into {found}; mend its rights, or name "
+                "another folder"
+            )
 
     def path(self, name: str) -> str:
         """Path of a file in the folder, as the file system wants it."""

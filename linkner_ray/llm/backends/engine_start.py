@@ -123,7 +123,10 @@ def load_tokenizer(config: LlmConfig) -> Any:  # noqa: ANN401 - a class that dep
     try:
         return AutoTokenizer.from_pretrained(config.model, revision=config.revision)
     except (OSError, ValueError, KeyError) as error:
-        raise StartupError(f"tokenizer of {config.model} cannot be loaded: {error}") from error
+        raise StartupError(
+            f"tokenizer of {config.model} cannot be loaded: {error}; give llm.model a model "
+            "with one"
+        ) from error
 
 
 def symbol_sampling(token_ids: Sequence[int]) -> Any:  # noqa: ANN401 - a class of vllm

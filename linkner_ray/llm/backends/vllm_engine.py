@@ -238,7 +238,8 @@ class VllmBackend:
             except (VLLMError, TimeoutError) as error:
                 raise StartupError(
                     f"{self._config.model}: the engine came up but did not answer a first "
-                    f"question: {type(error).__name__}: {error.__cause__ or error}"
+                    f"question: {type(error).__name__}: {error.__cause__ or error}; see its "
+                    "log above"
                 ) from error
             if output is None:
                 raise StartupError(
@@ -276,14 +277,16 @@ class VllmBackend:
             if self._read(request, output, 0).verdict is Verdict.UNREADABLE:
                 raise StartupError(
                     f"{self._config.model}: the reply to a first question is none of the names; "
-                    "this vLLM release does not restrict replies to a choice"
+                    "this vLLM release does not restrict replies to a choice; install the one of "
+                    "requirements/"
                 )
             return
         total = sum(self._weights(output).values())
         if not math.isclose(total, 1.0, abs_tol=1e-3):
             raise StartupError(
                 f"{self._config.model}: probabilities of the options add up to {total:.4f}, not 1; "
-                "this vLLM release does not restrict log-probabilities to the allowed tokens"
+                "this vLLM release does not restrict log-probabilities to the allowed tokens; "
+                "install the one of requirements/"
             )
 
     def _fits(self, prompt: Sequence[int]) -> bool:

@@ -160,7 +160,9 @@ def _unless_compacted(action: Callable[[], T]) -> T:
 def _survey(folder: CacheFolder) -> Survey:
     listing = folder.list()
     if not listing.names and not listing.foreign:
-        raise ConfigError(f"{folder.url}: there is no answer cache here, or it is empty")
+        raise ConfigError(
+            f"{folder.url}: there is no answer cache here, or it is empty; name a run's cache.path"
+        )
     faults = [Fault(n, "is no file of an answer cache", is_broken=False) for n in listing.foreign]
     sizes: dict[str, int] = {}
     versions: dict[str, str] = {}

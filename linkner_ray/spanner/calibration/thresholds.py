@@ -103,7 +103,8 @@ class Thresholds:
         if known is None:
             raise ConfigError(
                 f"routing.threshold_for = '{name}': the checkpoint has no thresholds for the "
-                f"estimate '{estimate}', only for {', '.join(self.estimates)}"
+                f"estimate '{estimate}', only for {', '.join(self.estimates)}; set "
+                "recognize.uncertainty to one of these"
             )
         kind, percent = parse_threshold_name(name)
         found = (known.asked if kind == "asked" else known.risk).get(percent)
@@ -112,7 +113,7 @@ class Thresholds:
             there += [f"risk={percent}%" for percent, t in known.risk.items() if t is not None]
             raise ConfigError(
                 f"routing.threshold_for = '{name}': dev gave no such threshold for the estimate "
-                f"'{estimate}'; there are {', '.join(there)}"
+                f"'{estimate}'; choose one of {', '.join(there)}"
             )
         return found
 

@@ -83,7 +83,7 @@ def test_a_config_names_one(tmp_path):
     assert (named.threshold_for, named.audit_share) == (None, 0.1)
     risk = resolved_routing(RoutingConfig(threshold_for="risk=5%"), recognize)
     assert risk.threshold == found.estimates["confidence"].risk[5]
-    with pytest.raises(ConfigError, match=r"no such threshold .* there are asked=0%, asked=1%"):
+    with pytest.raises(ConfigError, match=r"no such threshold .* choose one of asked=0%, asked=1%"):
         resolved_routing(RoutingConfig(threshold_for="asked=7%"), recognize)
     other = recognize.model_copy(update={"uncertainty": "entropy"})
     with pytest.raises(ConfigError, match="only for confidence"):
