@@ -164,7 +164,8 @@ class LlmConfig(Config):
             )
         if self.replay_path and self.backend != "replay":
             raise ValueError(
-                f"llm.replay_path is read by llm.backend = 'replay' alone, not by '{self.backend}'"
+                f"llm.replay_path is read by llm.backend = 'replay' alone, not by "
+                f"'{self.backend}'; leave it out"
             )
         if self.replay_path and self.context_sentences:
             raise ValueError(

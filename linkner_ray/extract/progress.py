@@ -120,7 +120,7 @@ class Progress:
         """Count a unit."""
         if not self._units:
             seconds = time.monotonic() - self._started
-            self._show.say(f"loaded; the first unit is done after {seconds:.0f} s")
+            self._show.say(f"the first unit is done after {seconds:.0f} s, loading included")
         add_counts(self.totals, unit_result.counts)
         self._shards_done += unit_result.is_last
         self._units += 1

@@ -45,11 +45,14 @@ class FinishedRun:
         folder = Folder.at(url)
         for name, meaning in (
             ("_run.json", "the output of a run"),
-            ("_SUCCESS", "finished; run it to its end first"),
+            ("_SUCCESS", "finished"),
             (MANIFEST, "whole"),
         ):
             if not folder.exists(name):
-                raise ConfigError(f"{url} is not {meaning}: it has no {name}")
+                raise ConfigError(
+                    f"{url} is not {meaning}: it has no {name}; run it to its end, or name "
+                    "the output.path of a run that has ended"
+                )
         run = RunFolder(url).known_record()
         return cls(
             url=url,

@@ -43,7 +43,7 @@ def test_the_last_snapshot_has_all_units():
     [last] = shown.snapshots
     assert (last.shards_done, last.units, last.documents) == (1, 2, 10)
     assert (last.entities, last.questions) == (4, 2)
-    assert shown.said == ["loaded; the first unit is done after 0 s"]
+    assert shown.said == ["the first unit is done after 0 s, loading included"]
 
 
 def test_a_line_has_every_number():
