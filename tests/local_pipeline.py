@@ -46,7 +46,7 @@ def extract_here(*arguments):
         return extraction.extract(plan_extraction(config_of(*arguments)))
 
 
-def documents_here(tables, chain, _resources):
+def documents_here(tables, chain, _resources, **_):
     """Stands in for `pipeline.run_documents`."""
     backend = chain.start_llm()
     steps = [

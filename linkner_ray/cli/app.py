@@ -11,14 +11,21 @@ import typer
 
 import linkner_ray
 from linkner_ray.cli import cache, failures, labels, look, model, run
+from linkner_ray.cli.output import kept_output
 from linkner_ray.errors import ConfigError, LinknerError, refuse_bare_string
-from linkner_ray.logs import log_to_console, say_last
+from linkner_ray.logs import log_to_console, progress, say_last
+
+CTRL_C = 130
+"""Exit code, by which typer says that it met a KeyboardInterrupt."""
 
 MODEL, RUN, LOOK, KEEP = "Model", "Run", "Look", "Keep"
 """Panels of `linkner --help`."""
 
 app = typer.Typer(
-    help="Named-entity recognition over web crawls: SpanNER on Ray, uncertain spans to an LLM.",
+    help="Named-entity recognition over web crawls: SpanNER on Ray, uncertain spans to an LLM.\n\n"
+    "With --json FILE a command also writes its result as one JSON object; with --json - standard "
+    "output has that and nothing else. With --quiet only errors and warnings are printed. Ctrl-C "
+    "ends a command, which says how to go on; a second one does not wait for that.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -58,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done; 2 wrong config or input; 3 finished over an error limit; 4 a model or engine did
-        not start; 143 stopped by SIGTERM; 1 anything else.
+        not start; 130 stopped by Ctrl-C; 143 stopped by SIGTERM; 1 anything else.
     """
     refuse_bare_string("arguments", arguments)
     log_to_console()
@@ -66,13 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         _refuse_old_names(words)
-        app(args=words)
+        with kept_output(), progress.shown():
+            app(args=words)
     except LinknerError as error:
         say_last(str(error), exit_code=error.exit_code)
         return error.exit_code
     except SystemExit as stop:  # how typer ends a command and a wrong flag
         if isinstance(stop.code, str):  # how other code ends a process with a message: exit code 1
             raise
+        if stop.code == CTRL_C:
+            say_last("stopped by Ctrl-C: the same command begins anew", exit_code=CTRL_C)
         return stop.code or 0
     return 0
 

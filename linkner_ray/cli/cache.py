@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linkner_ray.cli.options import JsonFile, Quiet
+from linkner_ray.cli.output import set_output, write_json
 from linkner_ray.errors import ConfigError, ErrorLimitError, counted
 
 if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
@@ -22,11 +24,12 @@ Folder = Annotated[
 
 
 @app.command()
-def stats(folder: Folder) -> None:
+def stats(folder: Folder, json_file: JsonFile = None) -> None:
     """Say what an answer cache holds: answers by model and verdict, files, times.
 
     Example: linkner cache stats cache/
     """
+    set_output(json_file=json_file)
     from linkner_ray.llm.cache.files import STORED_VERDICTS
     from linkner_ray.llm.cache.upkeep import statistics
 
@@ -46,25 +49,45 @@ def stats(folder: Folder) -> None:
     if latency is not None:
         rows["mean latency"] = f"{latency:.3f} s, waiting for its turn included"
     for name, value in rows.items():
-        typer.echo(f"{name:<13} {value}")
+        print(f"{name:<13} {value}")
     for (model, revision), counts in said.by_model.items():
-        typer.echo(f"\n{model}, revision {revision or 'unknown'}")
+        print(f"\n{model}, revision {revision or 'unknown'}")
         for verdict in STORED_VERDICTS:
-            typer.echo(f"  {verdict.replace('_', ' '):<11} {counts[verdict]:,}")
+            print(f"  {verdict.replace('_', ' '):<11} {counts[verdict]:,}")
+    tree = {
+        "num_answers": said.survey.num_answers,
+        "num_files": len(sizes),
+        "num_bytes": sum(sizes.values()),
+        "asked": [time.isoformat() for time in said.times or ()],
+        "mean_latency_s": latency,
+        "models": [
+            {"model": model, "revision": revision or None, **counts}
+            for (model, revision), counts in said.by_model.items()
+        ],
+        "faults": [fault._asdict() for fault in faults],
+    }
+    write_json(json_file, "cache", tree)
 
 
 @app.command()
-def verify(folder: Folder) -> None:
+def verify(folder: Folder, json_file: JsonFile = None, quiet: Quiet = False) -> None:
     """Read every file of an answer cache; exit 3 and name those that are broken or foreign.
 
     Example: linkner cache verify s3://crawl/cache
     """
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.llm.cache.upkeep import survey
 
     found = survey(folder)
-    typer.echo(f"{counted(len(found.sizes), 'good file')}, {counted(found.num_answers, 'answer')}")
+    print(f"{counted(len(found.sizes), 'good file')}, {counted(found.num_answers, 'answer')}")
     for fault in found.faults:
-        typer.echo(f"{'broken' if fault.is_broken else 'ignored'}: {fault.name}: {fault.problem}")
+        print(f"{'broken' if fault.is_broken else 'ignored'}: {fault.name}: {fault.problem}")
+    tree = {
+        "num_files": len(found.sizes),
+        "num_answers": found.num_answers,
+        "faults": [fault._asdict() for fault in found.faults],
+    }
+    write_json(json_file, "cache-verification", tree)
     if found.faults:
         raise ErrorLimitError(
             f"{folder}: not trusted: {counted(len(found.faults), 'file')}, whose answers are asked "
@@ -82,11 +105,13 @@ def prune(
             formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Drop answers older than this, UTC."
         ),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Drop answers by model, by age, or by both together, and merge the rest into one file.
 
     Example: linkner cache prune cache/ --model Qwen/Qwen2.5-7B-Instruct --before 2026-11-01
     """
+    set_output(quiet=quiet)
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -108,21 +133,22 @@ def prune(
 
 
 @app.command(name="compact")
-def merge(folder: Folder) -> None:
+def merge(folder: Folder, quiet: Quiet = False) -> None:
     """Merge the files of an answer cache into one and set broken ones aside; also while runs write.
 
     Example: linkner cache compact cache/
     """
+    set_output(quiet=quiet)
     from linkner_ray.llm.cache.upkeep import compact
 
     _report(compact(folder))
 
 
 def _report(done: "Compaction") -> None:
-    typer.echo(
+    print(
         f"{counted(done.kept, 'answer')} kept, {done.dropped:,} dropped, "
         f"{counted(done.files_before, 'file')} merged"
     )
     for fault in done.faults:
         what = "set aside" if fault.is_broken else "left where it is"
-        typer.echo(f"{fault.name}: {what}: {fault.problem}")
+        print(f"{fault.name}: {what}: {fault.problem}")

@@ -1,12 +1,13 @@
 """The commands `linkner failures`: what a run could not read, and having it done again."""
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linkner_ray.cli.options import JsonFile, Quiet
+from linkner_ray.cli.output import set_output, write_json_rows
 from linkner_ray.errors import ConfigError, counted
 from linkner_ray.reporting.visible import make_visible
 
@@ -45,12 +46,13 @@ def list_failures(
         int | None,
         typer.Option(min=1, help=f"Most entries; {SHOWN} by default, with --json all."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Say what is in quarantine, by reason and file, with a first example of each.
 
-    Example: linkner failures list s3://crawl/out --reason bad_json --json
+    Example: linkner failures list s3://crawl/out --reason bad_json --json -
     """
+    set_output(json_file=json_file)
     from linkner_ray.extract.spread import BySize
     from linkner_ray.runs.counters import num_failed
     from linkner_ray.runs.failures import read_failures
@@ -60,31 +62,30 @@ def list_failures(
     run.known_record()
     unit_results = run.unit_results(spread=BySize())
     tables = read_failures(run, unit_results, _wanted(reason, file))
-    if as_json:
+    if json_file is not None:
         rows = (row for table in tables for row in table.to_pylist())
-        for row in islice(rows, limit):
-            typer.echo(json.dumps(row))  # ASCII, so nothing in it can reach a terminal
+        write_json_rows(json_file, "failures", islice(rows, limit))
         return
     groups, files = _groups(tables)
     total = sum(count for count, _ in groups.values())
     unanswered = sum(num_failed(result.counts) for result in unit_results)
-    typer.echo(
+    print(
         f"{counted(total - files, 'document')} and {counted(files, 'file')} in quarantine"
         + (f"; {counted(unanswered, 'span')} without an answer of the LLM" if unanswered else "")
     )
     shown = limit or SHOWN
     largest = sorted(groups.items(), key=lambda item: (-item[1][0], item[0]))
     for (why, path), (count, first) in largest[:shown]:
-        typer.echo(f"\n{count:,} {why}  {make_visible(path, one_line=True)}")
-        typer.echo(f"  {_place(first)}: {make_visible(first['detail'], one_line=True)}")
+        print(f"\n{count:,} {why}  {make_visible(path, one_line=True)}")
+        print(f"  {_place(first)}: {make_visible(first['detail'], one_line=True)}")
         if first["raw"]:
-            typer.echo(f"  {make_visible(first['raw'][:RAW_SHOWN], one_line=True)}")
+            print(f"  {make_visible(first['raw'][:RAW_SHOWN], one_line=True)}")
     if len(groups) > shown:
-        typer.echo(f"\n... and {len(groups) - shown:,} more; see --limit, --reason and --file")
+        print(f"\n... and {len(groups) - shown:,} more; see --limit, --reason and --file")
 
 
 @app.command(name="requeue")
-def requeue_failures(
+def requeue_failures(  # noqa: PLR0913, PLR0917 - each is an option of the command
     output: Output,
     reason: Reasons = None,
     file: Files = None,
@@ -94,6 +95,7 @@ def requeue_failures(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Have the next run of the same command do again what failed.
 
@@ -103,6 +105,7 @@ def requeue_failures(
 
     Example: linkner failures requeue s3://crawl/out --file '*/2026-11-24/*'
     """
+    set_output(quiet=quiet)
     from linkner_ray.config import OutputConfig
     from linkner_ray.runs.failures import requeue
     from linkner_ray.runs.folder import RunFolder
@@ -114,11 +117,11 @@ def requeue_failures(
         _find(run, record, _wanted(reason, file), drop_gone=drop_gone)
         return
     settings = OutputConfig.model_validate(record["config"]["output"])
-    with OutputLock(run.folder, url=output, timeout_s=settings.lock_timeout_s, say=typer.echo):
+    with OutputLock(run.folder, url=output, timeout_s=settings.lock_timeout_s, say=print):
         shards = _find(run, record, _wanted(reason, file), drop_gone=drop_gone)
         requeue(run, shards)
     if shards:
-        typer.echo("run the same command again to have them done")
+        print("run the same command again to have them done")
 
 
 def _find(
@@ -137,10 +140,10 @@ def _find(
     )
     shards = [shard for shard in found if drop_gone or shard.state != "gone"]
     for shard in found:
-        typer.echo(_line(shard, is_left=shard not in shards))
+        print(_line(shard, is_left=shard not in shards))
     _check_budget(shards, record["plan"])
     units = sum(len(shard.units) for shard in shards)
-    typer.echo(f"{counted(units, 'unit')} to do again" if units else "nothing to do again")
+    print(f"{counted(units, 'unit')} to do again" if units else "nothing to do again")
     return shards
 
 

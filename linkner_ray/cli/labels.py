@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linkner_ray.cli.options import JsonFile
+from linkner_ray.cli.output import set_output, write_json
 from linkner_ray.errors import ConfigError
 
 if TYPE_CHECKING:  # imported where a command needs it: `linkner --help` shows this module, too
@@ -28,11 +30,13 @@ app = typer.Typer(
 @app.command()
 def check(
     file: Annotated[str, typer.Argument(help="YAML file, or the name of a set that ships.")],
+    json_file: JsonFile = None,
 ) -> None:
     """Check that a label set can be used, and warn of what would confuse an LLM.
 
     Example: linkner labels check my_labels.yaml
     """
+    set_output(json_file=json_file)
     from linkner_ray.labels import NON_ENTITY, load_label_set
     from linkner_ray.llm.prompts import NON_ENTITY_NAME
 
@@ -45,24 +49,29 @@ def check(
                 f"label set {file}: label '{label.id}' answers to '{taken.pop()}', by which the "
                 "LLM says that a span is no entity; choose another id or name"
             )
-    for warning in find_warnings(label_set):
-        typer.echo(f"warning: {warning}")
+    warnings = find_warnings(label_set)
+    for warning in warnings:
+        print(f"warning: {warning}")
     num_labels = len(label_set.labels)
-    typer.echo(f"ok: {num_labels} labels, digest {label_set.digest}, {num_labels + 1} options")
+    print(f"ok: {num_labels} labels, digest {label_set.digest}, {num_labels + 1} options")
+    tree = {"labels": label_set.ids, "digest": label_set.digest, "warnings": warnings}
+    write_json(json_file, "labels", tree)
 
 
 @app.command(name="list")
-def list_label_sets() -> None:
+def list_label_sets(json_file: JsonFile = None) -> None:
     """List the label sets that ship with the package, with their numbers of labels.
 
     Example: linkner labels list
     """
+    set_output(json_file=json_file)
     from linkner_ray.labels import load_label_set, shipped_label_sets
 
-    names = shipped_label_sets()
-    width = max(map(len, names))
-    for name in names:
-        typer.echo(f"{name:<{width}}  {len(load_label_set(name).labels):>2}")
+    labels = {name: load_label_set(name).ids for name in shipped_label_sets()}
+    width = max(map(len, labels))
+    for name, ids in labels.items():
+        print(f"{name:<{width}}  {len(ids):>2}")
+    write_json(json_file, "label-sets", {"label_sets": labels})
 
 
 def find_warnings(label_set: "LabelSet") -> list[str]:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 import linkner_ray
-from linkner_ray.cli.files import check_writable, write_json, write_text
-from linkner_ray.cli.options import Checkpoint, ConfigFile, JsonFile, Overrides
+from linkner_ray.cli.options import Checkpoint, ConfigFile, JsonFile, Overrides, Quiet
+from linkner_ray.cli.output import check_replaceable, set_output, write_json, write_text
 from linkner_ray.errors import ConfigError, DataError, counted, hide_secrets
 
 _UNUSED_OUTPUT = "output.path=unused"
@@ -26,12 +26,14 @@ def preview(  # noqa: PLR0913, PLR0917 - each is an option of the command
     llm: Annotated[
         bool, typer.Option("--llm", help="Start the config's LLM and ask it, too.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show some pages of an input with their entities, as HTML, without Ray and without an output.
 
     Example: linkner preview input.paths=[crawl/] recognize.checkpoint=checkpoints/mine --pages 20
     """
-    check_writable(html)
+    set_output(quiet=quiet)
+    check_replaceable(html)
     from linkner_ray.config import ExtractConfig
     from linkner_ray.config.loading import load_config
 
@@ -60,32 +62,33 @@ def predict(
     near_misses: Annotated[
         bool, typer.Option("--near-misses", help="List near misses too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Find the entities of a few texts with a checkpoint, without Ray and without an LLM.
 
     Example: linkner predict checkpoints/conll03 "Angela Merkel visited Paris." --near-misses
     """
+    set_output(json_file=json_file)
     from linkner_ray.spanner.checkpoint import local_checkpoint
 
     local_checkpoint(checkpoint)  # a wrong path is told before torch is imported
     from linkner_ray.api import LinkNER
-    from linkner_ray.cli.predict_text import predict_text, render, to_json, without_pandas
+    from linkner_ray.cli.predict_text import as_tree, predict_text, render, without_pandas
 
     linkner = LinkNER.from_pretrained(checkpoint)
     colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    found = []
     with without_pandas():
         for index, text in enumerate(texts):
             raw = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
             prediction = predict_text(linkner, raw.decode("utf-8", errors="replace"))
-            if as_json:
-                print(to_json(prediction, near_misses=near_misses))
-                continue
+            found.append(as_tree(prediction, near_misses=near_misses))
             if index:
                 print()
             print(
                 render(prediction, linkner.label_set.ids, near_misses=near_misses, colored=colored)
             )
+    write_json(json_file, "prediction", {"texts": found})
 
 
 def show(
@@ -106,6 +109,7 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="B", help="Folder of the later run.")],
     html: Annotated[str | None, typer.Option(help="File for a page with 50 examples.")] = None,
     json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Say which entities two runs do not have alike, by label and source.
 
@@ -113,7 +117,8 @@ def diff(
 
     Example: linkner diff nights/monday nights/tuesday --html diff.html
     """
-    check_writable(html, json_file)
+    set_output(quiet=quiet, json_file=json_file)
+    check_replaceable(html)
     from linkner_ray.extract.spread import BySize
     from linkner_ray.nightly.diff import compare_runs
     from linkner_ray.nightly.diff_page import describe_diff, render_diff
@@ -121,7 +126,7 @@ def diff(
     found = compare_runs(before, after, spread=BySize())
     print(describe_diff(found))
     write_text(html, render_diff(found) if html else "")
-    write_json(json_file, found.as_json())
+    write_json(json_file, "diff", found.as_json())
 
 
 def export(
@@ -130,6 +135,7 @@ def export(
     flat: Annotated[
         bool, typer.Option("--flat", help="One row an entity; else one row a document.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the entities of a run into one file for other programs.
 
@@ -138,6 +144,7 @@ def export(
 
     Example: linkner export demo-output entities.csv --flat
     """
+    set_output(quiet=quiet)
     from linkner_ray.extract.export import export_entities
 
     found = export_entities(output, file, flat=flat)
@@ -167,16 +174,22 @@ def demo() -> None:
     )
 
 
-def verify(output: Annotated[str, typer.Argument(help="Folder of a finished run.")]) -> None:
+def verify(
+    output: Annotated[str, typer.Argument(help="Folder of a finished run.")],
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
     """Read every file of a finished run and compare it with the manifest.
 
     Example: linkner verify s3://bucket/entities/2026-01-01
     """
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.extract.spread import BySize
     from linkner_ray.runs.manifest import verify_output
     from linkner_ray.storage import Folder
 
     num_files, faults = verify_output(Folder.at(output), spread=BySize())
+    write_json(json_file, "verification", {"num_files": num_files, "faults": faults})
     if faults:
         raise DataError(
             "\n".join(

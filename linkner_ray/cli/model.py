@@ -1,28 +1,37 @@
 """Commands about a model: train it, calibrate it, score it, compare two scores."""
 
+import dataclasses
 import json
 from typing import Annotated
 
 import typer
 
-from linkner_ray.cli.files import check_writable, write_json
 from linkner_ray.cli.options import (
     Checkpoint,
     ConfigFile,
     DryRun,
     JsonFile,
     Overrides,
+    Quiet,
     print_yaml,
 )
-from linkner_ray.errors import ErrorLimitError
+from linkner_ray.cli.output import check_writable, set_output, write_json
+from linkner_ray.errors import ErrorLimitError, hide_secrets
 from linkner_ray.logs import set_up_logs
 
 
-def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRun = False) -> None:
+def train(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
     """Fine-tune SpanNER on a labelled corpus with Ray Train.
 
     Example: linkner train --config jobs/configs/train_conll03.yaml training.epochs=3
     """
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.config import LoggingConfig, TrainConfig
     from linkner_ray.config.loading import load_config
 
@@ -34,9 +43,14 @@ def train(overrides: Overrides = None, config: ConfigFile = None, dry_run: DryRu
     if dry_run:
         print_yaml(plan.config.shown())
         return
+    from linkner_ray.runs.shutdown import exit_on_signal
     from linkner_ray.training.job import train as run_training
 
-    print(run_training(plan).summary())
+    kept = f"epochs that ended are kept in {hide_secrets(resolved.output.storage)}"
+    with exit_on_signal(lambda: f"{kept}; the same command goes on from there"):
+        result = run_training(plan)
+    print(result.summary())
+    write_json(json_file, "training", dataclasses.asdict(result))
 
 
 def calibrate(
@@ -48,6 +62,8 @@ def calibrate(
             "--train", help="What it was trained on; for a checkpoint that does not know."
         ),
     ] = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Let a labelled set decide anew on temperature, recalibration and near misses of a checkpoint.
 
@@ -57,9 +73,12 @@ def calibrate(
 
     Example: linkner calibrate checkpoints/conll03 my-domain/dev.conll
     """
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.training.calibrate import calibrate_checkpoint
 
-    print(calibrate_checkpoint(checkpoint, dev, train=train_set).describe())
+    found = calibrate_checkpoint(checkpoint, dev, train=train_set)
+    print(found.describe())
+    write_json(json_file, "calibration", dataclasses.asdict(found))
 
 
 def link(  # noqa: PLR0913, PLR0917 - each is an option of the command
@@ -71,6 +90,8 @@ def link(  # noqa: PLR0913, PLR0917 - each is an option of the command
     config: ConfigFile = None,
     output: Annotated[str, typer.Option(help="File of the link.")] = "link.json",
     dry_run: DryRun = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure on a labelled set how far an LLM is to be believed, and what is worth asking it.
 
@@ -79,6 +100,7 @@ def link(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     Example: linkner link checkpoints/conll03 dev.conll llm.model=Qwen/Qwen3-8B --output link.json
     """
+    set_output(quiet=quiet, json_file=json_file)
     check_writable(output if "://" not in output else None)
     from linkner_ray.config import LinkConfig, LoggingConfig
     from linkner_ray.config.loading import load_config
@@ -93,8 +115,15 @@ def link(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if dry_run:
         print_yaml(plan.config.shown())
         return
-    print(describe_link(measure_link(plan, say=print)))
+    from linkner_ray.linking.summary import summary_of
+    from linkner_ray.runs.shutdown import exit_on_signal
+
+    with exit_on_signal(lambda: _how_to_go_on(plan.config.cache.path)):
+        found = measure_link(plan, say=print)
+    print(describe_link(found))
     print(f"\nwritten to {output}; use it with routing.link={output}")
+    told = {"num_answers": found.num_answers, **summary_of(found), "by_share": found.by_share}
+    write_json(json_file, "link", {"output": hide_secrets(output), **told})
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
@@ -113,6 +142,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     ] = None,
     output: Annotated[str | None, typer.Option(help="Folder for the report.")] = None,
     dry_run: DryRun = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Score a checkpoint, alone and with an LLM, on labelled sets.
 
@@ -121,6 +152,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     Example: linkner evaluate --checkpoint checkpoints/conll03 --set test=test.conll
     --set wnut=wnut17.conll:conll:wnut17_to_conll03 --output scores
     """
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.config import EvaluateConfig, LoggingConfig
     from linkner_ray.config.loading import load_config
 
@@ -137,14 +169,18 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if dry_run:
         print_yaml(plan.config.shown())
         return
+    from linkner_ray.evaluation.comparison import read_metrics
     from linkner_ray.evaluation.job import evaluate as run_evaluation
     from linkner_ray.evaluation.report import summary_table
     from linkner_ray.extract.ray_start import start_ray
+    from linkner_ray.runs.shutdown import exit_on_signal
 
     start_ray()
-    evaluation = run_evaluation(plan)
+    with exit_on_signal(lambda: _how_to_go_on(plan.config.cache.path)):
+        evaluation = run_evaluation(plan)
     print(summary_table(evaluation.results))
     print(f"\nwritten to {resolved.output.path}")
+    write_json(json_file, "evaluation", read_metrics(resolved.output.path))
     if evaluation.problems:
         raise ErrorLimitError("\n".join(evaluation.problems))
 
@@ -153,15 +189,24 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Folder of an evaluation.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Folder of another.")],
     json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Say by how much evaluation B is better than A on the sets of both, with intervals.
 
     Example: linkner compare scores/monday scores/tuesday --json difference.json
     """
-    check_writable(json_file)
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.evaluation.as_json import as_json
     from linkner_ray.evaluation.comparison import compare_evaluations, describe_comparison
 
     found = compare_evaluations(first, second)
     print(describe_comparison(found))
-    write_json(json_file, as_json(found))
+    tree = {field.name: as_json(getattr(found, field.name)) for field in dataclasses.fields(found)}
+    write_json(json_file, "comparison", tree)
+
+
+def _how_to_go_on(cache: str | None) -> str:
+    """What is kept of the answers of an LLM, for whoever stopped a command that asks it."""
+    if cache:
+        return f"answers so far are kept in {hide_secrets(cache)}; the same command asks the rest"
+    return "the same command begins anew; with cache.path=FOLDER answers would have been kept"

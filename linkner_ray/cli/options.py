@@ -18,7 +18,13 @@ Overrides = Annotated[
 Checkpoint = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help="Folder that training wrote.")
 ]
-JsonFile = Annotated[str | None, typer.Option("--json", help="File for the numbers.")]
+JsonFile = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="File for the result as JSON; - prints it alone."),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print nothing but errors and warnings, and no bar.")
+]
 
 
 def print_yaml(tree: object) -> None:

@@ -1,11 +1,11 @@
 """`linkner predict`: what a checkpoint finds in a few texts, through the stages of a run."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.abc import MetaPathFinder
+from typing import Any
 
 import pyarrow as pa
 import typer
@@ -87,12 +87,12 @@ class _NoPandas(MetaPathFinder):
             raise ModuleNotFoundError("pandas is not used here", name=fullname)
 
 
-def to_json(prediction: TextPrediction, *, near_misses: bool) -> str:
-    """A prediction as one line of JSON in ASCII, so no character of the text acts on a terminal."""
+def as_tree(prediction: TextPrediction, *, near_misses: bool) -> dict[str, Any]:
+    """A prediction for JSON."""
     tree = asdict(prediction)
     if not near_misses:
         del tree["near_misses"]
-    return json.dumps(tree)
+    return tree
 
 
 def render(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linkner_ray.cli.files import check_writable, write_json
-from linkner_ray.cli.options import ConfigFile, DryRun, JsonFile, Overrides
+from linkner_ray.cli.options import ConfigFile, DryRun, JsonFile, Overrides, Quiet
+from linkner_ray.cli.output import set_output, write_json
 from linkner_ray.errors import ConfigError, DriftError, ErrorLimitError, hide_secrets
 from linkner_ray.logs import set_up_logs
 
@@ -38,11 +38,14 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
             "--trust-code", help="With --incremental: reuse what other code or libraries found."
         ),
     ] = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Extract entities from shards of documents into Parquet.
 
     Example: linkner extract --config jobs/configs/extract.yaml input.paths=[crawl/] output.path=out
     """
+    set_output(quiet=quiet, json_file=json_file)
     if incremental is None and (explain or trust_code):
         raise ConfigError(
             f"{'--explain' if explain else '--trust-code'} is about what --incremental PREVIOUS "
@@ -64,7 +67,7 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
         finished = find_finished(plan, with_units=explain)
         if finished is not None:
-            _tell(plan, finished, explain=explain)
+            _tell(plan, finished, explain=explain, json_file=json_file)
             return
     previous = None
     if incremental is not None:
@@ -76,23 +79,24 @@ def extract(  # noqa: PLR0913, PLR0917 - each is an option of the command
         )
         print(describe_previous(previous))
     if not dry_run:
-        _extract(plan, previous, explain=explain)
+        _tell(plan, _extract(plan, previous), explain=explain, json_file=json_file)
 
 
-def _extract(plan: "Plan", previous: "PreviousRun | None", *, explain: bool) -> None:
-    """Run a plan and report it."""
+def _extract(plan: "Plan", previous: "PreviousRun | None") -> "ExtractionResult":
+    """Run a plan."""
     from linkner_ray.extract.job import extract as run_extraction
     from linkner_ray.extract.progress_views import progress_view
     from linkner_ray.extract.ray_start import start_ray
-    from linkner_ray.runs.shutdown import exit_on_sigterm
+    from linkner_ray.runs.shutdown import exit_on_signal
 
     start_ray()
-    with exit_on_sigterm() as shutdown, progress_view(print) as view:
-        result = run_extraction(plan, previous=previous, view=view, shutdown=shutdown)
-    _tell(plan, result, explain=explain)
+    with exit_on_signal() as shutdown, progress_view(print) as view:
+        return run_extraction(plan, previous=previous, view=view, shutdown=shutdown)
 
 
-def _tell(plan: "Plan", result: "ExtractionResult", *, explain: bool) -> None:
+def _tell(
+    plan: "Plan", result: "ExtractionResult", *, explain: bool, json_file: str | None
+) -> None:
     """Report the result of a run."""
     from linkner_ray.extract.report import summarise, write_run_report
     from linkner_ray.extract.reuse_report import explain_shards
@@ -102,6 +106,9 @@ def _tell(plan: "Plan", result: "ExtractionResult", *, explain: bool) -> None:
     if explain:
         print(explain_shards(result, [source.shown for source in plan.sources]))
     print(summarise(plan, result))
+    tree = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    del tree["unit_results"]
+    write_json(json_file, "run", {"output": hide_secrets(plan.config.output.path), **tree})
     if result.problems:
         raise ErrorLimitError("\n".join(result.problems))
 
@@ -120,6 +127,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
         bool, typer.Option("--measure-llm", help="Start the LLM and measure that.")
     ] = False,
     json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Say what a run would find, ask and take, from a sample of its input and without Ray.
 
@@ -129,7 +137,7 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     Example: linkner estimate --config jobs/configs/extract.yaml input.paths=[crawl/]
     --documents 500
     """
-    check_writable(json_file)
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.config import ExtractConfig
     from linkner_ray.config.loading import load_config
     from linkner_ray.extract.plan import plan_extraction
@@ -157,15 +165,20 @@ def estimate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if threshold:
         settings = dataclasses.replace(settings, thresholds=tuple(threshold))
     is_known = known_answers(plan.config, plan.label_set)
-    estimate = estimate_run(plan, settings, is_known=is_known)
+    from linkner_ray.runs.shutdown import exit_on_signal
+
+    with exit_on_signal():
+        estimate = estimate_run(plan, settings, is_known=is_known)
     print(describe_estimate(estimate, plan.config))
-    write_json(json_file, dataclasses.asdict(estimate))
+    write_json(json_file, "estimate", dataclasses.asdict(estimate))
 
 
 def nightly(
     overrides: Overrides = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Extract a night on top of the last one, and publish it if it is sound.
 
@@ -175,6 +188,7 @@ def nightly(
 
     Example: linkner nightly --config jobs/configs/nightly.yaml night.name=2026-11-23
     """
+    set_output(quiet=quiet, json_file=json_file)
     from linkner_ray.config import NightlyConfig
     from linkner_ray.config.loading import load_config
 
@@ -194,6 +208,7 @@ def nightly(
 
     result = find_published(resolved, plan) or _run_night(resolved, plan)
     name, output = result.record["night"], hide_secrets(result.output)
+    write_json(json_file, "night", {**dataclasses.asdict(result), "output": output})
     if result.did_nothing:
         print(f"nothing to do: night {name} has ended, see {output}/night.md")
         return
@@ -211,7 +226,7 @@ def nightly(
 def _run_night(config: "NightlyConfig", plan: "Plan") -> "NightResult":
     from linkner_ray.extract.progress_views import progress_view
     from linkner_ray.nightly.night import run_night
-    from linkner_ray.runs.shutdown import exit_on_sigterm
+    from linkner_ray.runs.shutdown import exit_on_signal
 
-    with exit_on_sigterm() as shutdown, progress_view(print) as view:
+    with exit_on_signal() as shutdown, progress_view(print) as view:
         return run_night(config, plan=plan, view=view, shutdown=shutdown)

@@ -27,6 +27,7 @@ from linkner_ray.evaluation.staged import run_stages
 from linkner_ray.labels import LabelSet
 from linkner_ray.linking.link import Link
 from linkner_ray.linking.summary import describe_summary, summary_of
+from linkner_ray.logs.progress import track
 from linkner_ray.reporting.html_page import render_page
 from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
@@ -77,7 +78,7 @@ def evaluate(plan: EvaluationPlan) -> Evaluation:
     results, pages, unsure = [], [], []
     output.write_whole(METRICS, json.dumps({"format": FORMAT}).encode())  # ours from now on
     first = 0
-    for loaded, own in zip(sets, units, strict=True):
+    for loaded, own in track(zip(sets, units, strict=True), "sets scored", len(sets)):
         rows = slice(first, first + len(own))
         first += len(own)
         linked = pa.concat_tables(staged.linked[rows])

@@ -1,10 +1,12 @@
 """A link is measured: an LLM is asked about dev's candidates, and its answers are held to gold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkner_ray.config import LinkConfig, RoutingConfig, SentencesConfig
 from linkner_ray.corpora.scores import document_counts
@@ -15,6 +17,7 @@ from linkner_ray.evaluation.plan import LabelledSet, load_labelled_set
 from linkner_ray.linking.judged import UNANSWERED, Answers, Candidates, IntArray
 from linkner_ray.linking.link import Link, fit_link
 from linkner_ray.llm.model_identity import check_replay_source, with_known_revision
+from linkner_ray.logs.progress import step, track
 from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.schemas import list_offsets
 from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
@@ -23,6 +26,12 @@ from linkner_ray.stages.link_source import FORMAT, link_bytes, link_identity
 from linkner_ray.storage import Folder
 
 UNIT_SENTENCES = 512
+
+ASKED_TOGETHER = 256
+"""Candidates, or a sentence's more, whose questions an LLM gets at once."""
+
+CALLS_AT_ONCE = 2
+"""So that an engine has questions while the answers to others are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +147,11 @@ def _file(url: str) -> tuple[Folder, str]:
 def recognize_set(chain: Chain, dev: LabelledSet) -> pa.Table:
     """The sentences of a set with candidates and routes, without Ray."""
     documents, _ = corpus_documents(dev.sentences, ids_prefix=dev.name)
-    step = chain.recognize_step(chain.load_recognizer())
+    recognize = chain.recognize_step(chain.load_recognizer())
     sizes = range(0, documents.num_rows, UNIT_SENTENCES)
     units = chain.units_at_hand([documents.slice(first, UNIT_SENTENCES) for first in sizes])
-    for unit in units:
-        step(unit)
+    for unit in track(units, "units of sentences", len(units)):
+        recognize(unit)
         unit.require_finite()
     return pa.concat_tables(unit.documents for unit in units).combine_chunks()
 
@@ -156,15 +165,31 @@ def _sample(recognized: pa.Table, config: LinkConfig) -> IntArray:
 
 
 def ask_all(chain: Chain, table: pa.Table) -> pa.Table:
-    """The documents with the answers to their routes."""
+    """The documents with the answers to their routes; an answer cache keeps them part by part."""
+    units = chain.units_at_hand(list(_parts(table)))
+    sizes = [pc.sum(pc.list_value_length(unit.documents["routes"])).as_py() or 0 for unit in units]
     backend = chain.start_llm()
     try:
-        [unit] = chain.units_at_hand([table])
-        chain.classify_step(backend)(unit)
+        classify = chain.classify_step(backend)
+        with step("questions", sum(sizes)) as shown, ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
+            shown.update(0)
+            for number, _ in enumerate(pool.map(classify, units), start=1):
+                shown.update(sum(sizes[:number]))
     finally:
         if backend is not None:
             backend.close()
-    return unit.documents
+    return pa.concat_tables(unit.documents for unit in units).combine_chunks()
+
+
+def _parts(table: pa.Table) -> Iterator[pa.Table]:
+    """Some sentences at a time, in their order."""
+    ends = np.cumsum(pc.list_value_length(table["routes"]).to_numpy())
+    first = 0
+    while first < max(1, table.num_rows):
+        before = ends[first - 1] if first else 0
+        end = max(first + 1, int(np.searchsorted(ends, before + ASKED_TOGETHER, side="right")))
+        yield table.slice(first, end - first)
+        first = end
 
 
 def fit_on(chain: Chain, answered: pa.Table, gold: Gold) -> Link:

@@ -36,7 +36,7 @@ def run_stages(
     asking = chain
     if config.study.ask_all and chain.has_llm:
         asking = replace(chain, routing=RoutingConfig(threshold=0.0), link=None)
-    run = run_documents(units, asking, config.resources)
+    run = run_documents(units, asking, config.resources, what="units")
     linked = run.tables if asking is chain else _as_configured(run.tables, chain)
     uncertainty: dict[str, list[FloatArray]] = {
         config.recognize.uncertainty: [uncertainties(table) for table in run.tables]
@@ -45,7 +45,7 @@ def run_stages(
     for name in estimates:
         recognize = config.recognize.model_copy(update={"uncertainty": name})
         alone = replace(chain, recognize=recognize, has_llm=False)
-        other = run_documents(units, alone, config.resources)
+        other = run_documents(units, alone, config.resources, what=f"units, {name}")
         for ours, theirs in zip(run.tables, other.tables, strict=True):
             _check_same_spans(ours, theirs, name)
         uncertainty[name] = [uncertainties(table) for table in other.tables]

@@ -9,6 +9,7 @@ import pyarrow as pa
 from linkner_ray.config import ResourcesConfig
 from linkner_ray.extract.pipeline import add_model_steps, batches_of, blocks_of, prepare
 from linkner_ray.extract.unit_rows import rows_of, units_in
+from linkner_ray.logs.progress import track
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.unit import Unit
 
@@ -40,9 +41,15 @@ class StagedDocuments:
 
 
 def run_documents(
-    tables: Sequence[pa.Table], chain: Chain, resources: ResourcesConfig
+    tables: Sequence[pa.Table], chain: Chain, resources: ResourcesConfig, *, what: str
 ) -> StagedDocuments:
     """Send tables of documents with sentences through the model stages; nothing is written.
+
+    Args:
+        tables: Each becomes a unit.
+        chain: The stages.
+        resources: For their actors.
+        what: What a bar calls the units.
 
     Raises:
         LinknerError: What a stage or an actor's start raised.
@@ -52,7 +59,8 @@ def run_documents(
     fused = add_model_steps(units, chain, resources).map_batches(
         partial(_fuse, chain), batch_format="pyarrow", num_cpus=resources.write_cpus
     )
-    return StagedDocuments.of(unit for batch in batches_of(fused) for unit in units_in(batch))
+    done = (unit for batch in batches_of(fused) for unit in units_in(batch))
+    return StagedDocuments.of(track(done, what, len(tables)))
 
 
 def _fuse(chain: Chain, batch: pa.Table) -> pa.Table:

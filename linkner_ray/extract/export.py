@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from linkner_ray.errors import ConfigError
+from linkner_ray.logs.progress import track
 from linkner_ray.runs.finished import FinishedRun, read_part
 from linkner_ray.schemas import ENTITY, OUTPUT
 from linkner_ray.storage import Folder
@@ -73,7 +74,7 @@ def export_entities(output: str, target: str, *, flat: bool) -> Exported:
 
     def tables() -> Iterator[pa.Table]:
         source = Folder.at(run.url)
-        for part in run.parts:
+        for part in track(run.parts, "files", len(run.parts)):
             rows = read_part(source, f"entities/{part}", columns)
             counts["documents"] += rows.num_rows
             counts["entities"] += pc.sum(pc.list_value_length(rows["entities"])).as_py() or 0

@@ -41,7 +41,7 @@ def extract(
         plan: From `plan_extraction`.
         previous: Run from which what is known of a text is reused; the output is the same.
         view: Told what happens, and shown the progress every few seconds.
-        shutdown: Given what to do at SIGTERM.
+        shutdown: Given what to do at a signal.
 
     Raises:
         ConfigError: If the output folder belongs to another run or code, or another run is
@@ -68,11 +68,11 @@ def extract(
 
 
 def _stop(output: str, lock: OutputLock, unit_results: Sequence[UnitResult]) -> str:
-    """Release the output at SIGTERM; returns the last message."""
+    """Release the output at a signal; says how to go on."""
     lock.release()
     return (
-        f"stopped by SIGTERM: {counted(len(unit_results), 'unit')} done, kept in {output}; the "
-        "same command goes on from there"
+        f"{counted(len(unit_results), 'unit')} done, kept in {output}; the same command goes on "
+        "from there"
     )
 
 

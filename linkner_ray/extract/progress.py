@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from linkner_ray.errors import counted
+from linkner_ray.logs.progress import duration
 from linkner_ray.runs.counters import add_counts, skipped_languages
 from linkner_ray.runs.folder import UnitResult
 
@@ -39,14 +40,22 @@ class Snapshot:
         return self.documents / self.seconds if self.seconds else 0.0
 
     @property
+    def _left(self) -> str:
+        """Time until the last shard is done, if the others take as long."""
+        if not 0 < self.shards_done < self.shards:
+            return ""
+        seconds = self.seconds / self.shards_done * (self.shards - self.shards_done)
+        return f" ({duration(seconds)} left)"
+
+    @property
     def line(self) -> str:
         """One line of text."""
         if not self.units:
             return f"{self.seconds:.0f} s, loading models"
         skipped = f", {self.other_languages} in other languages skipped"
         return (
-            f"{self.seconds:.0f} s, {self.shards_done}/{counted(self.shards, 'shard')}, "
-            f"{counted(self.documents, 'document')} ({self.documents_per_s:.1f}/s), "
+            f"{self.seconds:.0f} s, {self.shards_done}/{counted(self.shards, 'shard')}{self._left}"
+            f", {counted(self.documents, 'document')} ({self.documents_per_s:.1f}/s), "
             f"{counted(self.entities, 'entity')}, {counted(self.questions, 'question')}"
             f"{skipped if self.other_languages else ''}"
         )

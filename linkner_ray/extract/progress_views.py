@@ -14,10 +14,9 @@ from rich.text import Text
 
 from linkner_ray.extract.progress import LINE_INTERVAL_S, LineView, Snapshot, View
 from linkner_ray.logs import is_json
+from linkner_ray.logs.progress import BAR_INTERVAL_S, shown
 
 logger = logging.getLogger(__name__)
-
-BAR_INTERVAL_S = 0.5
 
 
 class JsonView:
@@ -50,7 +49,9 @@ class BarView:
 
     def __call__(self, snapshot: Snapshot, /) -> None:
         """Draw a snapshot."""
-        numbers = snapshot.line.partition("shards, ")[2] or snapshot.line
+        numbers = snapshot.line
+        if snapshot.units:  # the bar has the shards
+            numbers = numbers.partition(" shard")[2].lstrip("s, ")
         if self._task is None:
             self._task = self._bars.add_task("shards", total=snapshot.shards, numbers=numbers)
         self._bars.update(
@@ -79,6 +80,7 @@ def progress_view(write: Callable[[str], None]) -> Iterator[View]:
             TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
         )  # fmt: skip
-        with Bars(*columns, console=console, refresh_per_second=4) as bars:
+        bar = Bars(*columns, console=console, refresh_per_second=4)
+        with shown(is_shown=False), bar as bars:
             console.show_cursor(True)  # SIGTERM ends the process without a chance to bring it back
             yield BarView(bars)

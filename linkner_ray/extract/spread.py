@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from linkner_ray.errors import LinknerError
+from linkner_ray.logs.progress import track
 from linkner_ray.runs.part_work import (
     BUCKET,
     FEW_PIECES,
@@ -30,7 +31,7 @@ class BySize(Spread):
 
     def each(self, work: Work[P, R], pieces: Sequence[P], /) -> Iterator[R]:
         """See `Spread`."""
-        return _spread(pieces).each(work, pieces)
+        return track(_spread(pieces).each(work, pieces), "parts", len(pieces))
 
     def by_bucket(
         self, read: Read[P], work: Work[pa.Table, R], pieces: Sequence[P], /

@@ -5,7 +5,7 @@ asked. A shard's sample stands for the shard, the sampled shards by their bytes 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from linkner_ray.llm.backends import (
     start_backend,
 )
 from linkner_ray.llm.prompts import Request
+from linkner_ray.logs import progress
 from linkner_ray.nightly.asking_estimate import IsKnown, RoutingEstimate, estimate_row
 from linkner_ray.nightly.recorder import Recorder
 from linkner_ray.readers.detect_language import count_languages
@@ -34,6 +35,9 @@ THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 MIN_GAINS = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 """Least expected gains of a question, of a run with a link."""
+
+AT_ONCE = 20
+"""Documents that go through the stages together."""
 
 MEASURED_REQUESTS = 256
 """Requests by which an LLM's speed is measured."""
@@ -110,22 +114,13 @@ def estimate_run(
     link = chain.link
     asks = link is None or link.asks
     chain = replace(chain, routing=anything, has_llm=asks, link=None)
-    steps = (
-        chain.split_step(),
-        chain.recognize_step(chain.load_recognizer()),
-        chain.classify_step(recorder),
-    )
-    samples, seconds, lost = [], 0.0, 0
+    drawn = draw_sample(plan.sources, config.input, documents=settings.documents, seed=0)
     languages: dict[str, int] = {}
-    for sample in draw_sample(plan.sources, config.input, documents=settings.documents, seed=0):
-        [unit] = chain.units_at_hand([sample.table])
+    for sample in drawn:
         add_counts(languages, count_languages(sample.table))
-        for step in steps:
-            step(unit)
-        lost += unit.quarantine.num_rows
-        seconds += unit.seconds["RecognizeSpans"]
-        samples.append(replace(sample, table=unit.documents))
-    read = lost + sum(sample.table.num_rows for sample in samples)
+    read = sum(sample.table.num_rows for sample in drawn)
+    samples, seconds = _run_sample(drawn, chain, recorder)
+    lost = read - sum(sample.table.num_rows for sample in samples)
     counts = {"documents_read": read, f"quarantine_{NOT_FINITE}": lost}
     check_finite(counts, config.errors, has_ended=True)
     LanguageWatch(plan.languages).look(languages, has_ended=True)
@@ -160,6 +155,30 @@ def estimate_run(
             for routing in _routings(config.routing, settings, link)
         ),
     )
+
+
+def _run_sample(
+    drawn: Sequence[ShardSample], chain: Chain, recorder: Recorder
+) -> tuple[list[ShardSample], float]:
+    """The sample after the stages, and the seconds that Recognition took."""
+    steps = (
+        chain.split_step(),
+        chain.recognize_step(chain.load_recognizer()),
+        chain.classify_step(recorder),
+    )
+    samples, seconds, done = [], 0.0, 0
+    with progress.step("documents", sum(sample.table.num_rows for sample in drawn)) as shown:
+        for sample in drawn:
+            units = chain.units_at_hand(list(_slices(sample.table)))
+            for unit in units:
+                shown.update(done)
+                for step in steps:
+                    step(unit)
+                seconds += unit.seconds["RecognizeSpans"]
+                done += unit.num_records
+            table = pa.concat_tables(unit.documents for unit in units)
+            samples.append(replace(sample, table=table))
+    return samples, seconds
 
 
 def known_answers(config: ExtractConfig, label_set: LabelSet) -> IsKnown | None:
@@ -204,6 +223,12 @@ def _measure(config: LlmConfig, label_set: LabelSet, requests: Sequence[Request]
         return len(chosen) / (time.perf_counter() - started)
     finally:
         backend.close()
+
+
+def _slices(table: pa.Table) -> Iterator[pa.Table]:
+    """The documents of a table, `AT_ONCE` of them at a time; an empty table once."""
+    for first in range(0, max(1, table.num_rows), AT_ONCE):
+        yield table.slice(first, AT_ONCE)
 
 
 def _total(samples: Sequence[ShardSample], count: Callable[[pa.Table], int]) -> int:

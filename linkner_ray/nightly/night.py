@@ -42,7 +42,7 @@ from linkner_ray.runs.finished import FinishedRun
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import as_json, verify_output
 from linkner_ray.runs.previous import PreviousRun, open_previous
-from linkner_ray.runs.shutdown import Shutdown, exit_on_sigterm
+from linkner_ray.runs.shutdown import Shutdown, exit_on_signal
 from linkner_ray.schemas import SCHEMA_VERSION
 from linkner_ray.storage import Folder
 
@@ -89,7 +89,7 @@ def run_night(
         config: The night, its extraction and its bounds.
         plan: Of the extraction, if it is known already.
         view: Told of each step, and shown how far extraction is every few seconds.
-        shutdown: Told how to end when SIGTERM comes; given by a main thread only.
+        shutdown: Told how to end at a signal; given by a main thread only.
 
     Raises:
         ConfigError: If the config is wrong, a limit would be passed, the night is published and its
@@ -106,7 +106,7 @@ def run_night(
     timeout_s = config.output.lock_timeout_s
     lock = OutputLock(night.nights, url=config.output.path, timeout_s=timeout_s, say=view.say)
     if shutdown is not None:
-        shutdown.end = lambda: _let_go(lock, "stopped by SIGTERM; the same command goes on")
+        shutdown.end = lambda: _let_go(lock, "the same command goes on")
     with lock:
         done = find_finished(night.plan) is not None
         record = read_record(night.output)
@@ -199,7 +199,7 @@ def _extract(night: _Night, lock: OutputLock, shutdown: Shutdown | None) -> Extr
     if shutdown is None:
         return extract(night.plan, previous=previous, view=night.view)
     # `ray.init` has put a handler of its own in the place of ours.
-    with exit_on_sigterm() as now:
+    with exit_on_signal() as now:
         inner = Shutdown()
         now.end = lambda: _let_go(lock, inner.end())
         return extract(night.plan, previous=previous, view=night.view, shutdown=inner)

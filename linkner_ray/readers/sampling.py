@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from linkner_ray.config import InputConfig
+from linkner_ray.logs.progress import track
 from linkner_ray.readers.shards import read_units, unit_ranges
 from linkner_ray.runs.units import Source
 from linkner_ray.schemas import DOCUMENTS
@@ -49,7 +50,7 @@ def draw_sample(
     size = sum(source.size for source in shards)
     factor = sum(source.size for source in sources) / size if size else 0.0
     samples = []
-    for source in shards:
+    for source in track(shards, "shards read", len(shards)):
         table, stands_for = _draw_from(source, config, wanted=wanted, rng=rng)
         samples.append(ShardSample(table, stands_for * factor))
     return samples

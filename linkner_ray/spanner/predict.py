@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from linkner_ray.config import RecognizeConfig, Uncertainty
 from linkner_ray.errors import ConfigError
+from linkner_ray.logs.progress import track
 from linkner_ray.spanner.checkpoint import check_estimate, possible_estimates
 from linkner_ray.spanner.decoding import choose_rows, near_miss_rules
 from linkner_ray.spanner.dropout import sampled_dropout
@@ -112,9 +113,10 @@ class Recognizer:
     ) -> tuple[dict[Uncertainty, SpanTable], IntArray]:
         """The same under several estimates, and the sentences that have a span without a number."""
         windows = self.model.featurizer.windows(sentences)
+        batches = list(batches_under_budget(windows.lengths, self.config.batch_tokens))
         found = [
             self._batch_spans(windows, rows, names=names, floor=floor)
-            for rows in batches_under_budget(windows.lengths, self.config.batch_tokens)
+            for rows in track(batches, "batches of sentences", len(batches))
         ]
         nothing = _no_spans(len(self.model.label_set.classes))
         tables = {name: concatenate([*(one[name] for one in found), nothing]) for name in names}

@@ -71,7 +71,8 @@ class TrainingResult:
         rows = {
             "checkpoint": self.checkpoint,
             "run": self.run_name,
-            "dev F1": f"{best.f1:.4f} (P {best.precision:.4f}, R {best.recall:.4f}), uncalibrated",
+            "dev F1": f"{best.f1:.4f} (P {best.precision:.4f}, R {best.recall:.4f}), before "
+            "calibration; `linkner evaluate` scores the calibrated model",
             "epoch": f"{best.epoch} of {len(self.epochs)}",
             "temperature": f"{self.calibration.temperature:.3f}",
             "sentences": f"{self.train_sentences:,} train, {self.dev_sentences:,} dev",

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from linkner_ray.cli import main
@@ -20,6 +22,13 @@ def run(capsys, *arguments):
     """Exit code, standard output and standard error of `linkner cache ...`."""
     code = main(["cache", *map(str, arguments)])
     return code, *capsys.readouterr()
+
+
+def test_stats_as_json(cache, capsys):
+    tree = json.loads(run(capsys, "stats", cache, "--json", "-")[1])
+    assert (tree["num_answers"], tree["num_files"], tree["faults"]) == (5, 3, [])
+    assert tree["asked"] == ["2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"]
+    assert tree["models"][2] == {"model": "some-llm", "revision": "r1", "unreadable": 1}
 
 
 def test_stats_say_what_is_there(cache, capsys):
@@ -60,6 +69,9 @@ def test_verify_exits_3_and_names_what_is_not_trusted(cache, capsys):
     assert "ignored: notes.txt: is no file of an answer cache" in out
     assert f"broken: {broken.name}: {broken}: is not a whole Parquet file" in out
     assert "not trusted: 2 files, whose answers" in err
+    code, out, _ = run(capsys, "verify", cache, "--json", "-")
+    assert code == 3
+    assert {fault["name"] for fault in json.loads(out)["faults"]} == {"notes.txt", broken.name}
     assert "not trusted   2 files" in run(capsys, "stats", cache)[1]
     code, out, _ = run(capsys, "compact", cache)
     assert code == 0

@@ -158,11 +158,15 @@ def test_failures_are_listed_by_reason_and_file_without_reaching_the_terminal(fa
     assert "PAR1" in out
     assert "record 5, byte " in out
     assert "\x1b" not in out
-    _, out = failures(capsys, "list", output, "--reason", "bad_json", "--json")
-    [row] = map(json.loads, out.splitlines())
+    _, out = failures(capsys, "list", output, "--reason", "bad_json", "--json", "-")
+    [row] = json.loads(out)["failures"]
     assert row["raw"] == r'{"text": "\x1b[31m red\n'
-    assert len(failures(capsys, "list", output, "--json")[1].splitlines()) == 2
-    assert len(failures(capsys, "list", output, "--json", "--limit", 1)[1].splitlines()) == 1
+    assert out.isascii()
+    assert "\x1b" not in out
+    _, out = failures(capsys, "list", output, "--json", "-")
+    assert len(json.loads(out)["failures"]) == 2
+    _, out = failures(capsys, "list", output, "--json", "-", "--limit", 1)
+    assert len(json.loads(out)["failures"]) == 1
     _, out = failures(capsys, "list", output, "--limit", 1)
     assert "... and 1 more; see --limit" in out
     assert failures(capsys, "list", output / "entities")[0] == 2

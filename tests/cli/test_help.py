@@ -90,6 +90,32 @@ def test_keys_in_an_example_exist(name):
             assert set(keys) <= known
 
 
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_json_and_quiet_mean_the_same_everywhere(name):
+    found = {option: p for p in COMMANDS[name].params for option in p.opts}
+    no_json = {
+        "preview",
+        "show",
+        "export",
+        "demo",
+        "failures requeue",
+        "cache prune",
+        "cache compact",
+    }
+    no_quiet = {
+        "predict",
+        "show",
+        "demo",
+        "labels check",
+        "labels list",
+        "failures list",
+        "cache stats",
+    }
+    assert ("--json" in found) == (name not in no_json)
+    assert ("--quiet" in found) == (name not in no_quiet)
+    assert "--json" not in found or not found["--json"].is_flag
+
+
 def in_a_shell(code, **environment):
     """Run the command as `linkner`; what it prints, and whether it loaded a model library."""
     script = (
@@ -143,6 +169,7 @@ def test_a_shell_completes_commands_and_options(typed, expected):
         (["extrct"], "Did you mean 'extract'"),
         (["failures", "lst"], "Did you mean 'list'?"),
         (["extract", "--confg", "x"], "--config"),
+        (["compare", "a", "b", "--jsn", "x"], "--json"),
         (["extract", "routing.treshold=0.3"], "did you mean 'routing.threshold'?"),
     ],
 )

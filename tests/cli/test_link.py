@@ -2,6 +2,10 @@
 
 import json
 import random
+import signal
+import subprocess
+import sys
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +16,7 @@ from linkner_ray.api import LinkNER
 from linkner_ray.cli import main
 from linkner_ray.schemas import DOCUMENTS
 from tests.crawl import write_checkpoint
+from tests.endpoint_server import GOOD, Server
 
 WORDS = ["ada", "paris", "the", "in", "saw", "lord", "of", "big"]
 NUM_SENTENCES = 120
@@ -184,3 +189,47 @@ def test_without_an_llm_there_is_nothing_to_link(checkpoint, dev, tmp_path, caps
 
     assert link(*arguments) == 2
     assert "asks nobody" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_answers_there_are_and_the_same_command_asks_the_rest(
+    checkpoint, dev, tmp_path
+):
+    server = Server()
+    kept = tmp_path / "cache"
+    # Those of the start, and a first part of the questions.
+    server.reply = lambda number, _: (time.sleep(0 if number < 200 else 300), GOOD)[1]
+    llm = ["llm.backend=openai", f"llm.base_url={server.url}", "llm.model=slow"]
+    arguments = [
+        *("link", str(checkpoint), str(dev), *llm, f"cache.path={kept}"),
+        *("--output", str(tmp_path / "link.json")),
+    ]
+    script = (
+        "import sys\n"
+        "from linkner_ray.evaluation import measure_link\n"
+        "measure_link.ASKED_TOGETHER = 40\n"
+        "from linkner_ray.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    while len(list(kept.glob("*.parquet"))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.endswith(
+        f"\nlinkner: stopped by Ctrl-C: answers so far are kept in {kept}; the same command asks "
+        "the rest\n"
+    )
+    assert not (tmp_path / "link.json").exists()
+    asked = len(server.bodies)
+    server.reply = lambda *_: GOOD
+    assert main(arguments) == 0
+    answers = json.loads((tmp_path / "link.json").read_text())
+    assert len(server.bodies) - asked < answers["linkner-link-1"]["num_answers"] - 40
+    server.close()

@@ -12,9 +12,9 @@ from linkner_ray.cli.predict_text import (
     COLORS,
     FoundSpan,
     TextPrediction,
+    as_tree,
     predict_text,
     render,
-    to_json,
 )
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.spanner.model import SpanNER
@@ -78,16 +78,14 @@ def test_colors_follow_the_labels_of_the_model_and_begin_again():
     assert "near_miss" not in shown
 
 
-def test_json_has_the_text_as_it_is_and_acts_on_no_terminal():
-    line = to_json(PREDICTION, near_misses=True)
-    assert line.isprintable()
-    tree = json.loads(line)
+def test_json_has_the_text_as_it_is():
+    tree = as_tree(PREDICTION, near_misses=True)
     assert tree["text"] == TEXT
     assert tree["entities"][0] == {
         "start": 0, "end": 3, "text": "Ada", "label": "PER", "score": 0.984, "uncertainty": 0.25,
     }  # fmt: skip
     assert tree["near_misses"][0]["label"] == "LOC"
-    assert "near_miss" not in json.loads(to_json(PREDICTION, near_misses=False))
+    assert "near_misses" not in as_tree(PREDICTION, near_misses=False)
 
 
 def test_a_text_gets_what_the_model_says_of_its_sentences(checkpoint):
@@ -119,8 +117,8 @@ def test_a_text_without_words_has_no_entities(checkpoint):
 def test_the_command_takes_texts_and_standard_input(checkpoint, capsys, monkeypatch):
     stdin = io.TextIOWrapper(io.BytesIO(b"Berlin \xff\nParis\n"), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert main(["predict", checkpoint, "Obama", "-", "--json"]) == 0
-    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert main(["predict", checkpoint, "Obama", "-", "--json", "-"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["texts"]
     assert first["text"] == "Obama"
     assert second["text"] == "Berlin \ufffd\nParis\n"
 

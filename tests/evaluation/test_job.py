@@ -303,13 +303,14 @@ def test_unreadable_answers_count_against_the_limit_and_the_command_exits_3(
         "routing.threshold=0",
     )  # fmt: skip
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    assert main(["evaluate", "--config", str(tmp_path / "config.yaml")]) == 3
+    assert main(["evaluate", "--config", str(tmp_path / "config.yaml"), "--json", "-"]) == 3
     said = capsys.readouterr()
+    assert json.loads(said.out) == json.loads((tmp_path / "out" / "metrics.json").read_text())
     [result] = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]
     unreadable, asked = result["verdicts"]["unreadable"], result["num_routed"]
     assert unreadable == asked > 0
     assert f"0 of {asked} spans that were asked about got no answer and {asked} an" in said.err
-    assert "| mine |" in said.out
+    assert "| mine |" in said.err
 
 
 @pytest.mark.parametrize("content", [{"report.md": b"mine"}, {"metrics.json": b"{}"}])

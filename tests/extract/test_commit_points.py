@@ -22,7 +22,7 @@ from linkner_ray.extract.result import find_finished
 from linkner_ray.fault_injection import POINTS, VARIABLE, arm
 from linkner_ray.runs import code_version as code
 from linkner_ray.runs.lock import OutputLock
-from linkner_ray.runs.shutdown import EXIT_CODE, exit_on_sigterm
+from linkner_ray.runs.shutdown import exit_on_signal
 from linkner_ray.storage import Folder
 from tests.in_process import (
     every_file,
@@ -126,28 +126,31 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
     assert killed
 
 
-def test_sigterm_says_what_is_done_and_lets_the_output_go(run, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)]
+)
+def test_a_signal_says_what_is_done_and_lets_the_output_go(
+    run, monkeypatch, capfd, number, name, code
+):
     plan, output = run
     extract_in_process(monkeypatch, plan)
     wanted = every_file(output)
     clear(output)
 
     def stopped(*arguments, **settings):
-        for number, unit_result in enumerate(run_in_process(*arguments, **settings)):
+        for units, unit_result in enumerate(run_in_process(*arguments, **settings), start=1):
             yield unit_result
-            if number == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+            if units == 3:
+                os.kill(os.getpid(), number)
                 time.sleep(300)
 
     def stop():
         monkeypatch.setattr("linkner_ray.extract.job.run_extraction", stopped)
-        with exit_on_sigterm() as shutdown:
+        with exit_on_signal() as shutdown:
             extract(plan, shutdown=shutdown)
 
-    assert status_of_child(stop) == EXIT_CODE == 143
-    assert f"linkner: stopped by SIGTERM: 3 units done, kept in {output}" in (
-        capfd.readouterr().err
-    )
+    assert status_of_child(stop) == code
+    assert f"linkner: stopped by {name}: 3 units done, kept in {output}" in (capfd.readouterr().err)
     assert Folder.at(output).names("_lock") == []
     assert not Folder.at(output).exists("_SUCCESS")
     assert extract_in_process(monkeypatch, plan).units_written == 5

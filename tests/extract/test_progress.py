@@ -50,7 +50,7 @@ def test_a_line_has_every_number():
     lines = []
     show = LineView(lines.append)
     show(Snapshot(seconds=4.0, shards=3, shards_done=1, units=2, documents=10, entities=4))
-    assert lines == ["4 s, 1/3 shards, 10 documents (2.5/s), 4 entities, 0 questions"]
+    assert lines == ["4 s, 1/3 shards (8 s left), 10 documents (2.5/s), 4 entities, 0 questions"]
     assert show.interval_s == 10
 
 

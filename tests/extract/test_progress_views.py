@@ -25,7 +25,7 @@ print("after", view.interval_s, type(view).__name__)
 LINES = [
     "out",
     "two shards [of] three",
-    "4 s, 2/3 shards, 10 documents (2.5/s), 4 entities, 7 questions",
+    "4 s, 2/3 shards (2 s left), 10 documents (2.5/s), 4 entities, 7 questions",
     "from elsewhere",
     "after 10.0 LineView",
 ]
@@ -59,7 +59,7 @@ def test_a_terminal_has_a_bar_with_the_numbers_and_sentences_above_it():
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
     assert "BarView" in plain
     assert "shards" in plain
-    assert re.search(r"2/3\s+10 documents \(2\.5/s\), 4 entities, 7 questions", plain)
+    assert re.search(r"2/3\s+\(2 s left\), 10 documents \(2\.5/s\), 4 entities, 7 questions", plain)
     assert plain.index("two shards [of] three") < plain.index("2/3")
     assert plain.count("from elsewhere") == 1
     assert "\x1b[2K" in seen  # drawn over, not again and again

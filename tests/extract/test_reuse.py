@@ -367,8 +367,11 @@ def test_the_command_explains_each_shard(yesterday, checkpoint, tmp_path, capsys
     assert "b.parquet: 2 documents: 1 reused, 1 redone (new or edited text)" in said
     assert "reused             4 documents" in said
     assert "Reused from a previous run: 4 documents" in (tmp_path / "out" / "report.md").read_text()
-    code, said, _ = command(capsys, *on_top)
+    code, tree, said = command(capsys, *on_top, "--json", "-")
     assert "a.parquet: 1 unit found done" in said
+    numbers = json.loads(tree)
+    assert (numbers["format"], numbers["units_written"]) == ("linkner-run", 0)
+    assert numbers["totals"]["documents_read"] == 5
 
 
 @pytest.mark.parametrize("option", ["--explain", "--trust-code"])

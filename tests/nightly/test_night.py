@@ -152,8 +152,10 @@ def test_a_night_that_ended_does_nothing_when_it_is_started_again(
     for name in ("run_self_check_of", "check_limits", "extract", "start_ray"):
         monkeypatch.delattr(linkner_ray.nightly.night, name)
     command = [*overrides(crawl, nights, checkpoint), f"night.name={MONDAY}"]
-    assert main(["nightly", *command]) == 0
-    assert "nothing to do" in capsys.readouterr().out
+    assert main(["nightly", *command, "--json", "-"]) == 0
+    said = capsys.readouterr()
+    assert "nothing to do" in said.err
+    assert json.loads(said.out)["did_nothing"]
     assert {p: p.read_bytes() for p in nights.rglob("*") if p.is_file()} == before
 
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -114,13 +116,16 @@ def test_thresholds_are_advice_and_no_part_of_the_checkpoints_name(checkpoint, c
     assert checkpoint_digest(str(checkpoint)) == named
 
 
-def test_the_command_says_what_changed(checkpoint, corpus, capsys):
-    assert main(["calibrate", str(checkpoint), corpus, "--train", corpus]) == 0
+def test_the_command_says_what_changed(checkpoint, corpus, tmp_path, capsys):
+    numbers = tmp_path / "numbers.json"
+    command = ["calibrate", str(checkpoint), corpus, "--train", corpus, "--json", str(numbers)]
+    assert main(command) == 0
     told = capsys.readouterr().out
     kept = Thresholds.read(checkpoint).estimates["confidence"]
     temperature = SpanNER.from_pretrained(str(checkpoint)).calibration.temperature
     assert f"| temperature | 1 | {temperature:.4g} |" in told
     assert f"asked=5% {kept.asked[5]:.3f}" in told
+    assert json.loads(numbers.read_text())["calibration"]["temperature"] == temperature
 
 
 def test_too_small_a_set_is_refused(checkpoint, tmp_path):

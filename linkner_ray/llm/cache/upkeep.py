@@ -15,6 +15,7 @@ from linkner_ray.config import CacheConfig
 from linkner_ray.errors import ConfigError, DataError, counted
 from linkner_ray.llm.cache.answer_rows import KEY, key_column, sort_keys
 from linkner_ray.llm.cache.files import SET_ASIDE, CacheFolder, OtherVersionError
+from linkner_ray.logs.progress import track
 
 MANY_FILES = 1000
 """Files above which a run says that they should be merged."""
@@ -167,7 +168,7 @@ def _survey(folder: CacheFolder) -> Survey:
     sizes: dict[str, int] = {}
     versions: dict[str, str] = {}
     keys: list[NDArray[np.bytes_]] = []
-    for name in listing.names:
+    for name in track(listing.names, "files read", len(listing.names)):
         try:
             parts = [key_column(t["key"]) for t in folder.read(name, ("key", "verdict"))]
         except OtherVersionError as error:
@@ -197,7 +198,7 @@ def _rows_of(folder: CacheFolder, found: Survey) -> Iterator[pa.Table]:
     Raises:
         FileNotFoundError: At the end at the latest, if a file is gone or changed since the survey.
     """
-    for name, chosen in found.counts.items():
+    for name, chosen in track(found.counts.items(), "files", len(found.counts)):
         first = 0
         for table in folder.read(name):
             part = chosen[first : first + table.num_rows]

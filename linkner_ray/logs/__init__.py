@@ -16,6 +16,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from datetime import UTC, datetime
 from importlib.resources import files
 from logging.handlers import MemoryHandler
@@ -33,14 +34,19 @@ H = TypeVar("H", bound=logging.Handler)
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+_OF_TRAINING = r"|INFO linkner_ray\.training\b"
+
 SHOWN_OF_WORKERS = (
     r"^\d+-\d+-\d+ \d+:\d+:\d+,\d+ "
-    r"((WARNING|ERROR|CRITICAL) linkner_ray\b|INFO linkner_ray\.training\b)"
+    rf"((WARNING|ERROR|CRITICAL) linkner_ray\b{_OF_TRAINING})"
     r"|^A worker died or was killed "
     r"|Workers \(tasks / actors\) killed due to memory pressure"
 )
 """What `TEXT_FORMAT` makes of a warning of ours and of the progress of a training, and what Ray
 says of workers that it replaces."""
+
+QUIET = threading.Event()
+"""Set while a command is to say nothing but what went wrong."""
 
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 """Attributes of every record; what else one has was given as `extra`."""
@@ -91,9 +97,10 @@ def set_up_logs(config: "LoggingConfig") -> None:
         "RAY_COLOR_PREFIX": "0",
     }
     if config.format == "text":
+        shown = SHOWN_OF_WORKERS.replace(_OF_TRAINING, "") if QUIET.is_set() else SHOWN_OF_WORKERS
         # For all of it: RAY_DEDUP_LOGS=0.
         environment |= {
-            "RAY_DEDUP_LOGS_ALLOW_REGEX": SHOWN_OF_WORKERS,
+            "RAY_DEDUP_LOGS_ALLOW_REGEX": shown,
             "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
         }
         os.environ |= environment | dict(os.environ)
@@ -139,7 +146,8 @@ def log_as_json() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("linkner_ray").setLevel(logging.INFO)
+    level = logging.WARNING if QUIET.is_set() else logging.INFO
+    logging.getLogger("linkner_ray").setLevel(level)
     logging.captureWarnings(True)
     adopt("ray")
 
