@@ -2,14 +2,20 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 
+from linkner_ray.spanner import features, predict
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 
-PARTS = ("encoder", "head", "tokenisation", "decoding", "arrow", "around_the_model")
+PARTS = (
+    *("encoder", "head", "tokenisation", "collating", "transfer", "decoding", "arrow"),
+    "around_the_model",
+)
 
 
 def seconds_of_parts(
@@ -21,8 +27,9 @@ def seconds_of_parts(
 ) -> dict[str, float]:
     """Seconds of each of `PARTS` and of the whole "stage"; the median over rounds.
 
-    Decoding is what `Recognizer.candidates` does besides features and model: enumeration of the
-    spans that matter, probabilities, choice. Arrow is what the stage does around it.
+    Collating pads windows to batches, transfer brings them to the device. Decoding is what
+    `Recognizer.candidates` does besides these and the model: it finds the spans that matter, their
+    probabilities, and the candidates. Arrow is what the stage does around it.
 
     Args:
         stage: Ran with the documents before.
@@ -47,28 +54,30 @@ def seconds_of_parts(
     watched = [
         (recognizer, "candidates", "candidates"),
         (featurizer, "windows", "tokenisation"),
-        (featurizer, "collate", "tokenisation"),
+        (featurizer, "collate", "collating"),
+        (features, "moved", "transfer"),
+        (predict, "moved", "transfer"),
         (model, "project", "model"),
-        (model.head, "forward", "model"),
+        (model.head, "logits_at", "model"),
         (model.encoder, "forward", "encoder"),
     ]
     rows = []
-    for owner, name, part in watched:
-        setattr(owner, name, timed(getattr(owner, name), part))
-    try:
+    with ExitStack() as stack:
+        for owner, name, part in watched:
+            stack.enter_context(mock.patch.object(owner, name, timed(getattr(owner, name), part)))
         for _ in range(rounds):
             spent.clear()
             timed(stage, "stage")(documents)
             rows.append(dict(spent))
-    finally:
-        for owner, name, _ in watched:
-            delattr(owner, name)
+    outside = ("model", "tokenisation", "collating", "transfer")
     parts: dict[str, Callable[[dict[str, float]], float]] = {
         "stage": lambda s: s["stage"],
         "encoder": lambda s: s["encoder"],
         "head": lambda s: s["model"] - s["encoder"],
         "tokenisation": lambda s: s["tokenisation"],
-        "decoding": lambda s: s["candidates"] - s["model"] - s["tokenisation"],
+        "collating": lambda s: s["collating"],
+        "transfer": lambda s: s["transfer"],
+        "decoding": lambda s: s["candidates"] - sum(s[part] for part in outside),
         "arrow": lambda s: s["stage"] - s["candidates"],
         "around_the_model": lambda s: s["stage"] - s["model"],
     }

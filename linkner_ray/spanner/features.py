@@ -1,6 +1,6 @@
 """Sentences to tensors.
 
-Letters: B windows of a batch, L subwords, T tokens, W widths, N windows of all sentences, U words.
+Letters: B windows of a batch, L subwords, T tokens, W widths, N windows of all sentences.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from linkner_ray.errors import ConfigError
 from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES, morphology_classes
-from linkner_ray.spanner.subwords import SpecialIds, SubwordEncoder, SubwordTable
+from linkner_ray.spanner.subwords import SpecialIds, SubwordEncoder
 from linkner_ray.spanner.tokens import IntArray, Sentences, TokenTable, runs
 from linkner_ray.spanner.windows import WindowLayout, cut_sentence
 
@@ -48,7 +48,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return Batch(**{f.name: moved(getattr(self, f.name), device) for f in fields(self)})
+
+
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; nothing waits for a GPU, which fetches them from pinned memory."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +63,20 @@ class Windows:
     """Runs of tokens that fit the encoder, by sentence, then position.
 
     Attributes:
-        word: Number of the word of each token of all sentences.
-        subwords: Of each word.
-        morphology: Class of each word. Shape (U,).
+        ids: Vocabulary ids of the subwords of all sentences. Shape (L,).
+        first: First subword of each token of all sentences, then L. Shape (T + 1,).
+        morphology: Class of each token. Shape (T,).
         sentence: Index of the sentence. Shape (N,).
         start_token: Position in the sentence of the window's first token. Shape (N,).
-        start: Position in `word` of the same. Shape (N,).
+        start: Position among the tokens of all sentences of the same. Shape (N,).
         num_tokens: Shape (N,).
         lengths: Subwords, special tokens included. Shape (N,).
         owned: Which spans a window answers for, as in `windows.Window`; a window that is not here
             is the only one of its sentence and answers for all.
     """
 
-    word: NDArray[np.int32]
-    subwords: SubwordTable
+    ids: IntArray
+    first: IntArray
     morphology: IntArray
     sentence: IntArray
     start_token: IntArray
@@ -138,9 +145,9 @@ class Featurizer:
         num_tokens[places] = [window.end - window.start for window in cut]
         start = start + start_token
         return Windows(
-            word=tokens.word,
-            subwords=subwords,
-            morphology=morphology_classes(tokens.words),
+            ids=subwords.of(tokens.word),
+            first=before,
+            morphology=morphology_classes(tokens.words)[tokens.word],
             sentence=sentence,
             start_token=start_token,
             start=start,
@@ -164,22 +171,22 @@ class Featurizer:
         is_text = (place >= num_prefix) & (place < (lengths - num_suffix)[:, None])
         is_token = np.arange(num_tokens.max()) < num_tokens[:, None]  # (B, T)
 
-        word = windows.word[runs(windows.start[rows], num_tokens)]
-        counts, morphology = windows.subwords.counts_of(word), windows.morphology[word]
+        text = runs(windows.first[windows.start[rows]], lengths - self.num_special)
+        token = runs(windows.start[rows], num_tokens)
+        morphology = windows.morphology[token]
+        begin, end = windows.first[token], windows.first[token + 1]
         ids = np.full(is_read.shape, special.pad, dtype=np.int64)
         ids[:, :num_prefix] = special.prefix
-        ids[is_text] = windows.subwords.of(word)
+        ids[is_text] = windows.ids[text]
         ends = (lengths - num_suffix)[:, None] + np.arange(num_suffix)
         ids[np.arange(len(rows))[:, None], ends] = special.suffix
         subword_morphology = np.full_like(ids, NO_MORPHOLOGY)
-        subword_morphology[is_text] = np.repeat(morphology, counts)
+        subword_morphology[is_text] = np.repeat(morphology, end - begin)
 
-        text_lengths = lengths - self.num_special
-        before = np.repeat(np.cumsum(text_lengths) - text_lengths, num_tokens)
-        through = np.cumsum(counts) - before + num_prefix
+        before = np.repeat(windows.first[windows.start[rows]] - num_prefix, num_tokens)
         first, last, classes = np.zeros((3, *is_token.shape), dtype=np.int64)
-        first[is_token] = through - counts
-        last[is_token] = through - 1
+        first[is_token] = begin - before
+        last[is_token] = end - before - 1
         classes[is_token] = morphology
         return Batch(
             input_ids=torch.from_numpy(ids),

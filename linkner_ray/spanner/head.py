@@ -14,9 +14,15 @@ from linkner_ray.config import ModelConfig
 from linkner_ray.spanner.dropout import sampled_dropout
 from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES
 
-PIECE_TOKENS = 64
-PIECE_TOKENS_ON_GPU = 8192
-"""Tokens whose spans are computed at once where no gradient is wanted."""
+PIECE_SPANS = 512
+PIECE_SPANS_ON_GPU = 65536
+"""Spans that are computed at once where no gradient is wanted: on CPU what fits its cache."""
+
+LEAST_SPANS = 16
+"""A product of fewer rows adds up in another order, so a smaller piece is filled up."""
+
+Place = tuple[Tensor, ...]
+"""Row, first token and width - 1 of each span. Shape (N,) each."""
 
 
 class ProjectedTokens(NamedTuple):
@@ -88,8 +94,6 @@ class SpanHead(nn.Module):
             At [b, t, w] the span of tokens [t, t + w + 1); spans past the last token mean nothing.
             Shape (B, T, W, C).
         """
-        if not self.training and not torch.is_grad_enabled():
-            return self._logits_in_pieces(tokens)
         num_tokens = tokens.start.shape[1]
         by_width = []
         for width in range(min(self.max_width, num_tokens)):
@@ -101,29 +105,43 @@ class SpanHead(nn.Module):
         logits = torch.stack(by_width, dim=2)  # (B, T, min(W, T), C)
         return functional.pad(logits, (0, 0, 0, self.max_width - logits.shape[2]))
 
-    def _logits_in_pieces(self, tokens: ProjectedTokens) -> Tensor:
-        """The same without gradients: a piece fits a processor's cache, and a GPU has few to do."""
-        start = tokens.start.flatten(0, 1)
-        end = functional.pad(tokens.end.flatten(0, 1), (0, 0, 0, self.max_width - 1))
-        ends = end.unfold(0, self.max_width, 1).transpose(1, 2)  # (B * T, W, D), a view
-        size = PIECE_TOKENS if start.device.type == "cpu" else PIECE_TOKENS_ON_GPU
-        logits = start.new_empty(len(start), self.max_width, self.output.out_features)
-        hidden = start.new_empty(min(size, len(start)), *ends.shape[1:])
-        for first in range(0, len(start), size):
-            piece = slice(first, min(first + size, len(start)))
-            part = hidden[: piece.stop - first]
-            torch.add(start[piece, None], ends[piece], out=part)
-            if self.width is not None:
-                part += self.width.weight
-            logits[piece] = self.output(functional.gelu(part))
-        return logits.view(*tokens.start.shape[:2], *logits.shape[1:])
+    @torch.no_grad()
+    def logits_at(self, tokens: ProjectedTokens, place: Place) -> Tensor:
+        """Logits of chosen spans, without gradients and with little memory.
 
-    def hidden(self, tokens: ProjectedTokens, place: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        Args:
+            tokens: Projections of a batch.
+            place: The spans. Shape (N,) each.
+
+        Returns:
+            Shape (N, C).
+        """
+        row, first, width = place
+        num_spans, num_tokens = len(row), tokens.start.shape[1]
+        first = row * num_tokens + first
+        start, end = tokens.start.flatten(0, 1), tokens.end.flatten(0, 1)
+        size = PIECE_SPANS if start.device.type == "cpu" else PIECE_SPANS_ON_GPU
+        size = min(size, max(LEAST_SPANS, num_spans))
+        logits = start.new_empty(num_spans, self.output.out_features)
+        hidden, added = start.new_zeros(2, size, start.shape[1])
+        for begin in range(0, num_spans, size):
+            piece = slice(begin, begin + size)
+            at, wide = first[piece], width[piece]
+            part, more = hidden[: len(at)], added[: len(at)]
+            torch.index_select(start, 0, at, out=part)
+            part += torch.index_select(end, 0, at + wide, out=more)
+            if self.width is not None:
+                part += torch.index_select(self.width.weight, 0, wide, out=more)
+            torch.ops.aten.gelu_(part)
+            logits[piece] = self.output(hidden[: max(LEAST_SPANS, len(at))])[: len(at)]
+        return logits
+
+    def hidden(self, tokens: ProjectedTokens, place: Place) -> Tensor:
         """Hidden layer of chosen spans.
 
         Args:
             tokens: Projections of a batch.
-            place: Row, first token and width - 1 of each span. Shape (N,) each.
+            place: The spans. Shape (N,) each.
 
         Returns:
             Shape (N, D).

@@ -210,4 +210,6 @@ class SpanNER(nn.Module):
 
 def _states_at(states: Tensor, places: Tensor) -> Tensor:
     """Rows of (B, L, H) at positions (B, T). Shape (B, T, H)."""
-    return states.gather(1, places[:, :, None].expand(-1, -1, states.shape[-1]))
+    size, length, width = states.shape
+    rows = places + torch.arange(0, size * length, length, device=places.device)[:, None]
+    return states.flatten(0, 1).index_select(0, rows.flatten()).view(*places.shape, width)

@@ -6,6 +6,7 @@ Letters: N spans, C classes with non-entity first.
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ from linkner_ray.spanner.estimates import (
     mc_dropout,
     recalibrated_estimate,
 )
-from linkner_ray.spanner.features import Batch, Windows
-from linkner_ray.spanner.head import ProjectedTokens
+from linkner_ray.spanner.features import Batch, Windows, moved
+from linkner_ray.spanner.head import Place, ProjectedTokens
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.span_table import (
     CandidateTable,
@@ -36,6 +37,27 @@ from linkner_ray.spanner.tokens import IntArray, Sentences, TokenTable
 from linkner_ray.spanner.windows import batches_under_budget
 
 FloatArray = NDArray[np.float32]
+
+MAX_WAITING_LOGITS = 2**23
+"""Logits of batches that wait to be chosen from together, 32 MB: a choice waits for a GPU."""
+
+
+class _Read(NamedTuple):
+    """The spans of a batch.
+
+    Attributes:
+        sentence: Index of the sentence. Shape (N,).
+        start_token: Shape (N,).
+        end_token: Shape (N,).
+        logits: Shape (N, C).
+        sampled: Uncertainty under mc_dropout, if that was asked for. Shape (N,).
+    """
+
+    sentence: IntArray
+    start_token: IntArray
+    end_token: IntArray
+    logits: Tensor
+    sampled: Tensor | None = None
 
 
 class Recognizer:
@@ -113,13 +135,18 @@ class Recognizer:
     ) -> tuple[dict[Uncertainty, SpanTable], IntArray]:
         """The same under several estimates, and the sentences that have a span without a number."""
         windows = self.model.featurizer.windows(sentences)
-        batches = list(batches_under_budget(windows.lengths, self.config.batch_tokens))
-        found = [
-            self._batch_spans(windows, rows, names=names, floor=floor)
-            for rows in track(batches, "batches of sentences", len(batches))
-        ]
+        batches = batches_under_budget(windows.lengths, self.config.batch_tokens)
         nothing = _no_spans(len(self.model.label_set.classes))
-        tables = {name: concatenate([*(one[name] for one in found), nothing]) for name in names}
+        found, waiting, num_logits = [dict.fromkeys(names, nothing)], list[_Read](), 0
+        for rows in track(batches, "batches of sentences", len(batches)):
+            waiting.append(self._read(windows, rows, names=names, floor=floor))
+            num_logits += waiting[-1].logits.numel()
+            if num_logits > MAX_WAITING_LOGITS:
+                found.append(self._tables(waiting, names=names, floor=floor))
+                waiting, num_logits = [], 0
+        if waiting:
+            found.append(self._tables(waiting, names=names, floor=floor))
+        tables = {name: concatenate([one[name] for one in found]) for name in names}
         first = tables[names[0]]
         numbers = [first.probs, *(table.uncertainty[:, None] for table in tables.values())]
         is_finite = np.logical_and.reduce(np.isfinite(np.hstack(numbers)), axis=1)
@@ -159,48 +186,69 @@ class Recognizer:
         return recalibrated_probs(predicted, tokens, classes, recalibration, novelty)
 
     @torch.inference_mode()
-    def _batch_spans(
-        self,
-        windows: Windows,
-        rows: IntArray,
-        *,
-        names: Sequence[Uncertainty],
-        floor: float,
-    ) -> dict[Uncertainty, SpanTable]:
-        batch = self.model.featurizer.collate(windows, rows).to(self.model.device)
+    def _read(
+        self, windows: Windows, rows: IntArray, *, names: Sequence[Uncertainty], floor: float
+    ) -> "_Read":
+        """Score the spans of a batch; nothing waits for a GPU here, but for mc_dropout."""
+        batch = self.model.featurizer.collate(windows, rows)
+        place = batch.span_mask.nonzero(as_tuple=True)
+        row, start, width = (values.numpy() for values in place)
+        batch = batch.to(self.model.device)
+        place = tuple(moved(values, self.model.device) for values in place)
         tokens = self.model.project(batch)
-        logits = self.model.head(tokens)  # (B, T, W, C)
-        place = (batch.span_mask & self.model.may_matter(logits, floor)).nonzero(as_tuple=True)
-        logits = logits[place]  # (N, C)
+        logits = self.model.head.logits_at(tokens, place)
+        window = rows[row]
+        start_token = windows.start_token[window] + start
+        read = _Read(windows.sentence[window], start_token, start_token + width + 1, logits)
+        if "mc_dropout" not in names:
+            return read
+        chosen, logits, _ = self._choose(logits, floor)
+        sampled = self._mc_dropout(batch, tokens, tuple(values[chosen] for values in place))
+        kept = chosen.cpu().numpy()
+        return _Read(
+            read.sentence[kept], read.start_token[kept], read.end_token[kept], logits, sampled
+        )
+
+    def _choose(self, logits: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Which spans may matter, and their logits and probabilities; NaN if one is no number."""
+        rows = self.model.may_matter(logits, floor).nonzero().squeeze(1)
+        logits = logits[rows]
         probs = self.model.log_probs(logits).exp()
         wins = probs[:, 1:].amax(dim=-1) > probs[:, 0]
         # A sum is finite if all that is added up is; such a span is listed, and its table says so.
         broken = ~logits.sum(dim=-1).isfinite()
         chosen = wins | (1.0 - probs[:, 0] >= floor) | broken
-        row, start, width = (values[chosen] for values in place)
-        logits, probs = logits[chosen], probs[chosen].masked_fill(broken[chosen, None], torch.nan)
-        places, starts, widths = (values.cpu().numpy() for values in (row, start, width))
-        window = rows[places]
-        start_token = windows.start_token[window] + starts
-        table = SpanTable(
-            sentence=windows.sentence[window],
-            start_token=start_token,
-            end_token=start_token + widths + 1,
-            probs=probs.float().cpu().numpy(),
-            uncertainty=np.zeros(len(window), dtype=np.float32),
+        probs = probs[chosen].masked_fill(broken[chosen, None], torch.nan)
+        return rows[chosen], logits[chosen], probs
+
+    @torch.inference_mode()
+    def _tables(
+        self, reads: "Sequence[_Read]", *, names: Sequence[Uncertainty], floor: float
+    ) -> dict[Uncertainty, SpanTable]:
+        """The spans of batches that may matter, under some estimates."""
+        logits = torch.cat([read.logits for read in reads])
+        chosen, logits, probs = self._choose(logits, floor)
+        rows = chosen.cpu().numpy()
+        sentence, start_token, end_token = (
+            np.concatenate([read[column] for read in reads])[rows] for column in range(3)
         )
         found = {}
         for name in names:
             if name == "mc_dropout":
-                values = self._mc_dropout(batch, tokens, (row, start, width))
+                sampled = [read.sampled for read in reads if read.sampled is not None]
+                values = torch.cat(sampled)[chosen]
             else:
                 values = estimate(name, probs, logits)
-            found[name] = replace(table, uncertainty=values.float().cpu().numpy())
+            found[name] = SpanTable(
+                sentence=sentence,
+                start_token=start_token,
+                end_token=end_token,
+                probs=probs.float().cpu().numpy(),
+                uncertainty=values.float().cpu().numpy(),
+            )
         return found
 
-    def _mc_dropout(
-        self, batch: Batch, tokens: ProjectedTokens, place: tuple[Tensor, Tensor, Tensor]
-    ) -> Tensor:
+    def _mc_dropout(self, batch: Batch, tokens: ProjectedTokens, place: Place) -> Tensor:
         """Uncertainty of chosen spans over dropout-sampled heads or models. Shape (N,)."""
         head, config = self.model.head, self.config
         samples = []

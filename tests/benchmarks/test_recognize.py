@@ -20,8 +20,7 @@ KEYS = {
     *("ratio_stage_to_bare_encoder", "ratio_stage_bfloat16_to_bare_encoder"),
     *("ratio_stage_to_bare_encoder_cpu", "ratio_stage_to_reading_all_cpu"),
     *("ratio_around_the_model_to_tokenizer", "cpu_us_per_word_around_the_model"),
-    *("share_encoder", "share_head", "share_tokenisation", "share_decoding", "share_arrow"),
-    "share_around_the_model",
+    *(f"share_{part}" for part in recognize.PARTS),
 }
 
 

@@ -53,28 +53,33 @@ def plain_logits(head, first, last, classes):
 @pytest.mark.parametrize("tokens", [1, 3, 4, 9])
 @pytest.mark.parametrize("use_width", [True, False])
 @pytest.mark.parametrize("use_morphology", [True, False])
-@pytest.mark.parametrize("learns", [True, False])
 def test_the_factorised_head_agrees_with_a_plain_one(
-    tokens, use_width, use_morphology, learns, monkeypatch
+    tokens, use_width, use_morphology, monkeypatch
 ):
-    monkeypatch.setattr("linkner_ray.spanner.head.PIECE_TOKENS", 4)
+    monkeypatch.setattr("linkner_ray.spanner.head.PIECE_SPANS", 20)
     head = make_head(use_width=use_width, use_morphology=use_morphology)
     first, last, classes = states(tokens)
-    with torch.set_grad_enabled(learns):
-        logits = head(head.project(first, last, classes))
+    projected = head.project(first, last, classes)
+    logits = head(projected)
     assert logits.shape == (2, tokens, WIDTHS, CLASSES)
     inside = torch.arange(tokens)[:, None] + torch.arange(WIDTHS) < tokens  # (T, W)
     expected = plain_logits(head, first, last, classes)
     torch.testing.assert_close(logits[:, inside], expected[:, inside], atol=1e-5, rtol=1e-5)
+    place = inside.expand(2, -1, -1).nonzero(as_tuple=True)
+    at = head.logits_at(projected, place)
+    torch.testing.assert_close(at, expected[place], atol=1e-5, rtol=1e-5)
+    sampled = head.output(head.hidden(projected, place))
+    torch.testing.assert_close(sampled, expected[place], atol=1e-5, rtol=1e-5)
 
 
-def test_hidden_of_chosen_spans_leads_to_their_logits():
+@pytest.mark.parametrize("count", [1, 10, 17, 36, 200])
+def test_spans_have_the_same_bits_whatever_is_scored_with_them(count, monkeypatch):
     head = make_head()
-    tokens = head.project(*states(6))
-    place = (torch.tensor([0, 1]), torch.tensor([2, 0]), torch.tensor([1, 3]))
-    torch.testing.assert_close(
-        head.output(head.hidden(tokens, place)), head(tokens)[place], atol=1e-5, rtol=1e-5
-    )
+    projected = head.project(*states(40, rows=3))
+    place = torch.randint(36, (3, 200)) % torch.tensor([[3], [36], [4]])
+    whole = head.logits_at(projected, tuple(place))
+    monkeypatch.setattr("linkner_ray.spanner.head.PIECE_SPANS", 32)
+    assert torch.equal(head.logits_at(projected, tuple(place[:, :count])), whole[:count])
 
 
 def test_a_dropout_sampled_head_answers_for_a_span_whatever_is_beside_it():

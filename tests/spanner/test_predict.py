@@ -112,6 +112,18 @@ def test_a_sentence_is_read_once_for_all_its_places():
     assert sum(len(rows) for _, rows in windows) == 3
 
 
+def test_batches_that_are_chosen_from_one_by_one_have_the_very_candidates(monkeypatch):
+    recognize = recognizer(batch_tokens=64)
+    together = recognize.candidates_by_estimate(SENTENCES)
+    monkeypatch.setattr("linkner_ray.spanner.predict.MAX_WAITING_LOGITS", 0)
+    one_by_one = recognize.candidates_by_estimate(SENTENCES)
+    assert len(together["mc_dropout"].predicted) > 20
+    for name, table in together.items():
+        for column in ("sentence", "start_token", "end_token", "probs", "uncertainty"):
+            found = getattr(one_by_one[name].spans, column)
+            assert np.array_equal(found, getattr(table.spans, column))
+
+
 def test_a_training_mode_model_is_put_into_evaluation_mode():
     model = tiny.model().train()
     recognize = recognizer(model)
@@ -230,7 +242,7 @@ def test_bfloat16_on_a_gpu_finds_nearly_the_same():
 def test_a_sentence_whose_logits_are_no_numbers_is_named_and_others_stay(value, by_document):
     sentences = [["Berlin"], ["Paris", "Obama"], ["London"], ["Obama"]]
     broken = tiny.without_a_number("Obama")
-    broken.head.register_forward_hook(
+    broken.head.output.register_forward_hook(
         lambda _module, _inputs, logits: logits.where(
             ~logits.isnan(), torch.tensor([value, 0.5, 0.5, 0.5])
         )
