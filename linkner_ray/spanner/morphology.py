@@ -34,12 +34,14 @@ _ACRONYM = re.compile(r"(?:[^\W\d_]\.){2,}[^\W\d_]?")
 @lru_cache(maxsize=2**16)
 def morphology_class(token: str) -> Morphology:
     """Class of one token; every string has exactly one."""
-    letters = [character for character in token if character.isalpha()]
-    if any(character.isdigit() for character in token):
-        return _class_with_digits(token, has_letters=bool(letters))
-    if not letters:
+    if token.isalpha():
+        word = token
+    elif any(map(str.isdigit, token)):
+        return _class_with_digits(token, has_letters=any(map(str.isalpha, token)))
+    else:
+        word = "".join(filter(str.isalpha, token))
+    if not word:
         return Morphology.SYMBOL
-    word = "".join(letters)
     if word == word.lower():
         return Morphology.CASELESS if word == word.upper() else Morphology.LOWER
     return _class_with_capitals(token, word)
