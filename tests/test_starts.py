@@ -67,9 +67,8 @@ def unknown(uid):
 pwd.getpwuid = unknown
 for name in ("HOME", "LNAME", "LOGNAME", "USER", "USERNAME"):
     os.environ.pop(name, None)
-from linkner_ray.llm.backends.cores import Cores
 from linkner_ray.runs.lock import _this_process
-Cores(), _this_process(1.0)
+_this_process(1.0)
 """
 
 

@@ -110,14 +110,7 @@ def read_shards(
     plan_digest: str,
     previous: PreviousRun | None = None,
 ) -> Iterator[pa.Table]:
-    """Read the units of shards; a table for each, of schema `unit_rows.UNIT_ROW`.
-
-    Args:
-        batch: Rows of `shard_rows`.
-        config: Of the run.
-        plan_digest: Digest of what decides the output.
-        previous: Run from which what is known of a text is reused.
-    """
+    """Read the units of rows of `shard_rows`; a table of schema `unit_rows.UNIT_ROW` for each."""
     reuse = None if previous is None else ReuseDocuments(previous)
     for row in batch.to_pylist():
         for unit in units_of(
@@ -167,8 +160,8 @@ def _recognize(chain: Chain, *, when_needed: bool) -> Step:
     return chain.recognize_step(chain.load_recognizer(when_needed=when_needed))
 
 
-def _classify(chain: Chain, *, own_cores: bool) -> Step:
-    return chain.classify_step(chain.start_llm(own_cores=own_cores, on_rebuild=count_rebuilds()))
+def _classify(chain: Chain) -> Step:
+    return chain.classify_step(chain.start_llm(count_rebuilds()))
 
 
 def _step_once(make_step: Callable[[], Step], batch: pa.Table) -> pa.Table:
@@ -181,11 +174,8 @@ def add_model_steps(
 ) -> Dataset:
     """Recognition and Detection on encoder actors, Classification on LLM actors.
 
-    Args:
-        units: Rows of `unit_rows.UNIT_ROW`.
-        chain: The stages.
-        resources: Actors, and what each takes.
-        when_needed: Whether encoders are loaded only when a document needs one.
+    Rows are of `unit_rows.UNIT_ROW`. With `when_needed` an encoder is loaded only when a document
+    needs one.
     """
     units = units.map_batches(
         RunStep,
@@ -205,11 +195,9 @@ def add_model_steps(
             batch_format="pyarrow",
             num_cpus=resources.write_cpus,
         )
-    # One engine alone may use what others leave idle; several would crowd the same cores.
-    own_cores = resources.llm_actors > 1
     return units.map_batches(
         RunStep,
-        fn_constructor_args=(partial(_classify, chain, own_cores=own_cores),),
+        fn_constructor_args=(partial(_classify, chain),),
         batch_format="pyarrow",
         batch_size=_batch_size(resources.llm_gpus),
         num_cpus=resources.llm_cpus,

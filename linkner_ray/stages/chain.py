@@ -135,15 +135,11 @@ class Chain:
         """Detection, for a unit with this part of a budget in calls."""
         return RouteSpans(self.routing, has_llm=self.has_llm, max_asked=max_asked, link=self.link)
 
-    def start_llm(
-        self, *, own_cores: bool = False, on_rebuild: Callable[[], None] = lambda: None
-    ) -> Backend | None:
+    def start_llm(self, on_rebuild: Callable[[], None] = lambda: None) -> Backend | None:
         """The LLM, started as `backends.start_backend` does it; None for a chain without one."""
         if not self.has_llm:
             return None
-        return start_backend(
-            self.llm, self.label_set, self.cache, own_cores=own_cores, on_rebuild=on_rebuild
-        )
+        return start_backend(self.llm, self.label_set, self.cache, on_rebuild=on_rebuild)
 
     def classify(self, backend: Backend | None) -> ClassifySpans:
         """Classification by a backend, with the demonstrations that it is shown."""

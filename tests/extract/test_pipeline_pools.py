@@ -1,4 +1,4 @@
-"""What the pipeline asks Ray for: the pools of a config, an engine's GPUs, cores of its own."""
+"""What the pipeline asks Ray for: the pools of a config, an engine's GPUs."""
 
 import pytest
 
@@ -44,13 +44,6 @@ def test_an_engine_asks_for_all_its_gpus_at_once_so_that_they_are_of_one_node():
 def test_encoders_come_and_go():
     encoders, _ = asked_for({"encoder_actors": 2, "max_encoder_actors": 6})
     assert (encoders["compute"].min_size, encoders["compute"].max_size) == (2, 6)
-
-
-@pytest.mark.parametrize(("actors", "own"), [(1, False), (2, True)])
-def test_only_several_engines_keep_to_cores_of_their_own(actors, own):
-    _, engines = asked_for({"llm_actors": actors})
-    [make_step] = engines["fn_constructor_args"]
-    assert make_step.keywords == {"own_cores": own}
 
 
 @pytest.mark.parametrize(("backend", "gpus"), [("replay", 0), ("vllm", 2)])

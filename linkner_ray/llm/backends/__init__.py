@@ -21,7 +21,6 @@ def start_backend(
     label_set: LabelSet,
     cache: CacheConfig | None = None,
     *,
-    own_cores: bool = False,
     on_rebuild: Callable[[], None] = lambda: None,
 ) -> Backend:
     """Make the backend a config names, and see that it answers, or put it behind its answer cache.
@@ -29,14 +28,6 @@ def start_backend(
     Behind an answer cache an engine starts, and an endpoint is asked whether it answers, with the
     first question that the answer cache does not know: a run that asks nothing new needs neither.
     What can be wrong without them, such as a tokenizer, is found here all the same.
-
-    Args:
-        config: The LLM's part of the config; its backend is not "none".
-        label_set: Labels the questions will offer.
-        cache: Where answers are kept, if anywhere.
-        own_cores: Whether an engine that works on CPUs keeps to cores that no other engine of the
-            machine has.
-        on_rebuild: Told of each rebuild of an engine as it begins.
 
     Raises:
         StartupError: If it does not come up, or does not answer as it should.
@@ -46,7 +37,7 @@ def start_backend(
     path = (cache.path or None) if cache is not None else None
     if config.backend == "replay":
         return _start_replay(config, label_set, path)
-    asked = _llm(config, label_set, own_cores=own_cores, on_rebuild=on_rebuild)
+    asked = _llm(config, label_set, on_rebuild)
     if path is None:
         asked.start()
         return asked
@@ -56,13 +47,13 @@ def start_backend(
 
 
 def _llm(
-    config: LlmConfig, label_set: LabelSet, *, own_cores: bool, on_rebuild: Callable[[], None]
+    config: LlmConfig, label_set: LabelSet, on_rebuild: Callable[[], None]
 ) -> "VllmBackend | EndpointBackend":
     match config.backend:
         case "vllm":
             from linkner_ray.llm.backends.vllm_engine import VllmBackend
 
-            return VllmBackend(config, label_set, own_cores=own_cores, on_rebuild=on_rebuild)
+            return VllmBackend(config, label_set, on_rebuild=on_rebuild)
         case "openai":
             from linkner_ray.llm.backends.endpoint import EndpointBackend
 

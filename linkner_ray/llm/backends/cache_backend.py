@@ -30,13 +30,6 @@ class CacheBackend:
     def __init__(
         self, backend: Backend, cache: AnswerCache, *, now: Callable[[], datetime] = _now
     ) -> None:
-        """Put an answer cache in front of a backend.
-
-        Args:
-            backend: Answers what is not kept yet; closed with this.
-            cache: Opened for the same model and classes.
-            now: The time, in UTC.
-        """
         self.symbols = backend.symbols
         self.decoding = backend.decoding
         self._backend = backend

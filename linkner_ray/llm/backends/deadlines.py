@@ -18,11 +18,6 @@ class Deadlines:
     """
 
     def __init__(self, limit_s: float) -> None:
-        """Begin with nothing under way.
-
-        Args:
-            limit_s: Seconds that the oldest request may take.
-        """
         self._limit_s = limit_s
         self._under_way: dict[asyncio.Timeout, None] = {}
         self._begun = self._end = 0.0  # of the time of the oldest

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import StartupError
 from linkner_ray.labels import LabelSet
-from linkner_ray.llm.backends.cores import Cores, started_on
 from linkner_ray.llm.chat import AnswerSymbols, PromptEncoder
 from linkner_ray.llm.model_identity import engine_dtype
 from linkner_ray.llm.names import choose_names
@@ -45,11 +44,6 @@ def choose_answer_symbols(
     config: LlmConfig, encoder: PromptEncoder, label_set: LabelSet
 ) -> AnswerSymbols:
     """Find what stands for the options, or nothing where replies are to be whole names.
-
-    Args:
-        config: Says which form answers may have.
-        encoder: Of the model.
-        label_set: Labels on offer.
 
     Raises:
         StartupError: If the tokenizer has nothing that suits the form that is wanted.
@@ -94,15 +88,10 @@ def set_environment() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
-def _set_cpu_environment(config: LlmConfig, cores: Sequence[int]) -> None:
+def _set_cpu_environment(config: LlmConfig) -> None:
     """Set what the engine's processes read on a machine without a GPU."""
     # Left to itself, every engine of a machine binds its threads to the same cores.
-    bind = "nobind"
-    if cores and config.tensor_parallel_size > 1:
-        share = len(cores) // config.tensor_parallel_size
-        parts = [cores[first : first + share] for first in range(0, len(cores), share)]
-        bind = "|".join(",".join(map(str, part)) for part in parts)
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = bind
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     os.environ["OMP_NUM_THREADS"] = str(config.num_threads)
     if config.tensor_parallel_size == 1:
         # The model runs in the engine's process: a process less to start, and the same speed.
@@ -171,25 +160,13 @@ def free_sampling(held: Any) -> Any:  # noqa: ANN401 - classes of vllm
     )
 
 
-def build_engine(config: LlmConfig, num_symbols: int, cores: Cores | None) -> "AsyncLLMEngine":
-    """Start the engine's processes and load the model; blocks until they are ready.
-
-    Args:
-        config: Of the engine.
-        num_symbols: Options that replies are held to.
-        cores: Where the engine works on CPUs, its processes run on some of these, one for each
-            thread; None for any.
-    """
+def build_engine(config: LlmConfig, num_symbols: int) -> "AsyncLLMEngine":
+    """Start the engine's processes and load the model; blocks until they are ready."""
     from vllm import AsyncEngineArgs, AsyncLLMEngine
-    from vllm.platforms import current_platform
 
-    held: Sequence[int] = ()
-    if cores is not None and current_platform.is_cpu():
-        held = cores.claim(config.num_threads * config.tensor_parallel_size)
-    given = engine_arguments(config, num_symbols, cores=held)
+    given = engine_arguments(config, num_symbols)
     logging.getLogger(ENGINE_LOGGER).addFilter(_is_news)
-    with started_on(held):
-        return AsyncLLMEngine.from_engine_args(AsyncEngineArgs(**given, enable_log_requests=False))
+    return AsyncLLMEngine.from_engine_args(AsyncEngineArgs(**given, enable_log_requests=False))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -202,21 +179,13 @@ def _is_news(record: logging.LogRecord) -> bool:
     return error is None or error.__name__ != "EngineDeadError"
 
 
-def engine_arguments(
-    config: LlmConfig, num_symbols: int, *, cores: Sequence[int] = ()
-) -> dict[str, Any]:
-    """Arguments of an engine as a config wants it; also sets what its processes read at start.
-
-    Args:
-        config: Of the engine.
-        num_symbols: Options that replies are held to.
-        cores: Cores of its own; none for any.
-    """
+def engine_arguments(config: LlmConfig, num_symbols: int) -> dict[str, Any]:
+    """Arguments of an engine as a config wants it; also sets what its processes read at start."""
     from vllm.platforms import current_platform
 
     given: dict[str, Any] = {"gpu_memory_utilization": config.gpu_memory_utilization}
     if current_platform.is_cpu():
-        _set_cpu_environment(config, cores)
+        _set_cpu_environment(config)
         given = {
             "kv_cache_memory_bytes": config.kv_cache_bytes,
             "block_size": _CPU_BLOCK_SIZE,

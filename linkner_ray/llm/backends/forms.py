@@ -43,10 +43,6 @@ def decoding_of(config: LlmConfig, symbols: Sequence[str]) -> str:
 def usual_symbols(config: LlmConfig, count: int) -> tuple[str, ...]:
     """Symbols for the options, as far as they are known without a tokenizer; none for names.
 
-    Args:
-        config: Of the LLM.
-        count: Number of options.
-
     Raises:
         ConfigError: If there are too few symbols, and names cannot be asked for instead.
     """

@@ -139,13 +139,7 @@ class Failures:
         self.counts: Counter[str] = Counter()
 
     def answer(self, request: Request, reason: str, detail: object) -> Answer:
-        """Note a failure and give the answer that stands for it.
-
-        Args:
-            request: What was asked.
-            reason: A short word to count by.
-            detail: What to log the first time.
-        """
+        """Note a failure by a short word for its reason, and give the answer that stands for it."""
         if not self.counts[reason]:
             logger.warning(
                 "request %s to %s failed (%s; logged once): %s",

@@ -33,13 +33,6 @@ class CacheReplay:
     decoding = REPLAYED
 
     def __init__(self, config: LlmConfig, label_set: LabelSet, *, cache: AnswerCache) -> None:
-        """Take the answer cache.
-
-        Args:
-            config: Its model is that of the answers.
-            label_set: Labels the questions offer.
-            cache: Opened for that model and the label set's classes.
-        """
         self.symbols = usual_symbols(config, len(label_set.classes))
         self._config = config
         self._cache = cache

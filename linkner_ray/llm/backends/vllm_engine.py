@@ -27,7 +27,6 @@ from linkner_ray.llm.answers import (
     read_probs,
     read_text,
 )
-from linkner_ray.llm.backends.cores import Cores
 from linkner_ray.llm.backends.engine_start import (
     START_ERRORS,
     build_engine,
@@ -73,16 +72,9 @@ class VllmBackend:
         config: LlmConfig,
         label_set: LabelSet,
         *,
-        own_cores: bool = False,
         on_rebuild: Callable[[], None] = lambda: None,
     ) -> None:
         """Load the tokenizer and choose the symbols; the engine comes later.
-
-        Args:
-            config: Of the engine.
-            label_set: Labels the questions will offer.
-            own_cores: Whether an engine that works on CPUs keeps to cores of its own.
-            on_rebuild: Told of each rebuild of the engine as it begins.
 
         Raises:
             StartupError: If there is no such model, or its tokenizer or its dtype does not suit.
@@ -100,7 +92,6 @@ class VllmBackend:
         self._symbol_of = dict(zip(self._token_ids, self.symbols, strict=True))
         self._names = class_names(label_set)
         self._failures = Failures()
-        self._cores = Cores() if own_cores else None
         self._numbers = itertools.count()
         self._tokens_computed = 0
         self._live = LiveEngine(
@@ -164,8 +155,6 @@ class VllmBackend:
         """End the engine's processes."""
         self._live.shutdown()
         self._loop.close()
-        if self._cores is not None:
-            self._cores.release()
 
     def _start(self) -> None:
         set_environment()
@@ -214,7 +203,7 @@ class VllmBackend:
 
     async def _build(self) -> "AsyncLLMEngine":
         """Build an engine on the loop it will live on; nothing else runs there meanwhile."""
-        return build_engine(self._engine_config, len(self._token_ids), self._cores)
+        return build_engine(self._engine_config, len(self._token_ids))
 
     async def _warm_up(self) -> None:
         """Ask questions whose answers are known, each as usual and once without restrictions."""

@@ -14,7 +14,6 @@ from linkner_ray.config import LlmConfig
 from linkner_ray.errors import BackendError, StartupError
 from linkner_ray.labels import Label, LabelSet, load_label_set
 from linkner_ray.llm.backends import start_backend
-from linkner_ray.llm.backends.cores import Cores, usable_cores
 from linkner_ray.llm.backends.engine_start import ENGINE_LOGGER
 from linkner_ray.llm.backends.vllm_engine import VllmBackend
 from linkner_ray.llm.context import Question
@@ -50,7 +49,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def backend(config):
-    backend = start_backend(config, LABELS, own_cores=True)
+    backend = start_backend(config, LABELS)
     yield backend
     backend.close()
 
@@ -219,15 +218,3 @@ def test_too_little_memory_at_the_start_is_a_start_up_error_that_says_what_to_do
     small = config.model_copy(update={"kv_cache_bytes": 2**20})
     with pytest.raises(StartupError, match=r"(?s)vLLM could not load.*llm\.kv_cache_bytes"):
         start_backend(small, LABELS)
-
-
-@pytest.mark.skipif(len(usable_cores()) < 2, reason="a share of this machine's time, no cores")
-def test_the_processes_of_an_engine_run_on_cores_of_its_own(backend):
-    held = set(backend._cores.held)
-    assert len(held) == 1
-    children = psutil.Process().children(recursive=True)
-    bound = [child for child in children if set(child.cpu_affinity()) == held]
-    assert bound, "no process of the engine is bound"
-    other = Cores()
-    assert not held & set(other.claim(1))
-    other.release()
