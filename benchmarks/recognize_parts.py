@@ -12,10 +12,21 @@ import pyarrow as pa
 from linkner_ray.spanner import features, predict
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 
-PARTS = (
-    *("encoder", "head", "tokenisation", "collating", "transfer", "decoding", "arrow"),
-    "around_the_model",
-)
+_OUTSIDE = ("model", "tokenisation", "collating", "transfer")
+_OF: dict[str, Callable[[dict[str, float]], float]] = {
+    "stage": lambda s: s["stage"],
+    "encoder": lambda s: s["encoder"],
+    "head": lambda s: s["model"] - s["encoder"],
+    "tokenisation": lambda s: s["tokenisation"],
+    "collating": lambda s: s["collating"],
+    "transfer": lambda s: s["transfer"],
+    "decoding": lambda s: s["candidates"] - sum(s[part] for part in _OUTSIDE),
+    "arrow": lambda s: s["stage"] - s["candidates"],
+    "around_the_model": lambda s: s["stage"] - s["model"],
+}
+"""Seconds of each part, by those of what is watched."""
+
+PARTS = tuple(name for name in _OF if name != "stage")
 
 
 def seconds_of_parts(
@@ -69,16 +80,4 @@ def seconds_of_parts(
             spent.clear()
             timed(stage, "stage")(documents)
             rows.append(dict(spent))
-    outside = ("model", "tokenisation", "collating", "transfer")
-    parts: dict[str, Callable[[dict[str, float]], float]] = {
-        "stage": lambda s: s["stage"],
-        "encoder": lambda s: s["encoder"],
-        "head": lambda s: s["model"] - s["encoder"],
-        "tokenisation": lambda s: s["tokenisation"],
-        "collating": lambda s: s["collating"],
-        "transfer": lambda s: s["transfer"],
-        "decoding": lambda s: s["candidates"] - sum(s[part] for part in outside),
-        "arrow": lambda s: s["stage"] - s["candidates"],
-        "around_the_model": lambda s: s["stage"] - s["model"],
-    }
-    return {name: float(np.median([part(row) for row in rows])) for name, part in parts.items()}
+    return {name: float(np.median([part(row) for row in rows])) for name, part in _OF.items()}

@@ -14,7 +14,7 @@ from linkner_ray.evaluation.candidates import CandidateFigures, judge_candidates
 from linkner_ray.evaluation.curves import with_uncertainty
 from linkner_ray.evaluation.detection import ErrorDetection, FloatArray
 from linkner_ray.evaluation.flips import Flips, as_if_routed, count_flips
-from linkner_ray.evaluation.judge import Judge, entity_triples
+from linkner_ray.evaluation.judge import Judge, Point, entity_triples
 from linkner_ray.evaluation.matching import MatchScore, match_scores, matches_by_label
 from linkner_ray.evaluation.plan import LabelledSet
 from linkner_ray.evaluation.slices import (
@@ -174,9 +174,6 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
     judge = Judge(gold, local_entities, samples=study.resamples)
     point = judge.point(linked)
     routes = pc.list_flatten(linked["routes"]).to_pylist()
-    said = pc.struct_field(linked["answers"].combine_chunks().flatten(), "verdict").to_pylist()
-    verdicts = Counter(v for v, route in zip(said, routes, strict=True) if route == "llm")
-    costs = count_costs(linked)
     return SetResult(
         name=labelled.name,
         num_sentences=linked.num_rows,
@@ -191,18 +188,12 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
             name: judge_candidates(with_uncertainty(linked, values)["candidates"], gold).detection
             for name, values in judged.estimates.items()
         },
-        verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
+        verdicts=_count_verdicts(linked, routes),
         local=_system_scores(gold, local_entities, tokens, judge, novelty),
         linked=_system_scores(gold, linked_entities, tokens, judge, novelty),
         sources=by_source(linked["entities"], gold),
         gain=point.gain,
-        cost=Cost(
-            num_questions=point.num_questions,
-            num_asked=costs["questions_asked"],
-            num_from_cache=costs["questions_from_cache"],
-            prompt_tokens=costs["prompt_tokens_asked"],
-            gain_per_1000=point.gain_per_1000,
-        ),
+        cost=_cost(point, linked),
         study=study_set(
             judged.answered,
             gold,
@@ -216,6 +207,24 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
         routed=count_flips(linked, gold),
         audited=count_flips(as_if_routed(linked, fuse), gold, route="audit"),
     )
+
+
+def _cost(point: Point, linked: pa.Table) -> Cost:
+    costs = count_costs(linked)
+    return Cost(
+        num_questions=point.num_questions,
+        num_asked=costs["questions_asked"],
+        num_from_cache=costs["questions_from_cache"],
+        prompt_tokens=costs["prompt_tokens_asked"],
+        gain_per_1000=point.gain_per_1000,
+    )
+
+
+def _count_verdicts(linked: pa.Table, routes: Sequence[str]) -> dict[str, int]:
+    """Verdicts on the routed candidates."""
+    said = pc.struct_field(linked["answers"].combine_chunks().flatten(), "verdict").to_pylist()
+    verdicts = Counter(v for v, route in zip(said, routes, strict=True) if route == "llm")
+    return {verdict: verdicts[verdict] for verdict in VERDICTS}
 
 
 def _system_scores(

@@ -37,11 +37,8 @@ def extract(
 ) -> ExtractionResult:
     """Run a plan to its end, from wherever an earlier run of it stopped.
 
-    Args:
-        plan: From `plan_extraction`.
-        previous: Run from which what is known of a text is reused; the output is the same.
-        view: Told what happens, and shown the progress every few seconds.
-        shutdown: Given what to do at a signal.
+    What an earlier run, `previous`, knows of a text is reused; the output is the same. `shutdown`
+    is given what to do at a signal.
 
     Raises:
         ConfigError: If the output folder belongs to another run or code, or another run is
@@ -88,14 +85,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     """The work of `extract` under the lock; `unit_results` grows with every unit."""
     config = plan.config
     run = RunFolder(config.output.path)
-    run.begin(
-        {
-            "plan": plan.fingerprint,
-            "config": config.shown(),
-            "label_set": plan.label_set.model_dump(mode="json"),
-            "code": code_version(),
-        }
-    )
+    run.begin(_run_record(plan))
     run.abort_uploads()
     done = run.unit_results(spread=BySize())
     remove_leftovers(run, done)
@@ -140,11 +130,20 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     check_finite(result.totals, config.errors, has_ended=True)
     languages.look(result.totals, has_ended=True)
     lock.confirm()
-    header = _manifest_header(plan, result.totals)
     plan_digest = plan.digest
     sources = {source.digest(plan_digest): source for source in plan.sources}
-    run.finish(unit_results, files, header, sources=sources)
+    run.finish(unit_results, files, _manifest_header(plan, result.totals), sources=sources)
     return result
+
+
+def _run_record(plan: Plan) -> dict[str, Any]:
+    """What `_run.json` says."""
+    return {
+        "plan": plan.fingerprint,
+        "config": plan.config.shown(),
+        "label_set": plan.label_set.model_dump(mode="json"),
+        "code": code_version(),
+    }
 
 
 def _manifest_header(plan: Plan, totals: dict[str, int]) -> dict[str, Any]:

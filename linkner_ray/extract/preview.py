@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkner_ray.config import ExtractConfig
+from linkner_ray.config import ExtractConfig, InputConfig
 from linkner_ray.errors import ConfigError, counted
 from linkner_ray.readers import check_sources, list_sources
 from linkner_ray.readers.sampling import draw_sample
+from linkner_ray.runs.units import Source
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.spanner.checkpoint import local_checkpoint
 
@@ -33,11 +34,7 @@ def preview_input(
 ) -> Preview:
     """Draw pages of an input, send them through the stages here, and render them.
 
-    Args:
-        config: As for an extraction; its output is not touched.
-        pages: Documents to show.
-        seed: Of the choice of shards and documents.
-        ask: Whether to start the LLM of the config; else the local model decides alone.
+    The output of the config is not touched. Unless `ask`, the local model decides alone.
 
     Raises:
         ConfigError: If a path matches nothing, the input has no documents, or there is no
@@ -48,14 +45,7 @@ def preview_input(
         raise ConfigError("recognize.checkpoint is not set; give a folder written by `train`")
     local_checkpoint(config.recognize.checkpoint)
     sources = list(list_sources(config.input))
-    check_sources(sources, config.input)
-    samples = draw_sample(sources, config.input, documents=pages, seed=seed)
-    documents = _evenly([sample.table for sample in samples], pages)
-    if not documents.num_rows:
-        raise ConfigError(
-            f"no documents; {counted(len(samples), 'shard')} looked into, such as "
-            f"{sources[0].path}; is input.text_column right?"
-        )
+    documents = _draw(sources, config.input, pages=pages, seed=seed)
     routing = config.routing
     notes: tuple[str, ...] = ()
     if routing.max_calls is not None:
@@ -77,28 +67,40 @@ def preview_input(
         sentences=config.sentences,
     ) as linkner:
         table = linkner.run(documents)
-    rows = table.select(
-        ["doc_id", "url", "text", "entities", "routes", "candidates", "answers"]
-    ).to_pylist()
+    models = config.recognize.checkpoint + (f" and {config.llm.model}." if ask else ", no LLM.")
+    return _render(
+        table, linkner.label_set.ids, f"{counted(len(sources), 'shard')}", models, notes=notes
+    )
+
+
+def _draw(sources: Sequence[Source], config: InputConfig, *, pages: int, seed: int) -> pa.Table:
+    check_sources(sources, config)
+    samples = draw_sample(sources, config, documents=pages, seed=seed)
+    documents = _evenly([sample.table for sample in samples], pages)
+    if not documents.num_rows:
+        raise ConfigError(
+            f"no documents; {counted(len(samples), 'shard')} looked into, such as "
+            f"{sources[0].path}; is input.text_column right?"
+        )
+    return documents
+
+
+def _render(
+    table: pa.Table, labels: tuple[str, ...], shards: str, models: str, *, notes: tuple[str, ...]
+) -> Preview:
+    from linkner_ray.reporting.preview_page import render_preview
+
+    columns = ["doc_id", "url", "text", "entities", "routes", "candidates", "answers"]
+    rows = table.select(columns).to_pylist()
     for row in rows:
         row["num_routed"] = row["routes"].count("llm")
     asked = pc.is_in(pc.list_flatten(table["routes"]), pa.array(ASKED_ROUTES))
     num_entities = sum(len(row["entities"]) for row in rows)
-    from linkner_ray.reporting.preview_page import render_preview
-
-    html = render_preview(
-        rows,
-        linkner.label_set.ids,
-        notes=(
-            f"{counted(len(rows), 'page')} of {counted(len(sources), 'shard')}, "
-            f"{counted(num_entities, 'entity')} by "
-            f"{config.recognize.checkpoint}"
-            + (f" and {config.llm.model}." if ask else ", no LLM."),
-            *notes,
-        ),
+    found = (
+        f"{counted(len(rows), 'page')} of {shards}, {counted(num_entities, 'entity')} by {models}"
     )
     return Preview(
-        html=html,
+        html=render_preview(rows, labels, notes=(found, *notes)),
         pages=len(rows),
         entities=num_entities,
         questions=pc.sum(asked).as_py() or 0,

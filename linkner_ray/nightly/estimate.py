@@ -17,10 +17,7 @@ from linkner_ray.extract.plan import Plan
 from linkner_ray.labels import LabelSet
 from linkner_ray.linking.link import Link
 from linkner_ray.linking.summary import LinkSummary, summary_of
-from linkner_ray.llm.backends import (
-    open_cache,
-    start_backend,
-)
+from linkner_ray.llm.backends import open_cache, start_backend
 from linkner_ray.llm.prompts import Request
 from linkner_ray.logs import progress
 from linkner_ray.nightly.asking_estimate import IsKnown, RoutingEstimate, estimate_row
@@ -108,12 +105,8 @@ def estimate_run(
     """
     config = plan.config
     recorder = Recorder(config.llm, plan.label_set)
-    # Whatever may be asked about gets an answer, and so the key of its question.
-    anything = config.routing.model_copy(update={"threshold": 0.0, "budget": None})
     chain = Chain.of(config, plan.label_set)
     link = chain.link
-    asks = link is None or link.asks
-    chain = replace(chain, routing=anything, has_llm=asks, link=None)
     drawn = draw_sample(plan.sources, config.input, documents=settings.documents, seed=0)
     languages: dict[str, int] = {}
     for sample in drawn:
@@ -161,6 +154,10 @@ def _run_sample(
     drawn: Sequence[ShardSample], chain: Chain, recorder: Recorder
 ) -> tuple[list[ShardSample], float]:
     """The sample after the stages, and the seconds that Recognition took."""
+    # Whatever may be asked about gets an answer, and so the key of its question.
+    anything = chain.routing.model_copy(update={"threshold": 0.0, "budget": None})
+    asks = chain.link is None or chain.link.asks
+    chain = replace(chain, routing=anything, has_llm=asks, link=None)
     steps = (
         chain.split_step(),
         chain.recognize_step(chain.load_recognizer()),
