@@ -66,11 +66,9 @@ def parse_language(code: str) -> Language:
 
 
 def normalise_languages(codes: Iterable[object], key: str) -> tuple[str, ...]:
-    """Codes of a config as `Language.tag`, sorted, each once.
+    """Codes of a config's key as `Language.tag`, sorted, each once.
 
-    Args:
-        codes: As written; false is `no`, which YAML 1.1 takes for it.
-        key: Of the config, for the message.
+    False is `no`, which YAML 1.1 takes for it.
 
     Raises:
         ValueError: If one is no code of a language.

@@ -51,13 +51,7 @@ def validate(kind: type[ModelT], written: Written, name: str, *, prefix: str = "
     """Make a tree of values an object of a class.
 
     Where text belongs, a value is taken as it was written: `NO` stays NO. A section that is empty
-    has the defaults of its keys.
-
-    Args:
-        kind: Class of the result.
-        written: The values, with their places; changed where they are taken as written.
-        name: Of the file or the command line, for values that are missing.
-        prefix: Of every key in messages.
+    has the defaults of its keys. Messages call the source `name`, and put `prefix` before keys.
 
     Raises:
         ConfigError: With a line for each problem: what was found, where, and what to write.

@@ -45,11 +45,7 @@ class Written:
 
 
 def read_yaml_file(path: Path, name: str | None = None) -> Written:
-    """Read a file.
-
-    Args:
-        path: The file.
-        name: What messages call it; by default its path.
+    """Read a file, which messages call `name` or else by its path.
 
     Raises:
         ConfigError: If it cannot be read, is not YAML, or has a key twice in one mapping.

@@ -16,12 +16,6 @@ class FirstUnits:
     """Says once how many questions the first units asked; says nothing under a budget or link."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
-        """Begin without a unit.
-
-        Args:
-            plan: Of the run.
-            say: Told the sentence.
-        """
         routing = plan.config.routing
         self._is_due = plan.has_llm and routing.budget is None and routing.link is None
         self._llm, self._say = plan.config.llm, say

@@ -31,11 +31,7 @@ def check_finite(totals: Mapping[str, int], limits: ErrorsConfig, *, has_ended: 
     """Check that the local model computes numbers.
 
     If it does not, the model or the machine is at fault, not the input, and the run need not go on.
-
-    Args:
-        totals: Counters so far.
-        limits: `max_share` is held against the documents that were quarantined for it.
-        has_ended: Whether these are all documents of the run; a share of few does not count before.
+    Before the end a share of few documents does not count.
 
     Raises:
         StartupError: If it does not for too many documents.
@@ -52,12 +48,7 @@ def check_finite(totals: Mapping[str, int], limits: ErrorsConfig, *, has_ended: 
 
 
 def other_languages(totals: Mapping[str, int], trained: Sequence[str] | None) -> str | None:
-    """What to say where most documents are in languages that the checkpoint was not trained on.
-
-    Args:
-        totals: Counters so far.
-        trained: What the checkpoint was trained on; None where it does not say.
-    """
+    """What to say where most documents are in languages that the checkpoint was not trained on."""
     if trained is None:
         return None
     known = {UNDETERMINED.code, *(parse_language(code).code for code in trained)}
@@ -80,7 +71,6 @@ class LanguageWatch:
     """Warns once in a run whose documents are mostly in languages the checkpoint does not know."""
 
     def __init__(self, trained: Sequence[str] | None) -> None:
-        """Take what the checkpoint was trained on; None where it does not say."""
         self._trained = trained
         self._has_looked = False
 

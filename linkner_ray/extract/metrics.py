@@ -91,11 +91,6 @@ class RunMetrics:
     """The metrics of one run; made once Ray is up."""
 
     def __init__(self, *, shards: int) -> None:
-        """Register the metrics.
-
-        Args:
-            shards: Shards that this run has to read.
-        """
         self._waiting, self._done = shards, 0
         self._counters = [
             (counted, Counter(counted.name, counted.description, (counted.tag,)))

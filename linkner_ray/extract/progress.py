@@ -103,12 +103,6 @@ class Progress:
     """
 
     def __init__(self, show: View, *, shards: int) -> None:
-        """Begin to count.
-
-        Args:
-            show: Called from a thread at its intervals, and once more at the end.
-            shards: Shards that are to be read.
-        """
         self._show, self._shards = show, shards
         self._started = time.monotonic()
         self._shards_done = self._units = 0

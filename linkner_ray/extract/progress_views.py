@@ -65,11 +65,7 @@ class BarView:
 
 @contextmanager
 def progress_view(write: Callable[[str], None]) -> Iterator[View]:
-    """The view for the format of the logs, and for a terminal or none.
-
-    Args:
-        write: Writes a line where there is no terminal.
-    """
+    """The view for the format of the logs and for a terminal; without one, lines to `write`."""
     if is_json():
         yield JsonView()
     elif not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":

@@ -23,13 +23,9 @@ def check_resources(
 ) -> None:
     """Check that all actors and one task fit the cluster at the same time, each on one node.
 
-    Ray starts actors first and lets them hold their CPUs; if nothing is left for a reading task,
-    a run waits for ever (ray-project/ray#44687).
-
-    Args:
-        resources: What the run asks for.
-        has_llm: Whether LLM actors are started.
-        nodes: Logical resources of each node, such as `{"CPU": 2.0}`.
+    Ray starts actors first and lets them hold their CPUs; if nothing is left for a reading task, a
+    run waits for ever (ray-project/ray#44687). A node is given by its logical resources, such as
+    `{"CPU": 2.0}`.
 
     Raises:
         ConfigError: If the run would hang; says what is asked, what is there and what to lower.

@@ -44,9 +44,7 @@ class ExtractionResult:
 def find_finished(plan: Plan, *, with_units: bool = False) -> ExtractionResult | None:
     """The result of a run that ended before; None if there is work left.
 
-    Args:
-        plan: Of the run.
-        with_units: Whether to read the unit results, from each part file.
+    Unit results are read, from each part file, only if they are asked for.
 
     Raises:
         ConfigError: If the output folder belongs to another run, or shards have changed.
@@ -81,15 +79,7 @@ def sum_results(
     done: int | None = None,
     has_finished: bool = False,
 ) -> ExtractionResult:
-    """Sums over all units, once they are known to add up.
-
-    Args:
-        plan: Of the run.
-        unit_results: Of every unit in the output.
-        started: On `time.perf_counter`.
-        done: Units that were there before; default: all.
-        has_finished: Whether this run finishes the output.
-    """
+    """Sums over all units, of which `done` were there before (default: all), if they add up."""
     totals: dict[str, int] = {}
     costs = dict(NO_COSTS)
     for unit_result in unit_results:

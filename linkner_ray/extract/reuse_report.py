@@ -44,12 +44,7 @@ def describe_previous(previous: PreviousRun) -> str:
 
 
 def explain_shards(result: "ExtractionResult", paths: Sequence[str]) -> str:
-    """For each shard what was reused, and why the rest was not.
-
-    Args:
-        result: Of the run.
-        paths: Of all shards, in order.
-    """
+    """For each shard, in the order of the paths, what was reused, and why the rest was not."""
     unit_results_of: dict[str, list[UnitResult]] = {path: [] for path in paths}
     for unit_result in result.unit_results:
         unit_results_of[unit_result.source].append(unit_result)

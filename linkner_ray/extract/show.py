@@ -92,15 +92,10 @@ class _Run:
 
 
 def show_document(output_path: str, doc_id: str) -> str:
-    """Describe a document of a run for a reader at a terminal.
+    """Describe each document with this id for a reader at a terminal.
 
-    Args:
-        output_path: Folder of the run, local or with a scheme.
-        doc_id: As in the output; every document that has it is shown.
-
-    Returns:
-        Entities, then candidates with what both models said of them and the prompt that was
-        asked. What the run did not keep is named with the option that keeps it.
+    Entities, then candidates with what both models said of them and the prompt that was asked. What
+    the run did not keep is named with the option that keeps it.
 
     Raises:
         ConfigError: If the folder is not a run's, or has no such document; names similar ids.

@@ -91,14 +91,9 @@ def read_text(
 ) -> Answer:
     """Read a reply that has no probabilities.
 
-    The whole reply, but for outer punctuation, has to be one symbol, or one name or id of a class
-    in any case. A name inside a sentence is refused: "not a person" would read as a person.
-
-    Args:
-        request: What was asked.
-        reply: Text the LLM returned.
-        names: Names and ids of classes, casefolded, to class ids, as `class_names` gives them.
-        prompt_tokens: Tokens of the rendered prompt.
+    The whole reply, but for outer punctuation, has to be one symbol, or in any case one of `names`,
+    as `class_names` gives them. A name inside a sentence is refused: "not a person" would read as a
+    person.
 
     Returns:
         The answer; UNREADABLE when the reply is none of the options.

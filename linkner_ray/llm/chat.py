@@ -67,10 +67,6 @@ class PromptEncoder:
     def __init__(self, tokenizer: "PreTrainedTokenizerFast", *, name: str) -> None:
         """Check that the tokenizer can be used safely.
 
-        Args:
-            tokenizer: A fast tokenizer of Hugging Face transformers.
-            name: What to call the model in errors.
-
         Raises:
             StartupError: If the tokenizer is not a fast one, or its chat template fails or alters
                 the text of messages.
@@ -119,9 +115,6 @@ class PromptEncoder:
 
     def choose_symbols(self, count: int) -> AnswerSymbols:
         """Find symbols that are one token each where a reply begins.
-
-        Args:
-            count: Number of options.
 
         Raises:
             StartupError: If no alphabet suits the tokenizer.
@@ -272,11 +265,8 @@ def _copy(
 def _control_ids(tokenizer: "PreTrainedTokenizerFast", written: Sequence[int]) -> frozenset[int]:
     """Ids of special tokens, and of added ones but for white space and words of a text.
 
-    The unknown token stands for text, so it is none of them, unless it also begins or ends one.
-
-    Args:
-        tokenizer: Of the model.
-        written: What the chat template writes around messages.
+    The unknown token stands for text, so it is none of them, unless it also begins or ends one. A
+    word that the chat template writes around messages is one of them.
     """
     ids = set(tokenizer.all_special_ids)
     for token_id, token in tokenizer.added_tokens_decoder.items():

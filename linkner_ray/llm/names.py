@@ -22,10 +22,6 @@ def choose_names(encoder: PromptEncoder, label_set: LabelSet) -> AnswerSymbols:
     That is its name, or else the first of these: its id in small letters, its name with a capital,
     other words of its name, words of its description alone, a letter or digit.
 
-    Args:
-        encoder: Of the model.
-        label_set: Labels on offer, before non-entity.
-
     Raises:
         StartupError: If there are more options than first tokens.
     """

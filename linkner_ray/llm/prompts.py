@@ -118,13 +118,8 @@ class PromptBuilder:
     ) -> Self:
         """Offer every label of a set, then non-entity, each behind a symbol or by name.
 
-        Args:
-            label_set: Labels with the names and descriptions the LLM is shown.
-            symbols: One for each class, as a backend's `symbols` gives them: characters before
-                the names, or words to offer in place of them; none to offer names alone.
-            model: Name of the model that will be asked.
-            revision: Its version, where one was pinned.
-            decoding: How the backend gets from a model to a reply.
+        Symbols are a backend's `symbols`, one for each class: characters before the names, or words
+        to offer in place of them; none to offer names alone.
         """
         offers = [(label.id, label.name, label.description) for label in label_set.labels]
         offers.append((NON_ENTITY, NON_ENTITY_NAME, NON_ENTITY_DESCRIPTION))
@@ -159,10 +154,7 @@ class PromptBuilder:
     ) -> Request:
         """Write the request that asks a question.
 
-        Args:
-            question: About a span.
-            fixed: Demonstrations that most questions of the run share.
-            near: Demonstrations for this question.
+        `fixed` demonstrations are those that most questions of a run share, `near` this one's own.
         """
         return Request(
             model=self.model,

@@ -88,11 +88,6 @@ def compare_runs(before: str, after: str, *, spread: Spread = HERE) -> Diff:
     and what is then left over counts as being in one run alone. Entities of the same text are
     matched by their place; where the text differs, by what they say and how often it was said.
 
-    Args:
-        before: Folder of the earlier run, local or with a scheme.
-        after: Folder of the later one.
-        spread: Who reads and compares.
-
     Raises:
         ConfigError: If one is no finished run, or they wrote tables of different versions.
         DataError: If a file is missing or damaged.
@@ -129,12 +124,7 @@ def compare_finished(runs: tuple[FinishedRun, FinishedRun], *, spread: Spread = 
 
 
 def name_cause(cause: str, changed: Iterable[str]) -> str:
-    """What a cause is called in a report.
-
-    Args:
-        cause: One of `CAUSES`.
-        changed: Steps that the two runs decide differently.
-    """
+    """What one of `CAUSES` is called in a report on runs that decide these steps differently."""
     return "text changed" if cause == "text" else f"{', '.join(changed) or 'nothing known'} changed"
 
 

@@ -175,13 +175,7 @@ def _pair(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which row of the earlier run goes with which of the later: the n-th of an id with the n-th.
 
-    Args:
-        ids: Of the earlier run's documents, then of the later one's.
-        num_before: How many are the earlier run's.
-        documents: Is told of ids that were there before.
-
-    Returns:
-        Rows of each run. Shape (N,) both.
+    Ids that were there before are counted in `documents`. Shape (N,) both.
     """
     codes = ids.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     sides = codes[:num_before], codes[num_before:]

@@ -103,15 +103,7 @@ class DriftReport:
 
 
 def stability_index(before: Counts, after: Counts) -> float | None:
-    """Population stability index of two histograms over the same bins.
-
-    Args:
-        before: Counts. Shape (B,).
-        after: Counts. Shape (B,).
-
-    Returns:
-        At least 0; None where one of the two is empty.
-    """
+    """Population stability index of histograms, shape (B,); None where one of them is empty."""
     if not before.sum() or not after.sum():
         return None
     shares = []
@@ -127,11 +119,7 @@ def measure_drift(
 ) -> DriftReport:
     """Compare two finished nights that kept their candidates.
 
-    Args:
-        before: Folder of the earlier one.
-        after: Folder of tonight's, which says what hosts and languages are looked at.
-        config: Bounds, and how many of these.
-        spread: Who reads the part files.
+    The later one says what hosts and languages are looked at.
 
     Raises:
         ConfigError: If one is no finished run.

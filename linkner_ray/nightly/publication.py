@@ -65,11 +65,7 @@ def read_latest(nights: Folder) -> date | None:
 
 
 def move_latest(nights: Folder, night: date) -> bool:
-    """Let `latest` name a night, unless it names that one or a later one already.
-
-    Returns:
-        Whether it was moved.
-    """
+    """Let `latest` name a night, unless it names that one or a later one; whether it was moved."""
     named = read_latest(nights)
     if named is not None and named >= night:
         return False

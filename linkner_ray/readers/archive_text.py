@@ -48,12 +48,9 @@ class NoText:
 
 
 def read_payload(header: bytes, block: bytes, *, max_bytes: int) -> RecordText | NoText:
-    """Text of a conversion, response or resource record.
+    """Text of a conversion, response or resource record, given as header and block.
 
-    Args:
-        header: Header of the record with its blank line.
-        block: What follows, Content-Length bytes.
-        max_bytes: Payloads that decode to more are a fault.
+    A payload that decodes to more than `max_bytes` is a fault.
     """
     try:
         record = WarcRecord.from_bytes(header + block + b"\r\n\r\n")

@@ -28,13 +28,8 @@ _DETECTED = {"iso2022-jp": "iso-2022-jp", "utf-16-le": "utf-16le", "utf-16-be": 
 def decode_page(page: bytes, label: str | None, *, is_html: bool) -> str:
     """Text of a page; what its encoding cannot read becomes U+FFFD.
 
-    The encoding goes by byte order mark, `label`, the page itself (`<meta>`, XML declaration), and
-    then detection: UTF-8 wherever it fits.
-
-    Args:
-        page: Its bytes.
-        label: The charset of its header, if it has one.
-        is_html: Whether the page may name an encoding itself.
+    The encoding goes by byte order mark, by `label`, the charset of its header, by the page itself
+    (`<meta>`, XML declaration), and then by detection: UTF-8 wherever it fits.
     """
     encoding = _lookup(label) or (_encoding_inside(page) if is_html else None) or _detect(page)
     errors = _EUC_JP_ERRORS if encoding.name == "euc-jp" else "replace"

@@ -22,13 +22,7 @@ REFUSED = re.compile(
 
 
 def language_of(text: str, said: str | None) -> Language:
-    """The language of a document.
-
-    Args:
-        text: The document.
-        said: What the shard says of it, as a code in any common form; text that is none, or `und`,
-            says nothing.
-    """
+    """The language that a shard says, a code in any common form, else the detected one."""
     language = UNDETERMINED if said is None else parse_language(said)
     return _detect(text) if language == UNDETERMINED else language
 

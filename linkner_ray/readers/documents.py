@@ -218,11 +218,7 @@ def whole_shard_unit(
 ) -> UnitDocuments:
     """The only unit of a shard that cannot be read at all; it counts as one record.
 
-    Args:
-        checks: Of the shard.
-        reason: A short word to count by.
-        detail: What was found.
-        begin: First bytes of the shard, which often say what it is instead.
+    The first bytes of the shard, which often say what it is instead, are kept.
     """
     row = QuarantineRow(None, None, None, reason, detail, checks.raw(begin) if begin else None)
     return UnitDocuments(

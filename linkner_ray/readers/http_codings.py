@@ -23,12 +23,9 @@ _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
 def undo_codings(stored: bytes, codings: Iterable[str], *, max_bytes: int) -> bytes:
-    """Body without its codings, up to more than `max_bytes` if it has as many.
+    """A stored body without its codings, undone in this order.
 
-    Args:
-        stored: Body as the archive has it.
-        codings: Names in the order in which they are to be undone.
-        max_bytes: Decoding ends behind this many.
+    Decoding ends behind `max_bytes`, so a longer body comes out longer than that.
     """
     body = stored
     # A body that begins as gzip or zstd does is no text, whatever the header says.

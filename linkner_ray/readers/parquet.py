@@ -148,13 +148,6 @@ class _Rows:
     def __init__(
         self, parquet: pq.ParquetFile, checks: Checks, groups: frozenset[int] | None
     ) -> None:
-        """Take an open file.
-
-        Args:
-            parquet: The file.
-            checks: Of the shard.
-            groups: Row groups that are read; None for all.
-        """
         self._parquet = parquet
         self._config = checks.config
         self._path = checks.path

@@ -24,10 +24,6 @@ def plan_row_ranges(
 ) -> list[tuple[GroupSlice, ...]]:
     """Divide the rows of a shard into units, by their number alone.
 
-    Args:
-        row_group_rows: Rows of each row group.
-        unit_documents: Most rows in a unit.
-
     Returns:
         The parts of each unit: whole row groups as long as they fit together, or one slice of a
         row group that is larger than a unit. A shard without rows has one unit without parts.

@@ -33,16 +33,10 @@ class ShardSample:
 def draw_sample(
     sources: Sequence[Source], config: InputConfig, *, documents: int, seed: int
 ) -> list[ShardSample]:
-    """Draw documents from up to MAX_SHARDS shards, as many from each.
+    """Draw documents, or a few more, from up to MAX_SHARDS shards, as many from each.
 
-    A shard's documents stand for the shard, the shards by their bytes for the whole input; a
-    sample that is the whole input stands for itself.
-
-    Args:
-        sources: All shards.
-        config: How they are read.
-        documents: Documents to draw; where they do not divide evenly, a few more.
-        seed: Of the choice of shards, units and documents.
+    A shard's documents stand for the shard, the shards by their bytes for the whole input; a sample
+    that is the whole input stands for itself.
     """
     rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
     shards = rng.sample(list(sources), min(MAX_SHARDS, len(sources)))

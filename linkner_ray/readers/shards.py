@@ -27,14 +27,9 @@ def read_units(
 ) -> Iterator[UnitDocuments]:
     """Units of a shard in order, without those that are done.
 
-    Every record belongs to exactly one unit, and a unit's boundaries do not depend on what is
-    done. A shard without records has one unit without records.
-
-    Args:
-        source: The shard.
-        config: Columns to read and limits of units and documents.
-        errors_raw_chars: Characters of a bad value kept in quarantine.
-        done: Units that are not wanted: their number of records by their first one.
+    Every record belongs to exactly one unit, and a unit's boundaries do not depend on what is done:
+    the number of records of each finished unit by its first one. A shard without records has one
+    unit without records.
 
     Raises:
         StoreError: If the store fails; nothing is quarantined for that.

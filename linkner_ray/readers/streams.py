@@ -145,13 +145,7 @@ def bad_record(  # noqa: PLR0913 - those of `UnitCollector.quarantine`
 
 
 def broken_end(failure: str, byte_offset: int, line: bytes = b"") -> StreamRecord:
-    """The end of a stream that is corrupt or ends too early.
-
-    Args:
-        failure: What is wrong.
-        byte_offset: Where the last record begins that is not whole.
-        line: What there is of it.
-    """
+    """The end of a stream that is corrupt or ends too early, in the record at an offset."""
     readable = byte_offset + len(line)
     return bad_record(
         reason="corrupt_stream",

@@ -61,12 +61,7 @@ def describe_entity(entity: Mapping[str, Any], probs: Probs | None = None) -> st
 
 
 def probs_of(row: Mapping[str, Any], classes: tuple[str, ...]) -> Probs:
-    """The probabilities of a document's candidates; empty where it has none.
-
-    Args:
-        row: With `candidates` and `answers`, where they were kept.
-        classes: As `LabelSet.classes`.
-    """
+    """The probabilities of a document's candidates; empty where these were not kept."""
     candidates, answers = row.get("candidates") or (), row.get("answers") or ()
     return {
         (candidate["start"], candidate["end"]): (

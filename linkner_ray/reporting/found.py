@@ -76,16 +76,10 @@ class TextEntities(list[Entity]):
         return {"text": self.text, "ents": ents, "title": None}
 
     def to_spacy(self, doc: DocT) -> DocT:
-        """Set `doc.ents` to these entities.
+        """Set `doc.ents` to these entities; returns the same `spacy.tokens.Doc`.
 
-        A token that an entity covers in part belongs to it whole. Of two entities in one token
-        the more probable stays, and a warning counts the others.
-
-        Args:
-            doc: A `spacy.tokens.Doc` of the same text, whatever its tokenizer.
-
-        Returns:
-            The same `doc`.
+        A token that an entity covers in part belongs to it whole. Of two entities in one token the
+        more probable stays, and a warning counts the others.
 
         Raises:
             ValueError: If it is of another text.

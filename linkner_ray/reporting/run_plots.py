@@ -44,13 +44,7 @@ def plot_entities(totals: Mapping[str, int], labels: Sequence[str]) -> Figure:
 
 
 def plot_uncertainty(totals: Mapping[str, int], threshold: float | None) -> Figure:
-    """Histogram of the candidates' uncertainty, with the threshold of routing.
-
-    Args:
-        totals: Counters of a run.
-        threshold: Uncertainty from which a predicted candidate is asked about, in [0, 1]; None
-            where it does not go by uncertainty.
-    """
+    """Histogram of the candidates' uncertainty, and the threshold of asking, if that goes by it."""
     figure, axes = new_figure(3.2)
     bar = 1 / UNCERTAINTY_BINS / len(KINDS)
     for place, kind in enumerate(KINDS):
@@ -83,11 +77,7 @@ def plot_seconds(seconds: Mapping[str, float]) -> Figure:
 
 
 def plot_f1(f1: Mapping[str, tuple[float, float]]) -> Figure:
-    """F1 of the local model beside that of the linked two, for each label.
-
-    Args:
-        f1: Label or "all" to local and linked F1, both in [0, 1].
-    """
+    """F1 of the local model beside that of the linked two, in [0, 1], for each label and "all"."""
     local, linked = ([pair[place] for pair in f1.values()] for place in (0, 1))
     return draw_f1(list(f1), {"local": local, "linked": linked})
 

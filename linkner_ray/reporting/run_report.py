@@ -106,12 +106,7 @@ class RunReport:
 
 
 def write_report(run: RunReport, *, write_bytes: Callable[[str, bytes], None]) -> None:
-    """Write `report.md` with its pictures, `report.html` and `report.json`.
-
-    Args:
-        run: What to report.
-        write_bytes: Writes a file of the run's folder, given its name in it and its content.
-    """
+    """Write `report.md` with its pictures, `report.html` and `report.json` into a run's folder."""
     pictures = _pictures(run)
     for name, (png, _) in pictures.items():
         write_bytes(f"plots/{name}.png", png)
@@ -142,12 +137,7 @@ def report_json(run: RunReport) -> bytes:
 
 
 def render_markdown(run: RunReport, *, pictures: tuple[str, ...] = ()) -> str:
-    """The page.
-
-    Args:
-        run: What to report.
-        pictures: Names of the pictures that stand in `plots/` beside the page.
-    """
+    """The page; `pictures` are the names of those that stand in `plots/` beside it."""
     environment = Environment(
         loader=PackageLoader("linkner_ray.reporting"),
         autoescape=False,  # noqa: S701 - Markdown; cells from outside go through `cell`

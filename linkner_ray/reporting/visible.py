@@ -14,10 +14,7 @@ _SIGNS_BUT_WHITE_SPACE = {code: s for code, s in _SIGNS.items() if chr(code) not
 def make_visible(text: str, *, one_line: bool = False) -> str:
     """Replace control characters, and those that turn the direction of text, by signs.
 
-    A terminal then gets no escape sequence, and text is shown in the order that it has.
-
-    Args:
-        text: Any text.
-        one_line: Whether tabs and line breaks become signs too.
+    A terminal then gets no escape sequence, and text is shown in the order that it has. On one line
+    tabs and line breaks become signs, too.
     """
     return text.translate(_SIGNS if one_line else _SIGNS_BUT_WHITE_SPACE)

@@ -11,11 +11,7 @@ def per_1000_documents(
 ) -> dict[str, float]:
     """Questions, prompt tokens and seconds of a run for each 1,000 documents, and their price.
 
-    Args:
-        costs: Counters of `count_costs` and `LlmCosts`, summed over the units that the run did.
-        documents: Of these units.
-        seconds: Of the run, on the wall.
-        config: Of the run; names prices, and the GPUs that actors hold.
+    Costs are counters of `count_costs` and `LlmCosts`, summed over the units with these documents.
 
     Returns:
         Figures by name; none without documents. Without a price there is no `price`, and where the

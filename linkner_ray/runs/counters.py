@@ -124,8 +124,7 @@ _MASS_UNITS, _MASS = "units_after_llm_start", "start_option_mass_ppm"
 def count_costs(table: pa.Table) -> dict[str, int]:
     """Counters of what a unit's answers took in this run; they are not the same in every run.
 
-    Args:
-        table: Its documents with `answers`, whose sources are as the backend gave them.
+    The sources of the answers are as the backend gave them.
 
     Returns:
         Counters by name: of the unit's `questions` those that were asked now, the prompt tokens of
@@ -148,7 +147,6 @@ class LlmCosts:
     """Counters of what an LLM says of itself, a part for each unit; several threads may count."""
 
     def __init__(self, describe: Callable[[], Mapping[str, str | int]]) -> None:
-        """Take `describe` of the backend."""
         self._describe = describe
         self._computed = 0
         self._lock = Lock()

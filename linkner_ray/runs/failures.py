@@ -81,15 +81,9 @@ def failures_of(unit_result: UnitResult) -> dict[str, int]:
 def read_failures(
     run: RunFolder, unit_results: Sequence[UnitResult], wanted: Wanted
 ) -> Iterator[pa.Table]:
-    """Quarantined rows of the finished units, by path and record; those of a few units at a time.
+    """Quarantined rows, schema `schemas.QUARANTINE`, by path and record; a few units at a time.
 
-    Args:
-        run: The output.
-        unit_results: Of its finished units. Rows of a unit that is not finished do not count yet.
-        wanted: Which rows to take.
-
-    Yields:
-        Rows of a unit, in the schema `schemas.QUARANTINE`.
+    Only rows of the units given: those of a unit that is not finished do not count yet.
 
     Raises:
         DataError: If a file cannot be read; names it.
@@ -125,14 +119,7 @@ def find_failed_shards(
     plan_digest: str,
     source_now: Callable[[str], Source | None],
 ) -> list[FailedShard]:
-    """Shards with failures, by path.
-
-    Args:
-        unit_results: Of all finished units.
-        wanted: Which failures are meant.
-        plan_digest: Of the run.
-        source_now: A shard as it is now, given its path; None if there is no such file.
-    """
+    """Shards with failures, by path; `source_now` gives a shard as it is now, None for none."""
     units_of: dict[str, list[UnitResult]] = {}
     for unit_result in unit_results:
         if wanted.has_file(unit_result.source):
@@ -181,11 +168,8 @@ def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
 def remove_leftovers(run: RunFolder, unit_results: Sequence[UnitResult]) -> int:
     """Remove files of units that are not finished; to be called when no unit is under way.
 
-    A requeue or a run that was cut off leaves some. Most would be written again, but not those of
-    a shard that has changed, nor a quarantine that has become empty.
-
-    Returns:
-        How many there were.
+    A requeue or a run that was cut off leaves some. Most would be written again, but not those of a
+    shard that has changed, nor a quarantine that has become empty.
     """
     finished = {f"part-{unit_result.unit}.parquet" for unit_result in unit_results}
     leftovers = [

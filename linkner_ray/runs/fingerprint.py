@@ -34,12 +34,7 @@ LOCAL_STEPS = ("code", "sentences", "encoder", "calibration")
 
 
 def changed_steps(previous: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Steps that two plans decide differently, each with the inputs that differ.
-
-    Args:
-        previous: Fingerprint of a plan.
-        current: Fingerprint of another.
-    """
+    """Steps that two plans decide differently, each with the inputs that differ."""
     found: dict[str, list[str]] = {step: [] for step in STEPS}
     for name, line in differences(previous, current):
         step = _step_of(name)

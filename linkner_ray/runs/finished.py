@@ -76,12 +76,7 @@ class FinishedRun:
     def index(
         self, column: str, to_words: Callable[[pa.ChunkedArray], NDArray[np.uint64]]
     ) -> RowIndex:
-        """Find its rows by a column of `entities/`, of which nothing else is read.
-
-        Args:
-            column: Such as `doc_digest`.
-            to_words: 64 bits of each value.
-        """
+        """Find its rows by 64 bits of the values of a column of `entities/`, as of `doc_digest`."""
         folder = Folder.at(self.url)
 
         def words(part: str) -> NDArray[np.uint64]:

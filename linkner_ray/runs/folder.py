@@ -120,10 +120,7 @@ class RunFolder:
         self.folder = Folder.at(url)
 
     def check(self, plan: Mapping[str, Any]) -> None:
-        """Check that the folder is free or belongs to this very run; nothing is written.
-
-        Args:
-            plan: What decides the output.
+        """Check that the folder is free or belongs to the run of this plan; nothing is written.
 
         Raises:
             ConfigError: If the folder holds another run's output, or files that no run wrote under
@@ -235,11 +232,7 @@ class RunFolder:
         return self.folder.exists("_SUCCESS")
 
     def unit_results(self, *, spread: Spread = HERE) -> list[UnitResult]:
-        """Unit results of all finished units, read from the footers of their files.
-
-        Args:
-            spread: Who reads the files.
-        """
+        """Unit results of all finished units, read from the footers of their files."""
         pieces = pieces_of(self.folder.names("entities", "part-*.parquet"))
         return [
             UnitResult.from_record(json.loads(content))
@@ -255,10 +248,9 @@ class RunFolder:
         quarantine: pa.Table,
         candidates: pa.Table | None,
     ) -> list[FileEntry]:
-        """Write the files of a unit; the entities come last, since they say that it is done.
+        """Write the files of a unit, and return their entries for the manifest.
 
-        Returns:
-            Entries of the files, for the manifest.
+        The entities come last, since they say that the unit is done.
         """
         tables = {
             "_quarantine": quarantine if quarantine.num_rows else None,
@@ -285,11 +277,7 @@ class RunFolder:
     ) -> None:
         """Write the manifest, the list of files that count, then `_SUCCESS`.
 
-        Args:
-            unit_results: Of all units.
-            files: All part files.
-            record: What the manifest says besides them.
-            sources: Shards that the units are of, by their digests.
+        `record` is what the manifest says besides the files; shards are given by their digests.
 
         Raises:
             ContractError: If a unit has no file of entities, or one with other rows than its

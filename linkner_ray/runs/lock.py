@@ -76,14 +76,6 @@ class OutputLock:
     def __init__(
         self, folder: Folder, *, url: str, timeout_s: float, say: Callable[[str], None]
     ) -> None:
-        """Nothing is written yet.
-
-        Args:
-            folder: The output.
-            url: How errors name it.
-            timeout_s: Seconds of silence after which this owner counts as dead.
-            say: Told when there is something to wait for.
-        """
         self._folder, self._url, self._timeout_s, self._say = folder, url, timeout_s, say
         self._number = 0
         self._content = b""

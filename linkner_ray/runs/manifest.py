@@ -171,13 +171,7 @@ def with_sources(
 
 
 def write_manifest(folder: Folder, header: Mapping[str, Any], files: pa.Table) -> None:
-    """Write the list of files, then the header that names it.
-
-    Args:
-        folder: The output.
-        header: What the manifest says besides its files.
-        files: Of `with_sources`.
-    """
+    """Write the list of files, as `with_sources` gives it, then the header that names it."""
     sink = io.BytesIO()
     pq.write_table(files.combine_chunks(), sink, compression="zstd")
     content = sink.getvalue()
@@ -220,12 +214,8 @@ def _read_files(folder: Folder, digest: str) -> pa.Table:
 def verify_output(folder: Folder, *, spread: Spread = HERE) -> tuple[int, list[str]]:
     """Compare an output with its manifest, reading every byte.
 
-    Args:
-        folder: The output.
-        spread: Who reads the files.
-
-    Returns:
-        The number of files listed, and a line for each that is missing, differs or is not listed.
+    Returns the number of files listed, and a line for each that is missing, differs or is not
+    listed.
 
     Raises:
         DataError: If there is no manifest: the run has not ended.
@@ -271,13 +261,7 @@ def as_json(record: Mapping[str, Any]) -> bytes:
 
 
 def read_json(folder: Folder, name: str, *, has: Iterable[str] = (), mend: str) -> dict[str, Any]:
-    """A record as `as_json` wrote it.
-
-    Args:
-        folder: Where the file lies.
-        name: Of the file.
-        has: Keys that it must have.
-        mend: What to do about a file that is damaged.
+    """A record as `as_json` wrote it; `mend` says what to do about a file that is damaged.
 
     Raises:
         DataError: If it is none, or lacks a key.

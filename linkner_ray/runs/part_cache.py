@@ -27,12 +27,6 @@ class PartCache:
     """
 
     def __init__(self, url: str, *, size: int) -> None:
-        """Hold nothing yet.
-
-        Args:
-            url: Folder of the run.
-            size: Files that are held in memory.
-        """
         self._folder = Folder.at(url)
         self._size = size
         self._tables: OrderedDict[tuple[str, ...], pa.Table] = OrderedDict()

@@ -69,15 +69,10 @@ class _Stage:
 def measure_timeline(
     unit_results: Iterable[UnitResult], actors: Mapping[str, int]
 ) -> Timeline | None:
-    """Put the units of this run together; those of an earlier one have no times.
+    """Put the units of this run together; None where no unit has times, as those of earlier runs.
 
-    Args:
-        unit_results: Of any units.
-        actors: Pool to the actors it had at least; more count where more did something. A pool
-            that is not named is left out.
-
-    Returns:
-        None where no unit has times.
+    A pool has at least the actors given for it, and more where more did something; one that is not
+    named is left out.
     """
     stages: dict[str, _Stage] = {}
     for unit_result in unit_results:

@@ -31,11 +31,7 @@ class Source:
         return hide_secrets(self.path)
 
     def digest(self, plan_digest: str) -> str:
-        """Name of this shard under a plan; units of the shard begin with it.
-
-        Args:
-            plan_digest: Digest of config, checkpoint, prompts and schema version.
-        """
+        """Name of this shard under a plan; units of the shard begin with it."""
         content = "\0".join([self.path, str(self.size), self.version, self.format, plan_digest])
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 

@@ -93,12 +93,6 @@ class StoreFile(io.RawIOBase):
     """A file of a store, open for reading: later reads are tried again as opening is."""
 
     def __init__(self, file: IO[bytes], ask: Callable[[Callable[[], bytes]], bytes]) -> None:
-        """Take over a file that is open for reading.
-
-        Args:
-            file: Of fsspec.
-            ask: `ask_store` with what is known of the file.
-        """
         self._file, self._ask = file, ask
 
     def read(self, size: int = -1) -> bytes:

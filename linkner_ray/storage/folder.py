@@ -206,14 +206,11 @@ class Folder:
         self._ask(lambda: hidden.replace(path), path)
 
     def create_whole(self, name: str, content: bytes) -> bool:
-        """Write a file as `write_whole` does, unless there is one of that name.
+        """Write a file as `write_whole` does, unless the name is taken; whether it was written.
 
         Of several writers of one name exactly one succeeds: a file system links the hidden file to
         the name, an object store gets one PUT on condition. On a store a name that holds this very
         content counts as written: a PUT may succeed though its reply is lost.
-
-        Returns:
-            Whether the file was written; False if the name was taken.
 
         Raises:
             OSError: If it cannot be written, for instance because a file system has no hard links.
@@ -261,14 +258,9 @@ class Folder:
             self._ask(lambda: self.filesystem.rm_file(path), path)
 
     def remove_hidden(self, below: str, *, up_to: str | None = None) -> int:
-        """Remove what writes that never ended left in a sub-folder of a file system.
+        """Remove what writes that never ended left in a sub-folder of a file system; how many.
 
-        Args:
-            below: The sub-folder; "" for the folder itself.
-            up_to: Last name, in their order, whose writes are meant; default: all.
-
-        Returns:
-            How many there were.
+        Only those of names up to `up_to`, if one is given.
         """
         folder = Path(self.path(below))
         if not self.is_local or not folder.is_dir():
@@ -285,15 +277,8 @@ class Folder:
     def abort_uploads(self, below: str, is_ours: Callable[[str], bool]) -> int:
         """Abort multipart uploads that were begun in a sub-folder on S3 and never completed.
 
-        Readers do not see them, but they are stored and paid for.
-
-        Args:
-            below: The sub-folder.
-            is_ours: Whether a file name in it is one that the caller writes. Uploads of other
-                names may be another program's and are left alone.
-
-        Returns:
-            How many were aborted; 0 for what is not S3.
+        Readers do not see them, but they are stored and paid for. Uploads of names that are not
+        ours may be another program's and are left alone. Returns how many were aborted.
         """
         if not self._is_s3:
             return 0

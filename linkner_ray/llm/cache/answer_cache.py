@@ -31,12 +31,7 @@ class AnswerCache:
     """
 
     def __init__(self, url: str, *, model: str, classes: Sequence[str]) -> None:
-        """Open an answer cache.
-
-        Args:
-            url: Folder or prefix, local or with a scheme; made when first written to.
-            model: `Request.model` of what will be looked up.
-            classes: `LabelSet.classes`, the order of `Answer.probs`.
+        """Open an answer cache for one `Request.model`; its folder is made when first written to.
 
         Raises:
             OSError: If the folder cannot be read, or the node's index cannot be written.
@@ -76,12 +71,9 @@ class AnswerCache:
             self._update({})
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Keep answers; when this returns they are in the folder, or earlier ones to their keys.
+        """Keep answers, none of them FAILED; when this returns, they or earlier ones are stored.
 
         Threads that come at the same time share one file.
-
-        Args:
-            entries: None of them FAILED.
 
         Raises:
             BackendError: If the folder cannot be written.
@@ -126,11 +118,7 @@ class AnswerCache:
         self.counts["cache_asked_elsewhere"] += len(known)
 
     def _update(self, own: Mapping[str, pa.Table]) -> Listing:
-        """Bring the index up to date with the folder.
-
-        Args:
-            own: Content of files that this process just wrote.
-        """
+        """Bring the index up to date with the folder and with files this process just wrote."""
         while True:
             listing = self._folder.list()
             self._index.refresh()
@@ -147,10 +135,7 @@ class AnswerCache:
     def _take_over(self, listing: Listing, own: Mapping[str, pa.Table]) -> bool:
         """Add the files that are new; where one is gone or changed, begin anew.
 
-        Compacted files come first, then the others by number.
-
-        Returns:
-            Whether all were there; False if one was compacted meanwhile.
+        Compacted files come first, then the others by number. False if one was compacted meanwhile.
         """
         known = self._index.files()
         if any(listing.versions.get(name) != file.version for name, file in known.items()):

@@ -67,10 +67,7 @@ class AnswerIndex:
     def __init__(self, url: str, *, model: str, classes: Sequence[str]) -> None:
         """Find the index of an answer cache on this node; an empty one if there is none.
 
-        Args:
-            url: Folder of the answer cache, the same for every process.
-            model: Whose answers it holds.
-            classes: `LabelSet.classes`; answers about others are left out.
+        Answers of other models, or about other classes, are left out.
 
         Raises:
             OSError: If its folder cannot be used.
@@ -145,9 +142,7 @@ class AnswerIndex:
     def add(self, files: Mapping[str, IndexedFile], answers: Sequence[AnswerArrays]) -> None:
         """Take files over, all or none; for use in `alone`, after `refresh`.
 
-        Args:
-            files: The files by name, those that are not read, too.
-            answers: Those of the model, in the order in which they count.
+        Files that are not read are noted, too; answers come in the order in which they count.
         """
         if not files:
             return

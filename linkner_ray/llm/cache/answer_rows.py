@@ -77,11 +77,7 @@ def sort_keys(keys: NDArray[np.bytes_]) -> tuple[NDArray[np.intp], NDArray[np.bo
 
 
 def first_answers(parts: Sequence[AnswerArrays]) -> AnswerArrays:
-    """The first answer to each key, by key.
-
-    Args:
-        parts: At least one.
-    """
+    """The first answer to each key, by key, of at least one part."""
     if len(parts) == 1:
         answers = parts[0]
     else:
@@ -108,12 +104,7 @@ class AnswerRows:
         )
 
     def pack(self, entries: pa.Table, model: str) -> AnswerArrays:
-        """The answers of a model, in the order of the table, without those about other classes.
-
-        Args:
-            entries: With `PACKED_COLUMNS`, as in `ENTRIES`.
-            model: `Request.model`.
-        """
+        """The answers of a model, in the order of the table, without those about other classes."""
         verdicts = pa.array([verdict.value for verdict in STORED_VERDICTS])
         labels = pa.array(self._classes[1:], pa.string())
         rows = np.zeros(entries.num_rows, self.dtype)
@@ -148,11 +139,7 @@ class AnswerRows:
         }
 
     def _set_probs(self, rows: NDArray[np.void], lists: pa.ListArray) -> NDArray[np.bool_]:
-        """Put probabilities into rows, in the order of the classes.
-
-        Returns:
-            Whether a row has each class once, or no probabilities. Shape (N,).
-        """
+        """Put probabilities into rows; whether a row has each class once, or none. Shape (N,)."""
         num_classes = len(self._classes)
         is_ours = lists.is_null().to_numpy(zero_copy_only=False).copy()
         has_as_many = np.diff(list_offsets(lists)) == num_classes

@@ -135,11 +135,7 @@ class CacheFolder:
         return self.folder.size(name)
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Read a file some rows at a time; one that is not whole is not begun.
-
-        Args:
-            name: Of a listed file.
-            columns: To read; default: all.
+        """Read columns of a file, by default all, some rows at a time; one not whole is not begun.
 
         Raises:
             FileNotFoundError: If it is gone, as after a compaction.
@@ -169,14 +165,9 @@ class CacheFolder:
         return name
 
     def set_aside(self, name: str, version: str) -> bool:
-        """Move a broken file out of the way, unless another file has its name by now.
+        """Move a broken file out of the way, unless its name has another version by now.
 
-        Args:
-            name: Of the file.
-            version: Its `Listing.versions` when it was read.
-
-        Returns:
-            False if it is still there.
+        False if it is still there.
         """
         try:
             if self.folder.versions().get(name) == version:
@@ -189,12 +180,7 @@ class CacheFolder:
 
 
 def entries_table(entries: Iterable[Entry], classes: Sequence[str]) -> pa.Table:
-    """Entries as a table of schema `ENTRIES`.
-
-    Args:
-        entries: None of them FAILED.
-        classes: `LabelSet.classes`, the order of every `Answer.probs`.
-    """
+    """Entries, none of them FAILED, as a table of schema `ENTRIES`."""
     rows = []
     for entry in entries:
         answer = entry.answer
@@ -228,11 +214,9 @@ def format_entries(entries: pa.Table) -> bytes:
 
 
 def write_entries(file: IO[bytes], tables: Iterable[pa.Table]) -> None:
-    """Write tables of schema `ENTRIES` to an empty file; any Parquet reader can read it.
+    """Write tables of schema `ENTRIES` to an empty file, each a row group.
 
-    Args:
-        file: For reading and writing.
-        tables: Each becomes a row group.
+    Any Parquet reader can read it.
     """
     with pq.ParquetWriter(file, ENTRIES, compression="zstd", store_schema=False) as writer:
         for table in tables:
@@ -249,12 +233,7 @@ def write_entries(file: IO[bytes], tables: Iterable[pa.Table]) -> None:
 def read_entries(
     file: IO[bytes], path: str, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Read a file some rows at a time; one that is not whole is not begun.
-
-    Args:
-        file: With seeking.
-        path: For the message.
-        columns: To read; default: all.
+    """Read columns of a file, by default all, some rows at a time; one not whole is not begun.
 
     Raises:
         OtherVersionError: If the file is of another version.

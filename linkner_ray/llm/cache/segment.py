@@ -34,10 +34,6 @@ class Segment:
     def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
         """Map a file.
 
-        Args:
-            path: The file.
-            dtype: Type of its rows.
-
         Raises:
             FileNotFoundError: If it is gone.
             FileExistsError: If it is not one of ours.
@@ -93,13 +89,7 @@ class Segment:
 def write_segment(
     path: Path, notes: Mapping[str, object], answers: AnswerArrays, hidden: Path
 ) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: Where to write; what lies there is replaced if it is ours.
-        notes: To be kept with the answers.
-        answers: Sorted by key, one to each.
-        hidden: Name of the file until it is whole.
+    """Write answers, sorted by key, whole or not at all; until they are, the name is `hidden`.
 
     Raises:
         FileExistsError: If something else has one of these names.

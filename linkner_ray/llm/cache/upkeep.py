@@ -109,14 +109,10 @@ def statistics(url: str) -> Statistics:
 
 
 def compact(url: str, *, keep: Callable[[pa.Table], pa.Table] = lambda table: table) -> Compaction:
-    """Merge all files into one, and set broken files aside.
+    """Merge all files into one, with what `keep` leaves of each table, and set broken files aside.
 
     Runs that write to the answer cache at the same time are not disturbed: the merged file is there
     before the others go, and nothing is removed that was not read.
-
-    Args:
-        url: Folder or prefix.
-        keep: Takes some answers, schema `ENTRIES`, and returns those of them to keep.
 
     Raises:
         ConfigError: If there is no answer cache.
