@@ -4,7 +4,7 @@ A row is a document. Offsets are half-open code points of the document's `text`.
 follow `LabelSet.classes`: non-entity first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -202,3 +202,17 @@ def with_field(lists: pa.ListArray, name: str, values: pa.Array) -> pa.ListArray
     mask = flat.is_null() if flat.null_count else None
     structs = pa.StructArray.from_arrays(columns, fields=list(flat.type), mask=mask)
     return make_lists(structs, list_offsets(lists), lists.type)
+
+
+def join_tables(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """Tables of any size as tables of at least so many rows, but for the last."""
+    held: list[pa.Table] = []
+    num_held = 0
+    for table in tables:
+        held.append(table)
+        num_held += table.num_rows
+        if num_held >= num_rows:
+            yield pa.concat_tables(held)
+            held, num_held = [], 0
+    if held:
+        yield pa.concat_tables(held)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from linkner_ray.errors import ConfigError
 from linkner_ray.logs.progress import track
 from linkner_ray.runs.finished import FinishedRun, read_part
-from linkner_ray.schemas import ENTITY, OUTPUT
+from linkner_ray.schemas import ENTITY, OUTPUT, join_tables
 from linkner_ray.storage import Folder
 
 _OF_DOCUMENT = ("doc_id", "url", "lang")
@@ -85,7 +85,7 @@ def export_entities(output: str, target: str, *, flat: bool) -> Exported:
 
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch) / name
-        _write(_in_chunks(tables(), schema), written, schema)
+        _write(join_tables(tables(), ROWS_AT_ONCE), written, schema)
         folder.upload(written, name)
     return Exported(**counts)
 
@@ -103,17 +103,6 @@ def _num_formulas(table: pa.Table) -> int:
     texts = (column for column in table.columns if pa.types.is_string(column.type))
     found = (pc.sum(pc.match_substring_regex(text, _FORMULA)).as_py() or 0 for text in texts)
     return sum(found)
-
-
-def _in_chunks(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of about `ROWS_AT_ONCE` rows, whatever the sizes of those that come; at least one."""
-    held: list[pa.Table] = [schema.empty_table()]
-    for table in tables:
-        held.append(table)
-        if sum(one.num_rows for one in held) >= ROWS_AT_ONCE:
-            yield pa.concat_tables(held)
-            held = [schema.empty_table()]
-    yield pa.concat_tables(held)
 
 
 def _write(tables: Iterable[pa.Table], path: Path, schema: pa.Schema) -> None:

@@ -213,7 +213,9 @@ class AnswerIndex:
             found = [
                 _Place(entry.name, entry.inode())
                 for entry in entries
-                if entry.name.startswith(self._name) and _SEGMENT.fullmatch(entry.name)
+                if entry.name.startswith(self._name)
+                and _SEGMENT.fullmatch(entry.name)
+                and entry.is_file(follow_symlinks=False)
             ]
         return sorted(found, key=lambda place: (place.first, -place.last))
 

@@ -16,6 +16,7 @@ from linkner_ray.errors import ConfigError, DataError, counted
 from linkner_ray.llm.cache.answer_rows import KEY, key_column, sort_keys
 from linkner_ray.llm.cache.files import SET_ASIDE, CacheFolder, OtherVersionError
 from linkner_ray.logs.progress import track
+from linkner_ray.schemas import join_tables
 
 MANY_FILES = 1000
 """Files above which a run says that they should be merged."""
@@ -248,7 +249,8 @@ def _compact(folder: CacheFolder, keep: Callable[[pa.Table], pa.Table]) -> Compa
     kept = sum(keep(table).num_rows for table in _rows_of(folder, found))
     if found.sizes and (len(found.sizes) > 1 or kept < found.num_answers):
         rows = map(keep, _rows_of(folder, found))
-        written = folder.write_compacted(max(map(folder.number, found.sizes)), _groups(rows))
+        groups = join_tables(rows, _ROWS_A_GROUP)
+        written = folder.write_compacted(max(map(folder.number, found.sizes)), groups)
         for name in found.sizes.keys() - {written}:
             folder.folder.remove(name)
     for fault in found.faults:
@@ -260,15 +262,3 @@ def _compact(folder: CacheFolder, keep: Callable[[pa.Table], pa.Table]) -> Compa
         dropped=found.num_answers - kept,
         faults=found.faults,
     )
-
-
-def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Tables of many small files as fewer."""
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(part.num_rows for part in waiting) >= _ROWS_A_GROUP:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)

@@ -92,14 +92,6 @@ def test_processes_of_a_node_read_a_file_once(tmp_path, monkeypatch):
     assert set(opened(tmp_path).find([key(1), key(2), key(3)])) == {key(1), key(2)}
 
 
-def test_each_model_and_list_of_classes_has_an_index_of_its_own(tmp_path):
-    opened(tmp_path).add([entry(1)])
-    other = AnswerCache(str(tmp_path), model="some-llm", classes=("O", "PER", "LOC"))
-    assert other.find([key(1)]) == {}
-    turned = AnswerCache(str(tmp_path), model="some-llm", classes=("O", "ORG", "PER"))
-    assert turned.find([key(1)])[key(1)].probs == (0.0, 0.5, 0.5)
-
-
 def test_a_changed_file_is_read_again(tmp_path):
     opened(tmp_path).add([entry(1, score=0.25)])
     [name] = CacheFolder(str(tmp_path)).list().names
@@ -151,6 +143,16 @@ def test_a_foreign_file_of_an_indexs_name_is_refused_and_stays(tmp_path, name):
     os.utime(index._lock, (month_ago, month_ago))
     opened(tmp_path / "other")
     assert foreign.read_bytes() == b"years of work"
+
+
+@pytest.mark.timeout(60)  # it was looked for again and again
+def test_a_link_to_nowhere_under_a_segments_name_is_no_segment(tmp_path):
+    cache = opened(tmp_path)
+    link = cache._index._folder / f"{cache._index._name}-00000000-00000009.segment"
+    link.symlink_to("gone")
+    cache.add([entry(1)])
+    assert len(opened(tmp_path)) == 1
+    assert link.is_symlink()
 
 
 def test_a_node_whose_temporary_files_were_cleaned_goes_on(tmp_path, monkeypatch):
