@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from linkner_ray.config.base import Config, Decides, Step
-from linkner_ray.config.languages import normalise_languages
+from linkner_ray.config.languages import codes_of
 
 Value = bool | int | float | str | datetime.datetime | datetime.date
 """What a column is compared with."""
@@ -42,7 +42,7 @@ class InputConfig(Config):
     form. Where shards lack `lang`, it is looked for as language, lang_code, language_code and
     language_id."""
 
-    languages: tuple[str, ...] = ()
+    languages: Annotated[tuple[str, ...], codes_of("input.languages")] = ()
     """Languages that are read, such as `[en, zh_Hant]`; empty: all. ISO 639 codes, with a script
     where it matters; `und` is what cannot be told. Other documents are skipped and counted. A
     document is in the language that its shard says, else in the one that is detected."""
@@ -63,13 +63,6 @@ class InputConfig(Config):
 
     max_document_chars: int = Field(5_000_000, ge=1)
     """Longer documents are quarantined, not cut."""
-
-    @field_validator("languages", mode="before")
-    @classmethod
-    def _codes_of_languages(cls, value: object) -> object:
-        if isinstance(value, list | tuple):
-            return normalise_languages(value, "input.languages")
-        return value
 
     @field_validator("filter", mode="before")
     @classmethod

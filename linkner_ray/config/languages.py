@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from pydantic import BeforeValidator
+
 _CODE = re.compile(
     r"(?:__label__)?([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_.@][-_.@a-z0-9]*)?",
     re.ASCII | re.IGNORECASE,
@@ -84,3 +86,12 @@ def normalise_languages(codes: Iterable[object], key: str) -> tuple[str, ...]:
             )
         languages.add(language.tag)
     return tuple(sorted(languages))
+
+
+def codes_of(key: str) -> BeforeValidator:
+    """Mark of a list of languages in a config; messages name its key."""
+
+    def normalise(value: object) -> object:
+        return normalise_languages(value, key) if isinstance(value, list | tuple) else value
+
+    return BeforeValidator(normalise)

@@ -1,11 +1,11 @@
 """Training: the corpus, the model, the optimisation and its workers."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from linkner_ray.config.base import FILE_NAME, Config, CorpusFormatName, check_gpus
-from linkner_ray.config.languages import normalise_languages
+from linkner_ray.config.languages import codes_of
 
 
 class CorpusConfig(Config):
@@ -65,7 +65,9 @@ class ModelConfig(Config):
 class TrainingConfig(Config):
     """The optimisation, and what the text is in."""
 
-    languages: tuple[str, ...] = Field(("en",), min_length=1)
+    languages: Annotated[tuple[str, ...], codes_of("training.languages")] = Field(
+        ("en",), min_length=1
+    )
     """Languages of the corpus, as in `input.languages`. The checkpoint says them, and a run whose
     pages are mostly in others warns."""
 
@@ -113,13 +115,6 @@ class TrainingConfig(Config):
 
     seed: int = 0
     """Of the head's weights, the order of sentences and dropout."""
-
-    @field_validator("languages", mode="before")
-    @classmethod
-    def _codes_of_languages(cls, value: object) -> object:
-        if isinstance(value, list | tuple):
-            return normalise_languages(value, "training.languages")
-        return value
 
 
 class TrainOutputConfig(Config):

@@ -165,19 +165,14 @@ def requeue(run: RunFolder, shards: Sequence[FailedShard]) -> None:
         side_by_side(run.folder.remove, (f"{below}/{name}" for name in names))
 
 
-def remove_leftovers(run: RunFolder, unit_results: Sequence[UnitResult]) -> int:
+def remove_leftovers(run: RunFolder, unit_results: Sequence[UnitResult]) -> None:
     """Remove files of units that are not finished; to be called when no unit is under way.
 
     A requeue or a run that was cut off leaves some. Most would be written again, but not those of a
     shard that has changed, nor a quarantine that has become empty.
     """
     finished = {f"part-{unit_result.unit}.parquet" for unit_result in unit_results}
-    leftovers = [
-        f"{below}/{name}"
-        for below in _BESIDE
-        for name in run.folder.names(below, "part-*.parquet")
-        if name not in finished
-    ]
-    for name in leftovers:
-        run.folder.remove(name)
-    return len(leftovers)
+    for below in _BESIDE:
+        for name in run.folder.names(below, "part-*.parquet"):
+            if name not in finished:
+                run.folder.remove(f"{below}/{name}")

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,18 +22,41 @@ Span = tuple[int, int]
 """Half-open, in visible characters: those that are no white space."""
 
 
-class CacheReplay:
+class _Replay:
+    """What answers without an LLM, a request at a time."""
+
+    decoding = REPLAYED
+
+    def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
+        self.symbols = usual_symbols(config, len(label_set.classes))
+        self._config = config
+        self._failures = Failures()
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Look every request up, in the order given."""
+        return [self._find(request) for request in requests]
+
+    def describe(self) -> dict[str, str | int]:
+        """The model, and misses by reason."""
+        described = {"backend": "replay", "model": self._config.model}
+        return {**described, **self._failures.described()}
+
+    def close(self) -> None:
+        """Nothing is held that needs closing."""
+
+    def _find(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+
+class CacheReplay(_Replay):
     """Answers from an answer cache that a vLLM engine or an endpoint filled; a miss is FAILED.
 
     A request is looked up under every name that one of them may have given it: in each form, and
     with each revision by which the model may have been known.
     """
 
-    decoding = REPLAYED
-
     def __init__(self, config: LlmConfig, label_set: LabelSet, *, cache: AnswerCache) -> None:
-        self.symbols = usual_symbols(config, len(label_set.classes))
-        self._config = config
+        super().__init__(config, label_set)
         self._cache = cache
         self._prompt_builders = list(
             possible_builders(
@@ -44,24 +66,10 @@ class CacheReplay:
                 revisions=(model_revision(config), config.revision),
             )
         )
-        self._failures = Failures()
-
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        """Look every request up, in the order given."""
-        return [self._find(request) for request in requests]
 
     def describe(self) -> dict[str, str | int]:
-        """The model, and misses by reason."""
-        return {
-            "backend": "replay",
-            "model": self._config.model,
-            "answers": len(self._cache),
-            **self._failures.described(),
-            **self._cache.counts,
-        }
-
-    def close(self) -> None:
-        """Nothing is held that needs closing."""
+        """The model, what is kept, and misses by reason."""
+        return {**super().describe(), "answers": len(self._cache), **self._cache.counts}
 
     def _find(self, request: Request) -> Answer:
         fixed, near = request.demonstrations
@@ -86,13 +94,7 @@ class RecordedSentence(BaseModel):
     entities: list[tuple[int, int, str]] | None
 
 
-class _Sentence(NamedTuple):
-    """What was extracted from a sentence: labels by span; None where there was no reply."""
-
-    labels: dict[Span, str] | None
-
-
-class RecordedReplay:
+class RecordedReplay(_Replay):
     """Verdicts on spans, read out of what an LLM once extracted from whole sentences.
 
     A span that was extracted has the label it got there, any other is a non-entity. Sentences are
@@ -100,8 +102,6 @@ class RecordedReplay:
     the spaces which `context.sanitise` sets and takes away make no difference. A label that is
     not of the set is UNREADABLE; a sentence that was not recorded, or had no reply, is FAILED.
     """
-
-    decoding = REPLAYED
 
     def __init__(self, config: LlmConfig, label_set: LabelSet) -> None:
         """Read the file `llm.replay_path`.
@@ -111,12 +111,10 @@ class RecordedReplay:
                 `llm.max_context_chars`, so that it would be asked about in part.
             DataError: If a line is not one of such a file.
         """
-        self.symbols = usual_symbols(config, len(label_set.classes))
-        self._config = config
+        super().__init__(config, label_set)
         self._classes = frozenset(label_set.classes)
-        self._failures = Failures()
         self._counts: Counter[str] = Counter()
-        self._sentences: dict[str, _Sentence] = {}
+        self._sentences: dict[str, dict[Span, str] | None] = {}
         for line in read_recorded(str(config.replay_path)):
             text = " ".join(line.tokens)
             if len(text) > config.max_context_chars:
@@ -125,43 +123,36 @@ class RecordedReplay:
                     f"llm.max_context_chars = {config.max_context_chars}; raise it, since a "
                     "recording answers for whole sentences"
                 )
-            self._add(_visible(text), _Sentence(_spans(line)))
-
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        """Look every request up, in the order given."""
-        return [self._find(request) for request in requests]
+            self._add(_visible(text), _spans(line))
 
     def describe(self) -> dict[str, str | int]:
         """The file, what is in it, and misses by reason."""
         return {
-            "backend": "replay",
-            "model": self._config.model,
+            **super().describe(),
             "replay_path": self._config.replay_path or "",
             "sentences": len(self._sentences),
             **self._counts,
-            **self._failures.described(),
         }
 
-    def close(self) -> None:
-        """Nothing is held that needs closing."""
-
-    def _add(self, text: str, sentence: _Sentence) -> None:
+    def _add(self, text: str, labels: dict[Span, str] | None) -> None:
         """Keep a sentence unless it was recorded before; the first recording counts."""
-        known = self._sentences.setdefault(text, sentence)
-        if known is not sentence:
+        if text in self._sentences:
             self._counts["sentences_repeated"] += 1
-            self._counts["sentences_conflicting"] += known != sentence
+            self._counts["sentences_conflicting"] += self._sentences[text] != labels
+        else:
+            self._sentences[text] = labels
 
     def _find(self, request: Request) -> Answer:
         context, start, end = request.question
-        sentence = self._sentences.get(_visible(context))
-        if sentence is None:
+        text = _visible(context)
+        if text not in self._sentences:
             return self._failures.answer(request, "not_recorded", "no such sentence was recorded")
-        if sentence.labels is None:
+        labels = self._sentences[text]
+        if labels is None:
             return self._failures.answer(request, "no_reply", "the sentence had no reply")
         before = len(_visible(context[:start]))
         span = (before, before + len(_visible(context[start:end])))
-        label = sentence.labels.get(span, NON_ENTITY)
+        label = labels.get(span, NON_ENTITY)
         if label not in self._classes:
             return Answer(verdict=Verdict.UNREADABLE, key=request.key, source="cache")
         return replace(Answer.of_class(label, key=request.key), source="cache")
