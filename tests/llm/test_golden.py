@@ -13,20 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from linkner_ray.labels import Label, LabelSet, load_label_set, shipped_label_sets
+from linkner_ray.labels import load_label_set, shipped_label_sets
 from linkner_ray.llm.context import ContextSize, render_context
 from linkner_ray.llm.prompts import Demonstration, PromptBuilder, choose_symbols
+from tests.llm.caches import LABELS
 
 FOLDER = Path(__file__).parent / "golden"
 
 TEXT = "In 1843 [Ada] met Bo Peep.\nShe left."
-LABELS = LabelSet(
-    name="two",
-    labels=(
-        Label(id="PER", name="person", description="Names of people."),
-        Label(id="ORG", name="organization", description="Names of groups."),
-    ),
-)
 
 
 def rendered(label_set, *, symbols, fixed=(), near=()):

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +23,6 @@ from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.extract.progress import LineView
 from linkner_ray.nightly.drift import Drift, host_of
 from linkner_ray.nightly.night import run_night
-from linkner_ray.nightly.publication import move_latest, read_latest
 from linkner_ray.runs.lock import OutputLock
 from linkner_ray.runs.manifest import verify_output
 from linkner_ray.spanner.self_check import record_self_check
@@ -370,16 +368,6 @@ def test_latest_that_names_no_night_is_refused(crawl, checkpoint, tmp_path):
     (nights / "latest").write_text("2026-11-01\n")
     with pytest.raises(ConfigError, match="is not the output of a run"):
         run_night(config_of(crawl, nights, checkpoint, MONDAY))
-
-
-def test_latest_only_moves_forward(tmp_path):
-    nights = Folder.at(str(tmp_path))
-    assert read_latest(nights) is None
-    assert move_latest(nights, date(2026, 11, 24))
-    assert not move_latest(nights, date(2026, 11, 23))
-    assert not move_latest(nights, date(2026, 11, 24))
-    assert read_latest(nights) == date(2026, 11, 24)
-    assert [path.name for path in tmp_path.iterdir()] == ["latest"]
 
 
 def test_a_dry_run_says_what_the_night_would_build_on_and_writes_nothing(

@@ -12,7 +12,6 @@ from linkner_ray.runs.row_index import (
     RowIndex,
     digest_words,
     document_digest,
-    name_words,
 )
 
 
@@ -51,8 +50,3 @@ def test_words_of_a_slice_are_those_of_its_rows():
 def test_digests_of_another_width_are_refused():
     with pytest.raises(ContractError, match="32 digits"):
         digest_words(pa.chunked_array([["d8bb14d833d59559"]]))
-
-
-def test_names_of_any_length_have_words():
-    first, second = name_words(pa.chunked_array([["", "\u00e9" * 99]])).tolist()
-    assert first != second
