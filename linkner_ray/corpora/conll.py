@@ -44,11 +44,6 @@ def parse_conll(content: bytes, path: str, *, label_set: LabelSet) -> Corpus:
     lines, lines of white space and `-DOCSTART-` lines end a sentence. Lines before a sentence that
     begin with `#`, as in CoNLL-U and MultiCoNER, are comments, unless they end in a tag.
 
-    Args:
-        content: The file, UTF-8.
-        path: Its name, for messages.
-        label_set: Labels the tags may carry.
-
     Raises:
         DataError: Naming `path:line`, for bytes that are not UTF-8, a wrong number of columns, an
             empty token, a malformed tag, a tag that the scheme of the others lacks, or a label that

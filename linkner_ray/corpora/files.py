@@ -17,9 +17,6 @@ BYTE_ORDER_MARK = "\ufeff"
 def read_bytes(path: str) -> bytes:
     """Read a whole file, decompressed if its name ends in .gz, .bz2, .xz or .zst.
 
-    Args:
-        path: Local path or URL such as `s3://bucket/train.conll`.
-
     Raises:
         ConfigError: If there is no such file, or no such kind of address.
         DataError: If the file is there but cannot be read.

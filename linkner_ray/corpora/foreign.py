@@ -19,10 +19,6 @@ _HEAD_BYTES = 2**20
 def refuse_foreign(content: bytes, path: str) -> None:
     """Refuse JSON that is neither SpanNER's nor rows of `datasets`.
 
-    Args:
-        content: Of the file.
-        path: For the message.
-
     Raises:
         DataError: If the first entry is an object without the keys of either.
     """

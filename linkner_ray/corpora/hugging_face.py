@@ -67,11 +67,6 @@ def read_datasets(paths: list[str], path: str, *, label_set: LabelSet) -> Corpus
 
     Rows without a token, and `-DOCSTART-` rows, are passed over and counted.
 
-    Args:
-        paths: The files.
-        path: What the corpus is called.
-        label_set: Labels the tags may carry.
-
     Raises:
         ConfigError: If there is no such file.
         DataError: Naming the row, for what cannot be read, other columns, tags that are numbers

@@ -95,12 +95,8 @@ class Corpus:
 
 
 def unreachable_spans(sentences: Iterable[LabelledSentence], max_width: int) -> int:
-    """Count gold entities wider than any span the model looks at.
+    """Count gold entities wider, in tokens, than any span the model looks at.
 
     They stay in gold, so every score counts them as missed.
-
-    Args:
-        sentences: Any labelled sentences.
-        max_width: Widest span of the model, in tokens.
     """
     return sum(span.width > max_width for sentence in sentences for span in sentence.spans)

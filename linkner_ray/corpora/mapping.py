@@ -26,9 +26,7 @@ class MappedCorpus:
 def map_labels(corpus: Corpus, label_map: LabelMap) -> MappedCorpus:
     """Call the entities of a corpus what another label set calls them.
 
-    Args:
-        corpus: In the labels of the map's source.
-        label_map: A label without a target is dropped: its entities leave gold.
+    Entities of a label without a target leave gold.
     """
     renamed: Counter[tuple[str, str]] = Counter()
     dropped: Counter[str] = Counter()

@@ -100,10 +100,6 @@ def score_entities(
     An entity given twice in a document counts once. Gold entities that a model cannot reach, such
     as those wider than its maximum, stay in gold and count as missed.
 
-    Args:
-        gold: Gold entities of each document.
-        predicted: Predicted entities of the same documents, in the same order.
-
     Raises:
         ValueError: If the numbers of documents differ.
     """
@@ -120,13 +116,7 @@ def counts_by(
     predicted: Sequence[Collection[Entity]],
     name: Callable[[int, Entity], str],
 ) -> dict[str, Counts]:
-    """Strict counts of the entities of each name, in alphabetical order.
-
-    Args:
-        gold: Gold entities of each document.
-        predicted: Predicted entities of the same documents.
-        name: Of an entity and the number of its document.
-    """
+    """Strict counts of the entities of each name, in alphabetical order."""
     found: Counter[str] = Counter()
     invented: Counter[str] = Counter()
     missed: Counter[str] = Counter()

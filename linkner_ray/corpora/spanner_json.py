@@ -28,11 +28,6 @@ def parse_spanner_json(content: bytes, path: str, *, label_set: LabelSet) -> Cor
     Tokens are `context.split()`. Entries that begin with `-DOCSTART-` and entries without a token
     are passed over and counted. Other keys of an entry are ignored.
 
-    Args:
-        content: The file, UTF-8.
-        path: Its name, for messages.
-        label_set: Labels the spans may carry.
-
     Raises:
         DataError: Naming the index of the entry, for broken JSON, a key given twice, a missing or
             wrong value, a span that leaves the sentence, or a label that the label set lacks.

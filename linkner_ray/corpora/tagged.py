@@ -34,17 +34,7 @@ def tagged_corpus(  # noqa: PLR0913 - what was read, and what was noticed on the
     num_comments: int = 0,
     num_empty_entries: int = 0,
 ) -> Corpus:
-    """Read the entities that tags spell.
-
-    Args:
-        sentences: Not one of them empty.
-        path: Of the file.
-        format: Of the file.
-        label_set: Labels the tags may carry.
-        where: Names the place of a token in messages.
-        num_document_markers: As in `Corpus`.
-        num_comments: As in `Corpus`.
-        num_empty_entries: As in `Corpus`.
+    """Read the entities that tags spell in sentences, none of which is empty.
 
     Raises:
         DataError: For a label that the label set lacks, or a tag that no tag beside it goes with.

@@ -71,12 +71,7 @@ class CandidateFigures(LabelFigures):
 
 
 def judge_candidates(candidates: pa.ChunkedArray, gold: Gold) -> CandidateFigures:
-    """Hold candidates against gold.
-
-    Args:
-        candidates: Column `candidates` of the stages, a row a document.
-        gold: Of the same documents, all of it.
-    """
+    """Hold candidates, a row a document, against all gold of the same documents."""
     lists = candidates.combine_chunks()
     flat = lists.flatten()
     label_of = {(r, e[0], e[1]): e[2] for r, row in enumerate(gold) for e in row}

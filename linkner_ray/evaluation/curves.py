@@ -46,14 +46,9 @@ def thresholds_for(uncertainty: FloatArray, shares: Iterable[float]) -> dict[flo
 
 
 def routed_from(answered: pa.Table, threshold: float) -> pa.Table | None:
-    """The table as a run with this threshold would have it before fusion.
+    """The table as a run with this threshold would have it before fusion; above 1 none is asked.
 
-    Args:
-        answered: Candidates with answers, null where none is known.
-        threshold: Uncertainty from which a candidate is asked about; above 1, none is.
-
-    Returns:
-        None where an answer is needed that is not known.
+    None where an answer is needed that is not known.
     """
     table = answered.drop_columns([n for n in ("routes", "entities") if n in answered.schema.names])
     routing = RoutingConfig(threshold=min(threshold, 1.0))

@@ -57,12 +57,7 @@ def detect_errors(uncertainty: FloatArray, correct: BoolArray) -> ErrorDetection
 
 
 def detect_ood(inside: FloatArray, outside: FloatArray) -> OodDetection:
-    """All figures of OOD detection.
-
-    Args:
-        inside: Uncertainty of the entities of a set that is like training.
-        outside: Of those of another genre or source.
-    """
+    """All figures of OOD detection, of entities of a set like training and of another."""
     return OodDetection(
         num_in=len(inside),
         num_out=len(outside),

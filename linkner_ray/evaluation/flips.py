@@ -121,13 +121,7 @@ class Decision(NamedTuple):
 def decisions(
     table: pa.Table, gold: Sequence[Collection[Entity]], *, route: str = "llm"
 ) -> Iterator[Decision]:
-    """The candidates of a route.
-
-    Args:
-        table: Documents after the last stage.
-        gold: Gold entities of each document.
-        route: Which candidates to look at.
-    """
+    """The candidates of a route, in documents after the last stage."""
     columns = (table[name].to_pylist() for name in ("candidates", "routes", "entities"))
     for document, (candidates, routes, entities, golden) in enumerate(
         zip(*columns, gold, strict=True)

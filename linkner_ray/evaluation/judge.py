@@ -67,12 +67,9 @@ class Judge:
     def points(self, routed: Iterable[pa.Table], fuse: FuseEntities) -> Iterator[Point]:
         """Scores of the same documents under one fusion and several routes.
 
-        Fusion looks at one document at a time, so only documents whose routes differ from the
-        table before are fused and scored again.
-
-        Args:
-            routed: Tables that differ in `routes`, and in `answers` as these ask.
-            fuse: The fusion.
+        The tables differ in `routes`, and in `answers` as these ask. Fusion looks at one document
+        at a time, so only documents whose routes differ from the table before are fused and scored
+        again.
         """
         counts = np.zeros((len(self._gold), 3), dtype=np.int64)
         before: pa.Array | None = None

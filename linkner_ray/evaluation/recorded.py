@@ -11,14 +11,8 @@ def extraction_f1(path: str, sentences: Sequence[LabelledSentence]) -> float | N
     """Strict F1 of what the recorded LLM extracted, without a local model.
 
     A sentence that was not recorded, or whose reply could not be read, counts as one in which the
-    LLM found nothing. Of a sentence that was recorded twice the first recording counts.
-
-    Args:
-        path: `llm.replay_path`.
-        sentences: Labelled.
-
-    Returns:
-        None if the recording has none of the sentences, so that it is of another set.
+    LLM found nothing. Of a sentence that was recorded twice the first recording counts. None if the
+    recording has none of the sentences, so that it is of another set.
     """
     recorded: dict[tuple[str, ...], set[Entity]] = {}
     for line in read_recorded(path):

@@ -156,16 +156,7 @@ def judge_set(  # noqa: PLR0913 - a set, and what decided its output
     fuse: FuseEntities,
     novelty: NoveltyFeatures | None,
 ) -> SetResult:
-    """Hold a set against its gold.
-
-    Args:
-        labelled: With gold.
-        judged: What the stages made of it.
-        study: What to try besides.
-        dev_thresholds: Threshold that dev chose, by estimate.
-        fuse: Of the run.
-        novelty: What training held; None if the checkpoint does not say.
-    """
+    """Hold a set against its gold."""
     gold, linked = labelled.gold, judged.linked
     tokens = SentenceTokens(labelled.sentences)
     local_entities, linked_entities = (

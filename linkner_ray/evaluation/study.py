@@ -78,17 +78,9 @@ def study_set(  # noqa: PLR0913 - a set in its parts
     link: Link | None,
     judge: Judge,
 ) -> Study:
-    """Try every estimate on the answers there are.
+    """Try every estimate, the run's own first, on the answers there are, null where none was asked.
 
-    Args:
-        answered: Documents with candidates and `answers`, null where none was asked for.
-        gold: Of the same documents; only the oracle and the scores look at it.
-        estimates: Uncertainty of every candidate by estimate, the run's own first.
-        dev_thresholds: Threshold that dev chose, by estimate.
-        config: What to try.
-        classes: `LabelSet.classes`.
-        link: Of the run, if it has one: a system of its own.
-        judge: Of the set.
+    Only the oracle and the scores look at gold. The link of a run is a system of its own.
     """
     has_llm = any(answered["answers"].combine_chunks().flatten().is_valid().to_pylist())
     override = FuseEntities(classes)

@@ -77,12 +77,8 @@ def calibrate_checkpoint(checkpoint: str, dev: str, *, train: str | None = None)
     """Let a labelled set decide anew on temperature, recalibration, near-miss rules and thresholds.
 
     The checkpoint is replaced by one that differs in these, in its self-check and its model card.
-
-    Args:
-        checkpoint: Folder that training wrote, local or with a scheme.
-        dev: Labelled set in the checkpoint's labels.
-        train: What the checkpoint was trained on; needed only if it does not know that itself, as
-            checkpoints of earlier releases.
+    The training set is needed only if the checkpoint does not know it itself, as those of earlier
+    releases.
 
     Raises:
         ConfigError: If there is no such checkpoint or file, or the checkpoint's folder holds

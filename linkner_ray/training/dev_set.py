@@ -82,12 +82,7 @@ def look_at(model: SpanNER, sentences: Sentences) -> DevShare:
 
 
 def join(shares: Sequence[DevShare], tokens: Sequence[Sequence[str]]) -> tuple[Counts, Dev]:
-    """Put shares together, in their order.
-
-    Args:
-        shares: At least one.
-        tokens: Of the sentences of all shares, one share after the other.
-    """
+    """Put shares together, in their order; tokens are of the sentences of all of them."""
     counts = Counts(
         **{f.name: sum(getattr(one.counts, f.name) for one in shares) for f in fields(Counts)}
     )
@@ -105,11 +100,7 @@ def join(shares: Sequence[DevShare], tokens: Sequence[Sequence[str]]) -> tuple[C
 
 
 def thresholds_on(model: SpanNER, sentences: Sentences) -> Thresholds:
-    """Thresholds that a labelled set chooses for a model as it is calibrated.
-
-    Args:
-        model: Calibrated.
-        sentences: Labelled.
+    """Thresholds that a labelled set chooses for a model that was calibrated.
 
     Raises:
         DataError: If the set is too small.

@@ -62,9 +62,6 @@ def train(plan: TrainingPlan) -> TrainingResult:
     is started again: it is known by the content of corpora, label set and encoder and by the
     settings that decide the weights, so that another corpus under the same path is another run.
 
-    Args:
-        plan: From `plan_training`.
-
     Raises:
         ConfigError: If the encoder cannot be loaded, the cluster is too small, or `output.run_name`
             is that of a training of other content.

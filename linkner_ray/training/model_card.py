@@ -49,15 +49,7 @@ def model_card(
     best: Mapping[str, float],
     counters: Mapping[str, float | str],
 ) -> str:
-    """Render the model card.
-
-    Args:
-        config: What was trained.
-        label_set: Its labels.
-        calibration: What was fitted on dev.
-        best: `epoch`, `f1`, `precision` and `recall` of the published epoch on dev.
-        counters: Named numbers and digests of the run, listed as they are.
-    """
+    """Render the model card; `best` has epoch and scores on dev, counters are listed as given."""
     corpus = config.shown()["corpus"]
     labels = "\n".join(f"- `{one.id}` {one.name}: {one.description}" for one in label_set.labels)
     return _TEMPLATE.format(
