@@ -31,7 +31,8 @@ def _detect(text: str) -> Language:
     import pycld2  # here, since a plan imports this module and detects nothing
 
     try:
-        is_reliable, _, found = pycld2.detect(_REFUSED.sub(" ", text[:_MAX_CHARS]), isPlainText=True)
+        allowed = _REFUSED.sub(" ", text[:_MAX_CHARS])
+        is_reliable, _, found = pycld2.detect(allowed, isPlainText=True)
     except pycld2.error:
         return UNDETERMINED
     code = found[0][1]
