@@ -204,9 +204,6 @@ def read_parts(folder: Path) -> CheckpointParts:
 def local_checkpoint(path: str) -> Path:
     """A local folder with the files of a checkpoint; downloads it once if it lies elsewhere.
 
-    Args:
-        path: Local folder, or a folder with a scheme such as s3://.
-
     Raises:
         ConfigError: If there is no such folder.
     """

@@ -23,9 +23,6 @@ from linkner_ray.spanner.checkpoint import (
 def checkpoint_digest(path: str) -> str:
     """Name of a checkpoint's content: changes with any file that decides a prediction.
 
-    Args:
-        path: As `local_checkpoint` takes it, also below.
-
     Raises:
         ConfigError: If there is no such folder.
         StartupError: If one of the files is missing or damaged.

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 def load_encoder(name: str) -> "tuple[PreTrainedModel, Tokenizer]":
     """Load a pretrained encoder in float32, whatever it is stored in, and its fast tokenizer.
 
-    Args:
-        name: As `resolve_encoder` takes it.
-
     Raises:
         ConfigError: If either cannot be loaded, weights are missing, the tokenizer is not a fast
             one, or the model is no encoder.
@@ -80,9 +77,6 @@ def build_encoder(folder: Path) -> "Encoder":
     """An encoder as its config describes it, whose weights are still to be loaded.
 
     BERT and RoBERTa are built without transformers; every other encoder of `AutoModel` by it.
-
-    Args:
-        folder: With the encoder's `config.json`.
 
     Raises:
         OSError: If there is no such file.

@@ -39,11 +39,6 @@ def length_grouped_batches(
 ) -> list[list[int]]:
     """Shuffle items into batches whose members are of like length.
 
-    Args:
-        lengths: Length of each item.
-        batch_size: Items in a batch; the last may hold fewer.
-        generator: Decides the order.
-
     Returns:
         Indices, batch by batch; ceil(N / batch_size) batches for N items.
     """
@@ -136,11 +131,6 @@ def schedule(step: int, total_steps: int, *, warmup_share: float) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then linear decay to zero.
 
     A function of the step alone, so a resumed run needs no state of a scheduler.
-
-    Args:
-        step: Steps done before this one.
-        total_steps: Steps of the whole run.
-        warmup_share: Share of them spent warming up.
     """
     warmup_steps = int(total_steps * warmup_share)
     if step < warmup_steps:

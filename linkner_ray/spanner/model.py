@@ -100,10 +100,7 @@ class SpanNER(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str) -> Self:
-        """Load a checkpoint, in evaluation mode.
-
-        Args:
-            path: Folder that `save_pretrained` wrote, local or with a scheme.
+        """Load a checkpoint that `save_pretrained` wrote, in evaluation mode.
 
         Raises:
             ConfigError: If there is no such folder.

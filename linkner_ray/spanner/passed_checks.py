@@ -35,14 +35,7 @@ _NUMBER_SETTINGS = ("ATEN_", "CUBLAS_", "DNNL_", "MKL_", "NVIDIA_", "ONEDNN_", "
 def inputs_of_check(
     folder: Path, files: Sequence[str], config: RecognizeConfig, device: torch.device
 ) -> dict[str, object]:
-    """Everything that can change the result of a self-check.
-
-    Args:
-        folder: Local folder of the checkpoint.
-        files: Names of its files; those that are missing are left out.
-        config: How the model is asked. Where the checkpoint lies does not matter.
-        device: Where the model computes.
-    """
+    """Everything that can change the result of a self-check; not where the checkpoint lies."""
     present = [name for name in files if (folder / name).is_file()]
     return {
         "files": {name: content_digest(folder / name).hex() for name in present},

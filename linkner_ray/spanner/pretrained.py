@@ -34,17 +34,10 @@ def is_hub_id(name: str) -> bool:
 
 
 def hub_snapshot(name: str, revision: str | None = None) -> Path | None:
-    """Folder of this machine's cache with `config.json` of a model on the hub.
+    """Folder of this machine's cache with `config.json` of a model on the hub; None without one.
 
     The hub is asked what the revision stands for now; without network, or with `HF_HUB_OFFLINE`,
     the cache answers. The name of the folder is the commit.
-
-    Args:
-        name: Id on the hub.
-        revision: Branch, tag or commit; None for the main branch.
-
-    Returns:
-        None if neither has such a model.
     """
     from huggingface_hub import hf_hub_download
 

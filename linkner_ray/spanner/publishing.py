@@ -69,10 +69,6 @@ def publish_checkpoint(folder: Path, path: str) -> None:
     that the checkpoint is unfinished and is written last, so that no reader takes one half for
     the whole.
 
-    Args:
-        folder: Local folder.
-        path: Local folder or one with a scheme.
-
     Raises:
         ConfigError: As `check_publishable`.
     """

@@ -156,23 +156,14 @@ class SelfCheck:
 def choose_sentences(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
     """Sentences for a self-check: evenly spaced, each cut to its first tokens.
 
-    Args:
-        sentences: Tokens of each, such as those of dev.
-
-    Returns:
-        At most `NUM_SENTENCES` of at most `NUM_TOKENS`; the same ones for the same input.
+    At most `NUM_SENTENCES` of at most `NUM_TOKENS`; the same ones for the same input.
     """
     count = min(NUM_SENTENCES, len(sentences))
     return [list(sentences[i * len(sentences) // count][:NUM_TOKENS]) for i in range(count)]
 
 
 def record_self_check(model: SpanNER, sentences: Sequence[Sequence[str]]) -> SelfCheck:
-    """Ask a model, in float32 and on the device where it is.
-
-    Args:
-        model: As it will be saved, calibration included.
-        sentences: As `choose_sentences` gives them.
-    """
+    """Ask a calibrated model, in float32 and on the device where it is."""
     recognizer = Recognizer(model, RecognizeConfig(device=model.device.type, dtype="float32"))
     ids, counts = _subwords(model, sentences)
     probs = recognizer.spans(sentences, floor=_EVERY_SPAN).probs

@@ -62,10 +62,7 @@ def decide_on_dev(
 ) -> Calibration:
     """Fit temperature and recalibration, choose the near-miss rules, and measure their worth.
 
-    Args:
-        dev: What decides.
-        classes: Class names, non-entity first.
-        novelty: What training held; None to fit no recalibration.
+    Without what training held, `novelty`, no recalibration is fitted.
     """
     temperature, num_spans = _temperature(dev)
     calibrated = _calibrated(dev, temperature)

@@ -90,11 +90,7 @@ class Thresholds:
             ) from error
 
     def find(self, name: str, estimate: str) -> float:
-        """The threshold that a config names.
-
-        Args:
-            name: "asked=5%" or "risk=2%".
-            estimate: Of uncertainty.
+        """The threshold of an estimate that a config names, such as "asked=5%" or "risk=2%".
 
         Raises:
             ConfigError: If there is none; says which there are.
