@@ -5,7 +5,7 @@ numbers whose names stand in the schema of Parquet and Arrow.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +23,9 @@ COLUMNS = ("tokens", "ner_tags")
 
 _PARQUET, _ARROW_STREAM = b"PAR1", b"\xff\xff\xff\xff"
 
+_NOT_AS_WRITTEN = (LookupError, RecursionError, TypeError, ValueError)
+"""What reading JSON of another shape than `datasets` gives it may raise."""
+
 Row = dict[str, Any]
 
 
@@ -38,17 +41,19 @@ def folder_files(path: str) -> list[str]:
 
     Raises:
         ConfigError: If it has no such files, or several splits.
+        DataError: If a file that lists them is damaged.
     """
     folder = Folder.at(path)
     names = folder.entries()
     if "dataset_dict.json" in names:
-        splits = json.loads(folder.read_bytes("dataset_dict.json"))["splits"]
+        splits = _names_in(folder, "dataset_dict.json", lambda tree: tree["splits"])
         raise ConfigError(
             f"{path} holds the splits {', '.join(splits)}; name one: {path}/{splits[-1]}"
         )
     if "state.json" in names:
-        state = json.loads(folder.read_bytes("state.json"))
-        found = [file["filename"] for file in state["_data_files"]]
+        found = _names_in(
+            folder, "state.json", lambda tree: [file["filename"] for file in tree["_data_files"]]
+        )
     else:
         found = [name for name in names if name.endswith((".parquet", ".arrow", ".jsonl"))]
     if not found:
@@ -60,6 +65,20 @@ def folder_files(path: str) -> list[str]:
     if len(splits) > 1:
         raise ConfigError(f"{path} holds {', '.join(found)}; name one of these files")
     return [f"{path.rstrip('/')}/{name}" for name in found]
+
+
+def _names_in(folder: Folder, file: str, find: Callable[[Any], Iterable[object]]) -> list[str]:
+    """Names that a file of `datasets` lists; it may hold anything."""
+    try:
+        names = [str(name) for name in find(json.loads(folder.read_bytes(file)))]
+    except _NOT_AS_WRITTEN:
+        names = []
+    if not names:
+        raise DataError(
+            f"{folder.path(file)} is damaged, or `datasets` did not write it; name a file of the "
+            "corpus instead of the folder"
+        )
+    return names
 
 
 def read_datasets(paths: list[str], path: str, *, label_set: LabelSet) -> Corpus:
@@ -102,7 +121,7 @@ def _rows(content: bytes, path: str) -> Iterator[Row]:
         buffer = pa.BufferReader(content)
         is_parquet = content.startswith(_PARQUET)
         table = pq.read_table(buffer) if is_parquet else pa.ipc.open_stream(buffer).read_all()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # Arrow raises either for damaged bytes
         raise DataError(f"{path}: cannot be read: {error}; is the file whole?") from error
     _check_columns(table.column_names, path)
     names = _tag_names(table.schema)
@@ -137,10 +156,13 @@ def _check_columns(found: list[str], where: str) -> None:
 
 def _tag_names(schema: pa.Schema) -> list[str]:
     """Names of numbered tags, as `datasets` writes them into a schema; none where it has none."""
-    written = (schema.metadata or {}).get(b"huggingface", b"{}")
-    feature = json.loads(written).get("info", {}).get("features", {}).get("ner_tags", {})
-    inner = feature[0] if isinstance(feature, list) else feature.get("feature", {})
-    return list(inner.get("names", ()))
+    try:
+        written = json.loads(schema.metadata[b"huggingface"])
+        feature = written["info"]["features"]["ner_tags"]
+        inner = feature[0] if isinstance(feature, list) else feature["feature"]
+        return [str(name) for name in inner["names"]]
+    except _NOT_AS_WRITTEN:
+        return []
 
 
 def _tag_name(tag: object, names: list[str]) -> object:

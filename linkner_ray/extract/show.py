@@ -8,8 +8,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ConfigError, DataError, counted
 from linkner_ray.labels import LabelSet
@@ -20,6 +18,7 @@ from linkner_ray.llm.model_identity import model_revision
 from linkner_ray.llm.prompts import PromptBuilder, Request
 from linkner_ray.reporting.cards import name_probs
 from linkner_ray.reporting.visible import make_visible
+from linkner_ray.runs.finished import read_part
 from linkner_ray.runs.folder import RunFolder
 from linkner_ray.schemas import ASKED_ROUTES
 from linkner_ray.stages.demonstration_source import load_demonstrations
@@ -99,6 +98,7 @@ def show_document(output_path: str, doc_id: str) -> str:
 
     Raises:
         ConfigError: If the folder is not a run's, or has no such document; names similar ids.
+        DataError: If a part file is damaged.
     """
     output = RunFolder(output_path)
     folder, record = output.folder, output.known_record()
@@ -129,17 +129,13 @@ def _find(folder: Folder, doc_id: str) -> Iterator[dict[str, Any]]:
         parts = [f"entities/{name}"]
         if folder.exists(f"candidates/{name}"):
             parts.append(f"candidates/{name}")
-        tables = []
-        for part in parts:
-            with folder.open(part) as stream:
-                tables.append(pq.ParquetFile(stream).read().take(places).to_pylist())
+        tables = [read_part(folder, part).take(places).to_pylist() for part in parts]
         for rows in zip(*tables, strict=True):
             yield {"part": name} | {key: value for row in rows for key, value in row.items()}
 
 
 def _ids(folder: Folder, name: str) -> list[str]:
-    with folder.open(f"entities/{name}") as stream:
-        return pq.ParquetFile(stream).read(columns=["doc_id"])["doc_id"].to_pylist()
+    return read_part(folder, f"entities/{name}", ["doc_id"])["doc_id"].to_pylist()
 
 
 def _similar(folder: Folder, doc_id: str) -> str:

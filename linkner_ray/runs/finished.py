@@ -85,15 +85,15 @@ class FinishedRun:
         return RowIndex.of(side_by_side(words, self.parts))
 
 
-def read_part(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a part file.
+def read_part(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Some columns of a part file, by default all.
 
     Raises:
         DataError: If it is not there or damaged.
     """
     try:
         with folder.open(name) as stream:
-            return pq.ParquetFile(stream).read(columns=list(columns))
+            return pq.ParquetFile(stream).read(columns=columns and list(columns))
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{folder.path(name)} is missing or damaged: {error}; restore it, or run again into "

@@ -138,6 +138,53 @@ def test_a_broken_file_is_told(content, message, tmp_path, conll03):
         read_corpus(tmp_path / "a", label_set=conll03, format="hugging_face")
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_damaged_bytes_in_the_middle_are_told(suffix, tmp_path, conll03):
+    """Arrow raises an OSError for them, as a disk would."""
+    path = tmp_path / f"a.{suffix}"
+    content = pa.Table.from_pylist(NAMED)
+    if suffix == "parquet":
+        pq.write_table(content, path)
+    else:
+        with pa.ipc.new_stream(path, content.schema) as writer:
+            writer.write_table(content)
+    damaged = bytearray(path.read_bytes())
+    damaged[10:50] = b"\xff" * 40
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=rf"a.{suffix}: cannot be read"):
+        read_corpus(path, label_set=conll03)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["{", "[]", '{"info": null}', '{"info": {"features": {"ner_tags": []}}}',
+     '{"info": {"features": {"ner_tags": {"feature": {"names": null}}}}}'],
+)  # fmt: skip
+def test_metadata_that_datasets_did_not_write_names_no_tags(metadata, tmp_path, conll03):
+    named = pa.Table.from_pylist(NAMED).replace_schema_metadata({"huggingface": metadata})
+    path = write_parquet(tmp_path / "a.parquet", named)
+    assert sentences_of(read_corpus(path, label_set=conll03)) == FOUND
+    numbered = pa.Table.from_pylist(ROWS).replace_schema_metadata({"huggingface": metadata})
+    with pytest.raises(DataError, match="tag 1 is a number without a name"):
+        read_corpus(write_parquet(path, numbered), label_set=conll03)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", "{"),
+        ("state.json", "{}"),
+        ("state.json", '{"_data_files": [{}]}'),
+        ("dataset_dict.json", "[]"),
+        ("dataset_dict.json", '{"splits": []}'),
+    ],
+)
+def test_a_list_of_files_that_datasets_did_not_write_is_named(name, content, tmp_path, conll03):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{name} is damaged, or `datasets` did not write it"):
+        read_corpus(tmp_path, label_set=conll03)
+
+
 @pytest.mark.parametrize("line", ["{\tO", "{ O", '{"a\tB-PER'])
 def test_a_brace_as_a_token_is_still_a_corpus_in_columns(line):
     assert find_format(f"{line}\n".encode()) == "conll"

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from linkner_ray.config import LlmConfig
-from linkner_ray.errors import ConfigError
+from linkner_ray.errors import ConfigError, DataError
 from linkner_ray.extract.show import show_document
 from linkner_ray.labels import load_label_set
 from linkner_ray.llm.backends.forms import ENGINE_NAME, ENGINE_SYMBOL
@@ -128,6 +128,14 @@ def make_run(tmp_path):
         return url
 
     return make
+
+
+def test_a_damaged_part_file_is_named(make_run, tmp_path):
+    output = make_run("page-1")
+    [part] = (tmp_path / "entities").iterdir()
+    part.write_bytes(b"no parquet")
+    with pytest.raises(DataError, match=rf"{part.name} is missing or damaged"):
+        show_document(output, "page-1")
 
 
 def test_an_audit_is_shown_with_its_answer_and_what_the_budget_left_without(make_run):
