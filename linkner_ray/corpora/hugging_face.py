@@ -75,8 +75,8 @@ def _names_in(folder: Folder, file: str, find: Callable[[Any], Iterable[object]]
         names = []
     if not names:
         raise DataError(
-            f"{folder.path(file)} is damaged, or `datasets` did not write it; name a file of the "
-            "corpus instead of the folder"
+            f"{folder.path(file)} is not as `datasets` writes it; name a file of the corpus "
+            "instead of the folder"
         )
     return names
 

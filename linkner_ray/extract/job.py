@@ -116,13 +116,7 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
                 lock.check()
                 languages.look(tracker.totals, has_ended=False)
                 check_finite(tracker.totals, config.errors, has_ended=False)
-    if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
-        raise ContractError(f"{run.url}: a unit was written twice in one run")
-    if missing := [source.path for source, _ in remaining(plan, unit_results, run.url)]:
-        raise ContractError(
-            f"{run.url}: not read to the end: {counted(len(missing), 'shard')}, such as "
-            f"{missing[0]}"
-        )
+    _check_all_is_there(plan, unit_results, run.url)
     unknown = pieces_of(files.without(written_files(run.folder)))
     for entries in BySize().each(partial(read_entries, run.folder), unknown):
         files.add(entries)
@@ -134,6 +128,15 @@ def _extract_alone(  # noqa: PLR0913 - those of `extract`, and what it found
     sources = {source.digest(plan_digest): source for source in plan.sources}
     run.finish(unit_results, files, _manifest_header(plan, result.totals), sources=sources)
     return result
+
+
+def _check_all_is_there(plan: Plan, unit_results: Sequence[UnitResult], output: str) -> None:
+    if len({unit_result.unit for unit_result in unit_results}) != len(unit_results):
+        raise ContractError(f"{output}: a unit was written twice in one run")
+    if missing := [source.path for source, _ in remaining(plan, unit_results, output)]:
+        raise ContractError(
+            f"{output}: not read to the end: {counted(len(missing), 'shard')}, such as {missing[0]}"
+        )
 
 
 def _run_record(plan: Plan) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def test_metadata_that_datasets_did_not_write_names_no_tags(metadata, tmp_path, 
 )
 def test_a_list_of_files_that_datasets_did_not_write_is_named(name, content, tmp_path, conll03):
     (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=rf"{name} is damaged, or `datasets` did not write it"):
+    with pytest.raises(DataError, match=rf"{name} is not as `datasets` writes it"):
         read_corpus(tmp_path, label_set=conll03)
 
 
