@@ -4,6 +4,7 @@ import logging
 import shutil
 import tempfile
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -27,6 +28,7 @@ from linkner_ray.corpora.tables import corpus_table
 from linkner_ray.errors import ConfigError, DataError, StartupError
 from linkner_ray.extract.ray_start import start_ray
 from linkner_ray.extract.resources import num_fitting
+from linkner_ray.logs import progress
 from linkner_ray.runs.folder import json_digest
 from linkner_ray.runs.manifest import as_json
 from linkner_ray.spanner.calibration.temperature import Calibration
@@ -46,7 +48,9 @@ from linkner_ray.training.content import CONTENT, check_content, content_of, wit
 from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.model_card import model_card
 from linkner_ray.training.plan import TrainingPlan
+from linkner_ray.training.progress import FILE, look
 from linkner_ray.training.reports import TrainingResult, TrainingState
+from linkner_ray.training.steps import steps_per_epoch
 from linkner_ray.training.worker import train_worker
 
 logger = logging.getLogger(__name__)
@@ -139,6 +143,7 @@ def _fit(plan: TrainingPlan, run_name: str) -> Result:
     table = corpus_table(plan.train.sentences)
     order = np.random.default_rng(config.training.seed).permutation(table.num_rows)
     storage_path, filesystem = _storage(config.output.storage)
+    run = Folder.at(config.output.storage).below(run_name)
     workers = config.workers
     familiar = novelty_of(plan.train.sentences)
     trainer = _Trainer(
@@ -148,6 +153,7 @@ def _fit(plan: TrainingPlan, run_name: str) -> Result:
             "label_set": plan.label_set.model_dump(mode="json"),
             "dev": corpus_table(plan.dev.sentences),
             "num_sentences": table.num_rows,
+            "run": run,
             "novelty": {f.name: getattr(familiar, f.name) for f in fields(familiar)},
         },
         scaling_config=ray.train.ScalingConfig(
@@ -169,14 +175,20 @@ def _fit(plan: TrainingPlan, run_name: str) -> Result:
         ),
         datasets={"train": ray.data.from_arrow(table.take(order))},
     )
+    run.remove(FILE)  # of an earlier start
+    num, batch_size = workers.num_workers, config.training.batch_size
+    total = steps_per_epoch(table.num_rows // num, batch_size // num) * config.training.epochs
     try:
-        return cast("Result", trainer.fit())
+        with progress.step("steps", total, refresh=partial(look, run)):
+            result = cast("Result", trainer.fit())
     except ray.train.TrainingFailedError as error:
         raise StartupError(
             f"training '{run_name}' gave up, at most {workers.max_failures} restarts are allowed: "
             f"{str(error).strip()}\nWhat it finished is kept in {config.output.storage}, so the "
             "same command continues"
         ) from error
+    run.remove(FILE)
+    return result
 
 
 def _storage(path: str) -> tuple[str, pa.fs.FileSystem | None]:

@@ -5,9 +5,8 @@ share is read in buffers of fixed size. All that is random is a function of (see
 a resumed epoch repeats what the lost one drew.
 """
 
-import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +31,6 @@ from linkner_ray.spanner.fitting import (
     training_batch,
 )
 from linkner_ray.spanner.model import SpanNER
-
-logger = logging.getLogger(__name__)
 
 BUFFER_SENTENCES = 2**14
 """Sentences of a rank that are shuffled and grouped by length together."""
@@ -63,6 +60,8 @@ class Run:
     world: int
     steps_per_epoch: int
     uses_bfloat16: bool
+    tell: Callable[[int, str], None]
+    """Says how many steps are done, with a note; of the first rank."""
 
     @property
     def total_steps(self) -> int:
@@ -105,16 +104,12 @@ def train_epoch(run: Run, epoch: int) -> tuple[float, float]:
             group["lr"] = run.rate_share(step) * group["peak_lr"]
         unread.append(_train_step(run, examples, step / run.steps_per_epoch))
         run.average.update(step + 1)
+        if run.rank == 0:
+            loss = f", loss {np.mean(losses[-READ_EVERY_STEPS:]):.4f}" if losses else ""
+            run.tell(step + 1, f"epoch {epoch + 1} of {run.config.training.epochs}{loss}")
         if len(unread) == READ_EVERY_STEPS:
             losses += _read_losses(run, unread, first_step + len(losses))
             unread.clear()
-            if run.rank == 0:
-                logger.info(
-                    "epoch %d step %d of %d: loss %.4f, %.3f s a step",
-                    *(epoch + 1, len(losses), run.steps_per_epoch),
-                    *(float(np.mean(losses[-READ_EVERY_STEPS:])),),
-                    *((time.perf_counter() - started) / len(losses),),
-                )
     if unread:
         losses += _read_losses(run, unread, first_step + len(losses))
     return float(np.mean(gather(run, float(np.mean(losses))))), time.perf_counter() - started

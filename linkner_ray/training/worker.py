@@ -26,6 +26,7 @@ from linkner_ray.spanner.fitting import (
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.self_check import choose_sentences, record_self_check
 from linkner_ray.training.dev_set import join, look_at
+from linkner_ray.training.progress import Told
 from linkner_ray.training.reports import EpochReport, TrainingState
 from linkner_ray.training.steps import NotFiniteError, Run, gather, steps_per_epoch, train_epoch
 
@@ -119,6 +120,7 @@ def _start(settings: dict[str, Any]) -> tuple[Run, TrainingState]:
             settings["num_sentences"] // world, config.training.batch_size // world
         ),
         uses_bfloat16=config.training.dtype == "bfloat16",
+        tell=Told(settings["run"]),
     )
     return run, state
 

@@ -17,9 +17,11 @@ from transformers import BertModel
 from linkner_ray.config import TrainConfig
 from linkner_ray.corpora.corpus import read_corpus
 from linkner_ray.errors import ConfigError, DataError, StartupError
+from linkner_ray.logs.progress import Step
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import Thresholds
 from linkner_ray.spanner.model import SpanNER
+from linkner_ray.storage import Folder
 from linkner_ray.training.dev_set import novelty_of, thresholds_on
 from linkner_ray.training.reports import EpochReport, TrainingResult, TrainingState
 from tests.spanner import tiny
@@ -40,6 +42,7 @@ from linkner_ray.training import job  # noqa: E402
 from linkner_ray.training.content import with_dtype  # noqa: E402
 from linkner_ray.training.job import _publish  # noqa: E402
 from linkner_ray.training.plan import TrainingPlan, plan_training  # noqa: E402
+from linkner_ray.training.progress import look  # noqa: E402
 from linkner_ray.training.steps import BUFFER_SENTENCES, steps_per_epoch  # noqa: E402
 
 # Ray warns about its own internals.
@@ -263,6 +266,37 @@ def test_workers_that_find_no_room_are_not_started_for_ever(config, monkeypatch)
     policy, error = DefaultFailurePolicy(*made), ControllerError(WorkerGroupStartupTimeoutError(2))
     decisions = [policy.make_decision(error).value for _ in range(job.START_TRIES + 1)]
     assert decisions == ["RETRY"] * job.START_TRIES + ["RAISE"]
+
+
+def test_the_driver_sees_how_far_its_worker_is(config, tmp_path, monkeypatch):
+    seen = Step("steps", 12)
+
+    class Trainer:
+        """Runs the worker in this process."""
+
+        def __init__(self, work, *, train_loop_config, datasets, **_settings):
+            self.work, self.settings, self.table = work, train_loop_config, datasets["train"]
+
+        def fit(self):
+            shard = SimpleNamespace(iter_batches=lambda **_: [self.table])
+            monkeypatch.setattr(ray.train, "get_dataset_shard", lambda _: shard)
+            settings = ray.cloudpickle.loads(ray.cloudpickle.dumps(self.settings))
+            assert self.work(settings) is None
+            look(Folder.at(str(tmp_path / "storage" / "tiny")), seen)
+
+    rank = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(job, "_Trainer", Trainer)
+    monkeypatch.setattr(ray.data, "from_arrow", lambda table: table)
+    monkeypatch.setattr(ray.train, "get_context", lambda: rank)
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(ray.train, "report", lambda *_, **__: None)
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ray.train.torch, "prepare_model", lambda model: model)
+    monkeypatch.setattr("linkner_ray.training.progress.INTERVAL_S", 0.0)
+    job._fit(plan_training(changed(config, training={"epochs": 4, "patience": 4})), "tiny")
+    assert seen.done == seen.total == 12
+    assert seen.note == "epoch 4 of 4"
+    assert not (tmp_path / "storage" / "tiny" / "_progress.json").exists()
 
 
 @pytest.mark.usefixtures("runs")
