@@ -47,7 +47,7 @@ def name_format(head: bytes) -> tuple[ShardFormat | None, str] | None:
 def find_other_format(head: bytes, wanted: ShardFormat) -> str | None:
     """What a shard is if not of its format, and what to do; None where it may well be of it.
 
-    A shard whose first line alone is bad keeps its format.
+    Bad lines or bytes in front of what is of its format cost the shard nothing else.
 
     Args:
         head: Its first bytes, uncompressed.
@@ -57,16 +57,17 @@ def find_other_format(head: bytes, wanted: ShardFormat) -> str | None:
     found = name_format(head)
     if found is None or found[0] == wanted:
         return None
-    if wanted == "jsonl" and _is_object(head.lstrip().split(b"\n", 2)[1:2]):
+    lines = [line for line in head.split(b"\n") if line.strip()]
+    if wanted == "jsonl" and 2 * sum(map(_is_object, lines)) >= len(lines):
         return None
     if wanted == "warc" and re.search(rb"\nWARC/\d", head):
         return None
     return f"is {found[1]}"
 
 
-def _is_object(lines: list[bytes]) -> bool:
-    """Whether a line, if there is one, is a JSON object."""
+def _is_object(line: bytes) -> bool:
+    """Whether a line is a JSON object; one that is cut off at the end of the head may be one."""
     try:
-        return any(isinstance(json.loads(line), dict) for line in lines)
+        return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        return False
+        return line.startswith(b'{"') and not line.rstrip().endswith((b"}", b","))

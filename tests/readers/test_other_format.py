@@ -41,6 +41,7 @@ PACKED = "is neither gzip nor zstd, though named so; "
         ("a.json", b"\xef\xbb\xbf" + json.dumps(ROWS).encode(), ARRAY),
         ("a.json.gz", gzip.compress(json.dumps(ROWS, indent=2).encode()), ARRAY),
         ("a.jsonl", b"[\n" + b",\n".join(JSONL.split()) + b"\n]\n", ARRAY),
+        ("a.jsonl", b'[\n{"text": "one"}\n]\n', ARRAY),
         ("a.jsonl", json.dumps(GLINER, indent=4).encode(), ARRAY),
         ("a.json", json.dumps(ROWS[0], indent=2).encode(), "is JSON over several lines; write"),
         ("a.jsonl", parquet(), "is Parquet; let its name end in .parquet, or set input.format="),
@@ -83,11 +84,12 @@ def test_one_such_shard_among_others_stops_no_run(tmp_path):
     [
         ("a.jsonl", gzip.compress(JSONL), ["text 0", "text 1", "text 2"]),
         ("a.jsonl", b"[{}]\n" + JSONL, ["text 0", "text 1", "text 2"]),
-        ("a.jsonl", b"<html>\n" + JSONL, ["text 0", "text 1", "text 2"]),
+        ("a.jsonl", b"<html>\n{\n[{\n" + JSONL, ["text 0", "text 1", "text 2"]),
+        ("a.jsonl", b'[{}]\n{"text": "long", "more": "' + b"x" * 70_000 + b'"}\n', ["long"]),
         ("a.warc", b"<html>\n" + WARC, ["text"]),
     ],
 )
-def test_a_bad_first_line_costs_no_other(tmp_path, read, name, content, texts):
+def test_bad_lines_in_front_cost_no_other(tmp_path, read, name, content, texts):
     path = tmp_path / name
     path.write_bytes(content)
     config = InputConfig(paths=(str(path),))
