@@ -11,7 +11,7 @@ from linkner_ray.runs.counters import LANGUAGE_COUNTER, SKIPPED_LANGUAGE
 _MAX_CHARS = 100_000
 """Characters of a document that are looked at."""
 
-_REFUSED = re.compile(
+REFUSED = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef"
     + "".join(
         f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
@@ -31,7 +31,7 @@ def _detect(text: str) -> Language:
     import pycld2  # here, since a plan imports this module and detects nothing
 
     try:
-        allowed = _REFUSED.sub(" ", text[:_MAX_CHARS])
+        allowed = REFUSED.sub(" ", text[:_MAX_CHARS])
         is_reliable, _, found = pycld2.detect(allowed, isPlainText=True)
     except pycld2.error:
         return UNDETERMINED
