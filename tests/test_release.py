@@ -139,12 +139,12 @@ def test_commands_run_without_the_repository(run, words, printed):
     assert printed in run("linkner", *words)
 
 
-def test_the_wheel_draws_pages(run, checkpoint, tmp_path):
-    (tmp_path / "pages.jsonl").write_text('{"text": "Angela Merkel met Siemens in Berlin."}\n')
-    html = tmp_path / "preview.html"
-    run("linkner", "preview", f"input.paths=[{tmp_path}/pages.jsonl]",
-        f"recognize.checkpoint={checkpoint}", "--html", str(html))  # fmt: skip
-    assert "Merkel" in html.read_text()
+def test_the_wheel_resolves_a_config(run, tmp_path):
+    corpus = tmp_path / "corpus.conll"
+    corpus.write_text("Merkel B-PER\nslept O\n")
+    given = (f"corpus.train={corpus}", f"corpus.dev={corpus}", "corpus.label_set=conll03")
+    output = (f"output.checkpoint={tmp_path}/checkpoint", f"output.storage={tmp_path}/storage")
+    assert "label_set: conll03" in run("linkner", "train", "--dry-run", *given, *output)
 
 
 def test_a_run_may_go_on_with_another_installation_of_the_same_code(run):
