@@ -33,9 +33,11 @@ from linkner_ray.config import (
 )
 from linkner_ray.corpora.scores import document_counts
 from linkner_ray.evaluation.judge import Gold, entity_triples
-from linkner_ray.evaluation.measure_link import ask_all, classes_of, fit_on, recognize_set
+from linkner_ray.evaluation.measure_link import classes_of, fit_on, recognize_set
 from linkner_ray.evaluation.plan import load_labelled_set
 from linkner_ray.evaluation.recorded import extraction_f1
+from linkner_ray.evaluation.ways_of_asking import Asker, ways_of
+from linkner_ray.labels import LabelSet
 from linkner_ray.linking.judged import Answers
 from linkner_ray.linking.link import Link
 from linkner_ray.reporting.figures import as_svg, finish, new_strips
@@ -73,24 +75,15 @@ class Pair(NamedTuple):
         name, _, paths = given.partition("=")
         return cls(name, *paths.split(":"))
 
-    def ways(self) -> Iterator[tuple[str, LlmConfig]]:
-        """Each way in which the LLM is asked, by name."""
+    def ways(self, label_set: LabelSet) -> Iterator[tuple[str, LlmConfig]]:
+        """Each way in which the LLM is asked, by name: those that `linkner link` compares."""
         if not Path(self.llm).is_dir():
             yield "recorded", LlmConfig(backend="replay", model="recorded", replay_path=self.llm)
             return
-        letters = LlmConfig(model=self.llm, answer_form="symbol", max_model_len=2048)
-        names = letters.model_copy(update={"answer_form": "name"})
-        yield "letters", letters
-        yield "names", names
-        if not self.train:
-            return
-        fixed = DemonstrationsConfig(kind="random", corpus=self.train)
-        nearest = DemonstrationsConfig(
-            kind="nearest", corpus=self.train, encoder=str(local_checkpoint(self.checkpoint))
-        )
-        yield "letters, 4 nearest", letters.model_copy(update={"demonstrations": nearest})
-        yield "names, 1 of each class", names.model_copy(update={"demonstrations": fixed})
-        yield "names, 4 nearest", names.model_copy(update={"demonstrations": nearest})
+        shown = DemonstrationsConfig(corpus=self.train)
+        llm = LlmConfig(model=self.llm, max_model_len=2048, demonstrations=shown)
+        for way in ways_of(llm, RecognizeConfig(checkpoint=self.checkpoint), label_set):
+            yield f"{way.answer_form}, {way.demonstrations.kind}", way
 
 
 class Measured(NamedTuple):
@@ -119,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     )
     parser.add_argument("--draws", type=int, default=3, help="ways to cut the set in halves")
     parser.add_argument("--sentences", type=int, help="no more of each set, drawn at random")
-    parser.add_argument("--way", action="append", help="ask a live LLM in this way alone")
+    parser.add_argument(
+        "--way", action="append", help="ask a live LLM in this way alone, such as 'name, nearest'"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--plot", type=Path, help="write the gains here, as SVG")
     options = parser.parse_args(argv)
@@ -200,16 +195,15 @@ def measure(
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:sentences])
     gold = [labelled.gold[row] for row in rows]
     bare = recognized.take(pa.array(rows))
-    for asked, llm in pair.ways():
-        if wanted and asked not in (*wanted, "recorded"):
-            continue
-        asking = replace(chain, llm=llm)
-        table = ask_all(asking, bare)
-        found = _measured(asking, table, gold, draws)
-        if llm.replay_path is not None:
-            alone = extraction_f1(llm.replay_path, [labelled.sentences[row] for row in rows])
-            found = found._replace(llm=100 * (alone or 0.0))
-        yield asked, found
+    with Asker(chain) as asker:
+        for asked, llm in pair.ways(parts.label_set):
+            if wanted and asked not in (*wanted, "recorded"):
+                continue
+            found = _measured(replace(chain, llm=llm), asker.ask(llm, bare), gold, draws)
+            if llm.replay_path is not None:
+                alone = extraction_f1(llm.replay_path, [labelled.sentences[row] for row in rows])
+                found = found._replace(llm=100 * (alone or 0.0))
+            yield asked, found
 
 
 def _measured(chain: Chain, table: pa.Table, gold: Gold, draws: int) -> Measured:

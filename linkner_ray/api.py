@@ -34,7 +34,7 @@ from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.calibration.named_threshold import resolved_routing
 from linkner_ray.stages.chain import Chain
 from linkner_ray.stages.contract import Stage
-from linkner_ray.stages.link_source import link_of
+from linkner_ray.stages.link_source import asked_as_linked, link_of
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 
 _Part = TypeVar("_Part", bound=Config)
@@ -99,6 +99,7 @@ class LinkNER:
         recognizing = _part(RecognizeConfig, recognize or by_document, "recognize")
         recognizing = recognizing.model_copy(update={"checkpoint": folder})
         routes = _routing_part(routing, recognizing)
+        settings = asked_as_linked(settings, routes)
         split = _part(SentencesConfig, sentences, "sentences")
         stage = RecognizeSpans(recognizing)
         routes.check_labels(stage.label_set.ids)

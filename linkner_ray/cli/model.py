@@ -95,10 +95,13 @@ def link(  # noqa: PLR0913, PLR0917 - each is an option of the command
 ) -> None:
     """Measure on a labelled set how far an LLM is to be believed, and what is worth asking it.
 
-    A run with `routing.link` asks in the order of what an answer is expected to gain, weighs
-    answers as measured here, and leaves alone an LLM that gains nothing.
+    First it compares ways of asking on a part of the set: forms of answers, and demonstrations if
+    llm.demonstrations.corpus names a labelled corpus. What the config sets is not compared. A run
+    with routing.link asks in the best way, in the order of what an answer is expected to gain,
+    weighs answers as measured here, and leaves alone an LLM that gains nothing.
 
-    Example: linkner link checkpoints/conll03 dev.conll llm.model=Qwen/Qwen3-8B --output link.json
+    Example: linkner link checkpoints/conll03 dev.conll llm.model=Qwen/Qwen3-8B
+    llm.demonstrations.corpus=train.conll --output link.json
     """
     set_output(quiet=quiet, json_file=json_file)
     check_writable(output if "://" not in output else None)
@@ -117,12 +120,19 @@ def link(  # noqa: PLR0913, PLR0917 - each is an option of the command
         return
     from linkner_ray.linking.summary import summary_of
     from linkner_ray.runs.shutdown import exit_on_signal
+    from linkner_ray.stages.link_source import asked_way
 
     with exit_on_signal(lambda: _how_to_go_on(plan.config.cache.path)):
         found = measure_link(plan, say=print)
     print(describe_link(found))
     print(f"\nwritten to {output}; use it with routing.link={output}")
-    told = {"num_answers": found.num_answers, **summary_of(found), "by_share": found.by_share}
+    told = {
+        "num_answers": found.link.num_answers,
+        **summary_of(found.link),
+        "by_share": found.link.by_share,
+        "asked": asked_way(found.llm),
+        "compared": [trial.to_json() for trial in found.trials],
+    }
     write_json(json_file, "link", {"output": hide_secrets(output), **told})
 
 

@@ -104,7 +104,8 @@ class RoutingConfig(Config):
     link: Annotated[str | None, Decides(None)] = None
     """File that `linkner link` made for this checkpoint and this LLM, local or with a scheme.
     With it the LLM is asked in the order of what an answer is expected to gain, and its answers
-    count as dev showed that they should; `threshold` says nothing then."""
+    count as dev showed that they should; `threshold` says nothing then. It also says how to ask
+    where `llm.answer_form` is auto and keys of `llm.demonstrations` are not set."""
 
     min_gain: float = Field(0.01, gt=0)
     """Least expected gain of a question under a link, in entities put right: 0.01 asks 100

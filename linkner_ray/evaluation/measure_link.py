@@ -1,23 +1,23 @@
 """A link is measured: an LLM is asked about dev's candidates, and its answers are held to gold."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from linkner_ray.config import LinkConfig, RoutingConfig, SentencesConfig
+from linkner_ray.config import LinkConfig, LlmConfig, RoutingConfig, SentencesConfig
 from linkner_ray.corpora.scores import document_counts
 from linkner_ray.corpora.tables import corpus_documents
-from linkner_ray.errors import ConfigError, counted
+from linkner_ray.errors import ConfigError
 from linkner_ray.evaluation.judge import Gold, entity_triples
 from linkner_ray.evaluation.plan import LabelledSet, load_labelled_set
+from linkner_ray.evaluation.trials import Trial, best_of, describe_trials, try_ways
+from linkner_ray.evaluation.ways_of_asking import Asker, costs_of, describe_costs, ways_of
 from linkner_ray.linking.judged import UNANSWERED, Answers, Candidates, IntArray
 from linkner_ray.linking.link import Link, fit_link
 from linkner_ray.llm.model_identity import check_replay_source, with_known_revision
-from linkner_ray.logs.progress import step, track
+from linkner_ray.logs.progress import track
 from linkner_ray.reporting.tables import markdown_table
 from linkner_ray.schemas import list_offsets
 from linkner_ray.spanner.checkpoint import CheckpointParts, local_checkpoint, read_parts
@@ -27,11 +27,11 @@ from linkner_ray.storage import Folder
 
 UNIT_SENTENCES = 512
 
-ASKED_TOGETHER = 256
-"""Candidates, or a sentence's more, whose questions an LLM gets at once."""
+MIN_TRIED = 100
+"""Candidates by which ways of asking are compared, at least."""
 
-CALLS_AT_ONCE = 2
-"""So that an engine has questions while the answers to others are kept."""
+TRIED_SHARE = 0.2
+"""Of the questions, by which ways of asking are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +41,28 @@ class LinkPlan:
     config: LinkConfig
     checkpoint: CheckpointParts
     dev: LabelledSet
+    ways: Sequence[LlmConfig]
+    """In which the LLM can be asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredLink:
+    """A link, and the ways of asking that were compared before; none if there was one alone."""
+
+    link: Link
+    llm: LlmConfig
+    """As it was asked."""
+
+    trials: Sequence[Trial]
 
 
 def plan_link(config: LinkConfig) -> LinkPlan:
     """Check all that can be wrong before a model is loaded.
 
     Raises:
-        ConfigError: If there is no checkpoint or dev set, or the output is a file of others.
-        DataError: If dev is malformed.
+        ConfigError: If there is no checkpoint, dev set or corpus of demonstrations, or the output
+            is a file of others.
+        DataError: If dev or the corpus is malformed.
     """
     _check_output(config.output)
     checkpoint = read_parts(local_checkpoint(config.recognize.checkpoint))
@@ -57,14 +71,15 @@ def plan_link(config: LinkConfig) -> LinkPlan:
     config = config.model_copy(
         update={"recognize": recognize, "llm": with_known_revision(config.llm)}
     )
-    link_identity(config.recognize, config.llm, checkpoint.label_set)
-    return LinkPlan(
-        config=config, checkpoint=checkpoint, dev=load_labelled_set(config.dev, checkpoint)
-    )
+    ways = ways_of(config.llm, config.recognize, checkpoint.label_set)
+    for llm in ways:
+        link_identity(config.recognize, llm, checkpoint.label_set)
+    dev = load_labelled_set(config.dev, checkpoint)
+    return LinkPlan(config=config, checkpoint=checkpoint, dev=dev, ways=ways)
 
 
-def measure_link(plan: LinkPlan, say: Callable[[str], None]) -> Link:
-    """Ask the LLM about dev's candidates, fit a link, and write it.
+def measure_link(plan: LinkPlan, say: Callable[[str], None]) -> MeasuredLink:
+    """Ask the LLM about dev's candidates in the best way, fit a link, and write it.
 
     Args:
         plan: Of `plan_link`.
@@ -84,21 +99,38 @@ def measure_link(plan: LinkPlan, say: Callable[[str], None]) -> Link:
         cache=config.cache,
     )
     recognized = recognize_set(chain, plan.dev)
-    rows = _sample(recognized, config)
-    table, gold = recognized.take(rows), [plan.dev.gold[row] for row in rows]
-    num = len(table["candidates"].combine_chunks().flatten())
-    sentences = counted(recognized.num_rows, "sentence")
-    say(f"{counted(num, 'question')} about {len(rows):,} of {sentences}")
-    answered = ask_all(chain, table)
-    link = fit_on(chain, answered, gold)
-    identity = link_identity(config.recognize, config.llm, label_set)
+    rows, later = _sample(recognized, config, tried=len(plan.ways) > 1)
+    table = recognized.take(rows)
+    gold = [plan.dev.gold[row] for row in rows]
+    with Asker(chain) as asker:
+        costs = costs_of(asker, plan.ways, table)
+        rest = recognized.take(later)
+        say(describe_costs(costs, table, rest, of=recognized.num_rows, llm=config.llm))
+        trials = try_ways(asker, costs, table, classes_of(table, gold, label_set.classes))
+        best = best_of(trials)
+        answered = best.table
+        if rest.num_rows:
+            answered = pa.concat_tables([answered, asker.ask(best.llm, rest)])
+    rows = np.concatenate([rows, later])
+    order = np.argsort(rows)
+    link = fit_on(
+        replace(chain, llm=best.llm),
+        answered.take(order).combine_chunks(),
+        [plan.dev.gold[row] for row in rows[order]],
+    )
+    identity = link_identity(config.recognize, best.llm, label_set)
+    compared = trials if len(plan.ways) > 1 else []
     folder, name = _file(config.output)
-    folder.write_whole(name, link_bytes(link, identity))
-    return link
+    content = link_bytes(
+        link, identity, llm=best.llm, compared=[trial.to_json() for trial in compared]
+    )
+    folder.write_whole(name, content)
+    return MeasuredLink(link=link, llm=best.llm, trials=compared)
 
 
-def describe_link(link: Link) -> str:
+def describe_link(measured: MeasuredLink) -> str:
     """What was measured, as Markdown."""
+    link = measured.link
     gain = f"{100 * link.gain:+.2f} +- {100 * link.gain_error:.2f} points of F1"
     verdict = (
         "a run with this link asks in the order of what an answer is expected to gain"
@@ -113,13 +145,16 @@ def describe_link(link: Link) -> str:
         }
         for share, f1 in link.by_share
     ]
-    return "\n\n".join(
-        (
-            f"{link.num_answers:,} answers; local F1 {100 * link.f1:.2f}. The answers add {gain}: "
-            f"{verdict}.",
-            markdown_table(rows),
-        )
-    )
+    parts = [
+        f"{link.num_answers:,} answers; local F1 {100 * link.f1:.2f}. The answers add {gain}: "
+        f"{verdict}.",
+        markdown_table(rows),
+    ]
+    if measured.trials:
+        parts.insert(0, describe_trials(measured.trials, chosen=measured.llm))
+    if not measured.llm.demonstrations.corpus and measured.llm.backend != "replay":
+        parts.append("With llm.demonstrations.corpus=FILE, demonstrations are compared, too.")
+    return "\n\n".join(parts)
 
 
 def _check_output(path: str) -> None:
@@ -156,40 +191,19 @@ def recognize_set(chain: Chain, dev: LabelledSet) -> pa.Table:
     return pa.concat_tables(unit.documents for unit in units).combine_chunks()
 
 
-def _sample(recognized: pa.Table, config: LinkConfig) -> IntArray:
-    """Rows of sentences, any that the seed draws, until they have as many candidates as wanted."""
+def _sample(recognized: pa.Table, config: LinkConfig, *, tried: bool) -> tuple[IntArray, IntArray]:
+    """Rows of sentences, any that the seed draws, until they have as many candidates as wanted.
+
+    Returns:
+        Those by which ways of asking are compared, or if they are not all; and the others.
+    """
     sizes = np.diff(list_offsets(recognized["candidates"].combine_chunks()))
     order = np.random.default_rng(config.seed).permutation(len(sizes))
-    needed = int(np.searchsorted(sizes[order].cumsum(), config.questions)) + 1
-    return np.sort(order[:needed])
-
-
-def ask_all(chain: Chain, table: pa.Table) -> pa.Table:
-    """The documents with the answers to their routes; an answer cache keeps them part by part."""
-    units = chain.units_at_hand(list(_parts(table)))
-    sizes = [pc.sum(pc.list_value_length(unit.documents["routes"])).as_py() or 0 for unit in units]
-    backend = chain.start_llm()
-    try:
-        classify = chain.classify_step(backend)
-        with step("questions", sum(sizes)) as shown, ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
-            shown.update(0)
-            for number, _ in enumerate(pool.map(classify, units), start=1):
-                shown.update(sum(sizes[:number]))
-    finally:
-        if backend is not None:
-            backend.close()
-    return pa.concat_tables(unit.documents for unit in units).combine_chunks()
-
-
-def _parts(table: pa.Table) -> Iterator[pa.Table]:
-    """Some sentences at a time, in their order."""
-    ends = np.cumsum(pc.list_value_length(table["routes"]).to_numpy())
-    first = 0
-    while first < max(1, table.num_rows):
-        before = ends[first - 1] if first else 0
-        end = max(first + 1, int(np.searchsorted(ends, before + ASKED_TOGETHER, side="right")))
-        yield table.slice(first, end - first)
-        first = end
+    wanted = [config.questions, max(MIN_TRIED, round(TRIED_SHARE * config.questions))]
+    needed, first = np.searchsorted(sizes[order].cumsum(), wanted) + 1
+    if not tried or first > needed:
+        first = needed
+    return np.sort(order[:first]), np.sort(order[first:needed])
 
 
 def fit_on(chain: Chain, answered: pa.Table, gold: Gold) -> Link:

@@ -29,7 +29,7 @@ from linkner_ray.spanner.checkpoint import (
 )
 from linkner_ray.spanner.digests import calibration_digest, checkpoint_digest, encoder_digest
 from linkner_ray.stages.demonstration_source import corpus_digest, pin_demonstrations
-from linkner_ray.stages.link_source import link_of, prompt_digest
+from linkner_ray.stages.link_source import asked_as_linked, link_of, prompt_digest
 from linkner_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -100,15 +100,15 @@ def _size(folder: Path) -> str:
 def resolve_models(config: JobConfig) -> JobConfig:
     """The config with what its names and `auto` stand for now, which all workers are told.
 
-    That is a threshold by name, the encoder's number format, and commits of models of the Hugging
-    Face hub.
+    That is a threshold by name, the encoder's number format, the way of asking that a link was
+    measured in, and commits of models of the Hugging Face hub.
 
     Raises:
-        ConfigError: If there is no such threshold or model.
+        ConfigError: If there is no such threshold, link or model.
     """
     config = with_threshold(config)
     recognize = config.recognize.with_dtype(config.resources.encoder_gpus)
-    llm = with_known_revision(config.llm)
+    llm = with_known_revision(asked_as_linked(config.llm, config.routing))
     if llm.backend != "none":
         demonstrations = pin_demonstrations(llm.demonstrations)
         llm = llm.model_copy(update={"demonstrations": demonstrations})

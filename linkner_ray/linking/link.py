@@ -10,12 +10,15 @@ from typing import Any, Self
 import numpy as np
 
 from linkner_ray.linking.combination import Combination, fit_combination
-from linkner_ray.linking.evidence import confusion_of, log_floored, log_mean, without_prior
+from linkner_ray.linking.evidence import confusion_of, log_floored, without_prior
+from linkner_ray.linking.held_out import (
+    evidence_of_choices,
+    evidence_of_probs,
+    held_out_probs,
+    parts_of,
+)
 from linkner_ray.linking.judged import UNANSWERED, Answers, Candidates, FloatArray, IntArray
 from linkner_ray.linking.value import contribution, decide, expected_value
-
-FOLDS = 5
-"""Parts of dev; what is learned of an answer is tried on the other parts."""
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Of the candidates, for which a link says what to expect."""
@@ -155,14 +158,11 @@ def fit_link(  # noqa: PLR0913 - a labelled set in its parts
     """
     rows = np.flatnonzero(answers.said != UNANSWERED)
     candidates, answers, gold = candidates.take(rows), answers.take(rows), gold[rows]
-    parts = _parts(candidates.document)
-    by_choice = _held_out_evidence(answers.said, gold, parts, len(classes))
-    prior, evidence = None, by_choice
-    if answers.probs is not None and answers.has_probs().all():
-        prior = log_mean(log_floored(answers.probs))
-        evidence = without_prior(log_floored(answers.probs), prior)
-    both = _held_out_probs(candidates, evidence, gold, parts)
-    alone = _held_out_probs(candidates, None, gold, parts)
+    parts = parts_of(candidates.document)
+    by_choice = evidence_of_choices(answers.said, gold, parts, len(classes))
+    evidence, prior = evidence_of_probs(answers) or (by_choice, None)
+    both = held_out_probs(candidates, evidence, gold, parts)
+    alone = held_out_probs(candidates, None, gold, parts)
     local = _Counts(candidates.local, gold, f1=f1, counted=num_counted)
     aim = local.best_f1(both)
     gains = contribution(decide(both, aim), gold, aim)
@@ -227,36 +227,3 @@ class _Counts:
                 break
             best = found
         return best
-
-
-def _parts(document: IntArray) -> IntArray:
-    """Part of each candidate; candidates of a document are in one part. Shape (N,)."""
-    documents, row = np.unique(document, return_inverse=True)
-    dealt = np.random.default_rng(0).permutation(len(documents)) % FOLDS
-    return dealt[row].astype(np.int64)
-
-
-def _held_out_evidence(
-    said: IntArray, gold: IntArray, parts: IntArray, num_classes: int
-) -> FloatArray:
-    """What each choice says, by how often the LLM calls which class what in other parts of dev."""
-    evidence = np.zeros((len(said), num_classes))
-    for part in range(FOLDS):
-        here, there = parts == part, parts != part
-        confusion = confusion_of(said[there], gold[there], num_classes)
-        evidence[here] = np.log(confusion[:, said[here]].T)
-    return evidence
-
-
-def _held_out_probs(
-    candidates: Candidates, evidence: FloatArray | None, gold: IntArray, parts: IntArray
-) -> FloatArray:
-    """Probabilities in each part of dev by what is fitted on the others. Shape (N, C)."""
-    probs = np.zeros_like(candidates.probs)
-    for part in range(FOLDS):
-        here, there = np.flatnonzero(parts == part), np.flatnonzero(parts != part)
-        known = None if evidence is None else evidence[there]
-        fit = fit_combination(candidates.take(there), known, gold[there])
-        own = candidates.take(here)
-        probs[here] = fit.apply(own, 0.0 if evidence is None else evidence[here])
-    return probs

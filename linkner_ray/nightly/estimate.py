@@ -18,10 +18,10 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.linking.link import Link
 from linkner_ray.linking.summary import LinkSummary, summary_of
 from linkner_ray.llm.backends import open_cache, start_backend
+from linkner_ray.llm.backends.recorder import Recorder
 from linkner_ray.llm.prompts import Request
 from linkner_ray.logs import progress
 from linkner_ray.nightly.asking_estimate import IsKnown, RoutingEstimate, estimate_row
-from linkner_ray.nightly.recorder import Recorder
 from linkner_ray.readers.detect_language import count_languages
 from linkner_ray.readers.sampling import ShardSample, draw_sample
 from linkner_ray.runs.counters import add_counts

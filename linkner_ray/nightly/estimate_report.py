@@ -3,9 +3,9 @@
 from linkner_ray.config import ExtractConfig
 from linkner_ray.errors import counted
 from linkner_ray.linking.summary import describe_summary
+from linkner_ray.llm.backends.recorder import CHARS_PER_TOKEN
 from linkner_ray.nightly.asking_estimate import RoutingEstimate
 from linkner_ray.nightly.estimate import RunEstimate
-from linkner_ray.nightly.recorder import CHARS_PER_TOKEN
 from linkner_ray.reporting.tables import markdown_table
 
 

@@ -205,8 +205,8 @@ def test_ctrl_c_keeps_the_answers_there_are_and_the_same_command_asks_the_rest(
     ]
     script = (
         "import sys\n"
-        "from linkner_ray.evaluation import measure_link\n"
-        "measure_link.ASKED_TOGETHER = 40\n"
+        "from linkner_ray.evaluation import ways_of_asking\n"
+        "ways_of_asking.ASKED_TOGETHER = 40\n"
         "from linkner_ray.cli import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )

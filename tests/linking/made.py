@@ -60,5 +60,5 @@ def link_of(classes, *, gain=0.3, by_share=((0.1, 0.7), (0.5, 0.8), (1.0, 0.9)))
 def write_link(target, config, label_set, **changes) -> str:
     """Write a link for the checkpoint and the LLM of a config; the override that names it."""
     identity = link_identity(config.recognize, config.llm, label_set)
-    target.write_bytes(link_bytes(link_of(label_set.classes, **changes), identity))
+    target.write_bytes(link_bytes(link_of(label_set.classes, **changes), identity, llm=config.llm))
     return f"routing.link={target}"
