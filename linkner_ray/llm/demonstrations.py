@@ -13,13 +13,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.context import AskedSpan, ContextSize, Question, render_context
 from linkner_ray.llm.prompts import Demonstration
-from linkner_ray.llm.span_vectors import SpanVectors, best_first, similarities
+from linkner_ray.llm.span_vectors import SpanPool, SpanVectors
 
 _SQUEEZED_LENGTH = 20
 """Characters from which a sentence is found inside another however both are divided into words;
@@ -178,18 +175,18 @@ class NearestDemonstrations:
             seen.add(words.squeezed)
             spans = [*sentence.entities, *non_entity_spans(sentence, seed=seed, index=index)]
             self._pool += [(_demonstration(sentence.text, span, size), words) for span in spans]
-        self._vectors = embed([demonstration.question for demonstration, _ in self._pool])
+        self._spans = SpanPool(embed([demonstration.question for demonstration, _ in self._pool]))
 
     def choose(self, asked: Sequence[AskedSpan]) -> list[Shown]:
         """Choose for each question."""
         vectors = self._embed([one.question for one in asked])
-        rows = similarities(vectors, self._vectors)
-        return [Shown(near=self._nearest(*pair)) for pair in zip(asked, rows, strict=True)]
+        ranked = self._spans.ranked(vectors, self._count + _SPARE_NEIGHBOURS)
+        return [Shown(near=self._nearest(*pair)) for pair in zip(asked, ranked, strict=True)]
 
-    def _nearest(self, asked: AskedSpan, row: npt.NDArray[np.float32]) -> tuple[Demonstration, ...]:
+    def _nearest(self, asked: AskedSpan, ranked: Iterator[int]) -> tuple[Demonstration, ...]:
         own, used = _Words.of(asked.sentence), set()
         chosen: list[Demonstration] = []
-        for index in best_first(row, self._count + _SPARE_NEIGHBOURS):
+        for index in ranked:
             demonstration, words = self._pool[index]
             if words.squeezed in used or words.contain(own):
                 continue

@@ -28,7 +28,17 @@ _CONTEXTS_AT_ONCE = 1024
 """Contexts divided into subwords at once, to bound memory."""
 
 _SIMILARITY_DIGITS = 4
-"""Decimals of a similarity that count: the rest depends on what else was in the batch."""
+"""Decimals of a similarity that count: the rest depends on what else was read in the batch."""
+
+_ROUNDING = 10.0**-_SIMILARITY_DIGITS
+"""More than rounding moves a similarity."""
+
+_BFLOAT16_ERROR = 0.006
+"""By which a similarity whose spans were multiplied in bfloat16 is off, at most: both vectors and
+their product are rounded by a part in 512 each."""
+
+_FLOAT32_ERROR = 1e-5
+"""The same in float32."""
 
 _SCORES_AT_ONCE = 2**25
 """Similarities computed at once, to bound memory."""
@@ -165,51 +175,80 @@ def _mean(states: "Tensor") -> npt.NDArray[np.float32]:
     return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
-def similarities(asked: SpanVectors, pool: SpanVectors) -> Iterator[npt.NDArray[np.float32]]:
-    """How like a span each span of a pool is, for one asked span after the other.
+class SpanPool:
+    """Labelled spans, and which of them are most like others.
 
-    Yields:
-        The cosine of the spans plus that of their sentences, rounded. Overwritten by a later one.
-            Shape (pool,).
+    How alike two are is the cosine of the spans plus that of their sentences, rounded. Search is
+    exact: products of few bits, where the CPU has them, say who may be near, and only these are
+    compared as exactly as the rounding needs.
+
+    Args:
+        vectors: Of the spans of the pool.
     """
-    block = max(1, _SCORES_AT_ONCE // max(1, len(pool.spans)))
-    scores = np.empty((min(block, len(asked.spans)), len(pool.spans)), dtype=np.float32)
-    for first in range(0, len(asked.spans), block):
-        spans = asked.spans[first : first + block]
-        own, place_of = np.unique(asked.sentence_of[first : first + block], return_inverse=True)
-        sentence_scores = np.empty((len(own), len(pool.sentences)), dtype=np.float32)
-        _multiply(spans, pool.spans, out=scores[: len(spans)])
-        _multiply(asked.sentences[own], pool.sentences, out=sentence_scores)
-        for row, place in zip(scores, place_of, strict=False):
-            row += sentence_scores[place].take(pool.sentence_of)
-            yield row.round(_SIMILARITY_DIGITS, out=row)
+
+    def __init__(self, vectors: SpanVectors) -> None:
+        import torch
+
+        found = torch.cpu.get_capabilities()
+        is_native = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        self._dtype = torch.bfloat16 if is_native else torch.float32
+        self._error = _BFLOAT16_ERROR if is_native else _FLOAT32_ERROR
+        self._vectors = vectors
+        self._spans = torch.from_numpy(vectors.spans).to(self._dtype).T
+        self._sentences = torch.from_numpy(vectors.sentences).T
+
+    def ranked(self, asked: SpanVectors, head: int) -> Iterator[Iterator[int]]:
+        """Places in the pool from the most like one down, for one asked span after the other.
+
+        Equal ones come by place. Only as many are compared as are taken: `head` at first.
+        """
+        block = max(1, _SCORES_AT_ONCE // max(1, len(self._vectors.spans)))
+        for first in range(0, len(asked.spans), block):
+            rows = range(first, min(first + block, len(asked.spans)))
+            for row, rough in zip(rows, self._rough(asked, rows), strict=True):
+                yield self._best_first(asked, row, rough, head)
+
+    def _rough(self, asked: SpanVectors, rows: range) -> Iterator[npt.NDArray[np.float32]]:
+        """How alike, within `_error`. Shape (pool,)."""
+        import torch
+
+        block = slice(rows.start, rows.stop)
+        own, place_of = np.unique(asked.sentence_of[block], return_inverse=True)
+        spans = torch.mm(torch.from_numpy(asked.spans[block]).to(self._dtype), self._spans)
+        sentences = torch.mm(torch.from_numpy(asked.sentences[own]), self._sentences).numpy()
+        for scores, place in zip(spans, place_of, strict=True):
+            yield scores.float().numpy() + sentences[place].take(self._vectors.sentence_of)
+
+    def _best_first(
+        self, asked: SpanVectors, row: int, rough: npt.NDArray[np.float32], head: int
+    ) -> Iterator[int]:
+        given = 0
+        while given < len(rough):
+            places, out_of_reach = np.arange(len(rough)), -np.inf
+            if head < len(rough):
+                # Whatever is left out is less like the span than `head` others.
+                out_of_reach = _least_of_head(rough, head) - self._error - 2 * _ROUNDING
+                places = np.flatnonzero(rough >= out_of_reach - self._error)
+            exact = self._exact(asked, row, places)
+            order = np.argsort(-exact, kind="stable")
+            order = order[exact[order] > out_of_reach + _ROUNDING]
+            yield from places[order[given:]].tolist()
+            given, head = len(order), 8 * max(head, len(order))
+
+    def _exact(
+        self, asked: SpanVectors, row: int, places: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float64]:
+        """How like an asked span those of the pool at some places are. Shape (places,)."""
+        pool = self._vectors
+        sentence = asked.sentences[asked.sentence_of[row]].astype(np.float64)
+        spans = pool.spans[places] @ asked.spans[row].astype(np.float64)
+        own, place_of = np.unique(pool.sentence_of[places], return_inverse=True)
+        found: npt.NDArray[np.float64] = spans + (pool.sentences[own] @ sentence)[place_of]
+        return found.round(_SIMILARITY_DIGITS)
 
 
-def best_first(row: npt.NDArray[np.float32], head: int) -> Iterator[int]:
-    """Indices of a row from its greatest value down, equal ones by place.
-
-    Only as many are sorted as are taken: at least `head` at first, then eight times as many.
-    """
-    given = 0
-    while given < len(row):
-        candidates = np.arange(len(row))
-        if head < len(row):
-            # `head` parts of the row have a greatest value of at least the bound.
-            parts = row[: len(row) // _PARTS * _PARTS].reshape(-1, _PARTS)
-            greatest = parts.max(axis=0) if len(parts) and head < _PARTS else row
-            candidates = np.flatnonzero(row >= np.partition(greatest, -head)[-head])
-        order = candidates[np.argsort(-row[candidates], kind="stable")]
-        yield from order[given:].tolist()
-        given, head = len(order), 8 * max(head, len(order))
-
-
-def _multiply(
-    one: npt.NDArray[np.float32],
-    other: npt.NDArray[np.float32],
-    *,
-    out: npt.NDArray[np.float32],
-) -> None:
-    """Inner products of all pairs of rows, by torch: numpy's wheels take 1.6 times as long."""
-    import torch
-
-    torch.mm(torch.from_numpy(one), torch.from_numpy(other).T, out=torch.from_numpy(out))
+def _least_of_head(row: npt.NDArray[np.float32], head: int) -> float:
+    """A bound that at least `head` values of a row reach: the greatest values of parts of it."""
+    parts = row[: len(row) // _PARTS * _PARTS].reshape(-1, _PARTS)
+    greatest = parts.max(axis=0) if len(parts) and head < _PARTS else row
+    return float(np.partition(greatest, -head)[-head])

@@ -1,9 +1,11 @@
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 
 from linkner_ray.llm.context import Question
-from linkner_ray.llm.span_vectors import SpanEmbedder
+from linkner_ray.llm.span_vectors import SpanEmbedder, SpanPool, SpanVectors
 from tests.spanner import tiny
 
 
@@ -59,3 +61,29 @@ def test_for_a_span_without_subwords_its_sentence_stands(tmp_path):
     embed = SpanEmbedder(tiny.save_bert(tmp_path))
     found = embed([question("Peter \u0301 met", "\u0301")])  # an accent, which BERT leaves out
     np.testing.assert_array_equal(found.spans, found.sentences)
+
+
+def clustered(num, num_sentences, *, seed):
+    """Spans of five kinds, many of them nearly or wholly alike, as names of one label are."""
+    rng = np.random.default_rng(seed)
+    kinds = np.random.default_rng(0).normal(size=(5, 64))
+    spans = kinds[rng.integers(5, size=num)] + 0.1 * rng.normal(size=(num, 64))
+    spans[num // 2 :: 7] = spans[0]
+    sentences = rng.normal(size=(num_sentences, 64))
+    scaled = [(rows / np.linalg.norm(rows, axis=1, keepdims=True)) for rows in (spans, sentences)]
+    sentence_of = np.sort(rng.integers(num_sentences, size=num))
+    return SpanVectors(*(rows.astype(np.float32) for rows in scaled), sentence_of)
+
+
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+@pytest.mark.parametrize(("num", "head"), [(5_000, 12), (5_000, 1_100), (900, 12), (3, 12)])
+def test_ranking_is_that_of_exact_similarities(monkeypatch, has_bfloat16, num, head):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": has_bfloat16})
+    pool, asked = clustered(num, max(2, num // 3), seed=1), clustered(20, 6, seed=2)
+    spans = asked.spans.astype(float) @ pool.spans.T.astype(float)
+    sentences = asked.sentences.astype(float) @ pool.sentences.T.astype(float)
+    exact = spans + sentences[asked.sentence_of][:, pool.sentence_of]
+
+    found = [list(islice(one, 300)) for one in SpanPool(pool).ranked(asked, head)]
+
+    assert found == np.argsort(-exact.round(4), axis=1, kind="stable")[:, :300].tolist()
