@@ -231,7 +231,8 @@ class SpanPool:
                 places = np.flatnonzero(rough >= out_of_reach - self._error)
             exact = self._exact(asked, row, places)
             order = np.argsort(-exact, kind="stable")
-            order = order[exact[order] > out_of_reach + _ROUNDING]
+            if head < len(rough):
+                order = order[exact[order] > out_of_reach + _ROUNDING]
             yield from places[order[given:]].tolist()
             given, head = len(order), 8 * max(head, len(order))
 
