@@ -151,7 +151,7 @@ def test_a_threshold_by_name_is_that_of_the_checkpoint(checkpoint, tmp_path, mon
     )
     assert by_name == by_number
     assert {one.source for entities in by_name for one in entities} == {"local", "llm"}
-    with pytest.raises(ConfigError, match="there are asked=5%"):
+    with pytest.raises(ConfigError, match="choose one of asked=5%"):
         LinkNER.from_pretrained(str(folder), routing={"threshold_for": "asked=50%"})
 
 
