@@ -68,7 +68,7 @@ class World:
         self.knows = lambda _form, _request: False
         monkeypatch.setattr("linkner_ray.llm.backends._llm", self._start)
 
-    def _start(self, config, label_set, **_):
+    def _start(self, config, label_set, _on_rebuild):
         assert all(backend.is_closed for backend in self.backends)
         self.said_before.append(self._capsys.readouterr().out)
         if config.answer_form in self.broken:
