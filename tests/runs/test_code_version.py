@@ -11,12 +11,13 @@ from linkner_ray.spanner.checkpoint import library_versions
 from tests.test_layers import imported_modules, imports
 
 CARRYING = {
-    "config", "errors", "fault_injection", "storage", "runs.code_version", "runs.finished",
+    "config", "errors", "fault_injection", "logs", "storage", "runs.code_version", "runs.finished",
     "runs.fingerprint", "runs.manifest", "runs.packed_counts", "runs.part_cache", "runs.part_work",
     "runs.previous", "runs.row_index",
 }  # fmt: skip
 """What a worker's steps import besides, and what decides no byte of a unit: where bytes go, how
-errors are told, what an earlier run left, and the config, whose values are in the plan."""
+errors and progress are told, what an earlier run left, and the config, whose values are in the
+plan."""
 
 
 CARRYING_LIBRARIES = {
