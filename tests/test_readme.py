@@ -14,13 +14,8 @@ import s3fs
 
 from tests.cluster.repository import ROOT, copy_checkout
 
-PAGES = (
-    "README.md",
-    *(
-        f"docs/{name}.md"
-        for name in ("quickstart", "labels", "linking", "evaluation", "nightly", "extraction")
-    ),
-)
+NAMES = ("quickstart", "pandas", "labels", "linking", "evaluation", "nightly", "extraction")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in NAMES))
 """Each goes on with the files of those before it."""
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
