@@ -34,7 +34,7 @@ from linkner_ray.config import (
 from linkner_ray.corpora.scores import document_counts
 from linkner_ray.evaluation.judge import Gold, entity_triples
 from linkner_ray.evaluation.measure_link import classes_of, fit_on, recognize_set
-from linkner_ray.evaluation.plan import load_labelled_set
+from linkner_ray.evaluation.plan import LabelledSet, load_labelled_set
 from linkner_ray.evaluation.recorded import extraction_f1
 from linkner_ray.evaluation.ways_of_asking import Asker, ways_of
 from linkner_ray.labels import LabelSet
@@ -179,24 +179,14 @@ def measure(
         sentences: How many of the set are drawn; None for all.
         wanted: Ways to ask a live LLM in; None for all.
     """
-    parts = read_parts(local_checkpoint(pair.checkpoint))
-    labelled = load_labelled_set(EvaluateSet(name="set", path=pair.path), parts)
-    chain = Chain(
-        label_set=parts.label_set,
-        recognize=RecognizeConfig(checkpoint=pair.checkpoint),
-        llm=LlmConfig(backend="none"),
-        has_llm=True,
-        routing=RoutingConfig(threshold=0.0),
-        sentences=SentencesConfig(),
-    )
-    recognized = recognize_set(chain, labelled)
+    chain, labelled, recognized = recognized_set(pair)
     rows = np.arange(recognized.num_rows)
     if sentences is not None:
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:sentences])
     gold = [labelled.gold[row] for row in rows]
     bare = recognized.take(pa.array(rows))
     with Asker(chain) as asker:
-        for asked, llm in pair.ways(parts.label_set):
+        for asked, llm in pair.ways(chain.label_set):
             if wanted and asked not in (*wanted, "recorded"):
                 continue
             found = _measured(replace(chain, llm=llm), asker.ask(llm, bare), gold, draws)
@@ -204,6 +194,21 @@ def measure(
                 alone = extraction_f1(llm.replay_path, [labelled.sentences[row] for row in rows])
                 found = found._replace(llm=100 * (alone or 0.0))
             yield asked, found
+
+
+def recognized_set(pair: Pair) -> tuple[Chain, LabelledSet, pa.Table]:
+    """A chain that asks about everything, and the set with its candidates."""
+    parts = read_parts(local_checkpoint(pair.checkpoint))
+    labelled = load_labelled_set(EvaluateSet(name="set", path=pair.path), parts)
+    chain = Chain(
+        label_set=parts.label_set,
+        recognize=RecognizeConfig(checkpoint=pair.checkpoint),
+        llm=LlmConfig(backend="none"),
+        has_llm=True,
+        routing=RoutingConfig(threshold=0.0, per_name=None),
+        sentences=SentencesConfig(),
+    )
+    return chain, labelled, recognize_set(chain, labelled)
 
 
 def _measured(chain: Chain, table: pa.Table, gold: Gold, draws: int) -> Measured:
@@ -268,7 +273,7 @@ def _linked(chain: Chain, table: pa.Table, gold: Gold, draws: int) -> dict[str, 
 def _fused(chain: Chain, table: pa.Table, share: str, link: Link | None) -> pa.Table:
     """Documents fused with so many of their candidates asked about; the others stay local."""
     rules = {"threshold": 0.0} if link is None else {"link": "here", "min_gain": LEAST}
-    asking = replace(chain, routing=RoutingConfig(budget=share, **rules), link=link)
+    asking = replace(chain, routing=RoutingConfig(budget=share, per_name=None, **rules), link=link)
     bare = table.drop_columns(["routes"]).combine_chunks()
     routed = apply_stage(asking.route(), bare)
     return apply_stage(asking.fuse(), routed)

@@ -156,7 +156,7 @@ def _template(place: int) -> str:
         "files_quarantined", "characters_total", "characters_in_sentences",
         "characters_between_sentences", "characters_quarantined", "sentences", "tokens",
         "candidates", "candidates_predicted", "candidates_near_miss", "routed", "stayed_local",
-        "audited", "over_budget", "questions", "verdict_label", "verdict_non_entity",
+        "audited", "over_budget", "same_name", "questions", "verdict_label", "verdict_non_entity",
         "verdict_unreadable", "verdict_failed", "prompt_tokens", "entities", "entities_PER",
         "entities_LOC", "entities_source_local", "entities_source_llm", "flips",
     )  # fmt: skip

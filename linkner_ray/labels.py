@@ -26,6 +26,7 @@ _TAKEN = {
     NON_ENTITY: "the non-entity class",
     "source_local": "what a run counts the local model's entities by",
     "source_llm": "what a run counts the LLM's entities by",
+    "source_same_name": "what a run counts the entities of the same names by",
 }
 """Names that no label can have, with what has them."""
 

@@ -57,9 +57,11 @@ ENTITY = pa.struct(
         ("label", pa.string()),  # its type
         ("score", pa.float32()),  # probability of `label`
         ("uncertainty", pa.float32()),  # of the local model
-        ("source", pa.string()),  # whose word: "local" or "llm"
+        # Whose word: "local", "llm", or "same_name": the LLM's, on the same words elsewhere in the
+        # document.
+        ("source", pa.string()),
         ("local_label", pa.string()),  # of the local model; null for a near miss
-        ("llm_label", pa.string()),  # "O" for non-entity; null if not asked or not read
+        ("llm_label", pa.string()),  # "O" for non-entity; null without an answer that was read
     ]
 )
 
@@ -73,18 +75,24 @@ DOCUMENTS = pa.schema(
 )
 """What the readers give; later stages add columns."""
 
-ROUTES = ("local", "llm", "audit", "over_budget")
+ROUTES = ("local", "llm", "audit", "over_budget", "same_name")
 """local: certain enough, or not to be asked about; llm: the LLM decides; audit: the LLM is asked,
-and only measured by it; over_budget: uncertain, but the budget was spent, so it stays local."""
+and only measured by it; over_budget: uncertain, but the budget was spent, so it stays local;
+same_name: uncertain, and the answer about the same words of the document decides."""
 
 ASKED_ROUTES = ("llm", "audit")
-"""Routes with an answer."""
+"""Routes with a question of their own."""
+
+LLM_ROUTES = ("llm", "same_name")
+"""Routes on which the LLM decides."""
 
 STAGE_COLUMNS: dict[str, pa.DataType] = {
     "sentences": pa.list_(SENTENCE),  # as the text was split
     "candidates": pa.list_(CANDIDATE),  # spans that may be asked about
-    "routes": pa.list_(pa.string()),  # of each candidate: local, llm, audit or over_budget
-    "answers": pa.list_(ANSWER),  # of each candidate; null where nothing was asked
+    # Of each candidate: local, llm, audit, over_budget or same_name.
+    "routes": pa.list_(pa.string()),
+    # On each candidate; with same_name that on another of the same words; null for none.
+    "answers": pa.list_(ANSWER),
     "entities": pa.list_(ENTITY),
     "known_answers": pa.list_(ANSWER),  # of another run about the same text; null: none
 }
@@ -99,7 +107,7 @@ OUTPUT = pa.schema(
         pa.field("num_chars", pa.int64(), nullable=False),  # code points of the text
         pa.field("num_sentences", pa.int32(), nullable=False),  # as they were split
         pa.field("num_candidates", pa.int32(), nullable=False),  # predicted and near misses
-        pa.field("num_routed", pa.int32(), nullable=False),  # candidates that the LLM decided
+        pa.field("num_routed", pa.int32(), nullable=False),  # candidates that were sent to the LLM
         pa.field("entities", pa.list_(ENTITY), nullable=False),  # see below
     ]
 )

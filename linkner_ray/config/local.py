@@ -115,6 +115,10 @@ class RoutingConfig(Config):
     """Whether near misses are asked about, from the same threshold; they enter the output only
     by the LLM's word."""
 
+    per_name: int | None = Field(1, ge=1)
+    """Questions about the same words of one document, the most uncertain first; the answer that
+    most of them get decides the others, as route `same_name`. null asks about each."""
+
     never_ask: tuple[str, ...] = ()
     """Candidates with these local labels are never asked about: labels for which the LLM is no
     help."""

@@ -18,6 +18,7 @@ from linkner_ray.config import RoutingConfig
 from linkner_ray.evaluation.candidates import uncertainties
 from linkner_ray.evaluation.detection import FloatArray
 from linkner_ray.evaluation.judge import Gold, Judge, Point
+from linkner_ray.linking.same_name import share_answers
 from linkner_ray.schemas import (
     ASKED_ROUTES,
     STAGE_COLUMNS,
@@ -51,13 +52,13 @@ def routed_from(answered: pa.Table, threshold: float) -> pa.Table | None:
     None where an answer is needed that is not known.
     """
     table = answered.drop_columns([n for n in ("routes", "entities") if n in answered.schema.names])
-    routing = RoutingConfig(threshold=min(threshold, 1.0))
+    routing = RoutingConfig(threshold=min(threshold, 1.0), per_name=None)
     routed = apply_stage(RouteSpans(routing, has_llm=threshold <= 1.0), table)
     return answers_of_routes(routed)
 
 
 def answers_of_routes(routed: pa.Table) -> pa.Table | None:
-    """Keep the answers of candidates that are asked; None where one of them has none."""
+    """Keep the answers that count by the routes; None where a candidate that is asked has none."""
     answers = routed["answers"].combine_chunks()
     flat = answers.flatten()
     routes = pc.list_flatten(routed["routes"]).combine_chunks()
@@ -65,7 +66,8 @@ def answers_of_routes(routed: pa.Table) -> pa.Table | None:
     if pc.any(pc.and_(asked, flat.is_null())).as_py():
         return None
     places = pa.array(np.arange(len(flat)), mask=~asked.to_numpy(zero_copy_only=False))
-    lists = make_lists(flat.take(places), list_offsets(answers), STAGE_COLUMNS["answers"])
+    shared = share_answers(routed, flat.take(places))
+    lists = make_lists(shared, list_offsets(answers), STAGE_COLUMNS["answers"])
     return routed.drop_columns(["answers"]).append_column("answers", lists)
 
 

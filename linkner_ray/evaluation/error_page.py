@@ -39,7 +39,7 @@ class Example:
         ours: Label in the output; the non-entity class where it has none there.
         gold: Labels of gold on the same boundaries, or what it has instead.
         uncertainty: Of the local model, in [0, 1].
-        source: "local" or "llm".
+        source: As `schemas.ENTITY`.
         hover: What both models said of the span.
         note: Anything else, such as what the local model said.
     """

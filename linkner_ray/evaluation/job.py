@@ -31,7 +31,7 @@ from linkner_ray.logs.progress import track
 from linkner_ray.reporting.html_page import render_page
 from linkner_ray.runs.counters import answers_problem
 from linkner_ray.runs.folder import parquet_bytes
-from linkner_ray.schemas import GOLD, PREDICTIONS
+from linkner_ray.schemas import ASKED_ROUTES, GOLD, PREDICTIONS
 from linkner_ray.spanner.calibration.thresholds import Thresholds
 from linkner_ray.spanner.checkpoint import CheckpointParts, missing_estimates
 from linkner_ray.stages.chain import Chain
@@ -155,8 +155,12 @@ def _problems(answered: Sequence[pa.Table], limit: float) -> tuple[str, ...]:
     verdicts = Counter(
         verdict
         for table in answered
-        for verdict in pc.struct_field(pc.list_flatten(table["answers"]), "verdict").to_pylist()
-        if verdict is not None
+        for route, verdict in zip(
+            pc.list_flatten(table["routes"]).to_pylist(),
+            pc.struct_field(pc.list_flatten(table["answers"]), "verdict").to_pylist(),
+            strict=True,
+        )
+        if route in ASKED_ROUTES
     )
     problem = answers_problem(
         verdicts.total(),

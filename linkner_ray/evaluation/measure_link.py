@@ -94,7 +94,7 @@ def measure_link(plan: LinkPlan, say: Callable[[str], None]) -> MeasuredLink:
         recognize=config.recognize,
         llm=config.llm,
         has_llm=True,
-        routing=RoutingConfig(threshold=0.0),
+        routing=RoutingConfig(threshold=0.0, per_name=None),
         sentences=SentencesConfig(),
         cache=config.cache,
     )

@@ -35,7 +35,7 @@ def run_stages(
     """Send documents through the stages, and once more without an LLM for each estimate."""
     asking = chain
     if config.study.ask_all and chain.has_llm:
-        asking = replace(chain, routing=RoutingConfig(threshold=0.0), link=None)
+        asking = replace(chain, routing=RoutingConfig(threshold=0.0, per_name=None), link=None)
     run = run_documents(units, asking, config.resources, what="units")
     linked = run.tables if asking is chain else _as_configured(run.tables, chain)
     uncertainty: dict[str, list[FloatArray]] = {

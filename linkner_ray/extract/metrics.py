@@ -58,7 +58,7 @@ COUNTED = (
     ),
     Counted(
         name="linkner_routed",
-        description="Candidates with an answer, by route.",
+        description="Candidates asked about, by route.",
         tag="route",
         of={"llm": "routed", "audit": "audited"},
     ),

@@ -231,8 +231,12 @@ def _bill(plan: Plan, result: "ExtractionResult") -> dict[str, str]:
 
 
 def _beside(totals: Mapping[str, int]) -> dict[str, str]:
-    """Candidates over budget and audited ones, where there are any."""
-    rows = {"over budget": totals["over_budget"], "audited": totals["audited"]}
+    """Candidates of the other routes away from the local model, where there are any."""
+    rows = {
+        "same name": totals["same_name"],
+        "over budget": totals["over_budget"],
+        "audited": totals["audited"],
+    }
     return {name: f"{count:,}" for name, count in rows.items() if count}
 
 

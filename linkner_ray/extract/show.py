@@ -185,6 +185,8 @@ def _describe_candidates(run: _Run, row: Mapping[str, Any]) -> Iterator[str]:
         yield from _describe_local(run, row, candidate)
         if route not in ASKED_ROUTES:
             yield f"    route    {route.replace('_', ' ')}"
+            if answer is not None:
+                yield f"    verdict  {_verdict(run, answer)}"
             continue
         yield f"    route    {route}, answered by {answer['source']}"
         yield f"    verdict  {_verdict(run, answer)}"

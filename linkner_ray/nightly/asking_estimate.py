@@ -1,6 +1,7 @@
 """What a run would ask under one config of routing, from a sample of its input."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,10 @@ class RoutingEstimate:
     """Expected gain from which a candidate is routed; None for a run without a link."""
 
     routed: int
-    """Candidates from there up."""
+    """Candidates from there up, at most `routing.per_name` of the same words in a document."""
+
+    same_name: int
+    """The others of the same words, which the answers decide."""
 
     audited: int
     routed_share: float
@@ -57,7 +61,7 @@ class RoutingEstimate:
     GPUs whose hours are not known."""
 
     dev_f1: float | None
-    """F1 on dev, in [0, 1], with this share of the candidates asked about; audits do not count.
+    """F1 on dev, in [0, 1], with this share of the candidates decided; audits do not count.
     None without a link."""
 
 
@@ -75,7 +79,7 @@ def estimate_row(
         has_llm=link is None or link.asks,
         link=link,
     )
-    candidates = routed = audited = questions = known = tokens = 0.0
+    candidates = routed = audited = same_name = questions = known = tokens = 0.0
     for sample in samples:
         table = apply_stage(route, sample.table.drop_columns(["routes"]))
         routes = table["routes"].combine_chunks().flatten()
@@ -92,8 +96,10 @@ def estimate_row(
         if is_known is not None and tokens_of:
             at_hand = np.asarray(is_known(list(tokens_of)), dtype=bool)
         candidates += sample.weight * len(routes)
-        routed += sample.weight * pc.sum(pc.equal(routes, "llm")).as_py() if len(routes) else 0
-        audited += sample.weight * pc.sum(pc.equal(routes, "audit")).as_py() if len(routes) else 0
+        found = Counter(routes.to_pylist())
+        routed += sample.weight * found["llm"]
+        audited += sample.weight * found["audit"]
+        same_name += sample.weight * found["same_name"]
         questions += sample.weight * len(tokens_of)
         known += sample.weight * int(at_hand.sum())
         tokens += sample.weight * float(np.array(list(tokens_of.values()))[~at_hand].sum())
@@ -103,11 +109,12 @@ def estimate_row(
     to_ask = part * (questions - known)
     actors = config.resources.llm_actors
     hours = to_ask / requests_per_s / actors / 3600 if requests_per_s else None
-    decided = max(within - audited, 0.0) / candidates if candidates else 0.0
+    decided = max(within - audited, 0.0) * (routed + same_name) / routed if routed else 0.0
     return RoutingEstimate(
         threshold=config.routing.threshold if link is None else None,
         min_gain=None if link is None else config.routing.min_gain,
         routed=round(routed),
+        same_name=round(same_name),
         audited=round(audited),
         routed_share=routed / candidates if candidates else 0.0,
         asked=round(within),
@@ -116,7 +123,7 @@ def estimate_row(
         prompt_tokens=round(part * tokens),
         llm_hours=hours,
         price=_price(config, tokens=part * tokens, llm_hours=hours),
-        dev_f1=None if link is None else link.f1_at(decided),
+        dev_f1=None if link is None else link.f1_at(decided / max(1.0, candidates)),
     )
 
 

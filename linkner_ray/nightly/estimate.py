@@ -155,7 +155,8 @@ def _run_sample(
 ) -> tuple[list[ShardSample], float]:
     """The sample after the stages, and the seconds that Recognition took."""
     # Whatever may be asked about gets an answer, and so the key of its question.
-    anything = chain.routing.model_copy(update={"threshold": 0.0, "budget": None})
+    all_asked = {"threshold": 0.0, "per_name": None, "budget": None}
+    anything = chain.routing.model_copy(update=all_asked)
     asks = chain.link is None or chain.link.asks
     chain = replace(chain, routing=anything, has_llm=asks, link=None)
     steps = (

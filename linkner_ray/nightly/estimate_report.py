@@ -26,6 +26,7 @@ def describe_estimate(estimate: RunEstimate, config: ExtractConfig) -> str:
                 **_rule(row, config),
                 "routed": f"{row.routed:,}",
                 "share": f"{row.routed_share:.1%}",
+                **({} if config.routing.per_name is None else {"same name": f"{row.same_name:,}"}),
                 "audited": f"{row.audited:,}",
                 "asked": f"{row.asked:,}",
                 "questions": f"{row.questions:,}",
@@ -66,6 +67,11 @@ def _notes(estimate: RunEstimate, config: ExtractConfig) -> list[str]:
             "Routed: candidates of which a question is expected to put at least min_gain entities "
             "right. F1 on dev: what the link expects of dev with as large a share of the "
             "candidates asked about, the most promising first; other text has another F1."
+        )
+    if config.routing.per_name is not None:
+        notes.append(
+            f"Same name: further uncertain candidates of the same words in a document, of which "
+            f"routing.per_name = {config.routing.per_name} are asked about."
         )
     notes += [
         "Asked: routed and audited"

@@ -39,7 +39,8 @@ class Entity(FoundSpan):
     """An entity of a text.
 
     Attributes:
-        source: Model that decided: "local" or "llm".
+        source: Model that decided: "local" or "llm"; or "same_name", the LLM on the same words
+            elsewhere in the text.
         local_label: The local model's label; None for a near miss.
         llm_label: The LLM's label, "O" for non-entity; None without a readable answer.
     """

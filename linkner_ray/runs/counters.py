@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import NON_ENTITY
+from linkner_ray.schemas import LLM_ROUTES
 from linkner_ray.unread import count_unread
 
 UNCERTAINTY_BINS = 20
 """Bins of equal width over [0, 1]; 1 itself falls into the last."""
 
 KINDS = ("predicted", "near_miss")
-SOURCES = ("local", "llm")
+SOURCES = ("local", "llm", "same_name")
 VERDICTS = ("label", "non_entity", "unreadable", "failed")
 AUDIT_OUTCOMES = ("agree", "disagree", "unreadable", "failed")
 
@@ -32,6 +33,7 @@ ROUTE_COUNTERS = {
     "llm": "routed",
     "audit": "audited",
     "over_budget": "over_budget",
+    "same_name": "same_name",
 }
 """Counter of the candidates of each of `schemas.ROUTES`."""
 
@@ -87,7 +89,8 @@ def count_unit(
         Counters by name. `documents_read` and `characters_total` are counted from what came in,
         their parts from what went out. `questions` and `prompt_tokens` count a request once a
         unit, whether it was asked now or its answer was kept. `verdict_...` are those on routed
-        candidates, `audit_<outcome>_<label>` those on audited ones, by local label. `flips` are
+        candidates, `audit_<outcome>_<label>` those on audited ones, by local label.
+        `same_name_undecided` are those of route `same_name` without a readable answer. `flips` are
         entities whose label is not the one predicted locally, `added_by_llm` those not predicted
         at all, `kept_against_llm` those the LLM called non-entity. `dropped_by_llm` are other
         predicted candidates with the verdict non_entity, and `dropped_in_fusion` those that lost
@@ -200,7 +203,7 @@ def routed_share(totals: Mapping[str, int]) -> float:
 
 
 def num_asked(totals: Mapping[str, int]) -> int:
-    """Candidates with an answer: routed and audited ones."""
+    """Candidates that were asked about: routed and audited ones."""
     return totals["routed"] + totals.get("audited", 0)
 
 
@@ -344,6 +347,10 @@ def _count_answers(table: pa.Table) -> dict[str, int]:
     return {
         "questions": len({key for key in keys if key is not None}),
         **{f"verdict_{verdict}": routed[verdict] for verdict in VERDICTS},
+        "same_name_undecided": sum(
+            route == "same_name" and verdict in ("unreadable", "failed")
+            for verdict, route in zip(verdicts, routes, strict=True)
+        ),
         "prompt_tokens": sum(tokens_of.values()),
         **_count_audits(table, routes),
     }
@@ -367,12 +374,12 @@ def _count_audits(table: pa.Table, routes: Sequence[str]) -> dict[str, int]:
 
 
 def _count_refused(table: pa.Table) -> int:
-    """Predicted candidates that were routed and called non-entity."""
+    """Predicted candidates that the LLM decided and called non-entity."""
     [kinds] = _fields(table["candidates"], ("kind",))
     [verdicts] = _fields(table["answers"], ("verdict",))
     routes = pc.list_flatten(table["routes"]).to_pylist()
-    judged = list(zip(kinds, routes, verdicts, strict=True))
-    return judged.count(("predicted", "llm", "non_entity"))
+    judged = Counter(zip(kinds, routes, verdicts, strict=True))
+    return sum(judged["predicted", route, "non_entity"] for route in LLM_ROUTES)
 
 
 def _count_entities(output: pa.Table) -> dict[str, int]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from linkner_ray.config import LlmConfig
 from linkner_ray.errors import ContractError
 from linkner_ray.labels import LabelSet
+from linkner_ray.linking.same_name import share_answers
 from linkner_ray.llm.backends import Backend
 from linkner_ray.llm.context import AskedSpan, ContextSize, ask_span
 from linkner_ray.llm.demonstrations import Demonstrations
@@ -24,7 +25,8 @@ class ClassifySpans:
 
     All questions of a table go to the backend at once, in the order of the documents, so that
     neighbours share what an engine has cached. Identical ones are asked once. Where the table has
-    `known_answers` of an earlier run, a question with one of their keys is not asked.
+    `known_answers` of an earlier run, a question with one of their keys is not asked. A candidate
+    of route `same_name` gets the answer about its name.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "sentences", "candidates", "routes")
@@ -59,7 +61,7 @@ class ClassifySpans:
             )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add `answers`, aligned with `candidates`; null where no question was asked.
+        """Add `answers`, aligned with `candidates`; null where no answer counts.
 
         Raises:
             BackendError: If the backend cannot answer any more.
@@ -74,11 +76,8 @@ class ClassifySpans:
         is_local = np.ones(len(indices), dtype=bool)
         indices[routed], is_local[routed] = answer_of, False
         answers = pa.array([asdict(answer) for answer in distinct], type=ANSWER)
-        column = make_lists(
-            answers.take(pa.array(indices, mask=is_local)),
-            list_offsets(routes),
-            STAGE_COLUMNS["answers"],
-        )
+        shared = share_answers(batch, answers.take(pa.array(indices, mask=is_local)))
+        column = make_lists(shared, list_offsets(routes), STAGE_COLUMNS["answers"])
         return batch.append_column("answers", column)
 
     def _ask(

@@ -12,7 +12,7 @@ from linkner_ray.errors import ContractError
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.linking.judged import Answers, Candidates
 from linkner_ray.linking.link import Link
-from linkner_ray.schemas import ENTITY, STAGE_COLUMNS, make_lists, offsets_of
+from linkner_ray.schemas import ENTITY, LLM_ROUTES, STAGE_COLUMNS, make_lists, offsets_of
 from linkner_ray.spans import RankedSpan, keep_flat
 
 _CANDIDATE_FIELDS = ("start", "end", "label", "label_probs", "uncertainty", "kind")
@@ -23,7 +23,7 @@ DECIDED_ROUTES = ("local", "audit")
 
 
 class _Judged(NamedTuple):
-    """A candidate, its route, and its answer if it was asked about; fields as in `schemas`."""
+    """A candidate, its route, and the answer that it has; fields as in `schemas`."""
 
     start: int
     end: int
@@ -60,11 +60,12 @@ class _Fused:
 class FuseEntities:
     """`text, candidates, routes, answers -> entities`: the final word on each candidate.
 
-    Only route `llm` lets the LLM decide. On every other route, and where an answer is missing or
-    unreadable, a predicted candidate keeps its label and a near miss is left out. A readable answer
-    overrides: the LLM's label, and non-entity drops the span. A link decides by both models
-    instead, as dev showed. `keep_flat` then resolves overlaps within a document: certain candidates
-    that were not asked about come first, the others by score; under a link all go by score.
+    Only routes `llm` and `same_name` let the LLM decide. On every other route, and where an answer
+    is missing or unreadable, a predicted candidate keeps its label and a near miss is left out. A
+    readable answer overrides: the LLM's label, and non-entity drops the span. A link decides by
+    both models instead, as dev showed. `keep_flat` then resolves overlaps within a document:
+    certain candidates that were not asked about come first, the others by score; under a link all
+    go by score.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "candidates", "routes", "answers")
@@ -99,7 +100,7 @@ class FuseEntities:
         return batch.append_column("entities", _entity_lists(rows, lengths))
 
     def _linked(self, batch: pa.Table) -> Iterator[tuple[int, float] | None]:
-        """What the link decides on each candidate, were it routed to the LLM."""
+        """What the link decides on each candidate, did the LLM have a say in it."""
         if self.link is None:
             return repeat(None)
         candidates = Candidates.of(batch["candidates"].combine_chunks(), self.classes)
@@ -109,7 +110,7 @@ class FuseEntities:
 
     def _fuse(self, judged: _Judged) -> _Fused | None:
         """What becomes of one candidate; None if it is no entity."""
-        if judged.route != "llm":
+        if judged.route not in LLM_ROUTES:
             return self._local(judged)
         match judged.verdict:
             case "label":
@@ -126,7 +127,8 @@ class FuseEntities:
         best, score = judged.linked or (chosen, probs[chosen])
         if best == 0:
             return None
-        return _Fused(judged, self.classes[best], score, str(judged.answer_source))
+        source = str(judged.answer_source) if judged.route == "llm" else judged.route
+        return _Fused(judged, self.classes[best], score, source)
 
     def _local(self, judged: _Judged) -> _Fused | None:
         """The entity by the local model alone; None for a near miss."""
@@ -172,7 +174,7 @@ def _flat_fields(lists: pa.ListArray, names: Sequence[str]) -> list[list[Any]]:
 
 def _llm_label(judged: _Judged) -> str | None:
     """The LLM's label, where the LLM decides."""
-    if judged.route != "llm":
+    if judged.route not in LLM_ROUTES:
         return None
     return NON_ENTITY if judged.verdict == "non_entity" else judged.llm_label
 

@@ -1,6 +1,7 @@
 """Detection: which candidates are uncertain enough for a question to the LLM."""
 
 import hashlib
+from collections import Counter
 from typing import ClassVar
 
 import numpy as np
@@ -13,24 +14,27 @@ from linkner_ray.config.budget import share_of
 from linkner_ray.errors import ContractError
 from linkner_ray.linking.judged import Candidates
 from linkner_ray.linking.link import Link
+from linkner_ray.linking.same_name import Name, names_at
 from linkner_ray.schemas import ROUTES, STAGE_COLUMNS, list_offsets, make_lists
 
-_LOCAL, _LLM, _AUDIT, _OVER_BUDGET = range(len(ROUTES))
+_LOCAL, _LLM, _AUDIT, _OVER_BUDGET, _SAME_NAME = range(len(ROUTES))
 
 
 class RouteSpans:
-    """`doc_id, candidates -> routes`: uncertain candidates go to the LLM, the others stay local.
+    """`doc_id, text, candidates -> routes`: uncertain candidates go to the LLM.
 
     A candidate, predicted or near miss, is asked about from the threshold up, unless config
-    excludes its kind or its label. A budget goes to the most uncertain candidates of a unit first,
-    to the earlier of two that are equal; the rest is `over_budget`. Under a link, what a question
-    is expected to gain takes the place of uncertainty, and `routing.min_gain` that of the
-    threshold. A seeded share of the certain predicted candidates is audited; audits are taken from
-    the budget first, so that a tight budget does not end the measurement. Routes depend on the
-    unit's documents alone; gold labels never reach a stage.
+    excludes its kind or its label. Of those that are the same words in one document, the
+    `routing.per_name` most uncertain are asked about and the others are `same_name`. A budget goes
+    to the most uncertain candidates of a unit first, to the earlier of two that are equal; where no
+    question about a name is left, it is `over_budget`. Under a link, what a question is expected to
+    gain takes the place of uncertainty, and `routing.min_gain` that of the threshold. A seeded
+    share of the certain predicted candidates is audited; audits are taken from the budget first, so
+    that a tight budget does not end the measurement. Routes depend on the unit's documents alone;
+    gold labels never reach a stage.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("doc_id", "candidates")
+    reads: ClassVar[tuple[str, ...]] = ("doc_id", "text", "candidates")
     adds: ClassVar[tuple[str, ...]] = ("routes",)
 
     def __init__(
@@ -67,10 +71,7 @@ class RouteSpans:
         candidates = lists.flatten()
         routes = np.full(len(candidates), _LOCAL)
         if self.has_llm:
-            doc_ids = batch["doc_id"].combine_chunks().take(pc.list_parent_indices(lists))
-            routes = self._routes(
-                candidates, doc_ids, self._worth(lists), max_asked=self._max_asked(len(candidates))
-            )
+            routes = self._routes(batch, self._worth(lists))
         names = pa.array(ROUTES).take(pa.array(routes))
         column = make_lists(names, list_offsets(lists), STAGE_COLUMNS["routes"])
         return batch.append_column("routes", column)
@@ -84,15 +85,10 @@ class RouteSpans:
             return self.link.value(Candidates.of(lists, self.link.classes))
         return uncertainty.to_numpy()
 
-    def _routes(
-        self,
-        candidates: pa.StructArray,
-        doc_ids: pa.Array,
-        worth: NDArray[np.floating],
-        *,
-        max_asked: int,
-    ) -> NDArray[np.int64]:
-        """Index into ROUTES of each of a flat array of candidates."""
+    def _routes(self, batch: pa.Table, worth: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Index into ROUTES of each candidate of all documents."""
+        lists = batch["candidates"].combine_chunks()
+        candidates = lists.flatten()
         near_misses = _mask(pc.equal(pc.struct_field(candidates, "kind"), "near_miss"))
         never = pa.array(self.config.never_ask, pa.string())
         askable = ~_mask(pc.is_in(pc.struct_field(candidates, "label"), never))
@@ -102,16 +98,36 @@ class RouteSpans:
         wanted = np.flatnonzero(
             uncertain & askable & (self.config.route_near_misses | ~near_misses)
         )
+        max_asked = self._max_asked(len(candidates))
+        doc_ids = batch["doc_id"].combine_chunks().take(pc.list_parent_indices(lists))
         audited = self._audited(
             candidates, doc_ids, np.flatnonzero(~uncertain & askable & ~near_misses)
         )[:max_asked]
         ranked = wanted[np.argsort(-worth[wanted], kind="stable")]
-        num_routed = max_asked - len(audited)
         routes = np.full(len(candidates), _LOCAL)
         routes[audited] = _AUDIT
-        routes[ranked[:num_routed]] = _LLM
-        routes[ranked[num_routed:]] = _OVER_BUDGET
+        routes[ranked] = self._routes_of_ranked(batch, ranked, max_asked - len(audited))
         return routes
+
+    def _routes_of_ranked(
+        self, batch: pa.Table, ranked: NDArray[np.int64], num_questions: int
+    ) -> NDArray[np.int64]:
+        """Index into ROUTES of the candidates to ask about, those worth most first."""
+        if self.config.per_name is None:
+            return np.where(np.arange(len(ranked)) < num_questions, _LLM, _OVER_BUDGET)
+        asked: Counter[Name] = Counter()
+        routes = []
+        names = names_at(batch, ranked)
+        for name in names:
+            if asked[name] == self.config.per_name:
+                routes.append(_SAME_NAME)
+            elif num_questions:
+                num_questions -= 1
+                asked[name] += 1
+                routes.append(_LLM)
+            else:
+                routes.append(_SAME_NAME if asked[name] else _OVER_BUDGET)
+        return np.array(routes, np.int64)
 
     def _audited(
         self, candidates: pa.StructArray, doc_ids: pa.Array, certain: NDArray[np.int64]

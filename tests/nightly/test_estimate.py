@@ -90,6 +90,7 @@ def test_a_sample_of_everything_says_what_a_run_does(crawl, checkpoint, threshol
     [row] = [row for row in estimate.rows if row.threshold == threshold]
     assert 0 < row.routed < estimate.candidates
     assert (row.routed, row.audited) == (routes.count("llm"), routes.count("audit"))
+    assert row.same_name == routes.count("same_name") > 0
     assert row.asked == row.routed + row.audited
     assert row.questions == len(backend.requests) < row.asked
     texts = [text for table in done for text in table["text"].to_pylist()]
@@ -218,9 +219,9 @@ def test_with_a_link_rows_are_by_expected_gain_and_say_what_f1_dev_had(
     chain = Chain.of(plan.config, plan.label_set)
     routes = [one for table in recognized(plan, chain.route()) for one in routes_in(table)]
     assert own.asked == min(own.routed, round(estimate.candidates / 20) if more else own.routed)
-    assert own.routed == routes.count("llm") + routes.count("over_budget")
+    assert own.routed + own.same_name == len(routes) - routes.count("local")
     for row in estimate.rows:
-        share = row.asked / estimate.candidates
+        share = row.asked * (1 + row.same_name / max(1, row.routed)) / estimate.candidates
         assert row.dev_f1 == pytest.approx(chain.link.f1_at(share), abs=1e-3)
     assert most.questions >= own.questions >= least.questions
     page = describe_estimate(estimate, plan.config)

@@ -167,6 +167,34 @@ def test_every_route_is_counted_and_audits_stand_apart():
     assert (num_asked(counts), num_failed(counts), num_unreadable(counts)) == (4, 2, 0)
 
 
+def test_the_same_words_are_counted_apart_and_cost_no_question():
+    answers = [answer("label", "k1", "ORG"), answer("non_entity", "k2"), answer("failed", "k3")]
+    table = routed_table(
+        *(("llm", one, "PER") for one in answers), *(("same_name", one, "PER") for one in answers)
+    )
+    counts = counts_of(table)
+    expected = {
+        "candidates": 6,
+        "routed": 3,
+        "same_name": 3,
+        "same_name_undecided": 1,
+        "questions": 3,
+        "prompt_tokens": 30,
+        "verdict_failed": 1,
+        "dropped_by_llm": 2,
+        "dropped_in_fusion": 0,
+        "entities": 4,
+        "entities_source_llm": 1,
+        "entities_source_same_name": 1,
+        "source_same_name_ORG": 1,
+        "entities_source_local": 2,
+        "flips": 2,
+    }
+    assert {name: counts[name] for name in expected} == expected
+    check_counters(counts)
+    assert (num_asked(counts), num_failed(counts)) == (3, 1)
+
+
 def test_an_entity_kept_against_the_llm_is_not_one_it_dropped():
     link = SimpleNamespace(fuse=lambda *_: (np.array([1, 0]), np.array([0.6, 0.7])))
     refused = [("llm", answer("non_entity", key), "PER") for key in ("k1", "k2")]

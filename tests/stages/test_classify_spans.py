@@ -123,6 +123,16 @@ def test_identical_questions_are_asked_once_and_all_get_the_answer(stage, backen
     assert brief(result) == [[("label", "PER")], [("label", "PER"), ("unreadable", None)]]
 
 
+def test_the_answer_about_a_name_counts_for_the_same_words_of_its_document(stage, backend):
+    first = document("Ada met Bo. Ada left. Bo too.", ("Ada", "llm"), ("Ada", "same_name"))
+    block = table(first, document("Bo saw Ada.", ("Bo", "llm"), ("Ada", "local")))
+    result = apply_stage(stage, block)
+    assert len(backend.requests) == 2
+    assert brief(result) == [[("label", "PER")] * 2, [("unreadable", None), None]]
+    [asked, like], _ = result["answers"].to_pylist()
+    assert asked == like
+
+
 def test_the_same_words_in_another_sentence_are_another_question(stage, backend):
     block = table(document("Ada met Bo. Ada left.", ("Ada", "llm"), ("Ada left", "llm")))
     apply_stage(stage, block)

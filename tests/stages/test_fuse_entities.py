@@ -138,6 +138,22 @@ def test_the_answer_to_an_audit_changes_nothing():
     assert STAGE(audited)["entities"].equals(STAGE(local)["entities"])
 
 
+@pytest.mark.parametrize(
+    ("local", "said", "found"),
+    [
+        ((0.4, 0.5, 0.1), ("label", "ORG", [0.0, 0.25, 0.75]), ("ORG", 0.75, "same_name", "ORG")),
+        ((0.25, 0.5, 0.25), ("label", "ORG"), ("ORG", 0.25, "same_name", "ORG")),
+        ((0.4, 0.5, 0.1), ("non_entity", None, [0.75, 0.25, 0.0]), None),
+        ((0.25, 0.5, 0.25), ("failed",), ("PER", 0.5, "local", None)),
+    ],
+)
+def test_the_answer_about_the_same_words_decides_and_the_source_says_so(local, said, found):
+    table = documents([(candidate(0, 3, local), answer(*said))], asked_route="same_name")
+    names = ("label", "score", "source", "llm_label")
+    entities = [tuple(e[name] for name in names) for e in STAGE(table)["entities"].to_pylist()[0]]
+    assert entities == ([found] if found else [])
+
+
 def test_what_the_budget_left_local_keeps_its_label_but_does_not_count_as_certain():
     left = candidate(0, 3, [0.4, 0.5, 0.1])
     rival = candidate(0, 7, [0.6, 0.4, 0.0], "near_miss")

@@ -11,12 +11,13 @@ from linkner_ray.schemas import STAGE_COLUMNS
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.route_spans import RouteSpans
 
+WORDS = "".join(map(chr, range(0x4E00, 0x4E40)))
+"""A text of as many names as it has characters."""
 
-def candidate(uncertainty, kind="predicted", *, label="PER", start=0):
+
+def candidate(uncertainty, kind="predicted", *, label="PER"):
     return {
         "sentence": 0,
-        "start": start,
-        "end": start + 1,
         "label": label,
         "label_probs": [0.1, 0.9],
         "uncertainty": uncertainty,
@@ -24,15 +25,22 @@ def candidate(uncertainty, kind="predicted", *, label="PER", start=0):
     }
 
 
-def documents(*rows, first=0):
+def documents(*rows, first=0, text=WORDS):
+    """Each candidate is a character of its document's text, in their order."""
+    placed = [
+        row and [{**one, "start": start, "end": start + 1} for start, one in enumerate(row)]
+        for row in rows
+    ]
     return pa.table(
         {
             "doc_id": [f"d{first + index}" for index in range(len(rows))],
-            "candidates": pa.array(rows, STAGE_COLUMNS["candidates"]),
+            "text": [text] * len(rows),
+            "candidates": pa.array(placed, STAGE_COLUMNS["candidates"]),
         },
         schema=pa.schema(
             [
                 pa.field("doc_id", pa.string(), nullable=False),
+                pa.field("text", pa.string(), nullable=False),
                 ("candidates", STAGE_COLUMNS["candidates"]),
             ]
         ),
@@ -86,6 +94,47 @@ def test_of_equally_uncertain_candidates_the_earlier_is_asked_about():
     assert routes(stage, block) == [["llm", "llm"], ["over_budget", "over_budget"]]
 
 
+@pytest.mark.parametrize(
+    ("per_name", "expected"),
+    [
+        (1, ["same_name", "llm", "same_name", "llm", "local"]),
+        (2, ["llm", "llm", "same_name", "llm", "local"]),
+        (None, ["llm", "llm", "llm", "llm", "local"]),
+    ],
+)
+def test_of_the_same_words_of_a_document_the_most_uncertain_are_asked_about(per_name, expected):
+    stage = RouteSpans(RoutingConfig(threshold=0.1, per_name=per_name))
+    row = [candidate(value) for value in (0.5, 0.9, 0.5, 0.2, 0.05)]
+    row[2]["kind"] = "near_miss"
+    assert routes(stage, documents(row, row, text="aaaba")) == [expected, expected]
+
+
+def test_words_are_the_same_across_white_space_and_not_across_case(stage):
+    block = documents([candidate(0.5)] * 3)
+    spans = pa.array(
+        [[{**candidate(0.5), "start": s, "end": s + 3} for s in (0, 4, 8)]],
+        STAGE_COLUMNS["candidates"],
+    )
+    block = block.set_column(2, "candidates", spans)
+    block = block.set_column(1, "text", pa.array(["A b A\nb a b"]))
+    assert routes(stage, block) == [["llm", "same_name", "llm"]]
+
+
+@pytest.mark.parametrize(
+    ("per_name", "budget", "expected"),
+    [
+        (1, "40%", ["llm", "same_name", "llm", "same_name", "over_budget"]),
+        (1, "20%", ["llm", "same_name", "over_budget", "over_budget", "over_budget"]),
+        (2, "60%", ["llm", "llm", "llm", "same_name", "over_budget"]),
+        (1, "0%", ["over_budget"] * 5),
+    ],
+)
+def test_a_budget_is_not_spent_on_the_same_words(per_name, budget, expected):
+    stage = RouteSpans(RoutingConfig(threshold=0.1, budget=budget, per_name=per_name))
+    row = [candidate(value) for value in (0.9, 0.8, 0.7, 0.6, 0.5)]
+    assert routes(stage, documents(row, text="aabbc")) == [expected]
+
+
 def test_a_number_of_calls_is_what_the_unit_was_given():
     config = RoutingConfig(budget="1000 calls")
     block = documents([candidate(0.4), candidate(0.5), candidate(0.6)])
@@ -105,11 +154,8 @@ def test_no_layout_of_units_asks_more_than_the_budget(units, percent, audit_shar
     config = RoutingConfig(threshold=0.2, budget=f"{percent}%", audit_share=audit_share)
     asked = 0
     for index, unit in enumerate(units):
-        found = [
-            candidate(u, "predicted" if p else "near_miss", start=i)
-            for i, (u, p) in enumerate(unit)
-        ]
-        [given_routes] = routes(RouteSpans(config), documents(found, first=index))
+        found = [candidate(u, "predicted" if p else "near_miss") for u, p in unit]
+        [given_routes] = routes(RouteSpans(config), documents(found, first=index, text="abcabc"))
         asked += sum(route in ("llm", "audit") for route in given_routes)
         told = [u for (u, _), route in zip(unit, given_routes, strict=True) if route == "llm"]
         left = [u for (u, _), r in zip(unit, given_routes, strict=True) if r == "over_budget"]
@@ -119,12 +165,12 @@ def test_no_layout_of_units_asks_more_than_the_budget(units, percent, audit_shar
 
 def test_an_audit_asks_a_share_of_the_certain_predicted_ones():
     config = RoutingConfig(threshold=0.5, audit_share=0.25)
-    rows = [[candidate(0.1, start=i) for i in range(20)] for _ in range(100)]
+    rows = [[candidate(0.1)] * 20] * 100
     found = [r for row in routes(RouteSpans(config), documents(*rows)) for r in row]
     # 2,000 hashes below 1/4: 500, standard deviation 19
     assert 420 < found.count("audit") < 580
     assert found.count("audit") + found.count("local") == 2000
-    certain_near_miss = documents([candidate(0.1, "near_miss", start=i) for i in range(50)])
+    certain_near_miss = documents([candidate(0.1, "near_miss")] * 50)
     assert set(routes(RouteSpans(config), certain_near_miss)[0]) == {"local"}
 
 
@@ -139,7 +185,7 @@ def test_who_is_audited_depends_on_the_span_and_the_seed_alone():
             if route == "audit"
         }
 
-    rows = [[candidate(0.0, start=i) for i in range(5)] for _ in range(8)]
+    rows = [[candidate(0.0)] * 5] * 8
     whole = documents(*rows)
     parts = [whole.slice(5), whole.slice(0, 2), whole.slice(2, 3)]
     assert audited([whole], 1) == audited(parts, 1) != audited([whole], 2)
@@ -173,7 +219,7 @@ def test_threshold_zero_asks_about_everything():
 )
 def test_a_slice_of_a_block_routes_as_the_whole_block_does(rows, start, length):
     stage = RouteSpans(RoutingConfig(threshold=0.1))
-    block = documents(*([candidate(value) for value in row] for row in rows))
+    block = documents(*([candidate(value) for value in row] for row in rows), text="aba")
     whole = routes(stage, block)
     assert routes(stage, block.slice(start, length)) == whole[start : start + length]
 
