@@ -60,7 +60,8 @@ def test_entities_are_those_of_a_run(monkeypatch, checkpoint, tmp_path):
         assert not backend.is_closed
     assert backend.is_closed
     assert found == expected
-    assert {one.source for entities in found for one in entities} == {"local", "llm"}
+    sources = {one.source for entities in found for one in entities}
+    assert sources == {"local", "llm", "same_name"}
     assert [entities.text for entities in found] == TEXTS
     assert len(found.to_pandas()) == sum(map(len, expected))
 
@@ -102,7 +103,7 @@ def test_an_llm_is_started_from_its_config_and_ended(checkpoint, server, tmp_pat
         assert asked > 3
         assert linkner.predict(TEXTS[:1]) == found
         assert len(server.bodies) == asked  # the answer cache knows
-    assert {one.source for one in found[0]} == {"llm"}
+    assert {one.source for one in found[0]} == {"llm", "same_name"}
     linkner.close()
 
 
@@ -150,7 +151,8 @@ def test_a_threshold_by_name_is_that_of_the_checkpoint(checkpoint, tmp_path, mon
         for routing in ({"threshold_for": "asked=5%"}, {"threshold": 0.25})
     )
     assert by_name == by_number
-    assert {one.source for entities in by_name for one in entities} == {"local", "llm"}
+    sources = {one.source for entities in by_name for one in entities}
+    assert sources == {"local", "llm", "same_name"}
     with pytest.raises(ConfigError, match="choose one of asked=5%"):
         LinkNER.from_pretrained(str(folder), routing={"threshold_for": "asked=50%"})
 
