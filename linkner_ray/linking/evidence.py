@@ -22,14 +22,13 @@ def without_prior(log_probs: FloatArray, log_prior: FloatArray) -> FloatArray:
 
     Args:
         log_probs: Of the LLM. Shape (N, C).
-        log_prior: As it answers on average, or a question without content. Shape (C,).
+        log_prior: As it answers on average. Shape (C,).
 
     Returns:
         Logarithms of distributions. Shape (N, C).
 
     Reference:
-        Zhao et al. (2021), Calibrate Before Use, with the prior from a question without content;
-        Zhou et al. (2024), Batch Calibration, with the mean of a batch.
+        Zhou et al. (2024), Batch Calibration.
     """
     rest = log_probs - log_prior
     peak = rest.max(axis=1, keepdims=True)
