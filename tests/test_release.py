@@ -41,8 +41,12 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dist(source):
     """Folder with what `make dist` builds."""
-    make = ["make", "-o", "setup", "dist", f"RUN={sys.prefix}/bin/"]
-    done = subprocess.run(make, cwd=source, capture_output=True, text=True, check=False)
+    make = ["make", "--no-print-directory", "-o", "setup", "dist", f"RUN={sys.prefix}/bin/"]
+    # `make test` tells its children its own flags and level.
+    alone = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
+    done = subprocess.run(make, cwd=source, capture_output=True, text=True, check=False, env=alone)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
         f"dist/linkner_ray-{VERSION}-py3-none-any.whl",
