@@ -241,7 +241,8 @@ class VllmBackend:
         self._findings = Findings.of(known, answers, masses)
         # Left to itself a small model replies with a sentence; held to the names it knows which.
         by_symbol = self.decoding == ENGINE_SYMBOL
-        self._findings.check(self._config.model, min_mass=MIN_ENGINE_MASS if by_symbol else 0.0)
+        who = self._config.model if by_symbol else f"{self._config.model}, asked by name,"
+        self._findings.check(who, min_mass=MIN_ENGINE_MASS if by_symbol else 0.0)
 
     def _mass(self, request: Request, free: Any) -> float:  # noqa: ANN401 - of vllm
         """Probability on the options of an unrestricted reply; 1 for a name that it gives."""

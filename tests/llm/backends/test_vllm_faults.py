@@ -322,7 +322,7 @@ def test_replies_by_name_have_probabilities_and_little_on_the_names_is_told_and_
     start, caplog
 ):
     backend = start(FreeEngine(1e-4), answer_form="name")
-    assert "puts a probability of 0.0002 on the options" in caplog.text
+    assert ", asked by name, puts a probability of 0.0002 on the options" in caplog.text
     assert backend.symbols == ("person", "non-entity")
     (answer,) = backend.ask(requests(backend, "Nr1"))
     assert (answer.label, answer.probs) == ("PER", pytest.approx((0.25, 0.75)))
