@@ -35,6 +35,7 @@ from linkner_ray.spanner.features import Windows
 from linkner_ray.spanner.model import SpanNER
 from linkner_ray.spanner.subwords import special_ids
 from linkner_ray.spanner.windows import batches_under_budget
+from linkner_ray.stages.encode_words import EncodeWords
 from linkner_ray.stages.recognize_spans import RecognizeSpans
 
 Row = dict[str, object]
@@ -103,7 +104,7 @@ def measure(shape: str, *, batch_tokens: int, num_pages: int, actors: int, secon
         with ProcessPoolExecutor(actors, mp_context=context, **one_thread) as pool:
             passes = list(pool.map(run_actor, *zip(*[work] * actors, strict=True)))
     passes_per_s = common_rate(passes)
-    stage, pages = load(shape, batch_tokens), make_pages(num_pages)
+    stage, pages = load_work(shape, batch_tokens, num_pages)
     stage(pages)
     parts = seconds_of_parts(stage, pages, rounds=2, clock=synchronized_clock)
     num_words = num_pages * sum(SENTENCE_LENGTHS)
@@ -121,7 +122,7 @@ def measure(shape: str, *, batch_tokens: int, num_pages: int, actors: int, secon
 
 def run_actor(shape: str, batch_tokens: int, num_pages: int, seconds: float) -> list[float]:
     """Run the stage over and over; the times at which the first pass began and each one ended."""
-    stage, pages = load(shape, batch_tokens), make_pages(num_pages)
+    stage, pages = load_work(shape, batch_tokens, num_pages)
     stage(pages)
     times = [time.perf_counter()]
     while times[-1] - times[0] < seconds:
@@ -141,6 +142,12 @@ def common_rate(passes: Sequence[Sequence[float]]) -> float:
         raise ValueError("no moment at which all actors were at work; raise --seconds")
     done = [np.interp((begin, end), times, np.arange(len(times))) for times in passes]
     return float(sum(last - first for first, last in done)) / (end - begin)
+
+
+def load_work(shape: str, batch_tokens: int, num_pages: int) -> tuple[RecognizeSpans, pa.Table]:
+    """The stage, and pages with their words encoded, as an encoder actor gets them."""
+    stage = load(shape, batch_tokens)
+    return stage, EncodeWords(stage.recognizer.model.featurizer.subwords)(make_pages(num_pages))
 
 
 def load(shape: str, batch_tokens: int) -> RecognizeSpans:

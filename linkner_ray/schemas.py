@@ -88,6 +88,7 @@ LLM_ROUTES = ("llm", "same_name")
 
 STAGE_COLUMNS: dict[str, pa.DataType] = {
     "sentences": pa.list_(SENTENCE),  # as the text was split
+    "subwords": pa.list_(pa.list_(pa.int32())),  # vocabulary ids of each token
     "candidates": pa.list_(CANDIDATE),  # spans that may be asked about
     # Of each candidate: local, llm, audit, over_budget or same_name.
     "routes": pa.list_(pa.string()),

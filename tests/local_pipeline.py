@@ -1,5 +1,7 @@
 """The whole pipeline in this process: the same steps in the same order as on Ray, without it."""
 
+from functools import partial
+
 import pytest
 
 from linkner_ray.extract import job as extraction
@@ -24,7 +26,8 @@ def run_here(
         chain.fuse_step(),
     ]
     shards = shard_rows(chain, todo, sources)
-    for rows in read_shards(shards, config=config, plan_digest=plan_digest, previous=previous):
+    read = partial(read_shards, config=config, plan_digest=plan_digest, previous=previous)
+    for rows in read(shards, encode=chain.load_encoder_of_words()):
         yield write_unit(taken(rows, steps), config.output)
     if backend is not None:
         backend.close()

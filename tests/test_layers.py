@@ -38,7 +38,7 @@ KNOWS_RAY = {
 }
 """Modules, or rooms, that may import Ray."""
 
-SHARED_BY_STAGES = {"contract", "demonstration_source", "unit", "words"}
+SHARED_BY_STAGES = {"contract", "demonstration_source", "document_tokens", "unit", "words"}
 """Modules of `stages/` that its other modules may import."""
 
 

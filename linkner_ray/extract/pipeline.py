@@ -5,9 +5,10 @@ reading tasks, encoder actors, LLM actors and writing tasks.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 
 import pyarrow as pa
 import ray
@@ -26,6 +27,7 @@ from linkner_ray.runs.folder import UnitResult
 from linkner_ray.runs.previous import PreviousRun
 from linkner_ray.runs.units import Source
 from linkner_ray.stages.chain import Chain, Step, units_of
+from linkner_ray.stages.encode_words import EncodeWords
 from linkner_ray.stages.reuse import ReuseDocuments
 from linkner_ray.stages.write_entities import write_unit
 
@@ -64,10 +66,13 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
     """
     chain = Chain.of(config, label_set)
     resources = prepare(chain, config.resources)
-    read = partial(read_shards, config=config, plan_digest=plan_digest)
-    if previous is not None:
+    read = partial(
+        _read,
+        partial(read_shards, config=config, plan_digest=plan_digest),
         # Once for each machine, in memory that its workers share.
-        read = partial(_read_beside, ray.put(previous), read)
+        ray.put(chain.load_encoder_of_words()),
+        None if previous is None else ray.put(previous),
+    )
     units = blocks_of(shard_rows(chain, todo, sources)).map_batches(
         read, batch_format="pyarrow", num_cpus=resources.read_cpus
     )
@@ -109,6 +114,7 @@ def read_shards(
     config: ExtractConfig,
     plan_digest: str,
     previous: PreviousRun | None = None,
+    encode: EncodeWords | None = None,
 ) -> Iterator[pa.Table]:
     """Read the units of rows of `shard_rows`; a table of schema `unit_rows.UNIT_ROW` for each."""
     reuse = None if previous is None else ReuseDocuments(previous)
@@ -120,15 +126,28 @@ def read_shards(
             done=dict(row["done"]),
             quota=None if row["quota"] is None else Quota(**json.loads(row["quota"])),
             reuse=reuse,
+            encode=encode,
         ):
             yield rows_of([unit])
 
 
-def _read_beside(
-    previous: "ray.ObjectRef[PreviousRun]", read: Callable[..., Iterator[pa.Table]], batch: pa.Table
+def _read(
+    read: Callable[..., Iterator[pa.Table]],
+    encode: "ray.ObjectRef[EncodeWords]",
+    previous: "ray.ObjectRef[PreviousRun] | None",
+    batch: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Read with an earlier run that lies in the object store."""
-    yield from read(batch, previous=ray.get(previous))
+    """Read with what lies in the object store."""
+    known = None if previous is None else ray.get(previous)
+    yield from read(batch, encode=_kept(encode), previous=known)
+
+
+@lru_cache(maxsize=1)
+def _kept(encode: "ray.ObjectRef[EncodeWords]") -> EncodeWords:
+    """What a process keeps from task to task, with the words that it remembers."""
+    # As many processes read as there are cores; a tokenizer's threads would only take turns.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return ray.get(encode)
 
 
 def _write(chain: Chain, output: OutputConfig, batch: pa.Table) -> pa.Table:

@@ -27,7 +27,7 @@ from linkner_ray.labels import LabelSet
 from linkner_ray.spanner.calibration.novelty import NOVELTY, NoveltyFeatures
 from linkner_ray.spanner.calibration.temperature import Calibration
 from linkner_ray.spanner.calibration.thresholds import THRESHOLDS
-from linkner_ray.spanner.subwords import SpecialIds
+from linkner_ray.spanner.subwords import SpecialIds, SubwordEncoder
 from linkner_ray.storage import Folder
 
 FORMAT = "linkner-spanner"
@@ -90,6 +90,14 @@ class CheckpointParts:
     calibration: Calibration
     novelty: NoveltyFeatures | None = None
     languages: tuple[str, ...] | None = None
+
+    def subword_encoder(self) -> SubwordEncoder:
+        """The tokenizer at work."""
+        return SubwordEncoder(
+            self.tokenizer,
+            self.special,
+            max_token_subwords=self.model.max_subwords - self.special.count,
+        )
 
 
 def missing_estimates(*, loss: str, dropout: float) -> dict[Uncertainty, str]:

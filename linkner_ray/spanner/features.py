@@ -109,8 +109,7 @@ class Featurizer:
         window_overlap: int,
         max_width: int,
     ) -> None:
-        self.num_special = len(special.prefix) + len(special.suffix)
-        capacity = max_subwords - self.num_special
+        capacity = max_subwords - special.count
         if window_overlap >= capacity:
             raise ConfigError(
                 f"model.window_overlap = {window_overlap} leaves nothing new in a window of "
@@ -123,7 +122,7 @@ class Featurizer:
     def windows(self, sentences: Sentences) -> Windows:
         """Windows of all sentences; a sentence without tokens gives none."""
         tokens = TokenTable.of(sentences)
-        subwords = self.subwords(tokens.words)
+        subwords = tokens.subwords or self.subwords(tokens.words)
         counts = subwords.counts_of(tokens.word)
         before = np.concatenate([[0], np.cumsum(counts)])
         sentence = np.flatnonzero(np.diff(tokens.first))
@@ -152,7 +151,7 @@ class Featurizer:
             start_token=start_token,
             start=start,
             num_tokens=num_tokens,
-            lengths=before[start + num_tokens] - before[start] + self.num_special,
+            lengths=before[start + num_tokens] - before[start] + self.special.count,
             owned=dict(zip(places.tolist(), (window.owned for window in cut), strict=True)),
         )
 
@@ -171,7 +170,7 @@ class Featurizer:
         is_text = (place >= num_prefix) & (place < (lengths - num_suffix)[:, None])
         is_token = np.arange(num_tokens.max()) < num_tokens[:, None]  # (B, T)
 
-        text = runs(windows.first[windows.start[rows]], lengths - self.num_special)
+        text = runs(windows.first[windows.start[rows]], lengths - self.special.count)
         token = runs(windows.start[rows], num_tokens)
         morphology = windows.morphology[token]
         begin, end = windows.first[token], windows.first[token + 1]

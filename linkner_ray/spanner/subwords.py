@@ -1,6 +1,6 @@
 """Words to subwords, which is what an encoder reads.
 
-Letters: U words, L subwords.
+Letters: U words.
 """
 
 import json
@@ -10,34 +10,12 @@ from itertools import chain
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from linkner_ray.spanner.tokens import IntArray, runs
+from linkner_ray.spanner.tokens import SubwordTable
 
 MAX_KNOWN_WORDS = 2**17
 """Words whose subwords are remembered; some 45 MB."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubwordTable:
-    """The subwords of words.
-
-    Attributes:
-        ids: Vocabulary ids, all words one after another. Shape (L,).
-        first: First subword of each word, then L. Shape (U + 1,).
-    """
-
-    ids: IntArray
-    first: IntArray
-
-    def counts_of(self, word: NDArray[np.integer]) -> IntArray:
-        """How many subwords words have, by their numbers."""
-        return self.first[word + 1] - self.first[word]
-
-    def of(self, word: NDArray[np.integer]) -> IntArray:
-        """Subwords of words by their numbers, one after another."""
-        return self.ids[runs(self.first[word], self.counts_of(word))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +33,11 @@ class SpecialIds:
     suffix: tuple[int, ...]
     pad: int
     fill: int
+
+    @property
+    def count(self) -> int:
+        """Of those around each window."""
+        return len(self.prefix) + len(self.suffix)
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Self:

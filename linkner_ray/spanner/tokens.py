@@ -1,6 +1,6 @@
 """Sentences in columns: each token is the number of its word.
 
-Letters: T tokens of all sentences, S sentences, D distinct ones, N runs.
+Letters: T tokens of all sentences, S sentences, U words, L subwords of these, N runs.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,32 @@ IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubwordTable:
+    """The subwords of words.
+
+    Attributes:
+        ids: Vocabulary ids, all words one after another. Shape (L,).
+        first: First subword of each word, then L. Shape (U + 1,).
+    """
+
+    ids: IntArray
+    first: IntArray
+
+    def counts_of(self, word: NDArray[np.integer]) -> IntArray:
+        """How many subwords words have, by their numbers."""
+        return self.first[word + 1] - self.first[word]
+
+    def of(self, word: NDArray[np.integer]) -> IntArray:
+        """Subwords of words by their numbers, one after another."""
+        return self.ids[runs(self.first[word], self.counts_of(word))]
+
+    def take(self, word: NDArray[np.integer]) -> "SubwordTable":
+        """The given words, in that order."""
+        first = np.concatenate([[0], np.cumsum(self.counts_of(word))])
+        return SubwordTable(ids=self.of(word), first=first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTable:
     """The tokens of sentences.
 
@@ -25,12 +51,14 @@ class TokenTable:
         first: First token of each sentence, then T. Shape (S + 1,).
         fields: Number of the field of each token; spans over several fields are no candidates.
             None if every sentence is one field. Shape (T,).
+        subwords: Of each word; None until the words are encoded.
     """
 
     words: Sequence[str]
     word: NDArray[np.int32]
     first: IntArray
     fields: NDArray[np.int32] | None = None
+    subwords: SubwordTable | None = None
 
     @classmethod
     def of(cls, sentences: "Sentences") -> "TokenTable":
@@ -56,6 +84,7 @@ class TokenTable:
             word=word.astype(np.int32),
             first=self.first[first : end + 1] - self.first[first],
             fields=None if self.fields is None else self.fields[places],
+            subwords=None if self.subwords is None else self.subwords.take(used),
         )
 
     def distinct(self) -> tuple[Self, IntArray]:
@@ -84,6 +113,7 @@ class TokenTable:
             word=self.word[places],
             first=np.concatenate([[0], np.cumsum(lengths)]),
             fields=None if self.fields is None else self.fields[places],
+            subwords=self.subwords,
         )
         return distinct, number
 

@@ -1,6 +1,7 @@
 """The stages put together: the way of a document from its shard to the rows that are written.
 
-    units_of          ReadDocuments, ReuseDocuments in an incremental run, SplitSentences
+    units_of          ReadDocuments, ReuseDocuments in an incremental run, SplitSentences,
+                      EncodeWords
     recognize_step    RecognizeSpans, RouteSpans
     classify_step     ClassifySpans
     fuse_step         FuseEntities
@@ -33,9 +34,11 @@ from linkner_ray.llm.backends import Backend, start_backend
 from linkner_ray.readers import read_units
 from linkner_ray.runs.counters import LlmCosts, count_costs
 from linkner_ray.runs.units import Source, unit_name
+from linkner_ray.spanner.checkpoint import local_checkpoint, read_parts
 from linkner_ray.stages.classify_spans import ClassifySpans
 from linkner_ray.stages.contract import Stage, apply_stage
 from linkner_ray.stages.demonstration_source import load_demonstrations
+from linkner_ray.stages.encode_words import EncodeWords
 from linkner_ray.stages.fuse_entities import FuseEntities
 from linkner_ray.stages.link_source import link_of
 from linkner_ray.stages.normalise_sources import normalise_sources
@@ -117,6 +120,11 @@ class Chain:
         split = SplitSentences(self.sentences)
         return lambda unit: unit.apply(split)
 
+    def load_encoder_of_words(self) -> EncodeWords:
+        """The tokenizer of the checkpoint, without its weights."""
+        parts = read_parts(local_checkpoint(self.recognize.checkpoint))
+        return EncodeWords(parts.subword_encoder())
+
     def load_recognizer(self, *, when_needed: bool = False) -> Stage:
         """Recognition, with its model.
 
@@ -157,6 +165,8 @@ class Chain:
 
         def step(unit: Unit) -> None:
             unit.apply(recognize)
+            read = [name for name in EncodeWords.adds if name in unit.documents.column_names]
+            unit.documents = unit.documents.drop_columns(read)
             unit.reject_not_finite()
             unit.apply(self.route(unit.max_asked))
 
@@ -203,6 +213,7 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
     done: Mapping[int, int],
     quota: Quota | None,
     reuse: ReuseDocuments | None = None,
+    encode: EncodeWords | None = None,
 ) -> Iterator[Unit]:
     """Units of a shard, with their text split into sentences.
 
@@ -213,6 +224,7 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
         done: Finished units, which are left out: their records by their first one.
         quota: The shard's part of a budget in calls; None if the run has no such budget.
         reuse: Takes what an earlier run knows of a text.
+        encode: Encodes words here rather than in `RecognizeSpans`.
     """
     split = SplitSentences(config.sentences)
     digest = source.digest(plan_digest)
@@ -241,5 +253,7 @@ def units_of(  # noqa: PLR0913 - what a run says to its readers
             unit.apply(reuse)
             unit.costs |= reuse.counters(unit.documents)
         unit.apply(split)
+        if encode is not None:
+            unit.apply(encode)
         yield unit
         began, started = time.time(), time.perf_counter()

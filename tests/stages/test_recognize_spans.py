@@ -8,7 +8,8 @@ from linkner_ray.schemas import DOCUMENTS
 from linkner_ray.spanner.predict import Recognizer
 from linkner_ray.spanner.self_check import record_self_check
 from linkner_ray.stages.contract import apply_stage
-from linkner_ray.stages.recognize_spans import RecognizeSpans, fields_of
+from linkner_ray.stages.document_tokens import fields_of
+from linkner_ray.stages.recognize_spans import RecognizeSpans
 from linkner_ray.stages.split_sentences import SplitSentences
 from linkner_ray.stages.words import find_words
 from tests.spanner import tiny
