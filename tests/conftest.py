@@ -11,6 +11,8 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
+from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401 - a hook
+
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
