@@ -158,6 +158,17 @@ letters = st.sampled_from(SCRIPTS).flatmap(
 )
 
 
+@given(texts)
+def test_whatever_blank_stands_between_tokens_they_are_the_same(text):
+    # A word before a plain blank or the end of a line is found by a pattern of its own.
+    text = f"{text} {text}\n"
+    other = text.replace(" ", "\u00a0")
+    for positions, others in zip(
+        find_words(text, max_token_chars=64), find_words(other, max_token_chars=64), strict=True
+    ):
+        assert positions.tolist() == others.tolist()
+
+
 @given(letters, st.integers(8, 12))
 def test_no_token_begins_or_ends_inside_a_letter(text, limit):
     clusters = list(CharacterBreaker(text, "root"))
