@@ -12,7 +12,7 @@ MAKEFILE = Path(__file__).parent.parent / "Makefile"
 
 REAL_THINGS = {
     "Ray Train with a killed worker": "tests/training/test_job.py::test_a_killed_worker_goes_on",
-    "Ray Data with a vLLM engine": "tests/extract/test_job.py::test_a_real_engine_answers",
+    "Ray Data with a vLLM engine": "tests/examples/demo/test_run.py::test_the_engine_answers",
     "S3": "tests/test_jobs.py::test_the_same_job_from_and_to_s3",
     "a submitted job that succeeds": "tests/test_jobs.py::test_a_submitted_job_succeeds",
     "a submitted job that fails": "tests/test_jobs.py::test_a_submitted_job_with_a_wrong_config",

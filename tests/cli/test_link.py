@@ -10,38 +10,26 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from linkner_ray.api import LinkNER
 from linkner_ray.cli import main
 from linkner_ray.schemas import DOCUMENTS
-from tests.crawl import write_checkpoint
 from tests.endpoint_server import GOOD, Server
+from tests.spanner import tiny
 
 WORDS = ["ada", "paris", "the", "in", "saw", "lord", "of", "big"]
 NUM_SENTENCES = 120
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def labels(checkpoint):
-    return LinkNER.from_pretrained(checkpoint).label_set.ids
-
-
-@pytest.fixture(scope="module")
-def sentences(labels):
+def sentences():
     """Tokens and entities; the name and the label of an entity have nothing to do with it."""
     rng = random.Random(0)
     made = []
     for number in range(NUM_SENTENCES):
         tokens = [*rng.choices(WORDS, k=6), f"w{number}"]
         first = rng.randrange(5)
-        made.append((tokens, [[first, first + 1, rng.choice(labels)]]))
+        made.append((tokens, [[first, first + 1, rng.choice(tiny.LABELS.ids)]]))
     return made
 
 

@@ -4,32 +4,20 @@ import json
 import random
 
 import pytest
-import torch
 
-from linkner_ray.api import LinkNER
 from linkner_ray.cli import main
 from linkner_ray.errors import StartupError
 from linkner_ray.labels import NON_ENTITY
 from linkner_ray.llm.backends.forms import decoding_of
-from tests.crawl import write_checkpoint, write_parquet
+from tests.crawl import write_parquet
 from tests.fakes import ScriptedBackend
+from tests.spanner import tiny
 
 WORDS = ["ada", "paris", "the", "in", "saw", "lord", "of", "big"]
 LLM = "llm.model=s3://models/some"
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def labels(checkpoint):
-    return LinkNER.from_pretrained(checkpoint).label_set.ids
-
-
-def write_conll(path, labels, *, seed):
+def write_conll(path, *, seed):
     """Sentences of which every other word is an entity, under any label.
 
     Returns:
@@ -40,7 +28,7 @@ def write_conll(path, labels, *, seed):
         tokens = [*rng.choices(WORDS, k=6), f"w{seed}n{number}"]
         start = 0
         for place, token in enumerate(tokens):
-            label = rng.choice(labels) if place % 2 else None
+            label = rng.choice(tiny.LABELS.ids) if place % 2 else None
             if label is not None:
                 gold[" ".join(tokens), start, start + len(token)] = label
             lines.append(f"{token}\t{f'B-{label}' if label else 'O'}")
@@ -51,17 +39,17 @@ def write_conll(path, labels, *, seed):
 
 
 @pytest.fixture
-def world(checkpoint, labels, tmp_path, monkeypatch, capsys):
-    return World(checkpoint, labels, tmp_path, monkeypatch, capsys)
+def world(checkpoint, tmp_path, monkeypatch, capsys):
+    return World(checkpoint, tmp_path, monkeypatch, capsys)
 
 
 class World:
     """A dev set, a corpus of demonstrations, and an LLM that knows gold if it is asked so."""
 
-    def __init__(self, checkpoint, labels, folder, monkeypatch, capsys):
+    def __init__(self, checkpoint, folder, monkeypatch, capsys):
         self.checkpoint, self.folder, self._capsys = checkpoint, folder, capsys
-        self.gold = write_conll(folder / "dev.conll", labels, seed=0)
-        write_conll(folder / "train.conll", labels, seed=1)
+        self.gold = write_conll(folder / "dev.conll", seed=0)
+        write_conll(folder / "train.conll", seed=1)
         self.corpus = f"llm.demonstrations.corpus={folder}/train.conll"
         self.target = folder / "link.json"
         self.backends, self.said_before, self.broken = [], [], set()

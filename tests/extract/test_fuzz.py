@@ -162,9 +162,7 @@ def test_a_word_of_a_hundred_thousand_letters_is_read(tmp_path, checkpoint):
 FILES_OF_A_RUN = 2 * len(PACKINGS)
 
 
-@pytest.mark.ray
-@pytest.mark.filterwarnings("default")
-@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.usefixtures("without_ray")
 def test_a_run_over_damaged_files_ends_with_its_counters_in_order(tmp_path, checkpoint):
     crawl = tmp_path / "crawl"
     crawl.mkdir()

@@ -8,7 +8,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from examples.demo import OWN_LLM
 from linkner_ray.errors import ConfigError, StartupError
 from linkner_ray.extract import pipeline
 from linkner_ray.extract.job import extract
@@ -28,6 +27,7 @@ from tests.crawl import (
 )
 from tests.endpoint_server import Server, completion
 from tests.linking.made import write_link
+from tests.local_pipeline import extract_here
 
 pytestmark = [
     pytest.mark.ray,
@@ -295,19 +295,6 @@ def test_audits_without_an_answer_count_as_failures(checkpoint, crawl, endpoint,
     assert f"{result.totals['audited']} of {result.totals['audited']} spans that were" in problem
 
 
-@pytest.mark.vllm
-def test_a_real_engine_answers_every_routed_span(checkpoint, crawl, tmp_path):
-    engine = ["llm.backend=vllm", f"llm.model={OWN_LLM}", "llm.enforce_eager=true"]
-    result = run(crawl, tmp_path / "out", checkpoint, *engine, "routing.threshold=0.3")
-    totals = result.totals
-    assert totals["routed"] == totals["verdict_label"] + totals["verdict_non_entity"] > 0
-    assert totals["prompt_tokens"] > 0
-    answers = ds.dataset(tmp_path / "out" / "candidates").to_table()["answers"].to_pylist()
-    given = [answer for row in answers for answer in row if answer is not None]
-    assert len(given) == totals["routed"] + totals["same_name"]
-    assert all(math.isclose(sum(answer["probs"]), 1, abs_tol=1e-3) for answer in given)
-
-
 class Moody(Server):
     """Never gives the same probabilities twice, and remembers what it was asked."""
 
@@ -346,8 +333,8 @@ def test_a_second_run_with_the_cache_asks_nothing_and_writes_the_same_bytes(
     assert first.costs["questions_asked"] > 0
     assert len(asked) >= len(set(asked)) > 0
     moody.bodies.clear()
-    plan = plan_extraction(config_of(*overrides(crawl, tmp_path / "two", checkpoint, *settings)))
-    second = extract(plan)
+    arguments = overrides(crawl, tmp_path / "two", checkpoint, *settings)
+    plan, second = plan_extraction(config_of(*arguments)), extract_here(*arguments)
     write_run_report(plan, second)
     assert moody.questions() == []
     assert second.costs["questions_asked"] == second.costs["prompt_tokens_asked"] == 0

@@ -17,6 +17,7 @@ from tests.crawl import (
     write_crawl,
     write_parquet,
 )
+from tests.local_pipeline import extract_here
 
 pytestmark = [
     pytest.mark.ray,
@@ -29,20 +30,18 @@ def test_on_ray_a_changed_crawl_gives_the_bytes_of_a_full_run(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
     crawl = write_crawl(tmp_path / "crawl")
 
-    def run(output, previous=None):
-        settings = overrides(crawl, output, checkpoint, "recognize.batch_scope=document")
-        plan = plan_extraction(config_of(*settings))
-        known = previous and open_previous(str(previous), plan.fingerprint, output=str(output))
-        return plan, extract(plan, previous=known)
+    def settings(output):
+        return overrides(crawl, output, checkpoint, "recognize.batch_scope=document")
 
-    run(tmp_path / "monday")
+    monday, output = tmp_path / "monday", tmp_path / "tuesday"
+    extract_here(*settings(monday))
     (crawl / "b.parquet").rename(crawl / "renamed.parquet")
     write_parquet(crawl / "new.parquet", [text_of(700), text_of(0), text_of(701)], first=300)
-    output = tmp_path / "tuesday"
-    _, full = run(output)
+    full = extract_here(*settings(output))
     expected = files_of(output)
     shutil.rmtree(output)
-    plan, quick = run(output, tmp_path / "monday")
+    plan = plan_extraction(config_of(*settings(output)))
+    quick = extract(plan, previous=open_previous(str(monday), plan.fingerprint, output=str(output)))
     assert files_of(output) == expected
     assert quick.totals == full.totals
     assert quick.costs["redone_text_new"] == 2

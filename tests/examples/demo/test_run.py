@@ -1,6 +1,7 @@
 """The demo as a user runs it: a model trained, a real engine asked, the result looked at."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -13,6 +14,10 @@ from examples.demo.world import NUM_PARQUET_PAGES, NUM_WET_PAGES
 from tests.pages import Page
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
+
+OWN_MODELS = pytest.mark.skipif(
+    bool(os.environ.get("LLM") or os.environ.get("ENCODER")), reason="other models do otherwise"
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +62,20 @@ def test_the_summary_has_the_promised_figures_and_they_agree_with_the_files(demo
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(
-    bool(os.environ.get("LLM") or os.environ.get("ENCODER")), reason="scores are of other models"
-)
+@OWN_MODELS
+def test_the_engine_answers_every_routed_span(demo):
+    output, _ = demo
+    totals = json.loads((output / "_manifest.json").read_text())["totals"]
+    assert totals["routed"] == totals["verdict_label"] + totals["verdict_non_entity"] > 0
+    assert totals["prompt_tokens"] > 0
+    answers = ds.dataset(output / "candidates").to_table()["answers"].to_pylist()
+    given = [answer for row in answers for answer in row if answer is not None]
+    assert len(given) == totals["routed"] + totals["same_name"]
+    assert all(math.isclose(sum(answer["probs"]), 1, abs_tol=1e-3) for answer in given)
+
+
+@pytest.mark.timeout(2400)
+@OWN_MODELS
 def test_the_llm_helps_on_names_the_local_model_has_not_met(demo):
     output, _ = demo
     summary = json.loads((output / "summary.json").read_text())
