@@ -138,6 +138,7 @@ def test_what_is_wrong_with_paths_is_told_without_model_library_or_ray(checkpoin
     assert loaded(code, MODEL | SCORING | PICTURES) == set()
 
 
+@pytest.mark.soak
 def test_predict_with_another_encoder_loads_transformers_and_hides_no_pandas_from_it(tmp_path):
     tiny.model("modernbert").save_pretrained(tmp_path)
     words = ("predict", str(tmp_path), "Peter met Angela Merkel in Berlin.")

@@ -1,8 +1,10 @@
 """`linkner predict` on a tiny checkpoint."""
 
+import importlib
 import io
 import json
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +17,7 @@ from linkner_ray.cli.predict_text import (
     as_tree,
     predict_text,
     render,
+    without_pandas,
 )
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.spanner.model import SpanNER
@@ -141,3 +144,20 @@ def test_only_a_terminal_that_wants_colors_gets_them(
 def test_no_text_ends_with_2(checkpoint, capsys):
     assert main(["predict", checkpoint]) == 2
     assert "TEXT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loaded", "is_hidden"), [((), True), (("transformers",), False), (("pandas",), False)]
+)
+def test_pandas_is_hidden_unless_somebody_may_look_for_it(monkeypatch, loaded, is_hidden):
+    for name in ("pandas", "transformers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in loaded:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    finders = list(sys.meta_path)
+    with without_pandas():
+        assert (sys.meta_path != finders) == is_hidden
+        if is_hidden:
+            with pytest.raises(ModuleNotFoundError, match="pandas is not used here"):
+                importlib.import_module("pandas")
+    assert sys.meta_path == finders
