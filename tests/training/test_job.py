@@ -150,7 +150,7 @@ def test_training_learns_and_publishes_a_checkpoint(config, num_workers):
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("two_cpus")
-def test_a_killed_worker_of_two_goes_on_where_it_was_and_both_learn(config, tmp_path):
+def test_a_killed_worker_goes_on_where_it_was_and_both_learn(config, tmp_path):
     config = changed(config, workers={"num_workers": 2})
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(train, config)
