@@ -132,18 +132,22 @@ class Bert(nn.Module):
             `last_hidden_state` of shape (B, L, H).
         """
         states = self.embeddings(input_ids, inputs_embeds)
-        return EncoderOutput(self.encoder(states, _seen(attention_mask)))
+        return EncoderOutput(self.encoder(states, _unseen(attention_mask, states.dtype)))
 
 
-def _seen(mask: Tensor | None) -> Tensor | None:
-    """Which position each may look at, (B, 1, L, L); None if all see all, which is quicker."""
+def _unseen(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What is added where each position looks, (B, 1, L, L); None if all see all: quicker.
+
+    It is what attention makes of a bool mask, once for all layers.
+    """
     if mask is None:
         return None
     seen = mask.to(torch.bool)
     if seen.all():
         return None
     size, length = seen.shape
-    return seen[:, None, None, :].expand(size, 1, length, length)
+    unseen = torch.zeros(size, 1, length, length, dtype=dtype, device=mask.device)
+    return unseen.masked_fill_(~seen[:, None, None, :], -torch.inf)
 
 
 class _Embeddings(nn.Module):
@@ -164,7 +168,7 @@ class _Embeddings(nn.Module):
     def forward(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         embedded = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         states = embedded + self.token_type_embeddings.weight[0]
-        states = states + self.position_embeddings(self._places(input_ids, embedded))
+        states += self.position_embeddings(self._places(input_ids, embedded))
         dropped: Tensor = self.dropout(self.LayerNorm(states))
         return dropped
 
@@ -184,9 +188,9 @@ class _Layers(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, states: Tensor, seen: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, unseen: Tensor | None) -> Tensor:
         for layer in self.layer:
-            states = layer(states, seen)
+            states = layer(states, unseen)
         return states
 
 
@@ -197,8 +201,8 @@ class _Layer(nn.Module):
         self.intermediate = _Intermediate(config)
         self.output = _AddAndNorm(config, config.intermediate_size)
 
-    def forward(self, states: Tensor, seen: Tensor | None) -> Tensor:
-        attended = self.attention(states, seen)
+    def forward(self, states: Tensor, unseen: Tensor | None) -> Tensor:
+        attended = self.attention(states, unseen)
         output: Tensor = self.output(self.intermediate(attended), attended)
         return output
 
@@ -209,8 +213,8 @@ class _Attention(nn.Module):
         self.self = _SelfAttention(config)
         self.output = _AddAndNorm(config, config.hidden_size)
 
-    def forward(self, states: Tensor, seen: Tensor | None) -> Tensor:
-        output: Tensor = self.output(self.self(states, seen), states)
+    def forward(self, states: Tensor, unseen: Tensor | None) -> Tensor:
+        output: Tensor = self.output(self.self(states, unseen), states)
         return output
 
 
@@ -224,7 +228,7 @@ class _SelfAttention(nn.Module):
         self.value = _Linear(width, width)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
-    def forward(self, states: Tensor, seen: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, unseen: Tensor | None) -> Tensor:
         query, key, value = (
             linear(states).view(*states.shape[:-1], -1, self.head_width).transpose(1, 2)
             for linear in (self.query, self.key, self.value)
@@ -233,7 +237,7 @@ class _SelfAttention(nn.Module):
             query,
             key,
             value,
-            attn_mask=seen,
+            attn_mask=unseen,
             dropout_p=self.dropout.p if self.training else 0.0,
             scale=self.head_width**-0.5,
         )
@@ -246,7 +250,10 @@ class _Intermediate(nn.Module):
         self.dense = _Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, states: Tensor) -> Tensor:
-        return functional.gelu(self.dense(states))
+        inner: Tensor = self.dense(states)
+        if inner.requires_grad:
+            return functional.gelu(inner)
+        return torch.ops.aten.gelu_(inner)
 
 
 class _AddAndNorm(nn.Module):
@@ -259,5 +266,7 @@ class _AddAndNorm(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, states: Tensor, before: Tensor) -> Tensor:
-        output: Tensor = self.LayerNorm(self.dropout(self.dense(states)) + before)
+        added: Tensor = self.dropout(self.dense(states))
+        added += before
+        output: Tensor = self.LayerNorm(added)
         return output

@@ -14,7 +14,7 @@ from linkner_ray.config import ModelConfig
 from linkner_ray.spanner.dropout import sampled_dropout
 from linkner_ray.spanner.morphology import NUM_MORPHOLOGY_CLASSES
 
-PIECE_SPANS = 512
+PIECE_SPANS = 1024
 PIECE_SPANS_ON_GPU = 65536
 """Spans that are computed at once where no gradient is wanted: on CPU what fits its cache."""
 
@@ -83,8 +83,8 @@ class SpanHead(nn.Module):
         if self.morphology is not None:
             classes = self.morphology(morphology)
             through = classes.cumsum(dim=1)
-            start = start - (through - classes)
-            end = end + through
+            start += classes - through
+            end += through
         return ProjectedTokens(start, end)
 
     def forward(self, tokens: ProjectedTokens) -> Tensor:
@@ -117,24 +117,23 @@ class SpanHead(nn.Module):
             Shape (N, C).
         """
         row, first, width = place
-        num_spans, num_tokens = len(row), tokens.start.shape[1]
-        first = row * num_tokens + first
-        start, end = tokens.start.flatten(0, 1), tokens.end.flatten(0, 1)
-        size = PIECE_SPANS if start.device.type == "cpu" else PIECE_SPANS_ON_GPU
-        size = min(size, max(LEAST_SPANS, num_spans))
-        logits = start.new_empty(num_spans, self.output.out_features)
-        hidden, added = start.new_zeros(2, size, start.shape[1])
-        for begin in range(0, num_spans, size):
-            piece = slice(begin, begin + size)
-            at, wide = first[piece], width[piece]
-            part, more = hidden[: len(at)], added[: len(at)]
-            torch.index_select(start, 0, at, out=part)
-            part += torch.index_select(end, 0, at + wide, out=more)
-            if self.width is not None:
-                part += torch.index_select(self.width.weight, 0, wide, out=more)
-            torch.ops.aten.gelu_(part)
-            logits[piece] = self.output(hidden[: max(LEAST_SPANS, len(at))])[: len(at)]
-        return logits
+        num_spans, num_rows = len(row), tokens.start.shape[:2].numel()
+        first = row * tokens.start.shape[1] + first
+        rows = [tokens.start.flatten(0, 1), tokens.end.flatten(0, 1)]
+        added = [first, first + width + num_rows]
+        if self.width is not None:
+            rows.append(self.width.weight)
+            added.append(width + 2 * num_rows)
+        table, num_added = torch.cat(rows), len(added)
+        size = PIECE_SPANS if table.device.type == "cpu" else PIECE_SPANS_ON_GPU
+        fill = max(0, LEAST_SPANS - num_spans % size)
+        places = functional.pad(torch.stack(added, dim=1), (0, 0, 0, fill)).flatten()
+        begins = torch.arange(0, size * num_added, num_added, device=table.device)
+        logits = []
+        for piece in torch.split(places, size * num_added):
+            hidden = torch.embedding_bag(table, piece, begins[: len(piece) // num_added])[0]
+            logits.append(self.output(torch.ops.aten.gelu_(hidden)))
+        return torch.cat(logits)[:num_spans]
 
     def hidden(self, tokens: ProjectedTokens, place: Place) -> Tensor:
         """Hidden layer of chosen spans.

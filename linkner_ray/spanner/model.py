@@ -167,8 +167,8 @@ class SpanNER(nn.Module):
             inputs = {"input_ids": batch.input_ids}
         else:
             embedded = self.encoder.get_input_embeddings()(batch.input_ids)
-            case = self.case_embedding(batch.subword_morphology)
-            inputs = {"inputs_embeds": embedded + case.to(embedded)}
+            embedded += self.case_embedding(batch.subword_morphology).to(embedded)
+            inputs = {"inputs_embeds": embedded}
         output = self.encoder(**inputs, attention_mask=batch.attention_mask)
         states = output.last_hidden_state.to(self.head.output.weight.dtype)  # (B, L, H)
         first, last = (_states_at(states, places) for places in (batch.first, batch.last))

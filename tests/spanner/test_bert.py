@@ -18,11 +18,14 @@ SENTENCES = tiny.sentences(40)
 
 @pytest.fixture(scope="module", params=PLAIN)
 def both(request, tmp_path_factory):
+    return make_both(request.param, tmp_path_factory.mktemp("encoder"))
+
+
+def make_both(kind, folder):
     """The encoder of transformers and ours, with the same weights."""
-    theirs, _ = tiny.encoder(request.param)
+    theirs, _ = tiny.encoder(kind)
     theirs = theirs.eval()
     theirs.pooler = None
-    folder = tmp_path_factory.mktemp("encoder")
     theirs.config.save_pretrained(folder)
     ours = build_encoder(folder).eval()
     assert type(ours) is Bert
@@ -55,6 +58,20 @@ def test_hidden_states_are_those_of_transformers_to_the_last_bit(both, lengths, 
     assert torch.equal(found[kept], expected[kept])
     for model in both:
         model.to(torch.float32)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_gradients_are_those_of_transformers_and_inputs_stay_as_they_are(kind, tmp_path):
+    both = make_both(kind, tmp_path)
+    _, mask, embedded = batch(both[0], [9, 4])
+    embedded = embedded.detach()
+    before = embedded.clone()
+    for model in both:
+        states = model(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        (states[mask.bool()] ** 3).sum().backward()
+    assert torch.equal(embedded, before)
+    expected, found = ({n: p.grad for n, p in m.encoder.named_parameters()} for m in both)
+    torch.testing.assert_close(found, expected)
 
 
 @torch.inference_mode()

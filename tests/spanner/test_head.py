@@ -78,6 +78,7 @@ def test_spans_have_the_same_bits_whatever_is_scored_with_them(count, monkeypatc
     projected = head.project(*states(40, rows=3))
     place = torch.randint(36, (3, 200)) % torch.tensor([[3], [36], [4]])
     whole = head.logits_at(projected, tuple(place))
+    assert torch.equal(whole, head.output(head.hidden(projected, tuple(place))))
     monkeypatch.setattr("linkner_ray.spanner.head.PIECE_SPANS", 32)
     assert torch.equal(head.logits_at(projected, tuple(place[:, :count])), whole[:count])
 
