@@ -171,6 +171,8 @@ def _template(place: int) -> str:
             "is_last": place == UNITS_PER_SHARD - 1,
             "counts": {**counts, **bins},
             "seconds": dict.fromkeys(stages, 0.1 + place),
+            "began": dict.fromkeys(stages, 1.7e9 + place),
+            "workers": dict.fromkeys(stages, 20_000 + place),
             "costs": {"questions_asked": place, "questions_from_cache": 0},
         }
     )
