@@ -261,20 +261,13 @@ def status_of(head, job):
     return status is JobStatus.SUCCEEDED, status.value, head.get_job_info(job).driver_exit_code
 
 
-def test_a_submitted_job_succeeds(head, crawl, checkpoint, tmp_path):
-    job = submit(head, *overrides(crawl, tmp_path / "out", checkpoint))
-    assert status_of(head, job) == (True, "SUCCEEDED", 0), head.get_job_logs(job)
-    assert (tmp_path / "out" / "_SUCCESS").exists()
-    assert "entities" in head.get_job_logs(job)
-
-
 def test_a_submitted_job_with_a_wrong_config_fails_with_its_exit_code(head, crawl, checkpoint):
     job = submit(head, *overrides(crawl, "/nowhere/out", checkpoint, "routing.treshold=1"))
     assert status_of(head, job) == (False, "FAILED", 2)
     assert "did you mean 'routing.threshold'" in head.get_job_logs(job)
 
 
-def test_a_submitted_job_can_be_stopped_and_started_again(
+def test_a_submitted_job_can_be_stopped_and_succeeds_when_it_is_started_again(
     head, server, crawl, checkpoint, tmp_path
 ):
     server.reply = lambda number, _: (time.sleep(1.0 if number else 0), GOOD)[1]
@@ -290,8 +283,10 @@ def test_a_submitted_job_can_be_stopped_and_started_again(
     assert "stopped by SIGTERM" in head.get_job_logs(job)
     assert list((tmp_path / "out" / "_lock").iterdir()) == []
     server.reply = lambda *_: GOOD
-    assert status_of(head, submit(head, *arguments))[0]
+    again = submit(head, *arguments)
+    assert status_of(head, again) == (True, "SUCCEEDED", 0), head.get_job_logs(again)
     assert (tmp_path / "out" / "_SUCCESS").exists()
+    assert "entities" in head.get_job_logs(again)
 
 
 @pytest.mark.soak

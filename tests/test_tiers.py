@@ -14,9 +14,10 @@ REAL_THINGS = {
     "Ray Train with a killed worker": "tests/training/test_job.py::test_a_killed_worker_goes_on",
     "Ray Data with a vLLM engine": "tests/examples/demo/test_run.py::test_the_engine_answers",
     "S3": "tests/test_jobs.py::test_the_same_job_from_and_to_s3",
-    "a submitted job that succeeds": "tests/test_jobs.py::test_a_submitted_job_succeeds",
     "a submitted job that fails": "tests/test_jobs.py::test_a_submitted_job_with_a_wrong_config",
-    "a submitted job that is stopped": "tests/test_jobs.py::test_a_submitted_job_can_be_stopped",
+    "a submitted job that is stopped, and one that succeeds": (
+        "tests/test_jobs.py::test_a_submitted_job_can_be_stopped_and_succeeds"
+    ),
     "a killed driver": "tests/test_jobs.py::test_a_run_killed_in_the_middle",
     "a night": "tests/nightly/test_night.py::test_a_night_on_ray",
     "a lost node": "tests/extract/test_several_nodes.py::test_a_node_that_is_lost_while_encoding",
