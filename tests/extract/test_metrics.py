@@ -114,9 +114,9 @@ UNIT_RESULT = UnitResult(
 def test_without_ray_counting_changes_nothing_and_fails_nowhere():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c",
-         "from tests.extract.test_metrics import UNIT_RESULT, RunMetrics\n"
-         "from linkner_ray.extract.metrics import count_rebuilds\n"
-         "RunMetrics(shards=1).add(UNIT_RESULT); count_rebuilds()()\n"
+         "from linkner_ray.extract.metrics import RunMetrics, count_rebuilds\n"
+         "from linkner_ray.runs.folder import UnitResult\n"
+         f"RunMetrics(shards=1).add({UNIT_RESULT!r}); count_rebuilds()()\n"
          "import ray; assert not ray.is_initialized()"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
