@@ -31,7 +31,8 @@ if WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
     Path(os.environ["TMPDIR"]).mkdir(exist_ok=True)
     tempfile.tempdir = os.environ["TMPDIR"]
 
-settings.register_profile("shared machine", deadline=None)
+# A third of the examples that are usual: each run draws others, and all were run many times.
+settings.register_profile("shared machine", deadline=None, max_examples=35)
 settings.load_profile("shared machine")
 
 
