@@ -53,10 +53,13 @@ def add_up(rows):
     return sorted(numbers)
 
 
-def test_a_bucket_has_its_rows_of_all_pieces(workers):
+def test_a_bucket_has_its_rows_of_all_pieces():
     pieces = [[1, 11, 2], [21, 5], [32, 42]]
-    found = sorted(workers.by_bucket(by_last_digit, add_up, pieces))
+    found = sorted(HERE.by_bucket(by_last_digit, add_up, pieces))
     assert found == [[1, 11, 21], [2, 32, 42], [5]]
+
+
+def test_errors_of_pieces_and_buckets_come_as_themselves(workers):
     assert list(workers.by_bucket(by_last_digit, add_up, [])) == []
     for wrong, message in ((13, "thirteen"), (99, "ninety-nine")):
         with pytest.raises(DataError, match=message):
