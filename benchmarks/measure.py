@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 MEBIBYTE = 2**20
 
@@ -63,9 +64,10 @@ def interleaved(ways: Mapping[str, Callable[[], object]], *, rounds: int) -> dic
     return {name: Timings(tuple(wall[name]), tuple(cpu[name])) for name in names}
 
 
-def paired_ratio(one: Timings, other: Timings) -> float:
+def paired_ratio(one: Timings, other: Timings, clock: Literal["wall", "cpu"] = "wall") -> float:
     """How many times `one` the speed of `other` is: the median over rounds of their seconds."""
-    return statistics.median(a / b for a, b in zip(one.wall, other.wall, strict=True))
+    rounds = zip(getattr(one, clock), getattr(other, clock), strict=True)
+    return statistics.median(a / b for a, b in rounds)
 
 
 def peak_memory_mib(way: Callable[[], object]) -> float | None:

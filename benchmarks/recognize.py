@@ -1,10 +1,11 @@
 """How much of the bare encoder's speed does the recognise stage keep?
 
     python -m benchmarks.recognize --data dev.json --checkpoint models/conll03 --json numbers.json
-    python -m benchmarks.recognize --pages crawl/ --checkpoint models/conll03 --rounds 3
+    python -m benchmarks.recognize --pages crawl/ --documents 10 --checkpoint models/conll03
 
 Same words, machine, encoder and process. With `--pages` documents of Parquet files are read instead
-of a corpus; `--host` keeps those of one host, which repeat their menus.
+of a corpus, the first `--documents` of them; `--host` keeps those of one host, which repeat their
+menus. Ratios are medians over rounds in which both ran, one of them beside the other.
 """
 
 import argparse
@@ -57,11 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     )
     parser.add_argument("--pages", help="folder of Parquet files with columns text and url")
     parser.add_argument("--host", help="only pages of this host")
+    parser.add_argument("--documents", type=int, help="how many pages are timed; default: all")
     options = parser.parse_args(arguments)
     work = load_workload(options)
     name = options.host or options.pages or work.name
     if options.pages:
-        documents = read_pages(options.pages, options.host)
+        documents = read_pages(options.pages, options.host, options.documents)
     else:
         documents, _ = corpus_documents(work.sentences, ids_prefix="benchmark")
     numbers = run(work.model, documents, batch_tokens=options.batch_tokens, rounds=options.rounds)
@@ -72,13 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
     return numbers
 
 
-def read_pages(folder: str, host: str | None) -> pa.Table:
-    """Documents of Parquet files, split into sentences."""
+def read_pages(folder: str, host: str | None, number: int | None = None) -> pa.Table:
+    """The first documents of Parquet files, split into sentences."""
     pages = pq.read_table(folder, columns=["text", "url"]).to_pylist()
     kept = [page for page in pages if host is None or urlsplit(page["url"] or "").hostname == host]
     rows = [
         {"doc_id": str(index), "url": page["url"], "lang": None, "text": page["text"] or ""}
-        for index, page in enumerate(kept)
+        for index, page in enumerate(kept[:number])
     ]
     split = SplitSentences(SentencesConfig())
     return apply_stage(split, pa.Table.from_pylist(rows, schema=DOCUMENTS))
@@ -184,9 +186,9 @@ def _speeds(timings: Mapping[str, Timings], num_words: int) -> Numbers:
         numbers[f"cpu_us_per_word_{name}"] = 1e6 * found.median_cpu / num_words if found else None
     bare, stage, half = (timings.get(n) for n in ("bare_encoder", "stage", "stage_bfloat16"))
     numbers["ratio_stage_to_bare_encoder"] = paired_ratio(bare, stage)
-    numbers["ratio_stage_to_bare_encoder_cpu"] = bare.median_cpu / stage.median_cpu
-    numbers["ratio_stage_to_reading_all_cpu"] = (
-        timings["stage_reading_all"].median_cpu / stage.median_cpu
+    numbers["ratio_stage_to_bare_encoder_cpu"] = paired_ratio(bare, stage, "cpu")
+    numbers["ratio_stage_to_reading_all_cpu"] = paired_ratio(
+        timings["stage_reading_all"], stage, "cpu"
     )
     numbers["ratio_stage_bfloat16_to_bare_encoder"] = paired_ratio(bare, half) if half else None
     return numbers

@@ -68,3 +68,5 @@ def test_pages_of_one_host_and_the_share_that_repeats(checkpoint, tmp_path):
     assert (numbers["documents"], numbers["sentences"], numbers["words"]) == (3, 4, 8)
     # Two of eight words stand in a line that was read before.
     assert numbers["share_repeated"] == pytest.approx(0.25)
+    numbers = recognize.main([*arguments, "--documents", "1"])
+    assert (numbers["documents"], numbers["words"]) == (1, 5)
