@@ -25,6 +25,10 @@ def start_ray() -> None:
     address = os.environ.get("RAY_ADDRESS") or "local"
     # Else Ray starts a process for each core that stays unused: ours begin with `begin_worker`.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    if address == "local":
+        # By default Ray Data asks for the fractions of CPUs that its tasks take, and rounds down
+        # what that leaves of a node: 0.8 of 2 CPUs. V2 asks for whole nodes, and there is one.
+        os.environ.setdefault("RAY_DATA_CLUSTER_AUTOSCALER", "V2")
     adopt("ray")
     started = time.monotonic()
     try:

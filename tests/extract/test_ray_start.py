@@ -171,6 +171,26 @@ def test_a_ray_that_does_not_come_up_is_told_in_a_line(monkeypatch):
         start_ray()
 
 
+@pytest.mark.parametrize(
+    ("address", "said", "wanted"),
+    [(None, None, "V2"), (None, "RATE_BASED", "RATE_BASED"), ("192.0.2.1:6379", None, None)],
+    ids=["own", "own, with another wish", "joined, which may grow"],
+)
+def test_ray_data_takes_all_cpus_of_a_ray_of_ones_own(monkeypatch, address, said, wanted):
+    def init(**_settings):
+        raise RuntimeError
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    environment = {"RAY_ADDRESS": address, "RAY_DATA_CLUSTER_AUTOSCALER": said}
+    monkeypatch.setattr(
+        os, "environ", {name: value for name, value in environment.items() if value}
+    )
+    with pytest.raises(StartupError):
+        start_ray()
+    assert os.environ.get("RAY_DATA_CLUSTER_AUTOSCALER") == wanted
+
+
 @pytest.mark.filterwarnings("ignore")  # Ray warns about its own internals
 def test_a_training_asks_no_dashboard_whether_it_lives():
     trainer = _Trainer(lambda: None)
