@@ -154,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
         model=options.llm,
         base_url=options.base_url,
         enforce_eager=True,
+        kv_cache_bytes=2**30,  # also for a model that reads much at once
         dtype="float32" if options.label_set == "demo" and not options.base_url else "auto",
     )
     cases = load_cases(options.data, label_set, count=options.spans, seed=options.seed)
