@@ -8,7 +8,7 @@ from benchmarks import recognize
 from benchmarks.workload import has_bfloat16
 from tests.spanner import tiny
 
-TIMED = ("bare_encoder", "tokenizer", "stage", "stage_reading_all")
+TIMED = ("bare_encoder", "tokenizer", "encode_words", "stage", "stage_reading_all")
 
 KEYS = {
     *("documents", "sentences", "words", "rounds", "threads", "batch_tokens"),
@@ -19,7 +19,7 @@ KEYS = {
     *("share_padding", "share_repeated"),
     *("ratio_stage_to_bare_encoder", "ratio_stage_bfloat16_to_bare_encoder"),
     *("ratio_stage_to_bare_encoder_cpu", "ratio_stage_to_reading_all_cpu"),
-    *("ratio_around_the_model_to_tokenizer", "cpu_us_per_word_around_the_model"),
+    *("ratio_processor_work_to_tokenizer", "cpu_us_per_word_around_the_model"),
     *(f"share_{part}" for part in recognize.PARTS),
 }
 
