@@ -5,7 +5,7 @@
     python -m benchmarks.scale --nodes 4
 
 Documents are short and the encoder is tiny, so that the numbers are of the engine. Each size is a
-run of `extract` in a process of its own on the same Ray. Its rate is that of its steady state: the
+run of `extract` in a process and with a Ray of its own. Its rate is that of its steady state: the
 documents written after the first part file, over the time from the first to the last. Start-up is
 what comes before the first. Memory is sampled; of workers it is what they hold for themselves, for
 the pages of the object store are shared by all and bounded by its size.
@@ -82,27 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> Numbers:
 
 def compare_sizes(sizes: Sequence[int], *, rounds: int) -> Numbers:
     """Run every size in every round, print a table, and compare the largest with the smallest."""
-    import ray
-
     found: dict[int, list[Measured]] = {size: [] for size in sizes}
     # The run after the first finds files in the page cache that the first did not.
     order = [min(sizes), *[size for _ in range(rounds) for size in sizes]]
-    context = ray.init(address="local", include_dashboard=False, logging_level="ERROR")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = write_checkpoint(Path(folder) / "checkpoint")
-            for turn, size in enumerate(order):
-                crawl = write_crawl(
-                    Path(folder) / f"crawl-{size}", size, unit_documents=UNIT_DOCUMENTS
-                )
-                output = Path(folder) / f"out-{turn}"
-                measured = measure_run(
-                    crawl, output, checkpoint, address=context.address_info["address"]
-                )
-                if turn:
-                    found[size].append(measured)
-    finally:
-        ray.shutdown()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = write_checkpoint(Path(folder) / "checkpoint")
+        for turn, size in enumerate(order):
+            crawl = write_crawl(Path(folder) / f"crawl-{size}", size, unit_documents=UNIT_DOCUMENTS)
+            measured = measure_run(crawl, Path(folder) / f"out-{turn}", checkpoint)
+            if turn:
+                found[size].append(measured)
     best = {size: _best(runs) for size, runs in found.items()}
     print(markdown_table([_row(measured) for measured in best.values()]))
     small, large = best[min(sizes)], best[max(sizes)]
@@ -144,7 +133,7 @@ def _row(measured: Measured) -> dict[str, str]:
     }
 
 
-def measure_run(crawl: Path, output: Path, checkpoint: str, *, address: str) -> Measured:
+def measure_run(crawl: Path, output: Path, checkpoint: str) -> Measured:
     """Run one extraction in a process of its own and watch it.
 
     Raises:
@@ -159,7 +148,7 @@ def measure_run(crawl: Path, output: Path, checkpoint: str, *, address: str) -> 
     started = time.time()
     driver = subprocess.Popen(  # noqa: S603 - our own command
         command,
-        env={**os.environ, "RAY_ADDRESS": address},
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -212,7 +201,7 @@ class _Watch:
 
 
 def _ray_workers() -> list[psutil.Process]:
-    """Workers below this process: the Ray it started, and no other on the machine."""
+    """Workers below this process: of the Ray of its run, and of no other on the machine."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
