@@ -184,13 +184,11 @@ def test_ctrl_c_keeps_the_answers_there_are_and_the_same_command_asks_the_rest(
 ):
     server = Server()
     kept = tmp_path / "cache"
-    few = tmp_path / "few.conll"
-    few.write_text("\n\n".join(dev.read_text().split("\n\n")[:40]))
     # Those of the start, and a first part of the questions.
-    server.reply = lambda number, _: (time.sleep(0 if number < 100 else 300), GOOD)[1]
+    server.reply = lambda number, _: (time.sleep(0 if number < 200 else 300), GOOD)[1]
     llm = ["llm.backend=openai", f"llm.base_url={server.url}", "llm.model=slow"]
     arguments = [
-        *("link", str(checkpoint), str(few), *llm, f"cache.path={kept}"),
+        *("link", str(checkpoint), str(dev), *llm, f"cache.path={kept}"),
         *("--output", str(tmp_path / "link.json")),
     ]
     script = (
