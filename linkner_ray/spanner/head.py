@@ -83,8 +83,8 @@ class SpanHead(nn.Module):
         if self.morphology is not None:
             classes = self.morphology(morphology)
             through = classes.cumsum(dim=1)
-            start += classes - through
-            end += through
+            start = start - (through - classes)
+            end = end + through
         return ProjectedTokens(start, end)
 
     def forward(self, tokens: ProjectedTokens) -> Tensor:
