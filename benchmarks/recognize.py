@@ -5,7 +5,7 @@
 
 Same words, machine, encoder and process. With `--pages` documents of Parquet files are read instead
 of a corpus, the first `--documents` of them; `--host` keeps those of one host, which repeat their
-menus. Ratios are medians over rounds in which both ran, one of them beside the other.
+menus. A ratio is the median over rounds; in each round the ways run one after the other.
 """
 
 import argparse

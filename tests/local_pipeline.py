@@ -27,7 +27,7 @@ def run_here(
     ]
     shards = shard_rows(chain, todo, sources)
     read = partial(read_shards, config=config, plan_digest=plan_digest, previous=previous)
-    for rows in read(shards, encode=chain.load_encoder_of_words()):
+    for rows in read(shards, encode=chain.load_encode_words()):
         yield write_unit(taken(rows, steps), config.output)
     if backend is not None:
         backend.close()

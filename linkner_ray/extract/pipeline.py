@@ -70,7 +70,7 @@ def run_extraction(  # noqa: PLR0913 - a plan in its parts
         _read,
         partial(read_shards, config=config, plan_digest=plan_digest),
         # Once for each machine, in memory that its workers share.
-        ray.put(chain.load_encoder_of_words()),
+        ray.put(chain.load_encode_words()),
         None if previous is None else ray.put(previous),
     )
     units = blocks_of(shard_rows(chain, todo, sources)).map_batches(

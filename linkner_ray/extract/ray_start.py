@@ -27,7 +27,7 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     if address == "local":
         # By default Ray Data asks for the fractions of CPUs that its tasks take, and rounds down
-        # what that leaves of a node: 0.8 of 2 CPUs. V2 asks for whole nodes, and there is one.
+        # what that leaves of a node: it uses 1.2 of 2 CPUs. V2 asks for whole nodes: here for one.
         os.environ.setdefault("RAY_DATA_CLUSTER_AUTOSCALER", "V2")
     adopt("ray")
     started = time.monotonic()

@@ -92,7 +92,7 @@ class CheckpointParts:
     languages: tuple[str, ...] | None = None
 
     def subword_encoder(self) -> SubwordEncoder:
-        """The tokenizer at work."""
+        """Encodes words as the model of this checkpoint reads them."""
         return SubwordEncoder(
             self.tokenizer,
             self.special,

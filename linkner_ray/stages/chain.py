@@ -120,8 +120,8 @@ class Chain:
         split = SplitSentences(self.sentences)
         return lambda unit: unit.apply(split)
 
-    def load_encoder_of_words(self) -> EncodeWords:
-        """The tokenizer of the checkpoint, without its weights."""
+    def load_encode_words(self) -> EncodeWords:
+        """The stage that encodes words; it holds the tokenizer of the checkpoint, no weights."""
         parts = read_parts(local_checkpoint(self.recognize.checkpoint))
         return EncodeWords(parts.subword_encoder())
 

@@ -12,11 +12,11 @@ from linkner_ray.stages.document_tokens import DocumentTokens
 
 
 class EncodeWords:
-    """`text`, `sentences` -> `subwords`: what `RecognizeSpans` makes itself where nobody has.
+    """`text`, `sentences` -> `subwords`: the vocabulary ids of each token.
 
-    The processes that read do this for the encoder actors, whose GPU would wait for it: a word that
-    was not seen before takes longer than all else an actor does for it. Documents whose
-    `candidates` are known have no subwords.
+    `RecognizeSpans` computes them itself where the column is missing. Processes that read do it
+    before, so that no GPU waits: a word that was not seen before takes longer than all else that an
+    encoder actor does for it. Documents whose `candidates` are known get no subwords.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("text", "sentences")

@@ -20,7 +20,8 @@ class RecognizeSpans:
     """`text`, `sentences` -> `candidates`: what the model calls an entity, and its near misses.
 
     No candidate reaches over a lone bar. A document without sentences has no candidates;
-    `candidates` is null where the model computes NaN or an infinity for a span. Sentences share
+    `candidates` is null where the model computes NaN or an infinity for a span. Words are encoded
+    here, unless `EncodeWords` has added `subwords` before. Sentences share
     forward passes as `recognize.batch_scope` says, which moves the last digits of probabilities and
     nothing else.
 

@@ -5,6 +5,7 @@ import pytest
 
 from linkner_ray.config import RecognizeConfig
 from linkner_ray.schemas import STAGE_COLUMNS
+from linkner_ray.spanner.checkpoint import read_parts
 from linkner_ray.stages.contract import apply_stage
 from linkner_ray.stages.encode_words import EncodeWords
 from linkner_ray.stages.recognize_spans import RecognizeSpans
@@ -80,6 +81,16 @@ def test_documents_whose_candidates_are_known_are_not_encoded(encode, model):
     assert [[(c["start"], c["end"]) for c in row] for row in found] == [
         [(c["start"], c["end"]) for c in row] for row in whole
     ]
+
+
+def test_the_tokenizer_of_a_checkpoint_encodes_as_its_model_does(tmp_path):
+    # A token has more subwords than a window holds: both cut it at the same place.
+    small = tiny.model(max_subwords=16, window_overlap=4)
+    small.save_pretrained(tmp_path)
+    table = documents(["Paris " + "zq7" * 20 + " Berlin"])
+    found = EncodeWords(read_parts(tmp_path).subword_encoder())(table)["subwords"]
+    assert found.equals(EncodeWords(small.featurizer.subwords)(table)["subwords"])
+    assert max(map(len, found[0].as_py())) == 14
 
 
 def test_a_copy_in_another_process_encodes_the_same(encode):
